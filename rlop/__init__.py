@@ -1,0 +1,51 @@
+"""Offline RL under over-parameterization: see rank collapse, fix it, prove it.
+
+    import rlop
+    from rlop.agents import DiscreteCQL
+
+    data = rlop.load_dataset("gridworld")
+    agent = DiscreteCQL(data.spec, regularizers={"dr3": [0.0, 0.03]}, seeds=4)  # 8 runs side by side
+    history = rlop.train(agent, data, steps=20_000, logdir="runs/first")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlop.data import Dataset as Dataset
+    from rlop.data import load_dataset as load_dataset
+    from rlop.evaluate import Evaluator as Evaluator
+    from rlop.probes import probe as probe
+    from rlop.probes import rank_measures as feature_rank
+    from rlop.projections import frobenius_ball_ as frobenius_ball_
+    from rlop.projections import max_norm_ as max_norm_
+    from rlop.regularizers import dr3 as dr3
+    from rlop.training import train as train
+    from rlop.types import InputError as InputError
+
+__version__ = "0.1.0"
+
+# Resolved at first use: h5py, Gymnasium and TensorBoard are not loaded by someone who only wants a regularizer.
+_HOME = {
+    "Dataset": "rlop.data:Dataset",
+    "Evaluator": "rlop.evaluate:Evaluator",
+    "InputError": "rlop.types:InputError",
+    "dr3": "rlop.regularizers:dr3",
+    "feature_rank": "rlop.probes:rank_measures",
+    "frobenius_ball_": "rlop.projections:frobenius_ball_",
+    "load_dataset": "rlop.data:load_dataset",
+    "max_norm_": "rlop.projections:max_norm_",
+    "probe": "rlop.probes:probe",
+    "train": "rlop.training:train",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rlop' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value

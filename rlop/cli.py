@@ -1,0 +1,132 @@
+"""The command `rlop`: train, collect, info, probe, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from rlop.types import InputError
+
+EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+SHOWN = ["eval/return", "eval/q_error", "q/data", "rank/srank", "feature/dot", "run/active"]
+
+
+def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
+    """Run a command; bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        command(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        print(f"rlop: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def train_command(argv: Sequence[str], default: str | None = None) -> None:
+    """`rlop train CONFIG.yaml [--key value ...]`: train, print the table, say where the logs are."""
+    from rlop.experiment import from_args, run
+    from rlop.report import table
+
+    if "--help" in argv or "-h" in argv:
+        return print_keys()
+    agent, history, logdir = run(*from_args(argv, default))
+    print(table(history, [name for name in SHOWN if name in history.metrics]))
+    print(f"\ncurves: tensorboard --logdir {logdir}")
+
+
+def print_keys() -> None:
+    """Every key of a configuration and its default."""
+    from dataclasses import MISSING, fields
+
+    from rlop.experiment import Experiment
+
+    print("rlop train CONFIG.yaml [--key value ...]\n\nkeys (dotted for nested ones, e.g. --agent.lr 1e-3):")
+    for item in fields(Experiment):
+        value = item.default_factory() if item.default_factory is not MISSING else item.default
+        print(f"  {item.name:18} {item.type}, default {value!r}")
+
+
+def collect_command(argv: Sequence[str]) -> None:
+    """`rlop collect --env ID --policy POLICY OUT.hdf5`: roll a policy out and write the transitions."""
+    from rlop.data.collect import collect
+
+    parser = argparse.ArgumentParser(prog="rlop collect", description=collect_command.__doc__)
+    parser.add_argument("out", help="HDF5 file in D4RL's layout")
+    parser.add_argument("--env", required=True, help="Gymnasium id")
+    parser.add_argument("--policy", default="random", help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip or ppo:STEPS")
+    parser.add_argument("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
+    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    args = parser.parse_args(argv)
+    collect(
+        args.env, args.policy, args.steps, args.out, epsilon=args.epsilon, seed=args.seed, overwrite=args.overwrite
+    )
+
+
+def info_command(argv: Sequence[str]) -> None:
+    """`rlop info DATASET`: sizes, spaces, returns."""
+    from rlop.data import load_dataset
+
+    parser = argparse.ArgumentParser(prog="rlop info", description=info_command.__doc__)
+    parser.add_argument("dataset", help="file or name, as in `data:` of a configuration")
+    print(load_dataset(parser.parse_args(argv).dataset).summary())
+
+
+def probe_command(argv: Sequence[str]) -> None:
+    """`rlop probe CHECKPOINT --data DATASET`: representation measures of every run of a checkpoint."""
+    from rlop.checkpoint import load_agent
+    from rlop.data import load_dataset
+    from rlop.training import Loop, TrainOptions
+
+    parser = argparse.ArgumentParser(prog="rlop probe", description=probe_command.__doc__)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data", required=True, help="file or name, as in `data:` of a configuration")
+    parser.add_argument("--size", type=int, default=0, help="transitions measured; default max(2048, 4 D)")
+    args = parser.parse_args(argv)
+    agent, content = load_agent(args.checkpoint)
+    measured = Loop(agent, load_dataset(args.data), TrainOptions(probe_size=args.size), None).probe()
+    print(f"{content['agent']} at step {content['step']}")
+    width = max(map(len, measured))
+    for run, name in enumerate(agent.runs.labels):
+        print(f"\n{name}")
+        for key, values in measured.items():
+            print(f"  {key:{width}}  {values[run]:.5g}")
+
+
+def report_command(argv: Sequence[str]) -> None:
+    """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
+    from rlop.report import report
+
+    parser = argparse.ArgumentParser(prog="rlop report", description=report_command.__doc__)
+    parser.add_argument("runs", help="a log folder, or a folder of log folders")
+    parser.add_argument("--metrics", nargs="+", default=None)
+    parser.add_argument("--at", default="final", choices=["final", "mean", "best"])
+    parser.add_argument("--png", default=None, help="also draw the curves into this file")
+    args = parser.parse_args(argv)
+    print(report(args.runs, args.metrics, args.at, args.png))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": train_command,
+    "collect": collect_command,
+    "info": info_command,
+    "probe": probe_command,
+    "report": report_command,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] not in COMMANDS:
+        lines = [f"  {(command.__doc__ or '').splitlines()[0]}" for command in COMMANDS.values()]
+        print("usage: rlop COMMAND ...\n\n" + "\n".join(lines), file=sys.stderr)
+        return 0 if argv and argv[0] in ("-h", "--help") else EXIT_BAD_INPUT
+    return guarded(COMMANDS[argv[0]], argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""From files, and from environments, to one `Dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from rlop.data.checks import check_spaces
+from rlop.data.dataset import Dataset
+from rlop.data.embedded import IDS, read_embedded
+from rlop.data.hdf5 import read_hdf5, write_hdf5
+from rlop.data.npz import read_npz
+from rlop.data.returns import returns_to_go
+from rlop.types import InputError
+
+__all__ = ["Dataset", "check_spaces", "load_dataset", "read_hdf5", "read_npz", "returns_to_go", "write_hdf5"]
+
+READERS: dict[str, Callable[..., Dataset]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
+
+
+def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
+    """A data set by name or file.
+
+    Args:
+        source: `gridworld` or `chain`, optionally with a query as in `gridworld?size=8&steps=20000&epsilon=0.5`; a
+            file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`; or a `Dataset`, which is returned as it is.
+        options: of the reader: see `read_embedded`, `read_hdf5`, `read_npz`. `env_id` is known to all but the
+            embedded ones.
+
+    Raises:
+        InputError: an unknown source or option, or anything wrong with the file.
+    """
+    if isinstance(source, Dataset):
+        env_id = options.pop("env_id", source.spec.env_id)
+        _check_options("Dataset", options, ["env_id"])
+        return source if env_id == source.spec.env_id else replace(source, spec=replace(source.spec, env_id=env_id))
+    if str(source).partition("?")[0] in IDS:
+        return read_embedded(str(source), **options)
+    reader = READERS.get(Path(source).suffix.lower())
+    if reader is None:
+        raise InputError(f"data {str(source)!r}: expected {', '.join(IDS)}, or a file *{', *'.join(READERS)}")
+    _check_options(str(source), options, list(signature(reader).parameters)[1:])
+    return reader(source, **options)
+
+
+def _check_options(source: str, options: dict[str, Any], known: list[str]) -> None:
+    for key in options:
+        if key not in known:
+            near = get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+            raise InputError(f"{source}: no option {key!r}; {hint}")

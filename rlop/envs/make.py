@@ -1,0 +1,93 @@
+"""Environments by id, with whatever must be imported first; what is missing or misspelt is named in one line."""
+
+from __future__ import annotations
+
+import warnings
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import gymnasium
+
+from rlop.types import InputError
+
+PROVIDERS = {"MinAtar": ("minatar.gym", "minatar"), "ALE": ("ale_py", "atari")}  # namespace -> module, extra
+EXTRAS = {"box2d": "classic", "mujoco": "mujoco"}  # part of an entry point -> extra
+
+
+def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """`gymnasium.make`, for ids of this package, MinAtar and Atari too.
+
+    Args:
+        env_id: such as `rlop/GridWorld-v0`, `MinAtar/Breakout-v1`, `ALE/Breakout-v5` or `CartPole-v1`.
+        kwargs: of the environment.
+
+    Raises:
+        InputError: an unknown id, a package that is not installed, or an argument the environment does not have.
+    """
+    check_env_id(env_id)
+    # The checker's warnings are for authors of environments, and it costs time in the first steps.
+    return _make(env_id, gymnasium.make, disable_env_checker=True, **kwargs)
+
+
+def make_vec_env(env_id: str, n: int, **kwargs: Any) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """n copies of an environment, stepped together in this process; the environments of this package in NumPy.
+
+    All reset themselves one step after an episode's end (`AutoresetMode.NEXT_STEP`): the observation of the last step
+    is the episode's own, and the step after it ignores the action, pays 0 and returns a first observation.
+
+    Args:
+        env_id: as in `make_env`.
+        n: number of copies, at least 1.
+        kwargs: of the environment.
+
+    Raises:
+        InputError: as in `make_env`, or n < 1.
+    """
+    if n < 1:
+        raise InputError(f"n = {n}: expected at least 1 environment")
+    check_env_id(env_id)
+    if env_id.startswith("rlop/"):
+        return _make(env_id, gymnasium.make_vec, num_envs=n, **kwargs)
+    options = {"vectorization_mode": "sync", "disable_env_checker": True}
+    return _make(env_id, gymnasium.make_vec, num_envs=n, **options, **kwargs)
+
+
+def time_limit(env_id: str) -> int | None:
+    """The number of steps after which `env_id` cuts an episode; None when it never does."""
+    check_env_id(env_id)
+    return gymnasium.spec(env_id).max_episode_steps
+
+
+def check_env_id(env_id: str) -> None:
+    """Import what registers `env_id`; InputError with the nearest registered id when there is no such environment."""
+    namespace = env_id.split("/")[0]
+    if namespace in PROVIDERS and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
+        _register(env_id, *PROVIDERS[namespace])
+    if env_id not in gymnasium.registry and ":" not in env_id:  # `module:id` is for Gymnasium to import
+        near = get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.5)
+        raise InputError(f"env_id {env_id!r}: no such environment" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def _register(env_id: str, module: str, extra: str) -> None:
+    try:
+        provider = import_module(module)
+    except ImportError as error:
+        raise InputError(f"env_id {env_id!r}: {error}; pip install 'rlop[{extra}]'") from error
+    if hasattr(provider, "register_envs"):  # ale_py registers when it is imported, MinAtar when it is told to
+        provider.register_envs()
+
+
+def _make(env_id: str, build: Any, **kwargs: Any) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # Box2D's bindings crash the interpreter where this warning is an error.
+            warnings.filterwarnings("ignore", "builtin type .* has no __module__ attribute", DeprecationWarning)
+            return build(env_id, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        entry = str(gymnasium.spec(env_id).entry_point)
+        extra = next((extra for part, extra in EXTRAS.items() if part in entry), None)
+        fix = f"; pip install 'rlop[{extra}]'" if extra else ""
+        raise InputError(f"env_id {env_id!r}: {str(error).splitlines()[0]}{fix}") from error
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise InputError(f"env_id {env_id!r}: {str(error).splitlines()[0]}") from error

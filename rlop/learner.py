@@ -1,0 +1,86 @@
+"""What happens to a network once its loss is known: gradient, clip, optimizer, projections, target network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlop.optim import Adam, clip_runs, run_norms
+from rlop.td import update_target_
+from rlop.types import Metrics
+
+Projection = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], None]
+
+
+class Learner:
+    """An online network of R runs, its optimizer and its target network.
+
+    A run whose loss or gradient is not finite is frozen for good: its parameters stay at their last finite values and
+    `active` turns False; the other runs go on.
+
+    Args:
+        online: network with parameters `[R, ...]`.
+        lr: `[R]` learning rates of Adam.
+        tau: `[R]` weights of the target update.
+        betas, eps: Adam's constants.
+        max_grad_norm: clip each run's gradient to this l2 norm; None for no clipping.
+        projections: (projection, radius `[R]`) pairs, applied in this order after the optimizer.
+    """
+
+    def __init__(
+        self,
+        online: nn.Module,
+        *,
+        lr: Tensor,
+        tau: Tensor,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        max_grad_norm: float | None = None,
+        projections: Sequence[tuple[Projection, Tensor]] = (),
+    ) -> None:
+        self.online = online
+        self.target = copy.deepcopy(online).requires_grad_(False)
+        self.parameters = dict(online.named_parameters())
+        self.initial = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.optimizer = Adam(self.parameters.values(), lr, betas, eps)
+        self.tau, self.max_grad_norm, self.projections = tau, max_grad_norm, tuple(projections)
+        self.active = torch.ones_like(lr, dtype=torch.bool)
+
+    def step(self, loss: Tensor) -> Metrics:
+        """Descend `loss` `[R]`; summed over runs before `backward`, so that gradients of different runs never mix."""
+        params = list(self.parameters.values())
+        grads = torch.autograd.grad(loss.sum(), params)
+        norms = run_norms(grads)
+        self.active.logical_and_(torch.isfinite(norms) & torch.isfinite(loss.detach()))
+        self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
+        with torch.no_grad():
+            for project, radius in self.projections:
+                project(self.parameters, self.initial, radius)
+        return {"grad/norm": norms}
+
+    def update_target(self) -> None:
+        """Move the target network by tau towards the online one."""
+        update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes during training, and the initial parameters that projections refer to."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "initial": self.initial,
+            "active": self.active,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, saved in state["initial"].items():
+            self.initial[name].copy_(saved)
+        self.active.copy_(state["active"])

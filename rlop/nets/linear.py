@@ -1,0 +1,76 @@
+"""Affine layers whose parameters carry leading run (and critic) axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+
+def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`x @ weight.mT + bias`, one product per leading index.
+
+    A single batched product measured at least as fast as a loop over slices on a CPU for every shape tried (1 to 24
+    runs, widths 64 to 256, batches 32 to 2560), and is one launch on a GPU; this is the place to decide otherwise.
+
+    Args:
+        x: `[*lead, B, I]`.
+        weight: `[*lead, O, I]`.
+        bias: `[*lead, O]`.
+    Returns:
+        `[*lead, B, O]`.
+    """
+    lead = weight.shape[:-2]
+    if x.shape[:-2] != lead or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]")
+    flat = torch.baddbmm(bias.reshape(-1, 1, bias.shape[-1]), x.flatten(0, -3), weight.flatten(0, -3).mT)
+    return flat.unflatten(0, lead)
+
+
+class Linear(nn.Module):
+    """Stacked `nn.Linear`: weight `[*lead, O, I]`, bias `[*lead, O]`, input `[*lead, B, I]`.
+
+    Initialised like `nn.Linear`, uniform in +-1/sqrt(fan_in), each run from its own generator.
+    """
+
+    def __init__(self, lead: Sequence[int], in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(*lead, out_features))
+
+    def reset_run(self, run: int, generator: Generator) -> None:
+        """Draw the parameters of one run."""
+        bound = self.weight[run].shape[-1] ** -0.5
+        for parameter in (self.weight, self.bias):
+            parameter.data[run].uniform_(-bound, bound, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[*lead, B, I] -> [*lead, B, O]`."""
+        return stacked_affine(x, self.weight, self.bias)
+
+
+class LayerNorm(nn.Module):
+    """Stacked `nn.LayerNorm` over the last axis: gain and shift `[*lead, D]`, input `[*lead, B, D]`."""
+
+    def __init__(self, lead: Sequence[int], features: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(*lead, features))
+        self.shift = nn.Parameter(torch.zeros(*lead, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[*lead, B, D] -> [*lead, B, D]`."""
+        return F.layer_norm(x, x.shape[-1:]) * self.gain.unsqueeze(-2) + self.shift.unsqueeze(-2)
+
+
+def reset_runs(module: nn.Module, seeds: Sequence[int]) -> None:
+    """Draw every run's parameters from `seeds[run]`, so that a run's initial network does not depend on its neighbours.
+
+    Runs with the same seed start from the same network: comparisons between hyper-parameter values are paired.
+    """
+    for run, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        for layer in module.modules():
+            if hasattr(layer, "reset_run"):
+                layer.reset_run(run, generator)

@@ -1,0 +1,57 @@
+"""Multi-layer perceptron with leading run (and critic) axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlop.nets.linear import LayerNorm, Linear
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "elu": F.elu,
+    "leaky_relu": F.leaky_relu,
+    "silu": F.silu,
+    "identity": torch.nn.Identity(),
+}
+
+
+class MLP(nn.Module):
+    """Hidden layers only: the last one's activations are the features phi that a linear head reads.
+
+    Args:
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        in_features: width of the flattened input.
+        hidden: widths of the hidden layers.
+        activation: a key of `ACTIVATIONS`.
+        layer_norm: normalise before each activation.
+    """
+
+    def __init__(
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [in_features, *hidden]
+        self.layers = nn.ModuleList(Linear(lead, i, o) for i, o in pairwise(widths))
+        self.norms = nn.ModuleList(LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden)
+        self.activation = activation
+        self.n_features = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
+        x = x.flatten(self.layers[0].weight.ndim - 1)
+        phi = ACTIVATIONS[self.activation]
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = phi(norm(layer(x)))
+        return x

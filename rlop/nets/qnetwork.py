@@ -1,0 +1,65 @@
+"""A torso that gives features and a linear head that gives action values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rlop.nets.conv import MinAtarTorso
+from rlop.nets.linear import Linear
+from rlop.nets.mlp import ACTIVATIONS, MLP
+from rlop.types import InputError, Spec
+
+NETWORKS = ("auto", "mlp", "minatar")
+
+
+def preprocess(obs: Tensor) -> Tensor:
+    """Observations as the network reads them: bytes are divided by 255, booleans become 0 and 1."""
+    return obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
+
+
+class QNetwork(nn.Module):
+    """Q(s, .) = W phi(s) + b for R runs side by side.
+
+    Args:
+        torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
+        n_actions: number of rows of the head.
+        runs: R.
+    """
+
+    def __init__(self, torso: nn.Module, n_actions: int, runs: int) -> None:
+        super().__init__()
+        self.torso = torso
+        self.head = Linear((runs,), torso.n_features, n_actions)  # type: ignore[arg-type]
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `[R, B, D]` and values `[R, B, A]`."""
+        features = self.features(obs)
+        return features, self.head(features)
+
+    def features(self, obs: Tensor) -> Tensor:
+        """phi(s), the head's input: `[R, B, D]`."""
+        return self.torso(preprocess(obs))
+
+
+def make_torso(
+    spec: Spec, runs: int, network: str, hidden: Sequence[int], activation: str, layer_norm: bool
+) -> nn.Module:
+    """The torso for a data set: `mlp`, `minatar`, or by the shape of the observations (`auto`).
+
+    Raises:
+        InputError: for an unknown name, or a network that cannot read the observations.
+    """
+    shape = spec.obs_shape
+    is_minatar = len(shape) == 3 and shape[:2] == (10, 10)
+    if network == "auto":
+        network = "minatar" if is_minatar else "mlp"
+    if network == "minatar":
+        if not is_minatar:
+            raise InputError(f"network = minatar: expected observations of shape (10, 10, channels), found {shape}")
+        return MinAtarTorso(runs, shape, hidden[-1])
+    if network != "mlp" or activation not in ACTIVATIONS:
+        raise InputError(f"network = {network}, activation = {activation}: expected {NETWORKS}, {tuple(ACTIVATIONS)}")
+    return MLP((runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm)

@@ -1,0 +1,91 @@
+"""Adam whose learning rate is one number per run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def per_run(value: Tensor, like: Tensor) -> Tensor:
+    """Reshape `[R]` so that it broadcasts against `[R, ...]`."""
+    return value.view(-1, *[1] * (like.ndim - 1))
+
+
+@torch.no_grad()
+def adam_(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    step: Tensor,
+    lr: Tensor,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> None:
+    """One Adam step in place, the same numbers as `torch.optim.Adam` for every run.
+
+    Args:
+        params: parameters `[R, ...]`.
+        grads: gradients, same shapes.
+        means: running means of the gradients, changed in place.
+        squares: running means of their squares, changed in place.
+        step: number of steps before this one, a float tensor `[]`, changed in place.
+        lr: `[R]`.
+        betas: decay of `means` and `squares`.
+        eps: added to the root after bias correction.
+    Reference: Kingma and Ba, "Adam", ICLR 2015, arXiv:1412.6980, algorithm 1.
+    """
+    step.add_(1)
+    torch._foreach_lerp_(means, grads, 1 - betas[0])
+    torch._foreach_mul_(squares, betas[1])
+    torch._foreach_addcmul_(squares, grads, grads, 1 - betas[1])
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_div_(denominators, (1 - betas[1] ** step).sqrt())
+    torch._foreach_add_(denominators, eps)
+    updates = torch._foreach_div(means, denominators)
+    scale = -lr / (1 - betas[0] ** step)
+    torch._foreach_mul_(updates, [per_run(scale, p) for p in params])
+    torch._foreach_add_(params, updates)
+
+
+class Adam(torch.optim.Optimizer):
+    """`adam_` as a PyTorch optimizer; `step()` reads `.grad`, `apply(grads)` takes gradients directly.
+
+    Args:
+        params: parameters with a leading run axis `[R, ...]`.
+        lr: `[R]` tensor, or one number for all runs.
+        betas: decay rates.
+        eps: see `adam_`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: Tensor | float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        params = list(params)
+        lr = torch.as_tensor(lr, dtype=torch.float32, device=params[0].device).expand(params[0].shape[0]).clone()
+        step = torch.zeros((), device=params[0].device)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "step": step})
+        for p in params:
+            self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+
+    def apply(self, grads: Sequence[Tensor], active: Tensor | None = None) -> None:
+        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        (group,) = self.param_groups
+        params = group["params"]
+        lr = group["lr"] if active is None else group["lr"] * active
+        means = [self.state[p]["mean"] for p in params]
+        squares = [self.state[p]["square"] for p in params]
+        adam_(params, grads, means, squares, group["step"], lr, group["betas"], group["eps"])
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step with the gradients in `.grad`; closures are not supported."""
+        if closure is not None:
+            raise ValueError("Adam.step: closures are not supported")
+        self.apply([p.grad for group in self.param_groups for p in group["params"]])

@@ -1,0 +1,30 @@
+"""Gradient norms and clipping, run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rlop.optim.adam import per_run
+
+
+def run_norms(grads: Sequence[Tensor]) -> Tensor:
+    """Global l2 norm of each run's gradient: tensors `[R, ...]` give `[R]`."""
+    return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads]).norm(dim=0)
+
+
+def clip_runs(grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: float | None) -> list[Tensor]:
+    """Scale each run's gradient to norm at most `max_norm`, and zero that of runs that are not active.
+
+    Args:
+        grads: tensors `[R, ...]`.
+        norms: `[R]`, from `run_norms`.
+        active: `[R]` bool; a run that is not active may hold NaN.
+        max_norm: None for no clipping.
+    """
+    if max_norm is not None:
+        scale = (max_norm / norms.clamp_min(1e-12)).clamp_max(1.0)
+        grads = [g * per_run(scale, g) for g in grads]
+    return [torch.where(per_run(active, g), g, 0.0) for g in grads]

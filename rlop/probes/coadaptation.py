@@ -1,0 +1,92 @@
+"""Size and alignment of consecutive features, the quantities that DR3 acts on."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def feature_norm(features: Tensor) -> Tensor:
+    """Mean length of a feature vector.
+
+        mean_i ||phi_i||_2
+
+    Args:
+        features: `[..., n, d]`.
+    Returns:
+        `[...]`.
+    """
+    if features.ndim < 2:
+        raise ValueError(f"features: expected [..., n, d], got {tuple(features.shape)}")
+    return torch.linalg.vector_norm(features, dim=-1).mean(-1)
+
+
+@torch.no_grad()
+def feature_dot(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean dot product of consecutive features.
+
+        sum_i m_i phi_i . phi'_i / sum_i m_i
+
+    A measurement, so it divides by the number of rows that count; the penalty `rlop.dr3` divides by the batch size.
+
+    Args:
+        features: phi(s, a), `[..., n, d]`.
+        next_features: phi(s', a'), same shape.
+        mask: 1 - terminated, `[..., n]`; None counts every row.
+    Returns:
+        `[...]`; NaN where no row counts.
+    Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1 (co-adaptation of consecutive features).
+    """
+    _check_pair(features, next_features, mask)
+    return _masked_mean((features * next_features).sum(-1), mask)
+
+
+@torch.no_grad()
+def feature_cosine(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean cosine of the angle between consecutive features: the part of `feature_dot` that is not their length.
+
+        sum_i m_i cos(phi_i, phi'_i) / sum_i m_i
+
+    Args:
+        features: phi(s, a), `[..., n, d]`.
+        next_features: phi(s', a'), same shape.
+        mask: 1 - terminated, `[..., n]`; None counts every row.
+    Returns:
+        `[...]` in [-1, 1]; a zero vector counts as orthogonal; NaN where no row counts.
+    Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1.
+    """
+    _check_pair(features, next_features, mask)
+    return _masked_mean(F.cosine_similarity(features, next_features, dim=-1), mask)
+
+
+@torch.no_grad()
+def weight_norm(weight: Tensor) -> Tensor:
+    """Frobenius norm of a weight matrix; beside `feature_norm` it shows features that shrink while the head grows.
+
+        sqrt(sum_{ij} w_ij^2)
+
+    Args:
+        weight: `[..., A, D]`.
+    Returns:
+        `[...]`.
+    """
+    if weight.ndim < 2:
+        raise ValueError(f"weight: expected [..., A, D], got {tuple(weight.shape)}")
+    return torch.linalg.vector_norm(weight, dim=(-2, -1))
+
+
+def _check_pair(features: Tensor, next_features: Tensor, mask: Tensor | None) -> None:
+    if features.ndim < 2 or features.shape != next_features.shape:
+        shapes = f"{tuple(features.shape)} and {tuple(next_features.shape)}"
+        raise ValueError(f"features and next_features: expected one shape [..., n, d], got {shapes}")
+    if mask is not None and mask.shape != features.shape[:-1]:
+        raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
+
+
+def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return values.mean(-1)
+    weight = mask.to(values.dtype)
+    return (values * weight).sum(-1) / weight.sum(-1)

@@ -1,0 +1,110 @@
+"""Units of a layer that carry no signal: dormant ones, and dead ones."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rlop.types import InputError
+
+
+def _all_zero(features: Tensor) -> Tensor:
+    return (features == 0).all(-2)
+
+
+def _all_negative(features: Tensor) -> Tensor:
+    return (features < 0).all(-2)
+
+
+def _constant(features: Tensor) -> Tensor:
+    return features.std(-2, correction=0) < 1e-3
+
+
+# The first four rows follow Moalla et al. 2024; for the other activations the test of tanh, "constant over the batch",
+# is our choice.
+DEAD: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": _all_zero,
+    "gelu": _all_zero,
+    "tanh": _constant,
+    "leaky_relu": _all_negative,
+    "squared_relu": _all_zero,
+    "elu": _constant,
+    "silu": _constant,
+    "sigmoid": _constant,
+    "softplus": _constant,
+    "identity": _constant,
+}
+
+
+@torch.no_grad()
+def dormant_fraction(features: Tensor, tau: float = 0.1) -> Tensor:
+    """Share of units whose mean activation is at most `tau` of the layer's.
+
+        score_i = mean_x |h_i(x)| / mean_k mean_x |h_k(x)|,  dormant when score_i <= tau
+
+    In a layer that is zero everywhere every unit is dormant. Invariant to the scale of the layer. For a convolution
+    give every position its own row, `[n * height * width, channels]`.
+
+    Args:
+        features: activations `[..., n, d]`.
+        tau: 0.1 as the method that recycles dormant units (ReDo) uses it; 0 counts only units that are exactly silent.
+    Returns:
+        `[...]` in [0, 1], NaN where activations are not finite.
+    Reference: Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML 2023,
+        arXiv:2302.12902.
+    Differs from: dopamine `labs/redo`, which adds 1e-9 to the denominator; here scores are compared without division.
+    """
+    score = _check(features).abs().mean(-2)  # [..., d]
+    layer = score.mean(-1, keepdim=True)
+    return _fraction(score <= tau * layer, features)
+
+
+@torch.no_grad()
+def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
+    """Share of units that never leave the saturated part of their activation on this batch.
+
+        relu, gelu: h_i(x) = 0 for all x;  leaky_relu: h_i(x) < 0 for all x;  tanh: std_x h_i(x) < 0.001
+
+    Activations that the reference does not treat (elu, silu, sigmoid, softplus, identity) use the rule of tanh.
+
+    Args:
+        features: activations `[..., n, d]`, after the non-linearity.
+        activation: a key of `DEAD`.
+    Returns:
+        `[...]` in [0, 1], NaN where activations are not finite.
+    Raises:
+        InputError: for an unknown activation.
+    Reference: Moalla et al., "No Representation, No Trust", NeurIPS 2024, arXiv:2405.00662; the rules are those of the
+        authors' code.
+    """
+    if activation not in DEAD:
+        nearest = difflib.get_close_matches(activation, DEAD, 1, 0.0)[0]
+        raise InputError(f"activation {activation!r}: expected one of {', '.join(DEAD)}; did you mean {nearest!r}?")
+    return _fraction(DEAD[activation](_check(features)), features)
+
+
+def unit_measures(features: Tensor, activation: str = "relu", tau: float = 0.1) -> dict[str, Tensor]:
+    """`dormant` and `dead` fractions of a layer.
+
+    Args:
+        features: activations `[..., n, d]`.
+        activation: of the layer, decides what dead means.
+        tau: of `dormant_fraction`.
+    Returns:
+        `{"dormant": [...], "dead": [...]}`.
+    """
+    return {"dormant": dormant_fraction(features, tau), "dead": dead_fraction(features, activation)}
+
+
+def _check(features: Tensor) -> Tensor:
+    if features.ndim < 2 or 0 in features.shape[-2:] or not features.is_floating_point():
+        raise ValueError(f"features: expected a floating [..., n, d], got {features.dtype} {tuple(features.shape)}")
+    return features
+
+
+def _fraction(units: Tensor, features: Tensor) -> Tensor:
+    fraction = units.to(features.dtype).mean(-1)
+    return fraction.where(features.isfinite().all(-1).all(-1), torch.nan)

@@ -1,0 +1,86 @@
+"""The run axis: which seeds and which hyper-parameter values stand side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlop.types import InputError
+
+
+@dataclass(frozen=True)
+class Runs:
+    """R runs: one entry per run in every field."""
+
+    seeds: tuple[int, ...]
+    values: Mapping[str, tuple[float, ...]]  # hyper-parameter -> one value per run, also the constant ones
+    hparams: tuple[dict[str, Any], ...]  # what tells the runs apart: seed, variant, swept values
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def tensor(self, name: str, device: torch.device | str = "cpu") -> Tensor:
+        """One hyper-parameter as a float tensor `[R]`."""
+        return torch.tensor(self.values[name], dtype=torch.float32, device=device)
+
+
+def seed_list(seeds: int | Sequence[int]) -> list[int]:
+    """`4` means seeds 0, 1, 2, 3; a list is taken as it is.
+
+    Raises:
+        InputError: for no seeds, a negative one, or the same one twice.
+    """
+    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not found or min(found) < 0 or len(set(found)) != len(found):
+        raise InputError(f"seeds = {seeds}: expected a number of at least 1 or a list of different seeds >= 0")
+    return found
+
+
+def expand(
+    hyper: Mapping[str, float | Sequence[float]],
+    seeds: int | Sequence[int] = 1,
+    variants: Mapping[str, Mapping[str, float]] | None = None,
+) -> Runs:
+    """All combinations: variants x values of every list in `hyper` x seeds, the seed varying fastest.
+
+    Args:
+        hyper: hyper-parameter -> number, or list of numbers to run side by side.
+        seeds: see `seed_list`.
+        variants: name -> values that replace those of `hyper` in this variant.
+    Raises:
+        InputError: for a variant that names an unknown hyper-parameter, or an empty list of values.
+    """
+    choices = {name: list(v) if isinstance(v, (list, tuple)) else [v] for name, v in hyper.items()}
+    for name, listed in choices.items():
+        if not listed:
+            raise InputError(f"{name} = []: expected a number or a list of at least one")
+    rows: list[dict[str, Any]] = []
+    for variant, changes in (variants or {"": {}}).items():
+        unknown = set(changes) - set(choices)
+        if unknown:
+            raise InputError(f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; one of {sorted(choices)}")
+        own = {name: [changes[name]] if name in changes else listed for name, listed in choices.items()}
+        swept = [name for name, listed in own.items() if len(listed) > 1]
+        for combination in product(*own.values()):
+            value = dict(zip(own, combination, strict=True))
+            told = {"variant": variant} if variant else {}
+            told |= {name: value[name] for name in swept}
+            rows += [{"value": value, "hparams": {**told, "seed": seed}, "seed": seed} for seed in seed_list(seeds)]
+    return Runs(
+        seeds=tuple(row["seed"] for row in rows),
+        values={name: tuple(float(row["value"][name]) for row in rows) for name in choices},
+        hparams=tuple(row["hparams"] for row in rows),
+        labels=tuple(label(row["hparams"]) for row in rows),
+    )
+
+
+def label(hparams: Mapping[str, Any]) -> str:
+    """A run's name, e.g. `dr3,seed=0` for a variant or `alpha=0.1,dr3=0.03,seed=1` for swept values."""
+    parts = [str(v) if k == "variant" else f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in hparams.items()]
+    return ",".join(parts)

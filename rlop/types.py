@@ -1,0 +1,89 @@
+"""The few shapes of data that every part of the library agrees on.
+
+Axes, always in this order: R runs, E critics, B batch, A actions, D features, N transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong; one line that names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an agent must know of a data set before it sees a batch.
+
+    Args:
+        obs_shape: shape of one observation.
+        n_actions: number of discrete actions; None for continuous actions.
+        action_shape: shape of one continuous action; () for discrete actions.
+        obs_dtype: NumPy name of the stored dtype; `uint8` observations are scaled by 1/255 in the network.
+        env_id: Gymnasium id of the environment the data came from, when known.
+        env_kwargs: keyword arguments for `gymnasium.make(env_id)`.
+    """
+
+    obs_shape: tuple[int, ...]
+    n_actions: int | None = None
+    action_shape: tuple[int, ...] = ()
+    obs_dtype: str = "float32"
+    env_id: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Batch(NamedTuple):
+    """One minibatch for each of R runs.
+
+    `discount` is gamma^(m-1) for a transition that spans m steps (1 for one-step data), so that the TD target is
+    `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves `terminated` at 0 and bootstraps.
+    """
+
+    obs: Tensor  # [R, B, *obs_shape]
+    action: Tensor  # [R, B] int64, or [R, B, *action_shape]
+    reward: Tensor  # [R, B]
+    next_obs: Tensor  # [R, B, *obs_shape]
+    terminated: Tensor  # [R, B] float, 1 where the episode ended for good
+    discount: Tensor  # [R, B]
+    index: Tensor  # [R, B] int64, row in the data set
+    extra: dict[str, Tensor]  # columns that only some backups need: next_action, next_policy, mc_return
+
+
+@dataclass(frozen=True)
+class TDContext:
+    """All that a regularizer may look at, for one update of R runs.
+
+    `next_features` are the online network's, with gradient; `next_features_target` the target network's, without.
+    Either is None when no regularizer of the agent asked for it (see `needs`).
+    """
+
+    features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
+    q: Tensor  # [R, B] value of the data action
+    q_values: Tensor  # [R, B, A] value of every candidate action
+    target: Tensor  # [R, B] TD target, detached
+    action: Tensor  # [R, B]
+    terminated: Tensor  # [R, B] float
+    index: Tensor  # [R, B]
+    next_features: Tensor | None = None  # [R, B, D] phi(s', a')
+    next_features_target: Tensor | None = None  # [R, B, D]
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)  # online network, by name, each [R, ...]
+    initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialisation
+
+
+Metrics: TypeAlias = dict[str, Tensor]  # name -> [R], detached, on the device
+Regularizer: TypeAlias = Callable[[TDContext], Tensor]  # -> [R], unweighted
+
+
+def needs(*fields: str) -> Callable[[Regularizer], Regularizer]:
+    """Declare which optional fields of `TDContext` a regularizer reads, so that no agent computes the others."""
+
+    def mark(regularizer: Regularizer) -> Regularizer:
+        regularizer.needs = frozenset(fields)  # type: ignore[attr-defined]
+        return regularizer
+
+    return mark

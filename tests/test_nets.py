@@ -1,0 +1,95 @@
+"""Stacked networks against torch.nn, run by run."""
+
+import pytest
+import torch
+from torch import nn
+
+from rlop.nets import MLP, Conv2d, LayerNorm, Linear, MinAtarTorso, QNetwork, make_torso, preprocess, reset_runs
+from rlop.types import InputError, Spec
+
+
+@pytest.mark.parametrize("lead", [(1,), (3,), (2, 2)])
+def test_linear_equals_torch_slice_by_slice(lead):
+    layer = Linear(lead, 5, 4)
+    reset_runs(layer, range(lead[0]))
+    x = torch.randn(*lead, 7, 5)
+    flat = layer(x).flatten(0, -3)
+    for i, (w, b) in enumerate(zip(layer.weight.flatten(0, -3), layer.bias.flatten(0, -2), strict=True)):
+        expected = nn.functional.linear(x.flatten(0, -3)[i], w, b)
+        torch.testing.assert_close(flat[i], expected)
+
+
+def test_linear_refuses_a_shape_that_would_broadcast():
+    layer = Linear((2,), 5, 4)
+    with pytest.raises(ValueError, match="does not fit"):
+        layer(torch.randn(1, 7, 5))
+
+
+def test_layer_norm_equals_torch():
+    layer, x = LayerNorm((2,), 6), torch.randn(2, 3, 6)
+    layer.gain.data.normal_()
+    layer.shift.data.normal_()
+    for run in range(2):
+        expected = nn.functional.layer_norm(x[run], (6,), layer.gain[run], layer.shift[run])
+        torch.testing.assert_close(layer(x)[run], expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv_loop_equals_grouped_form(stride):
+    layer = Conv2d(3, 4, 5, 3, stride)
+    reset_runs(layer, [0, 1, 2])
+    x = torch.randn(3, 2, 4, 10, 10)
+    grouped = nn.functional.conv2d(
+        x.transpose(0, 1).flatten(1, 2), layer.weight.flatten(0, 1), layer.bias.flatten(), stride=stride, groups=3
+    )
+    torch.testing.assert_close(layer(x), grouped.unflatten(1, (3, 5)).transpose(0, 1))
+
+
+def test_initial_network_depends_on_the_seed_alone():
+    many, alone = MLP((3,), 4, (8, 8)), MLP((1,), 4, (8, 8))
+    reset_runs(many, [5, 7, 5])
+    reset_runs(alone, [7])
+    for a, b in zip(many.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a[1], b[0])
+        assert torch.equal(a[0], a[2])
+        assert not torch.equal(a[0], a[1])
+
+
+def test_initial_scale_is_that_of_torch():
+    layer = Linear((1,), 100, 1000)
+    reset_runs(layer, [0])
+    assert layer.weight.abs().max() <= 0.1
+    assert layer.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.02)
+
+
+def test_q_network_is_a_linear_head_on_the_features():
+    network = QNetwork(MLP((2,), 3, (8,)), 4, runs=2)
+    reset_runs(network, [0, 1])
+    features, q = network(torch.randn(2, 5, 3))
+    expected = features @ network.head.weight.mT + network.head.bias.unsqueeze(1)
+    torch.testing.assert_close(q, expected)
+    assert features.min() >= 0
+
+
+def test_preprocess_scales_bytes_but_not_booleans():
+    assert preprocess(torch.tensor([255], dtype=torch.uint8)).item() == 1.0
+    assert preprocess(torch.tensor([True])).item() == 1.0
+    assert preprocess(torch.tensor([255.0])).item() == 255.0
+
+
+def test_minatar_torso_reads_channel_last_images():
+    torso = MinAtarTorso(2, (10, 10, 6), width=32)
+    reset_runs(torso, [0, 1])
+    x = torch.rand(2, 3, 10, 10, 6)
+    conv = nn.functional.relu(nn.functional.conv2d(x[1].permute(0, 3, 1, 2), torso.conv.weight[1], torso.conv.bias[1]))
+    expected = nn.functional.relu(nn.functional.linear(conv.flatten(1), torso.hidden.weight[1], torso.hidden.bias[1]))
+    torch.testing.assert_close(torso(x)[1], expected)
+
+
+def test_make_torso_picks_by_shape_and_refuses_the_impossible():
+    assert isinstance(make_torso(Spec((10, 10, 4), 3), 1, "auto", (8,), "relu", False), MinAtarTorso)
+    assert isinstance(make_torso(Spec((4,), 3), 1, "auto", (8,), "relu", False), MLP)
+    with pytest.raises(InputError, match="10, 10, channels"):
+        make_torso(Spec((4,), 3), 1, "minatar", (8,), "relu", False)
+    with pytest.raises(InputError, match="activation"):
+        make_torso(Spec((4,), 3), 1, "mlp", (8,), "rely", False)

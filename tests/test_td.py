@@ -1,0 +1,74 @@
+"""Targets and losses by hand and against NumPy in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from rlop import td
+
+
+def test_target_bootstraps_through_a_time_out_and_not_through_a_termination():
+    reward = torch.tensor([[1.0, 1.0]])
+    terminated = torch.tensor([[0.0, 1.0]])  # the first row may be a time-out: it is not marked here at all
+    target = td.td_target(reward, torch.tensor([[10.0, 10.0]]), terminated, torch.ones(1, 2), torch.tensor([0.9]))
+    torch.testing.assert_close(target, torch.tensor([[10.0, 1.0]]))
+
+
+def test_target_uses_each_runs_gamma_and_the_multi_step_discount():
+    ones, zeros = torch.ones(2, 1), torch.zeros(2, 1)
+    target = td.td_target(zeros, ones, zeros, torch.full((2, 1), 0.25), torch.tensor([0.5, 0.8]))
+    torch.testing.assert_close(target, torch.tensor([[0.125], [0.2]]))
+
+
+def test_target_carries_no_gradient():
+    value = torch.ones(1, 1, requires_grad=True)
+    zeros = torch.zeros(1, 1)
+    assert not td.td_target(zeros, value, zeros, zeros, torch.ones(1)).requires_grad
+
+
+def test_double_value_evaluates_the_online_argmax_with_the_target_network():
+    value = td.double_value(torch.tensor([[[1.0, 5.0]]]), torch.tensor([[[3.0, 2.0]]]))
+    assert value.item() == 1.0
+
+
+@pytest.mark.parametrize(("u", "action"), [(0.0, 0), (0.1999, 0), (0.2, 2), (0.999999, 2)])
+def test_sampling_by_inversion_skips_actions_without_mass(u, action):
+    assert td.sample_action(torch.tensor([[0.2, 0.0, 0.8]]), torch.tensor([u])).item() == action
+
+
+def test_sampling_frequencies():
+    policy = torch.tensor([0.1, 0.6, 0.3]).expand(20_000, 3)
+    drawn = td.sample_action(policy, torch.rand(20_000, generator=torch.Generator().manual_seed(0)))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 20_000, [0.1, 0.6, 0.3], atol=0.015)
+
+
+def test_huber_and_mse_by_hand():
+    error = torch.tensor([0.5, -3.0])
+    torch.testing.assert_close(td.huber(error), torch.tensor([0.125, 2.5]))
+    torch.testing.assert_close(td.huber(error), torch.nn.functional.huber_loss(error, torch.zeros(2), reduction="none"))
+    torch.testing.assert_close(td.mse(error), torch.tensor([0.25, 9.0]))
+
+
+def test_conservative_gap_is_cross_entropy_at_temperature_one_and_numpy_elsewhere():
+    q = torch.randn(2, 3, 4, dtype=torch.float64)
+    action = torch.randint(4, (2, 3))
+    data = td.select(q, action)
+    entropy = torch.nn.functional.cross_entropy(q.flatten(0, 1), action.flatten(), reduction="none").view(2, 3)
+    torch.testing.assert_close(td.conservative_gap(q, data, torch.ones(2, dtype=torch.float64)), entropy)
+    t = np.array([0.5, 2.0])[:, None]
+    expected = t * np.log(np.exp(q.numpy() / t[..., None]).sum(-1)) - data.numpy()
+    np.testing.assert_allclose(td.conservative_gap(q, data, torch.tensor([0.5, 2.0]).double()), expected, rtol=1e-12)
+
+
+def test_target_network_update_per_run():
+    target, online = torch.zeros(3, 2, 2), torch.ones(3, 2, 2)
+    td.update_target_([target], [online], torch.tensor([1.0, 0.25, 0.005]))
+    torch.testing.assert_close(target[:, 0, 0], torch.tensor([1.0, 0.25, 0.005]))
+    assert torch.equal(target[0], online[0])
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match="shapes differ"):
+        td.select(torch.zeros(2, 3, 4), torch.zeros(2, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="shapes differ"):
+        td.td_target(torch.zeros(2, 3), torch.zeros(2, 1), torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2))
