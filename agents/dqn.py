@@ -8,7 +8,7 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class DQNConfig:
     """Options of `DQN`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
     # --- what is learned ---
-    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = "max"  # V(s') in the target, see BACKUPS
+    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = "max"  # V(s') in the target, see `DQN`
     gamma: Sweep = 0.99  # discount factor in [0, 1)
     n_step: int = 1  # rewards summed before bootstrapping
     loss: Literal["huber", "mse"] = "huber"
@@ -68,17 +68,6 @@ class DQNConfig:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
         if isinstance(self.gamma, list) and (self.n_step > 1 or self.backup == "mc"):
             raise InputError("gamma is a list: n-step and Monte-Carlo returns are summed beforehand with one gamma")
-
-
-NextValues = tuple[Tensor, Tensor | None]  # Q_target(s', .) and Q_online(s', .), [R, B, A]
-Backup = Callable[[Batch, dict[str, Tensor], NextValues], Tensor]  # -> V(s') [R, B]
-
-BACKUPS: dict[str, Backup] = {
-    "max": lambda batch, noise, q: q[0].amax(-1),
-    "double": lambda batch, noise, q: td.double_value(q[0], q[1]),  # type: ignore[arg-type]
-    "sarsa": lambda batch, noise, q: td.select(q[0], batch.extra["next_action"]),
-    "behaviour": lambda batch, noise, q: td.select(q[0], td.sample_action(batch.extra["next_policy"], noise["action"])),
-}
 
 
 class DQN:
@@ -132,9 +121,7 @@ class DQN:
 
         self.gamma, self.alpha, self.temperature = per_run("gamma"), per_run("alpha"), per_run("temperature")
         self.regularizers = {name: (fn, per_run(f"regularizers.{name}")) for name, (fn, _) in regularizers.items()}
-        torso = make_torso(
-            spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm
-        )
+        torso = make_torso(spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm)
         network = QNetwork(torso, spec.n_actions, len(self.runs))
         reset_runs(network, self.runs.seeds)
         self.learner = Learner(
@@ -233,8 +220,7 @@ class DQN:
         """What Q(s, a) is regressed on, `[R, B]`, detached."""
         if self.config.backup == "mc":
             return batch.extra["mc_return"]
-        assert next_q is not None
-        next_value = BACKUPS[self.config.backup](batch, noise, (next_q, next_q_online))
+        next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
         return td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
 
     def update(self, batch: Batch, noise: dict[str, Tensor]) -> Metrics:

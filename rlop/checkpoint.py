@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import entry_points
@@ -55,11 +56,13 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     Raises:
         InputError: when the file is missing, is no checkpoint, or was written by another format version.
     """
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such checkpoint")
+    if not zipfile.is_zipfile(path):  # PyTorch's older formats are not read at all
+        raise InputError(f"{path}: not a checkpoint of rlop, or cut short")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a checkpoint of rlop ({type(error).__name__})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: expected a checkpoint of format {FORMAT}")

@@ -112,8 +112,9 @@ def _build(cls: type[C], values: Any, key: str) -> C:
     try:
         return cls(**arguments)
     except InputError as error:
-        about_field = re.split(r"[ \[.:]", str(error), maxsplit=1)[0] in known
-        raise InputError(_join(key, error) if about_field else f"{key}: {error}" if key else str(error)) from None
+        named = re.match(r"(\w+)(?: = |[.\[:])", str(error))
+        about_field = named is not None and named[1] in known
+        raise InputError(_join(key, error) if about_field or not key else f"{key}: {error}") from None
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
@@ -206,7 +207,8 @@ def _mismatch(value: Any, hint: Any, key: str) -> InputError:
 
 def _whole(value: Any, hint: Any) -> str:
     """How to write 1e6 where only 1000000 is taken."""
-    if int not in (hint, *get_args(hint)) or isinstance(value, bool) or not _NUMBER.fullmatch(str(value)):
+    members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if int not in members or isinstance(value, bool) or not _NUMBER.fullmatch(str(value)):
         return ""
     number = float(str(value).replace("_", ""))
     return f" (write {int(number)})" if number.is_integer() and abs(number) < 1e15 else ""

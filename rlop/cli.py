@@ -61,9 +61,7 @@ def collect_command(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
-    collect(
-        args.env, args.policy, args.steps, args.out, epsilon=args.epsilon, seed=args.seed, overwrite=args.overwrite
-    )
+    collect(args.env, args.policy, args.steps, args.out, epsilon=args.epsilon, seed=args.seed, overwrite=args.overwrite)
 
 
 def info_command(argv: Sequence[str]) -> None:

@@ -103,7 +103,11 @@ def _read_runs(logdir: Path) -> dict[str, Any]:
 
 
 def reopen(logdir: Path, runs: dict[str, Any]) -> tuple[int, float]:
-    """Ready a record for appending: the same runs, no half line at the end. Returns its last step and time in s."""
+    """Ready a record for appending: the same runs, no half line at the end; configs it had before go into `runs`.
+
+    Returns:
+        The last step, and the seconds since the first start.
+    """
     before, history = _read_runs(logdir), read_metrics(logdir)
     if before["labels"] != runs["labels"]:
         raise InputError(

@@ -5,10 +5,13 @@ Written for the axes `[R, B]` (and `[R, B, A]` for values over actions) but any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from rlop.types import Batch
 
 
 def _same(name: str, a: Tensor, b: Tensor) -> None:
@@ -51,6 +54,18 @@ def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
     _same("sample_action", policy[..., 0], uniform)
     below = policy.cumsum(-1) <= uniform.unsqueeze(-1)
     return below.sum(-1).clamp_max(policy.shape[-1] - 1)
+
+
+# Value of the next state in the target: (Q_target(s', .), Q_online(s', .), batch, noise) -> V(s') [R, B]
+Backup = Callable[[Any, Any, Batch, dict[str, Tensor]], Tensor]
+BACKUPS: dict[str, Backup] = {
+    "max": lambda target, online, batch, noise: target.amax(-1),
+    "double": lambda target, online, batch, noise: double_value(target, online),
+    "sarsa": lambda target, online, batch, noise: select(target, batch.extra["next_action"]),
+    "behaviour": lambda target, online, batch, noise: select(
+        target, sample_action(batch.extra["next_policy"], noise["action"])
+    ),
+}
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:

@@ -18,9 +18,9 @@ from rlop.board import Board, History, read_metrics
 from rlop.checks import build, check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table, check_batch_size
+from rlop.data.sampler import Streams, Table, check_batch_size, probe_batch
 from rlop.progress import Progress
-from rlop.types import Batch, InputError, Metrics
+from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
@@ -108,7 +108,7 @@ class Loop:
         self.table = Table(prepared.columns(), agent.device)
         self.streams = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
-        self.probe_batch: Batch = self.table.probe_batch(min(size, len(self.table)), len(agent.runs))
+        self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
         self.step = 0
         self.rows: dict[str, list[tuple[int, np.ndarray]]] = {}
         self.frozen: set[int] = set()

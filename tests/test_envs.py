@@ -152,7 +152,8 @@ def test_state_index_refuses_what_it_does_not_know():
     blind = TabularMDP(mdp.transition, mdp.reward, mdp.terminal, mdp.initial, np.zeros((4, 2)))
     with pytest.raises(InputError, match="look alike"):
         state_index(blind, np.zeros(2))
-    np.testing.assert_array_equal(state_index(mdp, -0.0 + -1.0 * -mdp.observations), np.arange(4))
+    negative_zeros = np.where(mdp.observations == 0, -0.0, mdp.observations)
+    np.testing.assert_array_equal(state_index(mdp, negative_zeros), np.arange(4))
 
 
 # The gridworld
@@ -234,6 +235,15 @@ def test_smooth_observations_vary_slowly_over_the_grid_and_random_ones_do_not():
     np.testing.assert_allclose(gridworld(16, observation="smooth").observations.std(0), 1, rtol=1e-5)
 
 
+def test_smooth_observations_are_swept_in_place_and_rescaled():
+    world = gridworld(6, observation="smooth", obs_dim=3, reward="distance", seed=5)
+    table = np.random.default_rng(5).spawn(2)[1].standard_normal((world.n_states, 3))
+    for _ in range(10):
+        for s in range(world.n_states):
+            table[s] = sum(world.transition[s, a, n] * table[n] / 5 for a in range(5) for n in range(world.n_states))
+    np.testing.assert_allclose(world.observations, table / table.std(0), rtol=1e-4, atol=1e-5)
+
+
 def test_layout_and_observations_depend_on_the_seed_alone():
     one, two, other = (gridworld(8, observation="random", seed=s) for s in (3, 3, 4))
     for name in ("transition", "reward", "observations", "cells"):
@@ -245,7 +255,8 @@ def test_layout_and_observations_depend_on_the_seed_alone():
 def test_sparse_and_distance_rewards_by_hand():
     world = gridworld(5, walls=0.0, slip=0.0, goal_reward=2.0, step_reward=-0.1)
     assert world.terminal.nonzero()[0].tolist() == [world.goal]
-    entering = world.reward[0, 0]
+    start = world.initial.argmax()
+    entering = world.reward[start, 0]
     np.testing.assert_allclose(entering, np.where(np.arange(25) == world.goal, 1.9, -0.1))
 
     world = gridworld(5, walls=0.0, slip=0.0, reward="distance")
@@ -254,6 +265,14 @@ def test_sparse_and_distance_rewards_by_hand():
     np.testing.assert_allclose(world.reward[3, 1], 1 - d / d.max())
     assert optimal_q(world, 0.9)[world.goal].argmax() == STAY
     assert optimal_q(world, 0.9)[world.goal, STAY] == pytest.approx(10)  # 1 / (1 - gamma)
+
+
+@pytest.mark.parametrize("mdp", [chain(4, slip=0.1), gridworld(4)], ids=["chain", "gridworld"])
+def test_terminal_states_are_absorbing_and_pay_nothing(mdp):
+    (end,) = mdp.terminal.nonzero()[0]
+    assert (mdp.transition[end, :, end] == 1).all()
+    assert not mdp.reward[end].any()
+    assert mdp.reward[~mdp.terminal][..., end].min() == 1
 
 
 def test_shortest_path_sets_the_value():
@@ -439,7 +458,8 @@ def test_returned_observations_are_the_callers_own():
         np.testing.assert_array_equal(env.mdp.observations, np.eye(3))
         info["state"] *= 0
         info["state"] += 2
-        env.step(np.zeros(2, int) if env is many else 0)  # the state inside is still 0, not the terminal one
+        info = env.step(np.zeros(2, int) if env is many else 0)[-1]
+        assert not np.any(info["state"])  # had the state inside been written to, it would not be 0
 
 
 def test_misused_environments_say_so():

@@ -30,14 +30,15 @@ ALGORITHMS = {
 }
 
 
-def make_policy(policy: str | Act, env: gymnasium.Env[Any, Any], env_id: str, seed: int) -> tuple[Act, dict[str, Any]]:
+def make_policy(
+    policy: str | Act, make: Callable[[], gymnasium.Env[Any, Any]], seed: int
+) -> tuple[Act, dict[str, Any]]:
     """What acts, and how a file describes it.
 
     Args:
         policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, `ppo:STEPS`, or a function of observations
             `[n, *S]` and a generator that returns n actions.
-        env: that the policy will act in.
-        env_id: its id.
+        make: gives a new copy of the environment that the policy will act in.
         seed: of the training, for `ppo:STEPS`.
 
     Raises:
@@ -47,13 +48,14 @@ def make_policy(policy: str | Act, env: gymnasium.Env[Any, Any], env_id: str, se
         return policy, {"policy": getattr(policy, "__name__", type(policy).__name__)}
     kind, _, rest = policy.partition(":")
     if policy == "random":
-        return lambda obs, rng: random_actions(env.action_space, len(obs), rng), {"policy": "random"}
+        space = make().action_space
+        return lambda obs, rng: random_actions(space, len(obs), rng), {"policy": "random"}
     if kind == "ppo" and rest.replace("_", "").isdigit() and int(rest) > 0:
-        return train_ppo(env_id, env, int(rest), seed), {"policy": f"ppo:{int(rest)}"}
+        return train_ppo(make, int(rest), seed), {"policy": f"ppo:{int(rest)}"}
     if kind == "sb3" and rest:
         algorithm, _, file = rest.partition(":") if rest.split(":")[0] in ALGORITHMS else ("", "", rest)
         path = Path(file)
-        act = load_sb3(path, env, algorithm or None)
+        act = load_sb3(path, make(), algorithm or None)
         return act, {"policy": f"sb3:{path.name}", "policy_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     raise InputError(f"policy {policy!r}: expected random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip or ppo:STEPS")
 
@@ -118,7 +120,7 @@ def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _policy_class(path: Path, data: dict[str, Any], algorithm: str | None) -> Any:
     about = data.get("policy_class") or {}
     constructor = re.match(r"<function (\w+)\.__init__ ", str(about.get("__init__")))
-    found = (about.get("__module__"), constructor.group(1)) if constructor else None
+    found = (str(about.get("__module__")), constructor.group(1)) if constructor else None
     wanted = ALGORITHMS[algorithm] if algorithm else found
     if wanted is None:
         raise InputError(f"{path}: does not name its policy class; name it: sb3:ALGORITHM:{path.name}")
@@ -167,7 +169,7 @@ def flat_float(obs: np.ndarray) -> np.ndarray:
     return obs.reshape(len(obs), -1).astype(np.float32) / (255 if obs.dtype == np.uint8 else 1)
 
 
-def train_ppo(env_id: str, env: gymnasium.Env[Any, Any], steps: int, seed: int) -> Act:
+def train_ppo(make: Callable[[], gymnasium.Env[Any, Any]], steps: int, seed: int) -> Act:
     """The deterministic policy of Stable-Baselines3's PPO after `steps` steps in 8 copies of the environment.
 
     Raises:
@@ -178,11 +180,9 @@ def train_ppo(env_id: str, env: gymnasium.Env[Any, Any], steps: int, seed: int) 
         from stable_baselines3.common.vec_env import DummyVecEnv
     except ImportError as error:
         raise InputError("policy ppo: needs stable_baselines3; pip install 'rlop[collect]'") from error
-    from rlop.envs.make import make_env
-
-    kwargs = env.spec.kwargs if env.spec is not None else {}
-    envs = DummyVecEnv([lambda: FlatFloat(make_env(env_id, **kwargs))] * 8)
-    model = PPO("MlpPolicy", envs, n_steps=128, batch_size=256, n_epochs=4, ent_coef=0.01, seed=seed, device="cpu")
+    envs = DummyVecEnv([lambda: FlatFloat(make())] * 8)
+    hyper: dict[str, Any] = {"learning_rate": 1e-3, "ent_coef": 0.01, "seed": seed, "device": "cpu"}
+    model = PPO("MlpPolicy", envs, n_steps=128, batch_size=256, n_epochs=4, **hyper)
     model.learn(steps)
     envs.close()
     return lambda obs, rng: model.policy.predict(flat_float(obs), deterministic=True)[0]

@@ -89,11 +89,24 @@ class Table:
         rows = {name: c.index_select(0, flat).unflatten(0, index.shape) for name, c in self.columns.items()}
         return Batch(**{k: rows[k] for k in Batch._fields[:6]}, index=index, extra={k: rows[k] for k in self.extra})
 
-    def probe_batch(self, size: int, runs: int, seed: int = 0) -> Batch:
-        """The fixed batch on which representations are measured: the same rows for every run, agent and step."""
-        index = torch.randperm(len(self), generator=Generator().manual_seed(seed))[:size]
-        device = self.columns["reward"].device
-        return self.gather(index.sort().values.to(device).expand(runs, -1))
+
+def probe_batch(
+    columns: Mapping[str, np.ndarray], size: int, runs: int, device: torch.device | str = "cpu", seed: int = 0
+) -> Batch:
+    """The fixed batch on which representations are measured: the same rows for every run, agent and step.
+
+    Args:
+        columns: of the data set itself, before an agent leaves out rows that its backup cannot use.
+        size: transitions, at most those there are.
+        runs: R; the batch is expanded, not copied.
+    """
+    n = len(columns["reward"])
+    index = torch.randperm(n, generator=Generator().manual_seed(seed))[:size].sort().values.numpy()
+    batch = Table({name: column[index] for name, column in columns.items()}, device).gather(
+        torch.arange(len(index), device=device).unsqueeze(0)
+    )
+    rows = {name: value.expand(runs, *value.shape[1:]) for name, value in batch._asdict().items() if name != "extra"}
+    return Batch(**{**rows, "index": torch.from_numpy(index).to(device).expand(runs, -1)}, extra={})
 
 
 def check_batch_size(batch_size: int, n_rows: int) -> None:

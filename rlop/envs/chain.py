@@ -46,7 +46,7 @@ def chain(
     following = np.stack([np.maximum(state - 1, 0), np.minimum(state + 1, length - 1)], 1)
     transition, last = slippery(following, slip), state == length - 1
     transition[-1] = last
-    reward = np.broadcast_to(last.astype(float), transition.shape).copy()
+    reward = np.broadcast_to(last, transition.shape) * ~last[:, None, None]
     observations = np.eye(length)
     if observation == "random":
         observations = check_distinct(np.random.default_rng(seed).uniform(-1, 1, (length, obs_dim)))

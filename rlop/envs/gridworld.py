@@ -87,7 +87,7 @@ def gridworld(
         obs_dim: width of smooth and random observations.
         slip: probability that a uniformly random action replaces the agent's.
         reward: sparse or distance.
-        seed: of walls, goal and observations; each is drawn from its own stream.
+        seed: of walls, goal and observations; the same seed gives the same walls and goal for every observation.
         goal_reward: see above.
         step_reward: see above.
 
@@ -115,9 +115,10 @@ def gridworld(
     distance = np.linalg.norm(cells - cells[goal], axis=1)
     pays = 1 - distance / distance.max()
     if reward == "sparse":
-        pays, terminal[goal] = distance == 0, True
+        pays = distance == 0
+        terminal[goal] = True
         transition[goal] = np.eye(len(cells))[goal]
-    rewards = np.broadcast_to(goal_reward * pays + step_reward, transition.shape).copy()
+    rewards = np.broadcast_to(goal_reward * pays + step_reward, transition.shape) * ~terminal[:, None, None]
     initial = np.eye(len(cells))[start]
     return GridWorld(transition, rewards, terminal, initial, observations, cells=cells, goal=goal, size=size)
 

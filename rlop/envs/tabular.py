@@ -97,13 +97,12 @@ def _backup(mdp: TabularMDP, gamma: float, value: np.ndarray) -> np.ndarray:
 
 
 def _under(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The policy as an array, P_pi `[S, S]` among states where the episode goes on, and r_pi `[S]`."""
+    """The policy as an array, P_pi `[S, S]` into states where the episode goes on, and r_pi `[S]`."""
     policy = np.asarray(policy, np.float64)
     check_shape("policy", policy, (mdp.n_states, mdp.n_actions))
     check_distribution("policy", policy)
-    going = ~mdp.terminal
-    p = (policy[:, None] @ mdp.transition)[:, 0] * going[:, None] * going
-    return policy, p, (policy * mdp.expected_reward).sum(1) * going
+    p = (policy[:, None] @ mdp.transition)[:, 0] * ~mdp.terminal
+    return policy, p, (policy * mdp.expected_reward).sum(1)
 
 
 def optimal_q(mdp: TabularMDP, gamma: float, tol: float = 1e-12) -> np.ndarray:

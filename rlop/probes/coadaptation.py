@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -58,7 +57,9 @@ def feature_cosine(features: Tensor, next_features: Tensor, mask: Tensor | None 
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1.
     """
     _check_pair(features, next_features, mask)
-    return _masked_mean(F.cosine_similarity(features, next_features, dim=-1), mask)
+    lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(next_features, dim=-1)
+    cosine = (features * next_features).sum(-1) / lengths.clamp_min(torch.finfo(features.dtype).tiny)
+    return _masked_mean(cosine, mask)
 
 
 @torch.no_grad()

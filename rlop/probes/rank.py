@@ -107,7 +107,7 @@ def pca_rank(s: Tensor, threshold: float = 0.99) -> Tensor:
 
         min { k : sum_{i<=k} sigma_i^2 >= threshold * sum_i sigma_i^2 }
 
-    Uses sigma^2, so it is at most about as large as `srank`. Invariant to rotations and to scale. It is a share of
+    Uses sigma^2, so at the same share it is never larger than `srank`. Invariant to rotations and to scale. A share of
     variance only for centred features (`singular_values(center=True)`); published code does not centre.
 
     Args:

@@ -12,19 +12,18 @@ from rlop.types import InputError
 
 
 def _all_zero(features: Tensor) -> Tensor:
-    return (features == 0).all(-2)
+    return features.any(-2).logical_not()
 
 
 def _all_negative(features: Tensor) -> Tensor:
-    return (features < 0).all(-2)
+    return features.amax(-2) < 0
 
 
 def _constant(features: Tensor) -> Tensor:
     return features.std(-2, correction=0) < 1e-3
 
 
-# The first four rows follow Moalla et al. 2024; for the other activations the test of tanh, "constant over the batch",
-# is our choice.
+# The first four rows follow Moalla et al. 2024; the others are our choice of the rule that fits.
 DEAD: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": _all_zero,
     "gelu": _all_zero,
@@ -59,7 +58,7 @@ def dormant_fraction(features: Tensor, tau: float = 0.1) -> Tensor:
     """
     score = _check(features).abs().mean(-2)  # [..., d]
     layer = score.mean(-1, keepdim=True)
-    return _fraction(score <= tau * layer, features)
+    return _fraction(score <= tau * layer, layer.squeeze(-1))
 
 
 @torch.no_grad()
@@ -68,7 +67,8 @@ def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
 
         relu, gelu: h_i(x) = 0 for all x;  leaky_relu: h_i(x) < 0 for all x;  tanh: std_x h_i(x) < 0.001
 
-    Activations that the reference does not treat (elu, silu, sigmoid, softplus, identity) use the rule of tanh.
+    Of the activations that the reference does not treat, squared_relu uses the rule of relu; elu, silu, sigmoid,
+    softplus and identity use that of tanh.
 
     Args:
         features: activations `[..., n, d]`, after the non-linearity.
@@ -83,7 +83,7 @@ def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
     if activation not in DEAD:
         nearest = difflib.get_close_matches(activation, DEAD, 1, 0.0)[0]
         raise InputError(f"activation {activation!r}: expected one of {', '.join(DEAD)}; did you mean {nearest!r}?")
-    return _fraction(DEAD[activation](_check(features)), features)
+    return _fraction(DEAD[activation](_check(features)), features.sum((-2, -1), dtype=torch.float64))
 
 
 def unit_measures(features: Tensor, activation: str = "relu", tau: float = 0.1) -> dict[str, Tensor]:
@@ -105,6 +105,6 @@ def _check(features: Tensor) -> Tensor:
     return features
 
 
-def _fraction(units: Tensor, features: Tensor) -> Tensor:
-    fraction = units.to(features.dtype).mean(-1)
-    return fraction.where(features.isfinite().all(-1).all(-1), torch.nan)
+def _fraction(units: Tensor, total: Tensor) -> Tensor:
+    """Share of `units` that are true; NaN where `total`, some sum of the features, shows that they are not finite."""
+    return units.double().mean(-1).where(total.isfinite(), torch.nan)

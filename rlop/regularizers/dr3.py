@@ -108,10 +108,10 @@ def dr3_regularizer(
         if phi_next is None:
             raise ValueError(f"TDContext.{side}: dr3 needs it, got None")
         mask = 1 - ctx.terminated if mask_terminal else None
-        if phi.ndim == 3:
-            return dr3(phi, phi_next.detach() if stop_gradient else phi_next, mask, form)
-        mask = None if mask is None else mask.unsqueeze(1).expand(phi.shape[:-1])  # one mask for all critics
-        return dr3(phi, phi_next.detach() if stop_gradient else phi_next, mask, form).sum(1)
+        if mask is not None and phi.ndim == 4:
+            mask = mask.unsqueeze(1).expand(phi.shape[:-1])  # [R, E, B]
+        value = dr3(phi, phi_next.detach() if stop_gradient else phi_next, mask, form)
+        return value.sum(1) if phi.ndim == 4 else value
 
     penalty.form = form  # type: ignore[attr-defined]  # for `warn_if_unbounded`, where the network is known
     return penalty

@@ -1,0 +1,305 @@
+"""Roll a policy out and write its transitions in D4RL's layout."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from rlop.data.hdf5 import write_hdf5
+from rlop.data.policies import Act, make_policy, random_actions
+from rlop.envs.make import make_env
+from rlop.types import InputError
+
+PACKAGES = ("rlop", "gymnasium", "numpy", "torch", "stable_baselines3", "minatar")
+
+
+@dataclass
+class Episode:
+    """One episode while it is played; `obs` holds one observation more than there are rows."""
+
+    env: gymnasium.Env[Any, Any]
+    obs: Any
+    before: int = 0  # rows of the episodes begun earlier, as far as they are known by now
+    action: list[Any] = field(default_factory=list)
+    reward: list[float] = field(default_factory=list)
+    terminated: bool = False
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def over(self) -> bool:
+        """Whether the environment ended it."""
+        return self.terminated or self.truncated
+
+    def step(self, action: Any) -> None:
+        """Play one action and keep what came of it."""
+        obs, reward, terminated, truncated, _ = self.env.step(action)
+        self.obs.append(_stored(obs))
+        self.action.append(action)
+        self.reward.append(float(reward))
+        self.terminated, self.truncated = bool(terminated), bool(truncated)
+        if self.over:
+            self.obs = np.stack(self.obs)  # an array per row would weigh more than the row
+
+
+def collect(
+    env_id: str,
+    policy: str | Act,
+    steps: int,
+    path: str | Path,
+    *,
+    epsilon: float = 0.0,
+    seed: int = 0,
+    env_kwargs: Mapping[str, Any] | None = None,
+    n_envs: int = 8,
+    chunk: int = 100_000,
+    overwrite: bool = False,
+) -> Path:
+    """Exactly `steps` transitions of a policy in an environment, as an HDF5 file in D4RL's layout.
+
+    Rows stand episode by episode in the order in which episodes began, which is what a single environment would give:
+    in the order in which they end, short ones would be favoured. Only the last episode is cut, and its last row marked
+    as a time-out. `next_observations` are the true ones, at the end of an episode too.
+
+    Every `chunk` steps, and when interrupted (SIGINT, SIGTERM), the rows so far are written, with the last row of each
+    unfinished episode marked as a time-out: under its own name the file is complete and valid at any time.
+
+    Args:
+        env_id: Gymnasium id.
+        policy: `random`; `sb3:FILE.zip` or `sb3:ALGORITHM:FILE.zip`, a Stable-Baselines3 policy, deterministic (its
+            pickles are not opened, see `load_sb3`); `ppo:STEPS`, which trains one first; or a function of observations
+            `[n, *S]` and a generator that returns actions `[n]` or `[n, *A]`.
+        steps: number of transitions.
+        path: file to write.
+        epsilon: probability of a uniformly random action at each step.
+        seed: of environments, exploration and `ppo`.
+        env_kwargs: keyword arguments for `gymnasium.make`.
+        n_envs: environments played in turn, so that the policy acts on a batch.
+        chunk: steps between writes.
+        overwrite: replace an existing file.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: before anything is played, for anything wrong with the above; later, for impossible actions.
+        KeyboardInterrupt, SystemExit: once the rows of an interrupted run are written.
+    """
+    path = Path(path)
+    _check_arguments(steps, epsilon, n_envs, chunk, path, overwrite)
+    make = partial(make_env, env_id, **(env_kwargs or {}))
+    space = _check_spaces(make(), env_id, needs_bounds=epsilon > 0 or policy == "random")
+    act, about = make_policy(policy, make, seed)
+    about |= {"env_id": env_id, "env_kwargs": dict(env_kwargs or {}), "epsilon": epsilon, "seed": seed}
+    about |= {"n_envs": n_envs, "versions": _versions()}
+    if isinstance(space, gymnasium.spaces.Discrete):
+        about["n_actions"] = int(space.n)
+    _check_json(about)
+    play = partial(_actions, act, space, epsilon)
+    started, saved, summary = time.perf_counter(), 0, ""
+    with stop_signals() as received, _progress(steps) as show:
+        for episodes, rows in rollouts([make() for _ in range(min(n_envs, steps))], play, steps, seed):
+            show(min(rows, steps))
+            if received or rows - saved >= chunk:
+                summary, saved = _write(path, episodes, steps, about), rows
+            if received:
+                break
+        else:
+            summary = _write(path, episodes, steps, about)
+    seconds = time.perf_counter() - started
+    print(f"{'interrupted; ' if received else ''}{path}: {summary}, {rows / seconds:,.0f} steps/s")
+    if received:
+        raise KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])
+    return path
+
+
+def rollouts(
+    envs: list[gymnasium.Env[Any, Any]],
+    play: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    steps: int,
+    seed: int,
+) -> Iterator[tuple[list[Episode], int]]:
+    """Play until the first `steps` rows, in the order in which episodes began, are there.
+
+    An environment rests once no later row of its can be among them, so the surplus is a fraction of an episode for
+    each of the others.
+
+    Args:
+        envs: played in turn, one step each.
+        play: observations `[n, *S]` and a generator to n actions.
+        steps: rows wanted.
+        seed: of the environments and of the generator.
+
+    Yields:
+        All episodes in the order in which they began, and the number of their rows, after each round.
+    """
+    rng = np.random.default_rng(seed)
+    seeds = np.random.SeedSequence(seed).generate_state(len(envs))
+    episodes = [Episode(env, [_stored(env.reset(seed=int(s))[0])]) for env, s in zip(envs, seeds)]
+    live, rows = list(episodes), 0
+    while live:
+        for place, (episode, action) in enumerate(zip(live, play(np.stack([e.obs[-1] for e in live]), rng))):
+            episode.step(action.item() if action.ndim == 0 else action)
+            episode.before += place  # each of the live ones begun earlier has one row more
+        rows += len(live)
+        yield episodes, rows
+        over = [episode for episode in live if episode.over]
+        live = [episode for episode in live if not episode.over and episode.before + len(episode) < steps]
+        for episode in over[: max(0, steps - rows)]:
+            live.append(Episode(episode.env, [_stored(episode.env.reset()[0])], before=rows))
+            episodes.append(live[-1])
+
+
+def pack(episodes: list[Episode], steps: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The first `steps` rows of the episodes in D4RL's layout, and the returns of the episodes that are whole.
+
+    Args:
+        episodes: in order.
+        steps: most rows.
+
+    Returns:
+        observations, actions, rewards, terminals, timeouts, next_observations; and `[E]` float64.
+    """
+    lengths = np.array([len(episode) for episode in episodes])
+    lengths = np.minimum(lengths, np.maximum(0, steps - (np.cumsum(lengths) - lengths)))
+    parts = [(episode, rows) for episode, rows in zip(episodes, lengths.tolist()) if rows]
+    ends = np.cumsum([rows for _, rows in parts]) - 1
+    terminals = np.zeros(ends[-1] + 1, bool)
+    terminals[ends] = [episode.terminated and rows == len(episode) for episode, rows in parts]
+    timeouts = np.zeros_like(terminals)
+    timeouts[ends] = ~terminals[ends]
+    arrays = {
+        "observations": np.concatenate([episode.obs[:rows] for episode, rows in parts]),
+        "actions": np.concatenate([episode.action[:rows] for episode, rows in parts]),
+        "rewards": np.concatenate([episode.reward[:rows] for episode, rows in parts]).astype(np.float32),
+        "terminals": terminals,
+        "timeouts": timeouts,
+        "next_observations": np.concatenate([episode.obs[1 : rows + 1] for episode, rows in parts]),
+    }
+    whole = [sum(episode.reward) for episode, rows in parts if episode.over and rows == len(episode)]
+    return arrays, np.array(whole)
+
+
+def _write(path: Path, episodes: list[Episode], steps: int, about: Mapping[str, Any]) -> str:
+    """Write the rows so far, and say in half a line what they are."""
+    arrays, returns = pack(episodes, steps)
+    rows = len(arrays["rewards"])
+    about = {**about, "steps": rows, "episodes": len(returns)}
+    summary = f"{rows} steps, {len(returns)} whole episodes"
+    if len(returns):
+        about["return_mean"] = float(returns.mean())
+        summary += f", return mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}"
+    write_hdf5(path, arrays, about, overwrite=True)
+    return summary
+
+
+def _stored(obs: Any) -> np.ndarray:
+    """A copy, since an environment may return one and the same array every time, in the dtype that is stored."""
+    return np.array(obs, dtype=None if obs.dtype in (np.uint8, np.bool_) else np.float32)
+
+
+def _actions(
+    act: Act, space: gymnasium.Space[Any], epsilon: float, obs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The policy's actions, checked and brought within bounds, some of them replaced by random ones."""
+    actions, shape = np.asarray(act(obs, rng)), (len(obs), *(space.shape or ()))
+    if isinstance(space, gymnasium.spaces.Box):
+        fits = actions.shape == shape and np.isfinite(actions).all()
+        actions = np.clip(actions, space.low, space.high).astype(np.float32) if fits else actions
+    else:
+        fits = actions.shape == shape and actions.dtype.kind in "iu" and all(map(space.contains, actions))
+        actions = actions.astype(np.int64) if fits else actions
+    if not fits:
+        raise InputError(f"policy: actions {actions.dtype} of shape {actions.shape}, expected {shape} within {space}")
+    if epsilon == 0:
+        return actions
+    wander = rng.random(len(obs)) < epsilon
+    return np.where(wander.reshape(-1, *[1] * (actions.ndim - 1)), random_actions(space, len(obs), rng), actions)
+
+
+def _check_arguments(steps: int, epsilon: float, n_envs: int, chunk: int, path: Path, overwrite: bool) -> None:
+    if steps < 1 or n_envs < 1 or chunk < 1:
+        raise InputError(f"steps = {steps}, n_envs = {n_envs}, chunk = {chunk}: expected at least 1")
+    if not 0 <= epsilon <= 1:
+        raise InputError(f"epsilon = {epsilon}: expected a probability in [0, 1]")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; choose another name, or overwrite")
+    if path.suffix not in (".hdf5", ".h5"):
+        raise InputError(f"{path}: expected a name that ends in .hdf5 or .h5")
+
+
+def _check_spaces(env: gymnasium.Env[Any, Any], env_id: str, needs_bounds: bool) -> gymnasium.Space[Any]:
+    obs, action = env.observation_space, env.action_space
+    if not isinstance(obs, gymnasium.spaces.Box):
+        raise InputError(f"env_id {env_id!r}: observation space {obs}, expected a Box")
+    discrete = isinstance(action, gymnasium.spaces.Discrete) and action.start == 0
+    if not discrete and not isinstance(action, gymnasium.spaces.Box):
+        raise InputError(f"env_id {env_id!r}: action space {action}, expected Discrete from 0, or a Box")
+    if needs_bounds and isinstance(action, gymnasium.spaces.Box) and not action.is_bounded():
+        raise InputError(f"env_id {env_id!r}: action space {action} has no bounds to draw random actions in")
+    return action
+
+
+def _check_json(about: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(about)
+    except TypeError as error:
+        raise InputError(f"env_kwargs: {error}; expected what JSON can hold, so that the file can name it") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that receives SIGINT and SIGTERM instead of the process; a second one acts as it used to."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may set handlers, and only it is interrupted
+        return
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, when that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda rows: None
+        return
+    with Progress(console=console) as progress:
+        task = progress.add_task("collect", total=steps)
+        yield lambda rows: progress.update(task, completed=rows)

@@ -1,0 +1,41 @@
+"""Shared fixtures: one thread (small tensors), and a tiny random data set."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlop.data.dataset import Dataset
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def shared_data():
+    """Folder of real data sets beside the checkout; the test is skipped where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip("no shared data beside the checkout")
+    return SHARED
+
+
+@pytest.fixture
+def tiny() -> Dataset:
+    """200 random transitions in episodes of 10, half of them ending by termination."""
+    rng = np.random.default_rng(0)
+    ends = np.arange(200) % 10 == 9
+    terminated = ends & (np.arange(200) % 20 == 9)
+    return Dataset.from_arrays(
+        rng.normal(size=(200, 4)).astype(np.float32),
+        rng.integers(3, size=200),
+        rng.normal(size=200).astype(np.float32),
+        terminated,
+        ends & ~terminated,
+        rng.normal(size=(200, 4)).astype(np.float32),
+        n_actions=3,
+    )
