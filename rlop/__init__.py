@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rlop.data import load_dataset as load_dataset
     from rlop.evaluate import Evaluator as Evaluator
     from rlop.probes import probe as probe
-    from rlop.probes import rank_measures as feature_rank
+    from rlop.probes import rank_measures as feature_rank  # noqa: F401
     from rlop.projections import frobenius_ball_ as frobenius_ball_
     from rlop.projections import max_norm_ as max_norm_
     from rlop.regularizers import dr3 as dr3

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -182,15 +182,19 @@ def _convert_mapping(value: Any, hint: Any, key: str) -> dict[str, Any]:
 def _convert_scalar(value: Any, hint: Any, key: str) -> Any:
     if hint not in _WORDS:
         raise TypeError(f"{key}: the annotation {hint} is not supported in a configuration")
-    is_bool = isinstance(value, bool)
-    if hint is float and isinstance(value, (int, float)) and not is_bool:
-        return float(value)
-    if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
+    if isinstance(value, bool):  # Python counts it among the whole numbers
+        if hint is bool:
+            return value
+    elif hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value.replace("_", ""))
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(value, hint) and (hint is bool or not is_bool):
+    elif hint is float and isinstance(value, Real):  # NumPy's numbers become Python's
+        return float(value)
+    elif hint is int and isinstance(value, Integral):
+        return int(value)
+    elif isinstance(value, hint):
         return value
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
     raise _mismatch(value, hint, key)
 
 

@@ -31,7 +31,7 @@ def train_command(argv: Sequence[str], default: str | None = None) -> None:
 
     if "--help" in argv or "-h" in argv:
         return print_keys()
-    agent, history, logdir = run(*from_args(argv, default))
+    _, history, logdir = run(*from_args(argv, default))
     print(table(history, [name for name in SHOWN if name in history.metrics]))
     print(f"\ncurves: tensorboard --logdir {logdir}")
 

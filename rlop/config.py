@@ -51,6 +51,14 @@ for _side in (_Loader, _Dumper):
 _Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, True))
 
 
+def _load(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; {} for an empty file.
 
@@ -59,7 +67,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        values = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file{nearest(path.name, _yaml_files(path.parent))}") from None
     except OSError as error:
@@ -123,7 +131,7 @@ def _parse(text: str, key: str) -> Any:
     if "," in text and not bracketed:
         return [_parse(part.strip(), key) for part in text.split(",")]
     try:
-        value = yaml.load(text, _Loader)
+        value = _load(text)
     except yaml.YAMLError:
         if bracketed:
             raise InputError(f"--{key} {text}: expected a YAML value with its brackets and quotes closed") from None

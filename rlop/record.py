@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rlop.config import nearest, write_atomic
+from rlop.checks import nearest
+from rlop.config import write_atomic
 from rlop.types import InputError
 
 RECORD, RUNS = "metrics.jsonl", "runs.json"

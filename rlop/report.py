@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from rlop.config import nearest
+from rlop.checks import nearest
+from rlop.picture import Curve, draw
 from rlop.record import RECORD, History, read_metrics
 from rlop.stats import iqm, mean_ci, stratified_bootstrap_ci
 from rlop.types import InputError
 
 __all__ = ["figure", "group_runs", "iqm", "load", "mean_ci", "report", "stratified_bootstrap_ci", "table"]
 
-Curve = tuple[np.ndarray, np.ndarray]  # steps [T], values [T] of one run; NaN once it has diverged
+BOOKKEEPING = {"seed", "seeds", "logdir", "resume", "device", "threads", "compile", "probe_size"}
 DEFAULT_METRICS = ("eval/normalized_score", "eval/return", "loss/td", "q/data", "rank/srank", "feature/dot")
 AT: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
     "final": ("last logged value", lambda values: values[-1]),
@@ -96,7 +97,8 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_bookkeeping(name: str) -> bool:
-    return name.split(".")[-1] in {"seed", "seeds", "logdir", "resume", "device", "threads", "compile"}
+    leaf = name.rsplit(".", 1)[-1]
+    return leaf.endswith("_every") or leaf in BOOKKEEPING
 
 
 def _same_key(long: str, short: str) -> bool:
@@ -199,8 +201,6 @@ def report(
 
 def figure(source: History | Sequence[History] | str | Path, names: Sequence[str], path: str | Path) -> Path:
     """One PNG, a panel per metric: mean of every group of runs with its 95 % band; see `rlop.picture`."""
-    from rlop.picture import draw
-
     histories = load(source) if isinstance(source, (str, Path)) else source
     histories = [histories] if isinstance(histories, History) else list(histories)
     groups = group_runs([values for each in histories for values in each.hparams])

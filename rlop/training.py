@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rlop import checkpoint, probes
-from rlop.board import Board, History, read_metrics
+from rlop.board import Board, History
 from rlop.checks import build, check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
@@ -73,27 +75,53 @@ def train(
         KeyboardInterrupt: passed on, after logs and a checkpoint are on disk.
     """
     loop = Loop(agent, data, build(TrainOptions, {"steps": steps, **options}, where="train"), evaluate)
-    if logdir is None:
-        if resume:
-            raise InputError("resume = true: expected a logdir that holds a checkpoint")
-        with Progress(steps, enabled=progress) as bar:
-            loop.run(bar)
-        return loop.history()
-    logdir = Path(logdir)
     if resume:
-        loop.restore(checkpoint.load(logdir / CHECKPOINT, agent.device))
+        if logdir is None:
+            raise InputError("resume = true: expected a logdir that holds a checkpoint")
+        loop.restore(checkpoint.load(Path(logdir) / CHECKPOINT, agent.device))
     settings = {"agent": type(agent).__name__, "data": data.name, **to_dict(agent.config), **to_dict(loop.options)}
     with Board(logdir, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as board:
         try:
-            with Progress(steps, start=loop.step, enabled=progress) as bar:
-                loop.run(bar, board)
-            board.close(loop.final())
+            with Progress(steps, start=loop.step, enabled=progress) as bar, StopSignal() as stop:
+                loop.run(board, bar, stop)
+            history = board.history
+            board.close(final_scores(history))
         except KeyboardInterrupt:
-            print(f"interrupted at step {loop.step}: logs and checkpoint are in {logdir}", file=sys.stderr)
+            if board.logdir is not None:
+                print(f"interrupted at step {loop.step}: logs and checkpoint are in {logdir}", file=sys.stderr)
             raise
         finally:
-            loop.save(logdir)
-    return read_metrics(logdir)
+            loop.save(board.logdir)
+    return history
+
+
+def final_scores(history: History) -> dict[str, np.ndarray]:
+    """Last value of every metric that tells how a run ended, for the hyper-parameter tab."""
+    groups = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
+    return {name: values[-1] for name, (_, values) in history.metrics.items() if name.startswith(groups)}
+
+
+class StopSignal:
+    """Ctrl-C or SIGTERM waits for the end of a step, so that the checkpoint is a whole one; a second one does not.
+
+    Outside the main thread, where Python takes no signals, nothing is changed.
+    """
+
+    def __enter__(self) -> StopSignal:
+        self.asked = False
+        main = threading.current_thread() is threading.main_thread()
+        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM) if main}
+        return self
+
+    def ask(self, number: int, frame: Any) -> None:
+        """Remember the signal; raise at the second one."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 class Loop:
@@ -110,8 +138,6 @@ class Loop:
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
         self.step = 0
-        self.rows: dict[str, list[tuple[int, np.ndarray]]] = {}
-        self.frozen: set[int] = set()
         self.update = compiled(self.one_update) if options.compile else self.one_update
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -120,18 +146,19 @@ class Loop:
         self.streams.load_state_dict(state["streams"])
         self.step = state["step"]
 
-    def save(self, logdir: Path) -> Path:
-        """Write the checkpoint."""
-        return checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, self.streams.state_dict())
+    def save(self, logdir: Path | None) -> None:
+        """Write the checkpoint, if there is a folder for it."""
+        if logdir is not None:
+            checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, self.streams.state_dict())
 
     def one_update(self, index: Tensor, noise: dict[str, Tensor]) -> Metrics:
         """Gather the batch and update every run: the part that is compiled."""
         return self.agent.update(self.table.gather(index), noise)
 
-    def run(self, bar: Progress, board: Board | None = None) -> None:
-        """Train from the present step to the last."""
+    def run(self, board: Board, bar: Progress, stop: StopSignal) -> None:
+        """Train from the present step to the last; KeyboardInterrupt after the step in which `stop` was set."""
         if self.step == 0:
-            self.look(bar, board)
+            self.look(board, bar)
         sums, since, started = None, self.step, time.perf_counter()
         while self.step < self.options.steps:
             metrics = self.update(*self.streams.next())
@@ -143,27 +170,28 @@ class Loop:
             if self.due(self.options.log_every):
                 mean = (sums / (self.step - since)).double().cpu().numpy()  # the one place where the host waits
                 speed = (self.step - since) / (time.perf_counter() - started)
-                self.log(dict(zip(metrics, mean, strict=True)), speed, bar, board)
+                self.log(dict(zip(metrics, mean, strict=True)), speed, board, bar)
                 sums, since, started = None, self.step, time.perf_counter()
-            self.look(bar, board)
+            self.look(board, bar)
+            if stop.asked:
+                raise KeyboardInterrupt
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the last one, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
-    def log(self, metrics: dict[str, np.ndarray], speed: float, bar: Progress, board: Board | None) -> None:
+    def log(self, metrics: dict[str, np.ndarray], speed: float, board: Board, bar: Progress) -> None:
         """Write the means since the last log, say which runs were frozen, and move the progress bar."""
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
         metrics["time/steps_per_s"] = np.full(len(active), speed)
-        for run in sorted(set(np.flatnonzero(~active)) - self.frozen):
-            self.frozen.add(run)
+        for run in np.flatnonzero(~active):
             label = self.agent.runs.labels[run]
-            print(f"run {label} diverged by step {self.step} and is frozen; the others go on", file=sys.stderr)
-        self.write(metrics, board)
+            board.say_once(f"run {label} diverged by step {self.step} and is frozen; the others go on", key=label)
+        board.log(self.step, metrics)
         bar.update(self.step, loss=float(metrics["loss/total"][active].mean()) if active.any() else float("nan"))
 
-    def look(self, bar: Progress, board: Board | None) -> None:
+    def look(self, board: Board, bar: Progress) -> None:
         """Probe, evaluate and save, when due."""
         found: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
@@ -171,30 +199,11 @@ class Loop:
         if self.evaluate is not None and self.due(self.options.eval_every):
             found |= self.evaluate(self.agent)
         if found:
-            self.write(found, board)
+            board.log(self.step, found)
         if "eval/return" in found:
             bar.update(self.step, ret=float(np.mean(found["eval/return"])))
-        if board is not None and self.step and self.due(self.options.checkpoint_every):
+        if self.step and self.due(self.options.checkpoint_every):
             self.save(board.logdir)
-
-    def write(self, metrics: dict[str, np.ndarray], board: Board | None) -> None:
-        """Keep the numbers in memory, and on the board when there is one."""
-        for name, values in metrics.items():
-            self.rows.setdefault(name, []).append((self.step, values))
-        if board is not None:
-            board.log(self.step, metrics)
-
-    def final(self) -> dict[str, np.ndarray]:
-        """Last value of every metric that tells how a run ended, for the hyper-parameter tab."""
-        groups = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
-        return {name: rows[-1][1] for name, rows in self.rows.items() if name.startswith(groups)}
-
-    def history(self) -> History:
-        """The record in memory."""
-        series = {k: (np.array([s for s, _ in rows]), np.stack([v for _, v in rows])) for k, rows in self.rows.items()}
-        steps = np.unique(np.concatenate([s for s, _ in series.values()])) if series else np.zeros(0, int)
-        runs = self.agent.runs
-        return History(steps, series, list(runs.labels), list(runs.hparams), to_dict(self.agent.config))
 
     def probe(self) -> dict[str, np.ndarray]:
         """Representation measures of every run on the fixed batch."""

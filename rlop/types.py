@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     """One minibatch for each of R runs.
 
     `discount` is gamma^(m-1) for a transition that spans m steps (1 for one-step data), so that the TD target is
-    `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves `terminated` at 0 and bootstraps.
+    `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves `terminated` 0 and bootstraps.
     """
 
     obs: Tensor  # [R, B, *obs_shape]
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     next_obs: Tensor  # [R, B, *obs_shape]
     terminated: Tensor  # [R, B] float, 1 where the episode ended for good
     discount: Tensor  # [R, B]
-    index: Tensor  # [R, B] int64, row in the data set
+    index: Tensor  # type: ignore[assignment]  # [R, B] int64, row in the data set
     extra: dict[str, Tensor]  # columns that only some backups need: next_action, next_policy, mc_return
 
 

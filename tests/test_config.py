@@ -90,6 +90,12 @@ def test_numbers_for_floats(text, value):
     assert type(found) is float
 
 
+def test_numbers_of_numpy_become_python_numbers():
+    config = make(steps=np.int64(5), agent={"lr": [np.float32(0.5)]})
+    assert (config.steps, config.agent.lr) == (5, [0.5])
+    assert (type(config.steps), type(config.agent.lr[0])) == (int, float)
+
+
 def test_unions_prefer_the_exact_type():
     assert make(agent={"lr": 1}).agent.lr == 1.0
     assert make(agent={"lr": [1, "1e-2"]}).agent.lr == [1.0, 0.01]

@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from rlop.agents import DQN, DiscreteCQL
 
 import rlop
-from rlop.agents import DQN, DiscreteCQL
 from rlop.data.sampler import Streams, Table, probe_batch
 from rlop.training import compiled
 from rlop.types import InputError, Spec

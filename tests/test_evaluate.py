@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-
 from rlop.agents import DQN
+
 from rlop.envs import chain, optimal_q, policy_return_undiscounted
 from rlop.evaluate import Evaluator, TabularEvaluator, make_evaluator
 from rlop.types import InputError, Spec

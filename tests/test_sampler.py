@@ -77,5 +77,5 @@ def test_probe_batch_is_the_same_for_every_run_and_call(tiny):
 
 
 def test_batch_larger_than_the_data():
-    with pytest.raises(InputError, match="batch_size = 65.*64"):
+    with pytest.raises(InputError, match=r"batch_size = 65.*64"):
         check_batch_size(65, 64)

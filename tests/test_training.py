@@ -1,13 +1,15 @@
 """The loop: what is logged, what is saved, what a resumed or interrupted training looks like."""
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
+from rlop.agents import DQN
 
 import rlop
-from rlop.agents import DQN
 from rlop.board import read_metrics
 from rlop.checkpoint import load, load_agent
 from rlop.training import Loop, TrainOptions
@@ -72,7 +74,7 @@ def test_ctrl_c_leaves_valid_logs_and_a_checkpoint_and_says_where(tiny, tmp_path
     def interrupt(agent):
         calls.append(1)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return scores(agent)
 
     with pytest.raises(KeyboardInterrupt):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from rlop.data.checks import check_spaces
+from rlop.checks import nearest
+from rlop.data.columns import check_spaces
 from rlop.data.dataset import Dataset
 from rlop.data.embedded import IDS, read_embedded
 from rlop.data.hdf5 import read_hdf5, write_hdf5
@@ -50,6 +50,4 @@ def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
 def _check_options(source: str, options: dict[str, Any], known: list[str]) -> None:
     for key in options:
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-            raise InputError(f"{source}: no option {key!r}; {hint}")
+            raise InputError(f"{source}: no option {key!r}{nearest(key, known)}")

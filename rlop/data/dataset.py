@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rlop.data.checks import action_column, check_lengths, flag_column, float_column, obs_column, shift
+from rlop.data.columns import make_columns
 from rlop.data.returns import behaviour_policy, end_index, n_step_rows, returns_to_go
 from rlop.types import InputError, Spec
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Dataset:
     """N transitions in episode order. Build one with `Dataset.from_arrays` or `rlop.load_dataset`; treat it as fixed.
 
@@ -89,31 +89,17 @@ class Dataset:
         Raises:
             InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action out of range.
         """
-        action, n_actions = action_column("action", action, n_actions)
-        columns: dict[str, Any] = {
-            "obs": obs_column("obs", obs),
-            "action": action,
-            "reward": float_column("reward", reward),
-            "next_obs": None if next_obs is None else obs_column("next_obs", next_obs),
-            "terminated": flag_column("terminated", terminated),
-            "truncated": flag_column("truncated", truncated),
-        }
-        infos = {key: np.asarray(value) for key, value in (infos or {}).items()}
-        check_lengths({**columns, **infos})
-        columns["truncated"][-1] = True
-        columns["truncated"] &= ~columns["terminated"]
-        if columns["next_obs"] is None:
-            columns, infos = shift(columns, infos)
-        shape, dtype = columns["obs"].shape[1:], columns["obs"].dtype
-        following = columns["next_obs"]
-        if following.shape[1:] != shape or following.dtype != dtype:
-            found = f"{following.shape[1:]} {following.dtype}"
-            raise InputError(f"next_obs: rows of {found}, expected {shape} {dtype} as in obs")
-        spec = Spec(shape, n_actions, action.shape[1:], str(dtype), env_id, dict(env_kwargs or {}))
+        arrays = (obs, action, reward, terminated, truncated, next_obs)
+        columns, infos, n_actions = make_columns(*arrays, n_actions, infos or {})
+        shape, dtype = columns["obs"].shape[1:], str(columns["obs"].dtype)
+        spec = Spec(shape, n_actions, columns["action"].shape[1:], dtype, env_id, dict(env_kwargs or {}))
         return cls(**columns, spec=spec, name=name, infos=infos)
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self)} transitions)"
 
     @property
     def episode_ends(self) -> np.ndarray:
@@ -257,15 +243,8 @@ class Dataset:
     def columns(self) -> dict[str, np.ndarray]:
         """What a sampler draws from: obs, action, reward, next_obs, terminated, discount (float32), and the extras."""
         discount = np.ones(len(self), np.float32) if self.discount is None else self.discount
-        return {
-            "obs": self.obs,
-            "action": self.action,
-            "reward": self.reward,
-            "next_obs": self.next_obs,
-            "terminated": self.terminated.astype(np.float32),
-            "discount": discount,
-            **self.extra,
-        }
+        columns = {key: getattr(self, key) for key in ("obs", "action", "reward", "next_obs")}
+        return {**columns, "terminated": self.terminated.astype(np.float32), "discount": discount, **self.extra}
 
     def summary(self) -> str:
         """A few lines for a person: sizes, spaces, returns, how episodes end, how often each action was taken."""

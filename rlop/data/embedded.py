@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 from urllib.parse import parse_qsl
 
+from rlop.checks import nearest
 from rlop.data.dataset import Dataset
 from rlop.types import InputError
 
@@ -59,8 +59,7 @@ def read_embedded(source: str, **options: Any) -> Dataset:
 def _value(name: str, key: str, value: Any, known: dict[str, Any]) -> Any:
     """An option's value, from text to the type of its default; `0.1,0.5` is several numbers."""
     if key not in known:
-        near = get_close_matches(key, known, n=1, cutoff=0.5)
-        raise InputError(f"{name}: no option {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise InputError(f"{name}: no option {key!r}{nearest(key, known)}")
     kind = type(known[key])
     if not isinstance(value, str) or kind is str:
         return value

@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from rlop.checks import nearest
 from rlop.data.dataset import Dataset
 from rlop.types import InputError
 
@@ -91,8 +91,7 @@ def read_hdf5(
 def _read(file: h5py.File, path: Path, key: str) -> np.ndarray:
     """One array, with float64 converted to float32 while it is read."""
     if key not in file or not isinstance(file[key], h5py.Dataset):
-        near = get_close_matches(key, file, n=1, cutoff=0.3)
-        raise InputError(f"{path}: no {key!r}" + (f", but {near[0]!r}; expected D4RL's keys" if near else ""))
+        raise InputError(f"{path}: no {key!r}, which D4RL's layout has{nearest(key, file)}")
     source = file[key]
     if source.dtype != np.float64 or source.ndim == 0:
         return np.asarray(source[()])
@@ -113,11 +112,11 @@ def _timeouts(terminals: np.ndarray, time_limit: int | None) -> np.ndarray:
 
 def _drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
     """Mark exactly the rows that D4RL drops as truncated: every time-out and the last row, terminal or not."""
-    if len(arrays["terminated"]) == 0 or arrays["truncated"].shape != arrays["terminated"].shape:
-        return  # left to the checks of `Dataset.from_arrays`
-    dropped = arrays["truncated"].astype(bool)
-    dropped[-1] = True
-    arrays["truncated"], arrays["terminated"] = dropped, arrays["terminated"].astype(bool) & ~dropped
+    over, dropped = (np.array(arrays[key]).reshape(-1) for key in ("terminated", "truncated"))
+    if len(over) and over.shape == dropped.shape:  # if not, it is for the checks of `Dataset.from_arrays` to say
+        dropped[-1] = 1
+        over[dropped != 0] = 0
+        arrays["terminated"], arrays["truncated"] = over, dropped
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlop.checks import nearest
 from rlop.data.dataset import Dataset
 from rlop.types import InputError
 
@@ -66,8 +66,7 @@ def _read(file: Any, path: Path, required: Iterable[str], optional: Iterable[str
     arrays: dict[str, Any] = {}
     for key in (*required, *(key for key in optional if key in file.files)):
         if key not in file.files:
-            near = get_close_matches(key, file.files, n=1, cutoff=0.3)
-            raise InputError(f"{path}: no {key!r}" + (f", but {near[0]!r}" if near else "") + f"; expected {required}")
+            raise InputError(f"{path}: no {key!r}, expected {', '.join(required)}{nearest(key, file.files)}")
         try:
             arrays[key] = file[key]
         except ValueError as error:

@@ -97,7 +97,9 @@ def load_sb3(path: Path, env: gymnasium.Env[Any, Any], algorithm: str | None = N
         missing = [key for key in missing if not key.startswith(("pi_features_extractor.", "vf_features_extractor."))]
     except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
         spaces = f"observations {env.observation_space.shape} and actions {env.action_space}"
-        raise InputError(f"{path}: {cls.__name__} does not fit {spaces}: {' '.join(str(error).split())}") from error
+        raise InputError(
+            f"{path}: {cls.__name__} does not fit {spaces}: {str(error).splitlines()[-1].strip()}"
+        ) from error
     if missing or unexpected:
         raise InputError(f"{path}: {cls.__name__} has other weights: {(missing + unexpected)[0]}")
     policy.set_training_mode(False)
@@ -132,13 +134,14 @@ def _policy_class(path: Path, data: dict[str, Any], algorithm: str | None) -> An
     try:
         return getattr(import_module(module), name)
     except ImportError as error:
-        raise InputError(f"{path}: needs {error.name}; pip install 'rlop[collect]' sb3-contrib") from error
+        package = "sb3-contrib" if module.startswith("sb3_contrib") else "'rlop[collect]'"
+        raise InputError(f"{path}: needs {error.name}; pip install {package}") from error
 
 
 def _arguments(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of the policy; what cannot be JSON stands in the zip as a pickle and as text: we read text."""
     given = {**data.get("policy_kwargs", {})}
-    arguments = {key: value for key, value in given.items() if not key.startswith((":", "optimizer_"))}
+    arguments = {key: value for key, value in given.items() if not key.startswith((":", "optimizer_", "device"))}
     for key, value in arguments.items():
         if isinstance(value, str) and value.startswith("<"):
             activation = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", value)

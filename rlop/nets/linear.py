@@ -72,5 +72,6 @@ def reset_runs(module: nn.Module, seeds: Sequence[int]) -> None:
     for run, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         for layer in module.modules():
-            if hasattr(layer, "reset_run"):
-                layer.reset_run(run, generator)
+            reset = getattr(layer, "reset_run", None)
+            if reset is not None:
+                reset(run, generator)

@@ -43,6 +43,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_features, *hidden]
+        self.batch_axis = len(lead)
         self.layers = nn.ModuleList(Linear(lead, i, o) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden)
         self.activation = activation
@@ -50,7 +51,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
-        x = x.flatten(self.layers[0].weight.ndim - 1)
+        x = x.flatten(self.batch_axis + 1)
         phi = ACTIVATIONS[self.activation]
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = phi(norm(layer(x)))

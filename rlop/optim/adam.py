@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,10 +16,10 @@ def per_run(value: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def adam_(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    means: Sequence[Tensor],
-    squares: Sequence[Tensor],
+    params: list[Tensor],
+    grads: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
     step: Tensor,
     lr: Tensor,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -75,7 +75,7 @@ class Adam(torch.optim.Optimizer):
         for p in params:
             self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
 
-    def apply(self, grads: Sequence[Tensor], active: Tensor | None = None) -> None:
+    def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
         """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
         (group,) = self.param_groups
         params = group["params"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -93,9 +94,41 @@ def check_lengths(columns: dict[str, np.ndarray | None]) -> None:
     first, rows = next(iter(lengths.items()))
     for key, length in lengths.items():
         if length != rows:
-            raise InputError(f"{key}: {length} rows, expected {rows} as in {first}")
+            raise InputError(f"{key}: {length} rows, expected {rows}")
     if rows == 0:
         raise InputError(f"{first}: 0 rows, expected at least one transition")
+
+
+def make_columns(
+    obs: Any,
+    action: Any,
+    reward: Any,
+    terminated: Any,
+    truncated: Any,
+    next_obs: Any,
+    n_actions: int | None,
+    infos: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, np.ndarray], int | None]:
+    """Columns, infos and number of actions of a data set; arguments and errors as in `Dataset.from_arrays`."""
+    action, n_actions = action_column("action", action, n_actions)
+    columns = {
+        "obs": obs_column("obs", obs),
+        "action": action,
+        "reward": float_column("reward", reward),
+        "next_obs": None if next_obs is None else obs_column("next_obs", next_obs),
+        "terminated": flag_column("terminated", terminated),
+        "truncated": flag_column("truncated", truncated),
+    }
+    infos = {key: np.asarray(value) for key, value in infos.items()}
+    check_lengths({**columns, **infos})
+    columns["truncated"][-1] = True
+    columns["truncated"] &= ~columns["terminated"]
+    if next_obs is None:
+        columns, infos = shift(columns, infos)
+    here, there = ((column.shape[1:], str(column.dtype)) for column in (columns["obs"], columns["next_obs"]))
+    if here != there:
+        raise InputError(f"next_obs: rows of {there[0]} {there[1]}, expected {here[0]} {here[1]} as in obs")
+    return columns, infos, n_actions
 
 
 def shift(columns: dict[str, Any], infos: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
