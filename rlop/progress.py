@@ -72,7 +72,7 @@ class Progress:
     def _line_due(self, now: float) -> bool:
         waited = now - self._shown_at
         tenth = self.step - self._shown_step >= self.total / 10
-        return waited >= HEARTBEAT or (tenth)
+        return waited >= HEARTBEAT or (waited >= LINE and tenth)
 
     def _refresh_bar(self, now: float) -> None:
         self._shown_at = now

@@ -79,10 +79,9 @@ def test_shifted_is_what_d4rl_returns(tmp_path, rows, ends):
     data = read_hdf5(tmp_path / "x.hdf5", next_obs="shifted")
     for key, column in expected.items():
         assert np.array_equal(getattr(data, key), np.array(column)), key
-    if "next_observations" in arrays:
-        del arrays["next_observations"]
-        write_hdf5(tmp_path / "x.hdf5", arrays, {}, overwrite=True)
-        assert np.array_equal(read_hdf5(tmp_path / "x.hdf5").next_obs, data.next_obs)
+    del arrays["next_observations"]
+    write_hdf5(tmp_path / "x.hdf5", arrays, {}, overwrite=True)
+    assert np.array_equal(read_hdf5(tmp_path / "x.hdf5").next_obs, data.next_obs)
 
 
 def test_no_timeouts(tmp_path):
@@ -161,6 +160,7 @@ def test_wrong_files_are_named(tmp_path):
         ({"actions": np.full(12, 4)}, {"n_actions": 4}, r"x\.hdf5: actions: 4 at row 0, expected 0 <= action < 4"),
         ({"observations": np.zeros(12)}, {}, r"x\.hdf5: observations: shape \(12,\)"),
         ({"next_observations": None}, {"next_obs": "stored"}, r"no 'next_observations'"),
+        ({}, {"time_limit": 0}, r"time_limit = 0: expected a number >= 1"),
         ({}, {"next_obs": "both"}, r"next_obs = 'both': expected auto, stored or shifted"),
         ({}, {"next_ob": "auto"}, r"no option 'next_ob', did you mean 'next_obs'"),
     ],
@@ -173,7 +173,8 @@ def test_wrong_contents_are_named(tmp_path, change, options, message):
 
 
 def test_empty_file(tmp_path):
-    write_hdf5(tmp_path / "x.hdf5", {key: value[:0] for key, value in d4rl_arrays().items()}, {})
+    arrays = {key: value[:0] for key, value in d4rl_arrays().items()}
+    write_hdf5(tmp_path / "x.hdf5", {**arrays, "rewards": np.zeros(0)}, {})
     for mode in ("stored", "shifted"):
         with pytest.raises(InputError, match="observations: 0 rows"):
             read_hdf5(tmp_path / "x.hdf5", next_obs=mode)

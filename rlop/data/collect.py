@@ -80,9 +80,10 @@ def collect(
         about["n_actions"] = int(space.n)
     _check_json(about)
     play = partial(_actions, act, space, epsilon)
+    envs = [make() for _ in range(min(n_envs, steps))]
     started, saved, summary = time.perf_counter(), 0, ""
     with stop_signals() as received, Progress(steps) as bar:
-        for episodes, rows in rollouts([make() for _ in range(min(n_envs, steps))], play, steps, seed):
+        for episodes, rows in rollouts(envs, play, steps, seed):
             bar.update(min(rows, steps))
             if received or rows - saved >= chunk:
                 summary, saved = _write(path, episodes, steps, about), rows
@@ -90,6 +91,8 @@ def collect(
                 break
         else:
             summary = _write(path, episodes, steps, about)
+    for env in envs:
+        env.close()
     seconds = time.perf_counter() - started
     print(f"{'interrupted; ' if received else ''}{path}: {summary}, {rows / seconds:,.0f} steps/s")
     if received:

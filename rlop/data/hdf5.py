@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from rlop.checks import nearest
+from rlop.checks import check_range, nearest
 from rlop.data.dataset import Dataset
 from rlop.types import InputError
 
@@ -57,6 +57,7 @@ def read_hdf5(
     cut by the environment's own step limit, which is not known here.
     """
     path = Path(path)
+    check_range("time_limit", 1 if time_limit is None else time_limit, low=1)
     if next_obs not in ("auto", "stored", "shifted"):
         raise InputError(f"next_obs = {next_obs!r}: expected auto, stored or shifted")
     if not path.is_file():

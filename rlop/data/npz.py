@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlop.checks import nearest
+from rlop.checks import check_range, nearest
 from rlop.data.dataset import Dataset
 from rlop.types import InputError
 
@@ -42,6 +42,7 @@ def read_npz(
         InputError: no such file, not an archive, a missing key, an object array, lengths that differ, NaN.
     """
     path = Path(path)
+    check_range("time_limit", 1 if time_limit is None else time_limit, low=1)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):

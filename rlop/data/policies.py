@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import sys
 import zipfile
 from collections.abc import Callable
 from importlib import import_module
@@ -121,33 +122,36 @@ def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _policy_class(path: Path, data: dict[str, Any], algorithm: str | None) -> Any:
     about = data.get("policy_class") or {}
-    constructor = re.match(r"<function (\w+)\.__init__ ", str(about.get("__init__")))
-    found = (str(about.get("__module__")), constructor.group(1)) if constructor else None
-    wanted = ALGORITHMS[algorithm] if algorithm else found
-    if wanted is None:
-        raise InputError(f"{path}: does not name its policy class; name it: sb3:ALGORITHM:{path.name}")
-    if found and found[0] != wanted[0]:
-        raise InputError(f"{path}: holds {found[0]}.{found[1]}, which is not {algorithm}'s")
-    module, name = found or wanted
+    module, expected = str(about.get("__module__")), ALGORITHMS.get(algorithm or "")
     if module.split(".")[0] not in ("stable_baselines3", "sb3_contrib"):
-        raise InputError(f"{path}: policy class {module}.{name} is not one of Stable-Baselines3's; pass a function")
+        raise InputError(f"{path}: the policy's class, of {module}, is not one of Stable-Baselines3's; pass a function")
+    constructor = re.match(r"<function (\w+)\.__init__ ", str(about.get("__init__")))
+    name = constructor.group(1) if constructor else expected[1] if expected else None
+    if name is None:
+        raise InputError(f"{path}: does not name its policy class; name it: sb3:ALGORITHM:{path.name}")
+    if expected and expected[0] != module:
+        raise InputError(f"{path}: holds {module}.{name}, which is not {algorithm}'s")
     try:
-        return getattr(import_module(module), name)
+        cls = getattr(import_module(module), name, None)
+        from stable_baselines3.common.policies import BasePolicy
     except ImportError as error:
         package = "sb3-contrib" if module.startswith("sb3_contrib") else "'rlop[collect]'"
         raise InputError(f"{path}: needs {error.name}; pip install {package}") from error
+    if not (isinstance(cls, type) and issubclass(cls, BasePolicy)):
+        raise InputError(f"{path}: {module}.{name} is no policy of the Stable-Baselines3 installed here")
+    return cls
 
 
 def _arguments(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of the policy; what cannot be JSON stands in the zip as a pickle and as text: we read text."""
-    given = {**data.get("policy_kwargs", {})}
+    given = data.get("policy_kwargs") or {}
     arguments = {key: value for key, value in given.items() if not key.startswith((":", "optimizer_", "device"))}
     for key, value in arguments.items():
         if isinstance(value, str) and value.startswith("<"):
-            activation = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", value)
-            if activation is None:
+            name = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", value)
+            arguments[key] = getattr(import_module("torch.nn"), name.group(1), None) if name else None
+            if arguments[key] is None:
                 raise InputError(f"{path}: policy argument {key} = {value} cannot be rebuilt; pass a function")
-            arguments[key] = getattr(import_module("torch.nn"), activation.group(1))
     net_arch = arguments.get("net_arch")
     if isinstance(net_arch, list) and net_arch and isinstance(net_arch[0], dict):
         arguments["net_arch"] = net_arch[0]  # the form before 1.8
@@ -183,6 +187,7 @@ def train_ppo(make: Callable[[], gymnasium.Env[Any, Any]], steps: int, seed: int
         from stable_baselines3.common.vec_env import DummyVecEnv
     except ImportError as error:
         raise InputError("policy ppo: needs stable_baselines3; pip install 'rlop[collect]'") from error
+    print(f"training PPO for {steps:,} steps", file=sys.stderr)
     envs = DummyVecEnv([lambda: FlatFloat(make())] * 8)
     hyper: dict[str, Any] = {"learning_rate": 1e-3, "ent_coef": 0.01, "seed": seed, "device": "cpu"}
     model = PPO("MlpPolicy", envs, n_steps=128, batch_size=256, n_epochs=4, **hyper)

@@ -7,11 +7,7 @@ import numpy as np
 
 def _check_same_length(**columns: np.ndarray) -> None:
     shapes = {name: column.shape for name, column in columns.items()}
-    if (
-        len(set(shapes.values())) != 1
-        or next(iter(shapes.values())) == (0,)
-        or any(len(s) != 1 for s in shapes.values())
-    ):
+    if len(set(shapes.values())) != 1 or any(len(shape) != 1 or shape == (0,) for shape in shapes.values()):
         raise ValueError(f"expected one-dimensional arrays of one length N >= 1, got {shapes}")
 
 

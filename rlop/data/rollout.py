@@ -110,4 +110,4 @@ def pack(episodes: list[Episode], steps: int) -> tuple[dict[str, np.ndarray], np
 
 def _stored(obs: Any) -> np.ndarray:
     """A copy, since an environment may return one and the same array every time, in the dtype that is stored."""
-    return np.array(obs, dtype=None if obs.dtype in (np.uint8, np.bool_) else np.float32)
+    return np.array(obs, dtype=None if np.asarray(obs).dtype in (np.uint8, np.bool_) else np.float32)
