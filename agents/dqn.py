@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from rlop import td
-from rlop.checks import build, check_range
+from rlop.build import build
+from rlop.checks import check_range
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
 from rlop.nets import QNetwork, make_torso, reset_runs
-from rlop.projections import make_projection
-from rlop.regularizers import make_regularizer, warn_if_unbounded
-from rlop.runs import expand
-from rlop.terms import Sweep, split, with_variants
+from rlop.terms import Sweep, make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
+
+SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
 
 
 @dataclass(frozen=True)
@@ -105,53 +105,28 @@ class DQN:
         if spec.n_actions is None:
             raise InputError(f"{type(self).__name__}: expected discrete actions, the data has {spec.action_shape}")
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
-        regularizers = split(
-            with_variants(config.regularizers, "regularizers", 0.0, variants), "coef", make_regularizer
-        )
-        projections = split(
-            with_variants(config.projections, "projections", float("inf"), variants), "radius", make_projection
-        )
-        hyper = {name: getattr(config, name) for name in ("lr", "gamma", "tau", "alpha", "temperature")}
-        hyper |= {f"regularizers.{name}": coef for name, (_, coef) in regularizers.items()}
-        hyper |= {f"projections.{name}": radius for name, (_, radius) in projections.items()}
-        self.runs = expand(hyper, seeds, variants)
-
-        def per_run(name: str) -> Tensor:
-            return self.runs.tensor(name, self.device)
-
-        self.gamma, self.alpha, self.temperature = per_run("gamma"), per_run("alpha"), per_run("temperature")
-        self.regularizers = {name: (fn, per_run(f"regularizers.{name}")) for name, (fn, _) in regularizers.items()}
+        self.batch_size, self.target_period = config.batch_size, config.target_period
+        terms = make_terms(config, SWEPT, seeds, variants, self.device)
+        self.runs, self.regularizers = terms.runs, terms.regularizers
+        self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm)
         network = QNetwork(torso, spec.n_actions, len(self.runs))
         reset_runs(network, self.runs.seeds)
         self.learner = Learner(
             network.to(self.device),
-            lr=per_run("lr"),
-            tau=per_run("tau"),
+            lr=terms.hyper["lr"],
+            tau=terms.hyper["tau"],
             betas=config.adam_betas,
             eps=config.adam_eps,
             max_grad_norm=config.max_grad_norm,
-            projections=[(fn, per_run(f"projections.{name}")) for name, (fn, _) in projections.items()],
+            projections=terms.projections,
         )
-        self.online, self.target = self.learner.online, self.learner.target
+        self.online, self.target, self.active = self.learner.online, self.learner.target, self.learner.active
         self.activation: str = torso.activation  # type: ignore[assignment]
-        asked = set().union(*(getattr(fn, "needs", {"next_features"}) for fn, _ in self.regularizers.values()))
-        self.reads_next_online = "next_features" in asked
-        self.reads_next_target = config.backup != "mc" or "next_features_target" in asked
+        terms.warn(self.activation)
+        self.reads_next_online = "next_features" in terms.needs
+        self.reads_next_target = config.backup != "mc" or "next_features_target" in terms.needs
         self.noise = {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
-        for fn, _ in self.regularizers.values():
-            if hasattr(fn, "form"):
-                warn_if_unbounded(fn.form, self.activation)
-
-    @property
-    def batch_size(self) -> int:
-        """Transitions in a minibatch of one run."""
-        return self.config.batch_size
-
-    @property
-    def target_period(self) -> int:
-        """Gradient steps between target updates."""
-        return self.config.target_period
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set with the columns that this backup needs; rows without them are left out."""
@@ -250,11 +225,6 @@ class DQN:
     def head_weight(self) -> Tensor:
         """Weight of the linear head, `[R, A, D]`."""
         return self.online.head.weight
-
-    @property
-    def active(self) -> Tensor:
-        """Which runs still learn, `[R]` bool."""
-        return self.learner.active
 
     def state_dict(self) -> dict[str, Any]:
         """All that training changes."""

@@ -1,11 +1,11 @@
 """Offline RL under over-parameterization: see rank collapse, fix it, prove it.
 
-    import rlop
-    from rlop.agents import DiscreteCQL
+import rlop
+from rlop.agents import DiscreteCQL
 
-    data = rlop.load_dataset("gridworld")
-    agent = DiscreteCQL(data.spec, regularizers={"dr3": [0.0, 0.03]}, seeds=4)  # 8 runs side by side
-    history = rlop.train(agent, data, steps=20_000, logdir="runs/first")
+data = rlop.load_dataset("gridworld")
+agent = DiscreteCQL(data.spec, regularizers={"dr3": [0.0, 0.03]}, seeds=4)  # 8 runs side by side
+history = rlop.train(agent, data, steps=20_000, logdir="runs/first")
 """
 
 from __future__ import annotations

@@ -67,10 +67,11 @@ def collect_command(argv: Sequence[str]) -> None:
 def info_command(argv: Sequence[str]) -> None:
     """`rlop info DATASET`: sizes, spaces, returns."""
     from rlop.data import load_dataset
+    from rlop.data.info import summary
 
     parser = argparse.ArgumentParser(prog="rlop info", description=info_command.__doc__)
     parser.add_argument("dataset", help="file or name, as in `data:` of a configuration")
-    print(load_dataset(parser.parse_args(argv).dataset).summary())
+    print(summary(load_dataset(parser.parse_args(argv).dataset)))
 
 
 def probe_command(argv: Sequence[str]) -> None:

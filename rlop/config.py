@@ -12,20 +12,8 @@ from typing import Any
 
 import yaml
 
-from rlop.checks import build, check_range, nearest
+from rlop.checks import nearest
 from rlop.types import InputError
-
-__all__ = [
-    "apply_overrides",
-    "build",
-    "check_range",
-    "dump_yaml",
-    "nearest",
-    "overrides_only",
-    "read_yaml",
-    "to_dict",
-    "write_atomic",
-]
 
 
 class _Loader(yaml.SafeLoader):
@@ -128,8 +116,9 @@ def _parse(text: str, key: str) -> Any:
     if not text.strip():
         raise InputError(f"--{key}: found an empty value, expected a value, as in --{key} 1")
     bracketed = text[0] in "[{'\""
-    if "," in text and not bracketed:
-        return [_parse(part.strip(), key) for part in text.split(",")]
+    if "," in text and not bracketed:  # numbers to run side by side; anything else with a comma in it is text
+        parts = [_parse(part.strip(), key) if part.strip() else "" for part in text.split(",")]
+        return parts if all(isinstance(part, (int, float)) for part in parts) else text
     try:
         value = _load(text)
     except yaml.YAMLError:

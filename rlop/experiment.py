@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from rlop.board import History
+from rlop.build import build
 from rlop.checkpoint import agent_class
-from rlop.checks import build, check_range
+from rlop.checks import check_range
 from rlop.config import apply_overrides, read_yaml
 from rlop.data import Dataset, load_dataset
 from rlop.evaluate import make_evaluator

@@ -9,15 +9,15 @@ of a unit from maxout and dropout practice (`center="zero"`), and the ball aroun
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from rlop.checks import check_known
 from rlop.types import InputError
 
 Radius = TypeVar("Radius", float, Tensor)
@@ -93,7 +93,7 @@ def neuron_radius(radius: Radius, n_out: int, fan_in: int, parametrization: str 
     Reference: Cayci et al., arXiv:2103.01391, for two layers in the NTK parametrisation; deeper layers and the
         standard parametrisation are our extension.
     """
-    _check_known("parametrization", parametrization, OPTIONS["parametrization"])
+    check_known("parametrization", parametrization, OPTIONS["parametrization"])
     return radius / math.sqrt({"standard": n_out * fan_in, "ntk": n_out, "none": 1}[parametrization])
 
 
@@ -159,18 +159,22 @@ def make_projection(kind: str, **options: Any) -> Projection:
     Raises:
         InputError: for an unknown kind or option.
     """
-    _check_known("projection", kind, KINDS)
+    check_known("projection", kind, KINDS)
     for option, value in options.items():
-        _check_known(f"projection {kind}: option", option, OPTIONS)
+        check_known(f"projection {kind}: option", option, OPTIONS)
         if OPTIONS[option]:
-            _check_known(f"projection {kind}: {option}", value, OPTIONS[option])
+            check_known(f"projection {kind}: {option}", value, OPTIONS[option])
     if isinstance(options.get("layers"), str):
         raise InputError(f"projection {kind}: layers {options['layers']!r}: expected a list of names")
     return functools.partial(_apply, own=KINDS[kind], **options)
 
 
 def check_radius(radius: float | Sequence[float] | Tensor) -> None:
-    """Raise `InputError` unless every radius is above zero; `inf` is allowed, NaN is not."""
+    """Raise `InputError` unless every radius is above zero; `inf` is allowed, NaN is not.
+
+    Args:
+        radius: one number or several.
+    """
     if not (radius > 0 if isinstance(radius, (int, float)) else bool((torch.as_tensor(radius) > 0).all())):
         raise InputError(f"projection radius {radius}: expected a number above 0")
 
@@ -207,7 +211,7 @@ def _rows(params: Mapping[str, Tensor], bias: str, layers: Sequence[str] | None,
             sibling = name.removesuffix("weight") + "bias"
             found[layer] = [name, sibling] if bias == "join" and sibling in params else [name]
     for layer in layers or ():
-        _check_known("projection: layer", layer, found)
+        check_known("projection: layer", layer, found)
     return [names for layer, names in found.items() if layers is None or layer in layers]
 
 
@@ -242,9 +246,3 @@ def _project(
         moved = move * scale.reshape(ball)
         projected.append(torch.where(outside.reshape(ball), moved if center is None else center + moved, tensor))
     return projected
-
-
-def _check_known(kind: str, name: Any, known: Iterable[str]) -> None:
-    if name not in known:
-        nearest = (difflib.get_close_matches(str(name), known, 1, 0.0) or ["nothing"])[0]
-        raise InputError(f"{kind} {name!r}: expected one of {', '.join(known)}; did you mean {nearest!r}?")

@@ -2,13 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from rlop.checks import check_range
-from rlop.types import InputError
+from rlop.learner import Projection
+from rlop.projections import make_projection
+from rlop.regularizers import make_regularizer, warn_if_unbounded
+from rlop.runs import Runs, expand
+from rlop.types import InputError, Regularizer
 
 Sweep = float | list[float]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The run axis of an agent: which runs there are, their numbers, and the terms they switch on."""
+
+    runs: Runs
+    hyper: dict[str, Tensor]  # hyper-parameter -> [R]
+    regularizers: dict[str, tuple[Regularizer, Tensor]]  # name -> (function, coefficients [R])
+    projections: list[tuple[Projection, Tensor]]  # (projection, radii [R])
+
+    @property
+    def needs(self) -> set[str]:
+        """Optional fields of `TDContext` that some regularizer reads; all of them where one does not say."""
+        everything = {"next_features", "next_features_target"}
+        return set().union(*(getattr(fn, "needs", everything) for fn, _ in self.regularizers.values()))
+
+    def warn(self, activation: str) -> None:
+        """Warn of a regularizer that is unbounded below on features of this activation."""
+        for fn, _ in self.regularizers.values():
+            if hasattr(fn, "form"):
+                warn_if_unbounded(fn.form, activation)
+
+
+def make_terms(
+    config: Any,
+    swept: Sequence[str],
+    seeds: int | Sequence[int],
+    variants: Mapping[str, Mapping[str, float]] | None,
+    device: torch.device,
+) -> Terms:
+    """Expand an agent's configuration along the run axis.
+
+    Args:
+        config: with `regularizers`, `projections` and a field for each name in `swept`.
+        swept: hyper-parameters that take one value per run.
+        seeds: how many, or which.
+        variants: name -> values that replace those of the configuration; a regularizer or projection that only a
+            variant names is off in the others.
+        device: where the numbers live.
+    Raises:
+        InputError: for an unknown term or option, or an impossible value.
+    """
+    regularizers = split(_with_variants(config.regularizers, "regularizers", 0.0, variants), "coef", make_regularizer)
+    projections = split(
+        _with_variants(config.projections, "projections", float("inf"), variants), "radius", make_projection
+    )
+    hyper = {name: getattr(config, name) for name in swept}
+    hyper |= {f"regularizers.{name}": coef for name, (_, coef) in regularizers.items()}
+    hyper |= {f"projections.{name}": radius for name, (_, radius) in projections.items()}
+    runs = expand(hyper, seeds, variants)
+    numbers = {name: runs.tensor(name, device) for name in hyper}
+    return Terms(
+        runs,
+        {name: numbers[name] for name in swept},
+        {name: (fn, numbers[f"regularizers.{name}"]) for name, (fn, _) in regularizers.items()},
+        [(fn, numbers[f"projections.{name}"]) for name, (fn, _) in projections.items()],
+    )
 
 
 def split(entries: Mapping[str, Any], scale: str, make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -19,7 +85,7 @@ def split(entries: Mapping[str, Any], scale: str, make: Callable[..., Any]) -> d
         scale: what the number means, `coef` of a regularizer or `radius` of a projection.
         make: `make(name, **options)` for names without `fn`.
     Raises:
-        InputError: for an entry without its number, or what `make` refuses.
+        InputError: for an entry without its number, an impossible number, or what `make` refuses.
     """
     terms = {}
     for name, entry in entries.items():
@@ -27,15 +93,13 @@ def split(entries: Mapping[str, Any], scale: str, make: Callable[..., Any]) -> d
         if scale not in options:
             raise InputError(f"{name}: {scale} is missing; expected a number or {{{scale}: number, option: value}}")
         value = options.pop(scale)
-        for number in value if isinstance(value, (list, tuple)) else [value]:
-            check_range(f"{name}.{scale}", number, low=0, low_open=scale == "radius")
+        check_range(f"{name}.{scale}", value, low=0, low_open=scale == "radius")
         terms[name] = (options.pop("fn", None) or make(name, **options), value)
     return terms
 
 
-def with_variants(
+def _with_variants(
     entries: Mapping[str, Any], prefix: str, off: float, variants: Mapping[str, Mapping[str, float]] | None
 ) -> dict[str, Any]:
-    """Add terms that only a variant names, switched off (`off`) everywhere else."""
     named = {key for changes in (variants or {}).values() for key in changes if key.startswith(prefix + ".")}
     return {**{key[len(prefix) + 1 :]: off for key in sorted(named)}, **entries}

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rlop import checkpoint, probes
 from rlop.board import Board, History
-from rlop.checks import build, check_range
+from rlop.build import build
+from rlop.checks import check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table, check_batch_size, probe_batch

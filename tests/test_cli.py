@@ -147,8 +147,8 @@ def test_scripts_train(script, overrides, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("config", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_shipped_configuration_is_valid_and_restates_no_default(config):
+    from rlop.build import build
     from rlop.checkpoint import agent_class
-    from rlop.checks import build
     from rlop.config import read_yaml, to_dict
     from rlop.experiment import Experiment, from_args
 

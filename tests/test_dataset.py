@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlop.data import Dataset, check_spaces, returns_to_go
+from rlop.data.info import summary
 from rlop.types import InputError, Spec
 
 SETTINGS = settings(max_examples=60, deadline=None)
@@ -446,12 +447,12 @@ def test_summary_names_sizes_returns_and_actions():
     data = make([3, 1], [True, False])
     data.reward[:] = [1, 1, 1, 5]
     data.action[:] = [0, 0, 0, 2]
-    text = data.summary()
+    text = summary(data)
     assert "4 transitions in 2 episodes of 2.0 on average (1 to 3)" in text
     assert "1 terminated, 1 truncated" in text
     assert "return: mean 4, 3 to 5" in text
     assert "0: 75.0%, 1: 0.0%, 2: 25.0%" in text
-    assert "return" not in data.n_step(2, 0.9).summary()
+    assert "return" not in summary(data.n_step(2, 0.9))
     assert repr(data) == "Dataset('arrays', 4 transitions)"
 
 

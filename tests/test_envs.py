@@ -300,7 +300,7 @@ def test_shortest_path_sets_the_value():
         ({"slip": 1.1}, "slip"),
         ({"obs_dim": 0}, "obs_dim"),
         ({"observation": "smoth"}, "did you mean 'smooth'"),
-        ({"reward": "dense"}, "did you mean"),
+        ({"reward": "dense"}, "one of sparse, distance"),
     ],
 )
 def test_impossible_gridworlds_are_refused(kwargs, message):

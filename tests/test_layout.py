@@ -13,7 +13,7 @@ FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 # A module may import those of its own level and of the levels above it in this list.
 LEVELS = [
     {"types"},
-    {"checks"},
+    {"checks", "build"},
     {"regularizers", "projections", "td", "nets", "optim", "probes", "envs"},
     {"config", "record", "stats", "events", "board", "picture", "report", "progress", "data", "runs", "terms",
      "learner", "evaluate", "checkpoint", "training", "experiment"},
@@ -53,7 +53,7 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_hold_one_idea(path):
-    assert len(path.read_text().splitlines()) <= 270
+    assert len(path.read_text().splitlines()) <= 250
 
 
 @pytest.mark.parametrize("package", ["regularizers", "probes", "projections"])

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from rlop.agents import DQN, DiscreteCQL
 
 import rlop
-from rlop.agents import DQN, DiscreteCQL
 from rlop.data.dataset import Dataset
 from rlop.data.generate import full_coverage
 from rlop.envs import chain, gridworld
@@ -72,7 +72,7 @@ def test_sarsa_and_behaviour_learn_the_value_of_the_behaviour_policy():
 def test_monte_carlo_regresses_on_the_return():
     data = rlop.load_dataset("chain?steps=2000&epsilon=0.0")
     agent = DQN(data.spec, backup="mc", hidden=(32,), lr=3e-3, gamma=0.9, batch_size=32)
-    history = rlop.train(agent, data, 500, probe_every=0, log_every=500, progress=False)
+    history = rlop.train(agent, data, 1000, probe_every=0, log_every=100, progress=False)
     assert history.get("loss/td")[1][-1].item() < 1e-3
     assert history.get("q/data")[1][-1].item() == pytest.approx(np.mean(0.9 ** np.arange(5)), abs=0.05)
 

@@ -258,7 +258,7 @@ def test_explicit_options_override_the_preset() -> None:
         ("dr4", {}, r"regularizer 'dr4'.*did you mean 'dr3'"),
         ("dr3/dopamin", {}, r"'dr3/dopamin'.*did you mean 'dr3/dopamine'"),
         ("dr3", {"frm": "abs"}, r"regularizer dr3: option 'frm'.*did you mean 'form'"),
-        ("dr3", {"form": "absolute"}, r"form 'absolute'.*did you mean 'abs'"),
+        ("dr3", {"form": "absolute"}, r"form 'absolute'.*one of signed, abs"),
         ("dr3/paper", {"next_features": "on-line"}, r"next_features 'on-line'.*did you mean 'online'"),
     ],
 )

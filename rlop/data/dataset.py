@@ -176,9 +176,7 @@ class Dataset:
         return replace(self, extra={**self.extra, "mc_return": returns}).subset(known)
 
     def with_next_action(self) -> Dataset:
-        """Add `next_action`, the action of the next row, and drop the cut rows that have none.
-
-        Terminated rows get action 0, which targets mask.
+        """Add `next_action`, that of the next row (0 in terminated rows), and drop the cut rows that have none.
 
         Raises:
             InputError: no row is left, or the rows are n-step sums already.
@@ -245,24 +243,6 @@ class Dataset:
         discount = np.ones(len(self), np.float32) if self.discount is None else self.discount
         columns = {key: getattr(self, key) for key in ("obs", "action", "reward", "next_obs")}
         return {**columns, "terminated": self.terminated.astype(np.float32), "discount": discount, **self.extra}
-
-    def summary(self) -> str:
-        """A few lines for a person: sizes, spaces, returns, how episodes end, how often each action was taken."""
-        spec, lengths = self.spec, self.episode_lengths()
-        actions = f"continuous {spec.action_shape}" if spec.n_actions is None else f"{spec.n_actions} discrete"
-        lines = [
-            f"{self.name}: {len(self)} transitions in {self.n_episodes} episodes of {lengths.mean():.1f} on average "
-            f"({lengths.min()} to {lengths.max()})",
-            f"observations {spec.obs_shape} {spec.obs_dtype}, {actions} actions, environment {spec.env_id}",
-            f"ends: {self.terminated[self.end].sum()} terminated, {self.truncated[self.end].sum()} truncated",
-        ]
-        if self.discount is None:
-            returns = self.episode_returns()
-            lines.append(f"return: mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}")
-        if spec.n_actions is not None:
-            shares = np.bincount(self.action, minlength=spec.n_actions) / len(self)
-            lines.append("action shares: " + ", ".join(f"{a}: {share:.1%}" for a, share in enumerate(shares)))
-        return "\n".join(lines)
 
     def _need_one_step(self, what: str) -> None:
         if self.discount is not None:

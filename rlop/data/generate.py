@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
+from rlop.checks import check_known
 from rlop.envs.stepping import sample_next, successors
 from rlop.envs.tabular import TabularMDP, optimal_q, state_index
 from rlop.types import InputError
@@ -126,12 +126,8 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
 
 def _first(mdp: TabularMDP, start: str) -> np.ndarray:
     """Distribution of the first state, `[S]`."""
-    if start == "initial":
-        return mdp.initial
-    if start == "uniform":
-        return ~mdp.terminal / (~mdp.terminal).sum()
-    near = get_close_matches(str(start), ("initial", "uniform"), n=1, cutoff=0)[0]
-    raise InputError(f"start: {start!r} is not one of initial, uniform; did you mean {near!r}?")
+    check_known("start", start, ("initial", "uniform"))
+    return mdp.initial if start == "initial" else ~mdp.terminal / (~mdp.terminal).sum()
 
 
 def _episodes(

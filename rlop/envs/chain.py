@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rlop.envs.gridworld import check_options, slippery
-from rlop.envs.tabular import TabularMDP, check_distinct, input_error
+from rlop.envs.tabular import TabularMDP, check_distinct
+from rlop.types import InputError
 
 MAX_LENGTH = 1024  # transition and reward are dense
 
@@ -41,7 +42,7 @@ def chain(
     """
     check_options(slip, obs_dim, observation=(observation, ("tabular", "random")))
     if not isinstance(length, int) or not 2 <= length <= MAX_LENGTH:
-        raise input_error(f"length: expected an integer from 2 to {MAX_LENGTH}, got {length!r}")
+        raise InputError(f"length: expected an integer from 2 to {MAX_LENGTH}, got {length!r}")
     state = np.arange(length)
     following = np.stack([np.maximum(state - 1, 0), np.minimum(state + 1, length - 1)], 1)
     transition, last = slippery(following, slip), state == length - 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
-from rlop.envs.tabular import TabularMDP, check_distinct, input_error
+from rlop.checks import check_known
+from rlop.envs.tabular import TabularMDP, check_distinct
+from rlop.types import InputError
 
 MAX_SIZE = 32  # transition and reward are dense: 1024 cells take 84 MB
 OBSERVATIONS = ("onehot", "smooth", "random", "tabular")
@@ -41,13 +42,11 @@ def slippery(following: np.ndarray, slip: float) -> np.ndarray:
 def check_options(slip: float, obs_dim: int, **choices: tuple[str, tuple[str, ...]]) -> None:
     """Raise InputError for a slip that is no probability, obs_dim < 1, or a choice (found, allowed) not allowed."""
     if not 0 <= slip <= 1:
-        raise input_error(f"slip: expected a probability in [0, 1], got {slip}")
+        raise InputError(f"slip: expected a probability in [0, 1], got {slip}")
     if obs_dim < 1:
-        raise input_error(f"obs_dim: expected at least 1, got {obs_dim}")
+        raise InputError(f"obs_dim: expected at least 1, got {obs_dim}")
     for name, (found, allowed) in choices.items():
-        if found not in allowed:
-            near = get_close_matches(str(found), allowed, n=1, cutoff=0)[0]
-            raise input_error(f"{name}: {found!r} is not one of {', '.join(allowed)}; did you mean {near!r}?")
+        check_known(name, found, allowed)
 
 
 def gridworld(
@@ -104,7 +103,7 @@ def gridworld(
     """
     check_options(slip, obs_dim, observation=(observation, OBSERVATIONS), reward=(reward, REWARDS))
     if not isinstance(size, int) or not 2 <= size <= MAX_SIZE:
-        raise input_error(f"size: expected an integer from 2 to {MAX_SIZE}, got {size!r}")
+        raise InputError(f"size: expected an integer from 2 to {MAX_SIZE}, got {size!r}")
     layout, look = np.random.default_rng(seed).spawn(2)
     free, goal_cell = _layout(size, walls, layout)
     cells = np.argwhere(free)[:, ::-1]
@@ -135,16 +134,16 @@ def _walls(size: int, walls: float | Iterable[tuple[int, int]]) -> int | np.ndar
     """Number of walls to draw, or the cells given, checked."""
     if not isinstance(walls, Iterable):
         if not 0 <= walls < 1:
-            raise input_error(f"walls: expected a fraction in [0, 1) or cells, got {walls}")
+            raise InputError(f"walls: expected a fraction in [0, 1) or cells, got {walls}")
         return int(walls * size * size)
     cells = np.array(list(walls))
     if len(cells) and not (cells.ndim == 2 and cells.shape[1] == 2 and cells.dtype.kind == "i"):
-        raise input_error(f"walls: expected a fraction or pairs of integers (x, y), got {walls!r}")
+        raise InputError(f"walls: expected a fraction or pairs of integers (x, y), got {walls!r}")
     cells = cells.reshape(-1, 2)
     wrong = (cells < 0).any(1) | (cells >= size).any(1) | (cells == size // 2).all(1)
     if wrong.any():
         x, y = cells[wrong][0]
-        raise input_error(f"walls: expected cells of the {size} x {size} grid other than the start, got ({x}, {y})")
+        raise InputError(f"walls: expected cells of the {size} x {size} grid other than the start, got ({x}, {y})")
     return cells.astype(int)
 
 
@@ -168,7 +167,7 @@ def _layout(
             goal = sample[np.linalg.norm(sample - start, axis=1).argmax()]
             if reached[goal[1], goal[0]]:
                 return reached, goal
-    raise input_error(f"walls: no path from the start to a goal in {_TRIES} draws of a {size} x {size} grid")
+    raise InputError(f"walls: no path from the start to a goal in {_TRIES} draws of a {size} x {size} grid")
 
 
 def _reachable(free: np.ndarray, start: int) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import gymnasium
 
+from rlop.checks import closest
 from rlop.types import InputError
 
 PROVIDERS = {"MinAtar": ("minatar.gym", "minatar"), "ALE": ("ale_py", "atari")}  # namespace -> module, extra
@@ -65,8 +65,7 @@ def check_env_id(env_id: str) -> None:
     if namespace in PROVIDERS and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
         _register(env_id, *PROVIDERS[namespace])
     if env_id not in gymnasium.registry and ":" not in env_id:  # `module:id` is for Gymnasium to import
-        near = get_close_matches(env_id, gymnasium.registry, n=1, cutoff=0.5)
-        raise InputError(f"env_id {env_id!r}: no such environment" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise InputError(f"env_id = {env_id!r}: no such environment{closest(env_id, gymnasium.registry)}")
 
 
 def _register(env_id: str, module: str, extra: str) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlop.envs.tabular import TabularMDP, input_error
+from rlop.envs.tabular import TabularMDP
+from rlop.types import InputError
 
 
 def successors(mdp: TabularMDP) -> tuple[np.ndarray, np.ndarray]:
@@ -70,9 +71,9 @@ class TabularEnv(gymnasium.Env[np.ndarray, np.int64]):
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action; terminated when the state it leads to is terminal."""
         if not self.action_space.contains(action):
-            raise input_error(f"action: expected an integer in 0..{self.mdp.n_actions - 1}, got {action!r}")
+            raise InputError(f"action: expected an integer in 0..{self.mdp.n_actions - 1}, got {action!r}")
         if self._state < 0 or self.mdp.terminal[self._state]:
-            raise input_error("step: the episode is over or has not begun, expected a call of reset")
+            raise InputError("step: the episode is over or has not begun, expected a call of reset")
         s, a = self._state, int(action)
         self._state = int(sample_next(self._table, np.array([s]), np.array([a]), self.np_random)[0])
         obs, info = self._look()
@@ -98,7 +99,7 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def __init__(self, mdp: TabularMDP, num_envs: int = 1, max_episode_steps: int | None = None) -> None:
         if num_envs < 1 or (max_episode_steps is not None and max_episode_steps < 1):
-            raise input_error(f"num_envs, max_episode_steps: expected at least 1, got {num_envs}, {max_episode_steps}")
+            raise InputError(f"num_envs, max_episode_steps: expected at least 1, got {num_envs}, {max_episode_steps}")
         self.mdp, self.num_envs, self.max_episode_steps = mdp, num_envs, max_episode_steps
         self.single_observation_space = _observation_space(mdp)
         self.single_action_space = gymnasium.spaces.Discrete(mdp.n_actions)
@@ -127,9 +128,9 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Take one action `[num_envs]` in every copy."""
         actions = np.asarray(actions)
         if not self.action_space.contains(actions):
-            raise input_error(f"actions: expected {self.num_envs} integers in 0..{self.mdp.n_actions - 1}")
+            raise InputError(f"actions: expected {self.num_envs} integers in 0..{self.mdp.n_actions - 1}")
         if self._state is None:
-            raise input_error("step: no episode has begun, expected a call of reset")
+            raise InputError("step: no episode has begun, expected a call of reset")
         state, ended = self._state, self._done
         following = sample_next(self._table, state, actions, self.np_random)
         reward = np.where(ended, 0.0, self.mdp.reward[state, actions, following])

@@ -7,12 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-
-def input_error(message: str) -> ValueError:
-    """An `InputError`, imported late: `rlop.types` needs torch, which an environment's worker need not load."""
-    from rlop.types import InputError
-
-    return InputError(message)
+from rlop.types import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +203,7 @@ def check_distinct(observations: np.ndarray) -> np.ndarray:
     """The same `[S, *obs_shape]` as float32; InputError if two states look alike."""
     observations = np.asarray(observations, np.float32)
     if len(np.unique(_rows(observations, observations.shape[1:]))) < len(observations):
-        raise input_error("observations: two states look alike; use a larger obs_dim or another seed")
+        raise InputError("observations: two states look alike; use a larger obs_dim or another seed")
     return observations
 
 
@@ -236,5 +231,5 @@ def state_index(mdp: TabularMDP, obs: np.ndarray) -> np.ndarray:
     index = order[np.minimum(np.searchsorted(table, wanted, sorter=order), len(table) - 1)]
     unknown = np.flatnonzero(table[index] != wanted)
     if len(unknown):
-        raise input_error(f"obs: {len(unknown)} of {len(wanted)} are of no state of this MDP (first at {unknown[0]})")
+        raise InputError(f"obs: {len(unknown)} of {len(wanted)} are of no state of this MDP (first at {unknown[0]})")
     return index.reshape(obs.shape[:lead])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlop.checks import nearest
 from rlop.probes.coadaptation import feature_cosine, feature_dot, feature_norm, weight_norm
 from rlop.probes.rank import (
     effective_rank,
@@ -139,8 +139,7 @@ def _recording(model: nn.Module, layer: str | None, seen: dict[str, Any]) -> Ite
     elif layer in modules:
         handles = [modules[layer].register_forward_hook(lambda m, args, output: record(output, None))]
     else:
-        nearest = difflib.get_close_matches(layer, modules, 1, 0.0)[0]
-        raise InputError(f"layer {layer!r}: not a module of {type(model).__name__}; did you mean {nearest!r}?")
+        raise InputError(f"layer = {layer!r}: not a module of {type(model).__name__}{nearest(layer, modules)}")
     try:
         yield
     finally:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from rlop.types import InputError
+from rlop.checks import check_known
 
 
 def _all_zero(features: Tensor) -> Tensor:
@@ -80,9 +79,7 @@ def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
     Reference: Moalla et al., "No Representation, No Trust", NeurIPS 2024, arXiv:2405.00662; the rules are those of the
         authors' code.
     """
-    if activation not in DEAD:
-        nearest = difflib.get_close_matches(activation, DEAD, 1, 0.0)[0]
-        raise InputError(f"activation {activation!r}: expected one of {', '.join(DEAD)}; did you mean {nearest!r}?")
+    check_known("activation", activation, DEAD)
     return _fraction(DEAD[activation](_check(features)), features.sum((-2, -1), dtype=torch.float64))
 
 

@@ -6,14 +6,14 @@ and one row in `REGULARIZERS`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from rlop.checks import check_known
 from rlop.regularizers.dr3 import PRESETS as DR3_PRESETS
 from rlop.regularizers.dr3 import dr3, dr3_regularizer, warn_if_unbounded
-from rlop.types import InputError, Regularizer
+from rlop.types import Regularizer
 
 __all__ = ["PRESETS", "REGULARIZERS", "dr3", "dr3_regularizer", "make_regularizer", "warn_if_unbounded"]
 
@@ -36,15 +36,9 @@ def make_regularizer(name: str, **options: Any) -> Regularizer:
     Raises:
         InputError: for an unknown name or option.
     """
-    _check_known("regularizer", name, [*REGULARIZERS, *PRESETS])
+    check_known("regularizer", name, [*REGULARIZERS, *PRESETS])
     factory = REGULARIZERS[name.partition("/")[0]]
     accepted = inspect.signature(factory).parameters
     for option in options:
-        _check_known(f"regularizer {name}: option", option, accepted)
+        check_known(f"regularizer {name}: option", option, accepted)
     return factory(**{**PRESETS.get(name, {}), **options})
-
-
-def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(str(name), known, 1, 0.0)[0]
-        raise InputError(f"{kind} {name!r}: expected one of {', '.join(known)}; did you mean {nearest!r}?")

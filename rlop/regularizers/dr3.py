@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlop.types import InputError, Regularizer, TDContext, needs
+from rlop.checks import check_known
+from rlop.types import Regularizer, TDContext, needs
 
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "signed": lambda dot: dot,
@@ -65,7 +65,7 @@ def dr3(features: Tensor, next_features: Tensor, mask: Tensor | None = None, for
         raise ValueError(f"features and next_features: expected one shape [..., B, D], got {shapes}")
     if mask is not None and mask.shape != features.shape[:-1]:
         raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
-    _check_known("dr3: form", form, FORMS)
+    check_known("dr3: form", form, FORMS)
     value = FORMS[form]((features * next_features).sum(-1))
     return (value if mask is None else value * mask.to(value.dtype)).mean(-1)
 
@@ -98,8 +98,8 @@ def dr3_regularizer(
         InputError: for an unknown form or side.
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716.
     """
-    _check_known("dr3: form", form, FORMS)
-    _check_known("dr3: next_features", next_features, SIDES)
+    check_known("dr3: form", form, FORMS)
+    check_known("dr3: next_features", next_features, SIDES)
     side = SIDES[next_features]
 
     @needs(side)
@@ -130,7 +130,7 @@ def warn_if_unbounded(form: str, activation: str) -> None:
         InputError: for an unknown form.
     """
     global _warned
-    _check_known("dr3: form", form, FORMS)
+    check_known("dr3: form", form, FORMS)
     if form != "signed" or activation in NON_NEGATIVE or _warned:
         return
     _warned = True
@@ -140,9 +140,3 @@ def warn_if_unbounded(form: str, activation: str) -> None:
         UserWarning,
         stacklevel=2,
     )
-
-
-def _check_known(kind: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(str(name), known, 1, 0.0)[0]
-        raise InputError(f"{kind} {name!r}: expected one of {', '.join(known)}; did you mean {nearest!r}?")
