@@ -18,6 +18,7 @@ from rlop.types import InputError
 Curve = tuple[np.ndarray, np.ndarray]  # steps [T], values [T] of one run; NaN once it has diverged
 # Okabe and Ito's palette without its yellow: told apart with any colour vision, also on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SCORES = ("eval/return", "eval/normalized_score")  # near zero they are all the same: never on a logarithmic axis
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -110,7 +111,8 @@ def _panel(axis: Any, name: str, curves: Sequence[Curve | None], groups: Mapping
         axis.plot(steps, mean, dashes, color=colour, marker="o" if len(steps) == 1 else None)
         axis.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
         centres.append(mean)
-    _scale(axis, np.concatenate(centres))
+    if not name.startswith(SCORES):
+        _scale(axis, np.concatenate(centres))
     axis.set_title(name)
     axis.xaxis.set_major_formatter(lambda step, _: _short(step))
 

@@ -138,7 +138,7 @@ def _frozen_at(history: History) -> np.ndarray:
 
 
 def table(history: History | Sequence[History], metrics: Sequence[str], at: str = "final") -> str:
-    """Text table: a row per group of runs, a column "mean [low, high]" per metric, 95 % Student-t over runs.
+    """Text table: a row per group of runs, a column "mean ± half width" per metric, 95 % Student-t over runs.
 
     Diverged runs are left out of the mean and counted in the cell.
 
@@ -160,17 +160,17 @@ def table(history: History | Sequence[History], metrics: Sequence[str], at: str 
             row.append(_cell([float(AT[at][1](curve[1])) for run in runs if (curve := found[run]) is not None]))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, f"{AT[at][0]}; mean [95 % Student-t interval] over runs"])
+    return "\n".join([*lines, f"{AT[at][0]}; mean ± 95 % Student-t interval over runs"])
 
 
 def _cell(values: list[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return f"all {len(values)} diverged" if values else "-"
-    mean, low, high = mean_ci(finite)
-    interval = f" [{low:.4g}, {high:.4g}]" if len(finite) > 1 else ""
+    mean, _, high = mean_ci(finite)
+    interval = f" ± {high - mean:.2g}" if len(finite) > 1 else ""
     diverged = len(values) - len(finite)
-    return f"{mean:.4g}{interval}" + (f" ({diverged} diverged)" if diverged else "")
+    return f"{mean:.3g}{interval}" + (f" ({diverged} diverged)" if diverged else "")
 
 
 def report(

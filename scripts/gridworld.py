@@ -14,16 +14,15 @@ from rlop.cli import guarded
 from rlop.experiment import from_args, run
 from rlop.report import figure, table
 
-CURVES = ["rank/srank", "feature/dot", "eval/q_error", "eval/return"]
-COLUMNS = ["eval/return", "eval/q_error", "rank/srank", "feature/dot", "run/active"]
+SHOWN = ["rank/srank", "rank/effective_rank", "feature/dot", "units/dormant", "eval/q_error", "eval/return"]
 
 
 def main(argv: Sequence[str]) -> None:
     """Train, tabulate, draw."""
     experiment, name = from_args(argv, default="configs/gridworld/demo.yaml")
     _, history, logdir = run(experiment, f"gridworld-{name}")
-    print(table(history, COLUMNS))
-    figure(history, CURVES, logdir / "curves.png")
+    print(table(history, SHOWN))
+    figure(history, SHOWN, logdir / "curves.png")
     print(f"\npicture: {logdir}/curves.png\ncurves:  tensorboard --logdir {logdir}  (in .venv/bin after `make demo`)")
 
 

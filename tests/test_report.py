@@ -159,10 +159,10 @@ def sweep() -> History:
 def test_table_by_hand():
     # 1 2 3: s = 1, half width 4.303 / sqrt 3. 4 6: s = sqrt 2, half width 12.706 * sqrt 2 / sqrt 2.
     assert table(sweep(), ["eval/return", "loss"]).splitlines() == [
-        "group     runs  eval/return                     loss",
-        "dr3=0     3     2 [-0.4841, 4.484]              1 [1, 1]",
-        "dr3=0.03  3     5 [-7.706, 17.71] (1 diverged)  1 [1, 1]",
-        "last logged value; mean [95 % Student-t interval] over runs",
+        "group     runs  eval/return          loss",
+        "dr3=0     3     2 ± 2.5              1 ± 0",
+        "dr3=0.03  3     5 ± 13 (1 diverged)  1 ± 0",
+        "last logged value; mean ± 95 % Student-t interval over runs",
     ]
 
 
@@ -170,8 +170,8 @@ def test_table_by_hand():
     ("at", "cell", "note"),
     [
         # Averages over training 6.5 and 7.5: s = sqrt 2 / 2, half width 12.706 / 2.
-        ("mean", "7 [0.6469, 13.35] (1 diverged)", "average over training; mean"),
-        ("best", "9 [9, 9] (1 diverged)", "maximum over training; mean"),
+        ("mean", "7 ± 6.4 (1 diverged)", "average over training; mean"),
+        ("best", "9 ± 0 (1 diverged)", "maximum over training; mean"),
     ],
 )
 def test_table_at(at, cell, note):
@@ -216,7 +216,7 @@ def test_several_logdirs_are_put_together_by_their_configuration(tmp_path):
         "dr3=1, data=walker": [5],
     }
     lines = [line.split() for line in table(load(tmp_path), ["a", "b"]).splitlines()]
-    assert lines[1] == ["dr3=0,", "data=hopper", "2", "1", "[1,", "1]", "-"]
+    assert lines[1] == ["dr3=0,", "data=hopper", "2", "1", "±", "0", "-"]
     assert lines[4] == ["dr3=1,", "data=walker", "1", "-", "2"]
     assert group_runs(load(tmp_path / "x" / "1")[0].hparams) == {"dr3=0": [0], "dr3=1": [1]}
 
@@ -225,7 +225,9 @@ def test_report(tmp_path):
     rows = [(step, {"loss/td": [1.0, 3.0], "own": [step, step]}) for step in (0, 50)]
     record([{"seed": 0}, {"seed": 1}], rows, tmp_path / "a", lr=1)
     text = report(tmp_path / "a")
-    assert text.startswith(f"{tmp_path / 'a'}: 2 runs, up to step 50\n\ngroup     runs  loss/td\nall runs  2     2 [")
+    assert text.startswith(
+        f"{tmp_path / 'a'}: 2 runs, up to step 50\n\ngroup     runs  loss/td\nall runs  2     2 ± 13"
+    )
     assert report(tmp_path / "a", ["own"], at="mean").splitlines()[3] == "all runs  2     25 [25, 25]"
     record([{"seed": 0}], [(70, {"own": [5.0]})], tmp_path / "b", lr=2)
     assert report(tmp_path).startswith(f"{tmp_path}: 3 runs of 2 trainings, up to step 70\n")
