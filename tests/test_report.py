@@ -228,7 +228,7 @@ def test_report(tmp_path):
     assert text.startswith(
         f"{tmp_path / 'a'}: 2 runs, up to step 50\n\ngroup     runs  loss/td\nall runs  2     2 ± 13"
     )
-    assert report(tmp_path / "a", ["own"], at="mean").splitlines()[3] == "all runs  2     25 [25, 25]"
+    assert report(tmp_path / "a", ["own"], at="mean").splitlines()[3] == "all runs  2     25 ± 0"
     record([{"seed": 0}], [(70, {"own": [5.0]})], tmp_path / "b", lr=2)
     assert report(tmp_path).startswith(f"{tmp_path}: 3 runs of 2 trainings, up to step 70\n")
 
