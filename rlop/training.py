@@ -209,10 +209,12 @@ class Loop:
     def probe(self) -> dict[str, np.ndarray]:
         """Representation measures of every run on the fixed batch."""
         features, next_features = self.agent.features(self.probe_batch)
-        measured = probes.measure(
-            features, next_features, 1 - self.probe_batch.terminated, self.agent.head_weight, self.agent.activation
-        )
-        return {name: value.cpu().numpy() for name, value in measured.items()}
+        mask = 1 - self.probe_batch.terminated
+        if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
+            mask = mask.unsqueeze(1).expand(features.shape[:-1])
+        measured = probes.measure(features, next_features, mask, self.agent.head_weight, self.agent.activation)
+        # of several critics their mean
+        return {name: value.reshape(len(value), -1).mean(1).cpu().numpy() for name, value in measured.items()}
 
 
 def compiled(update: Callable[..., Metrics], backend: str = "inductor") -> Callable[..., Metrics]:

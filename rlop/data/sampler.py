@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from rlop.types import Batch, InputError
 
-CHUNK = 64  # steps drawn at once; a constant, so that a run's stream does not depend on R or on the logging interval
+CHUNK = 32  # steps drawn at once; a constant, so that a run's stream does not depend on R or on the logging interval
 
 
 class Streams:
