@@ -1,4 +1,4 @@
-"""The command `rlop`: train, collect, info, probe, report."""
+"""The command `rlop`: train, collect, info, probe, report, sweep."""
 
 from __future__ import annotations
 
@@ -108,12 +108,37 @@ def report_command(argv: Sequence[str]) -> None:
     print(report(args.runs, args.metrics, args.at, args.png))
 
 
+def sweep_command(argv: Sequence[str]) -> None:
+    """`rlop sweep CONFIG.yaml --over KEY VALUE VALUE ... --logdir DIR`: every combination, a process each."""
+    from pathlib import Path
+
+    from rlop.sweep import commands, run_local, submit
+
+    parser = argparse.ArgumentParser(prog="rlop sweep", description=sweep_command.__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--over", nargs="+", action="append", required=True, metavar=("KEY", "VALUE"))
+    parser.add_argument("--logdir", required=True, type=Path, help="parent folder; `rlop report DIR` compares")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--cluster", default=None, help="slurm, or local: hand the jobs to submitit instead")
+    parser.add_argument("--minutes", type=int, default=24 * 60, help="time limit of a job on a cluster")
+    args, rest = parser.parse_known_args(argv)
+    jobs = commands(args.config, {key: values for key, *values in args.over}, rest, args.logdir)
+    if args.cluster:
+        print("submitted", *submit(jobs, args.cluster, args.logdir, args.minutes))
+        return
+    failed = run_local(jobs, max(1, args.jobs))
+    print(f"{len(jobs) - len(failed)} of {len(jobs)} trainings finished; compare them: rlop report {args.logdir}")
+    if failed:
+        raise InputError(f"sweep: {', '.join(failed)} failed; see {args.logdir}/*.log")
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train_command,
     "collect": collect_command,
     "info": info_command,
     "probe": probe_command,
     "report": report_command,
+    "sweep": sweep_command,
 }
 
 
