@@ -20,13 +20,8 @@ def config(tmp_path):
 def test_every_combination_once(config, tmp_path):
     over = {"agent.hidden": ["[8]", "[8,8]"], "agent.backup": ["max", "mc"]}
     jobs = commands(config, over, ["--seeds", "2"], tmp_path)
-    assert list(jobs) == [
-        "hidden=_8_,backup=max",
-        "hidden=_8_,backup=mc",
-        "hidden=_8,8_,backup=max",
-        "hidden=_8,8_,backup=mc",
-    ]
-    assert jobs["hidden=_8_,backup=mc"][3:-1] == [
+    assert list(jobs) == ["hidden=8,backup=max", "hidden=8,backup=mc", "hidden=8,8,backup=max", "hidden=8,8,backup=mc"]
+    assert jobs["hidden=8,backup=mc"][3:-1] == [
         *["train", config, "--seeds", "2", "--agent.hidden", "[8]", "--agent.backup", "mc", "--logdir"]
     ]
 
