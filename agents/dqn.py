@@ -66,8 +66,6 @@ class DQNConfig:
         check_range("hidden", list(self.hidden), low=1)
         if self.max_grad_norm is not None:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
-        if isinstance(self.gamma, list) and (self.n_step > 1 or self.backup == "mc"):
-            raise InputError("gamma is a list: n-step and Monte-Carlo returns are summed beforehand with one gamma")
 
 
 class DQN:
@@ -108,6 +106,8 @@ class DQN:
         self.batch_size, self.target_period = config.batch_size, config.target_period
         terms = make_terms(config, SWEPT, seeds, variants, self.device)
         self.runs, self.regularizers = terms.runs, terms.regularizers
+        if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
+            raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm)
         network = QNetwork(torso, spec.n_actions, len(self.runs))

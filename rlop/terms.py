@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,8 @@ def make_terms(
     projections = split(
         _with_variants(config.projections, "projections", float("inf"), variants), "radius", make_projection
     )
+    for name, changes in (variants or {}).items():
+        _check_variant(name, changes, config, swept)
     hyper = {name: getattr(config, name) for name in swept}
     hyper |= {f"regularizers.{name}": coef for name, (_, coef) in regularizers.items()}
     hyper |= {f"projections.{name}": radius for name, (_, radius) in projections.items()}
@@ -75,6 +77,16 @@ def make_terms(
         {name: (fn, numbers[f"regularizers.{name}"]) for name, (fn, _) in regularizers.items()},
         [(fn, numbers[f"projections.{name}"]) for name, (fn, _) in projections.items()],
     )
+
+
+def _check_variant(name: str, changes: Mapping[str, float], config: Any, swept: Sequence[str]) -> None:
+    """Hold the values of a variant to the ranges of the configuration."""
+    try:
+        replace(config, **{key: value for key, value in changes.items() if key in swept})
+        for key, value in changes.items():
+            check_range(key, value, low=0 if "." in key else None, low_open=key.startswith("projections."))
+    except InputError as error:
+        raise InputError(f"variants.{name}: {error}") from None
 
 
 def split(entries: Mapping[str, Any], scale: str, make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:

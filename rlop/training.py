@@ -131,8 +131,10 @@ class Loop:
     def __init__(self, agent: Any, data: Dataset, options: TrainOptions, evaluate: Evaluation | None) -> None:
         prepared = agent.prepare(data)
         check_batch_size(agent.batch_size, len(prepared))
-        if data.spec != agent.spec:
-            raise InputError(f"data {data.name}: {data.spec} is not what the agent was made for, {agent.spec}")
+        if data.spec.shapes != agent.spec.shapes:
+            raise InputError(
+                f"data {data.name}: {data.spec.shapes} is not what the agent was made for: {agent.spec.shapes}"
+            )
         self.agent, self.options, self.evaluate = agent, options, evaluate
         self.table = Table(prepared.columns(), agent.device)
         self.streams = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)

@@ -36,6 +36,12 @@ class Spec:
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def shapes(self) -> str:
+        """What an agent's networks depend on, in words."""
+        actions = f"continuous {self.action_shape}" if self.n_actions is None else f"{self.n_actions} discrete"
+        return f"observations {self.obs_shape} {self.obs_dtype}, {actions} actions"
+
 
 class Batch(NamedTuple):
     """One minibatch for each of R runs.

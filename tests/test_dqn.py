@@ -233,8 +233,13 @@ def test_signed_dr3_warns_on_features_that_can_be_negative(tiny, monkeypatch):
         ({"regularizers": {"dr3": {"coef": 0.1, "fom": "abs"}}}, "form"),
         ({"projections": {"max_norm": 0.0}}, "radius"),
         ({"projections": {"max_norm": {"radius": 1.0, "center": "middle"}}}, "center"),
-        ({"gamma": [0.9, 0.99], "n_step": 3}, "gamma is a list"),
+        ({"gamma": [0.9, 0.99], "n_step": 3}, "gamma differs"),
         ({"tau": 0.0}, "tau"),
+        ({"variants": {"x": {"gamma": 1.5}}}, r"variants\.x.*gamma = 1\.5"),
+        ({"variants": {"x": {"projections.max_norm": 0}}}, r"variants\.x.*max_norm"),
+        ({"variants": {"x": {"regularizers.dr3": -1}}}, r"variants\.x.*dr3"),
+        ({"variants": {"x": {"hidden": 3}}}, r"variants\.x.*hidden"),
+        ({"variants": {"x": {"gamma": 0.5}, "y": {}}, "backup": "mc"}, "gamma differs"),
     ],
 )
 def test_bad_options_are_one_line_that_names_them(tiny, options, message):
