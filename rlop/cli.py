@@ -1,4 +1,4 @@
-"""The command `rlop`: train, collect, info, probe, report, sweep."""
+"""The command `rlop`: train, collect, generate, info, probe, report, sweep."""
 
 from __future__ import annotations
 
@@ -62,6 +62,22 @@ def collect_command(argv: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
     collect(args.env, args.policy, args.steps, args.out, epsilon=args.epsilon, seed=args.seed, overwrite=args.overwrite)
+
+
+def generate_command(argv: Sequence[str]) -> None:
+    """`rlop generate "gridworld?steps=20000&epsilon=0.3" OUT.hdf5`: write embedded data, report their coverage."""
+    from rlop.data.embedded import write_embedded
+
+    parser = argparse.ArgumentParser(prog="rlop generate", description=generate_command.__doc__)
+    parser.add_argument("source", help="gridworld or chain with options, as in `data:` of a configuration")
+    parser.add_argument("out", help="HDF5 file in D4RL's layout")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    args = parser.parse_args(argv)
+    seen = write_embedded(args.source, args.out, args.overwrite)
+    print(
+        f"{args.out}: {seen['counts'].sum():,} transitions in {seen['episodes']:,} episodes, mean return "
+        f"{seen['mean_return']:.3g}; {seen['pairs']:.1%} of state-action pairs and {seen['states']:.1%} of states seen"
+    )
 
 
 def info_command(argv: Sequence[str]) -> None:
@@ -135,6 +151,7 @@ def sweep_command(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train_command,
     "collect": collect_command,
+    "generate": generate_command,
     "info": info_command,
     "probe": probe_command,
     "report": report_command,

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlop.board import read_metrics
 from rlop.checkpoint import load
 from rlop.cli import main
+from rlop.data import load_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
@@ -51,6 +53,18 @@ def test_train_report_probe_info(config, tmp_path, capsys):
     assert "rank/srank" in capsys.readouterr().out
     assert run("info", "gridworld?size=4&steps=300") == 0
     assert "300 transitions" in capsys.readouterr().out
+
+
+def test_generate_writes_embedded_data_and_reports_coverage(tmp_path, capsys):
+    out = tmp_path / "grid.hdf5"
+    assert run("generate", "gridworld?size=4&steps=300&epsilon=1", out) == 0
+    assert "of state-action pairs" in capsys.readouterr().out
+    written, rolled = load_dataset(out), load_dataset("gridworld?size=4&steps=300&epsilon=1")
+    np.testing.assert_array_equal(written.next_obs, rolled.next_obs)
+    assert written.spec == rolled.spec  # the same environment, so that exact evaluation works from the file
+    assert run("generate", "gridworld?size=4", out) == 2
+    assert run("generate", "gridwrld", tmp_path / "no.hdf5") == 2
+    assert not (tmp_path / "no.hdf5").exists()
 
 
 def test_resume_continues(config, tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from inspect import signature
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from rlop.checks import nearest
 from rlop.data.dataset import Dataset
+from rlop.data.hdf5 import write_hdf5
 from rlop.types import InputError
 
 IDS = {"gridworld": "rlop/GridWorld-v0", "chain": "rlop/Chain-v0"}
@@ -24,6 +26,47 @@ def read_embedded(source: str, **options: Any) -> Dataset:
     Raises:
         InputError: an unknown name or option (with the nearest one), or an impossible value.
     """
+    mdp, data, env_kwargs = _roll_out(source, options)
+    return Dataset.from_arrays(
+        data["observations"],
+        data["actions"],
+        data["rewards"],
+        data["terminals"],
+        data["timeouts"],
+        data["next_observations"],
+        n_actions=mdp.n_actions,
+        env_id=IDS[source.partition("?")[0]],
+        env_kwargs=env_kwargs,
+        name=source,
+        infos={key.removeprefix("infos/"): value for key, value in data.items() if key.startswith("infos/")},
+    )
+
+
+def write_embedded(source: str, path: str | Path, overwrite: bool = False) -> dict[str, Any]:
+    """Write an embedded data set to HDF5 in D4RL's layout, with what rebuilds its environment.
+
+    Args:
+        source: see `read_embedded`.
+        path: the file.
+        overwrite: replace an existing file.
+    Returns:
+        Its coverage, see `rlop.data.generate.coverage`.
+    Raises:
+        InputError: an unknown name or option, or a file that exists.
+    """
+    from rlop.data.generate import coverage
+
+    name = source.partition("?")[0]
+    if name not in IDS:
+        raise InputError(f"{name}: not an embedded data set{nearest(name, IDS)}")
+    mdp, data, env_kwargs = _roll_out(source, {})
+    metadata = {"env_id": IDS[name], "env_kwargs": env_kwargs, "n_actions": mdp.n_actions, "policy": source}
+    write_hdf5(path, data, metadata, overwrite=overwrite)
+    return coverage(data, mdp)
+
+
+def _roll_out(source: str, options: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The environment, its transitions in D4RL's layout, and the keywords that make the environment."""
     import rlop.envs
     from rlop.data.generate import generate
     from rlop.envs.make import time_limit
@@ -40,20 +83,7 @@ def read_embedded(source: str, **options: Any) -> Dataset:
     roll |= {key: value for key, value in values.items() if key in roll}
     seed = values.get("data_seed", values.get("seed", 0))
     mdp = make(**{key: value for key, value in env_kwargs.items() if key in build})
-    data = generate(mdp, **roll, seed=seed)
-    return Dataset.from_arrays(
-        data["observations"],
-        data["actions"],
-        data["rewards"],
-        data["terminals"],
-        data["timeouts"],
-        data["next_observations"],
-        n_actions=mdp.n_actions,
-        env_id=IDS[name],
-        env_kwargs=env_kwargs,
-        name=source,
-        infos={key.removeprefix("infos/"): value for key, value in data.items() if key.startswith("infos/")},
-    )
+    return mdp, generate(mdp, **roll, seed=seed), env_kwargs
 
 
 def _value(name: str, key: str, value: Any, known: dict[str, Any]) -> Any:
