@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from rlop.optim import Adam, clip_runs, run_norms
+from rlop.optim import Adam, adam_, clip_runs, fused_adam_, run_norms
 
 
 def test_adam_equals_torch_for_every_run_and_learning_rate():
@@ -26,6 +26,20 @@ def test_adam_equals_torch_for_every_run_and_learning_rate():
         for run in range(3):
             for a, b in zip(ours, theirs[run], strict=True):
                 torch.testing.assert_close(a[run], b, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("rates", [[1e-2], [1e-2, 1e-2, 1e-3, 0.0], [1e-2] * 4])
+def test_the_fused_step_equals_the_plain_one_step_by_step(rates):
+    runs = len(rates)
+    states = [[[torch.zeros(runs, *shape) for shape in ((5, 3), (5,))] for _ in range(3)] for _ in range(2)]
+    counters = [torch.zeros(()), torch.zeros(())]
+    for _ in range(100):
+        grads = [torch.randn(runs, 3, 5).mT, torch.randn(runs, 5)]  # transposed, as autograd hands them out
+        for step, (params, means, squares), counter in zip((adam_, fused_adam_), states, counters, strict=True):
+            step(params, grads, means, squares, counter, torch.tensor(rates), (0.9, 0.99), 1e-6)
+        for plain, fused in zip(*([t for group in state for t in group] for state in states), strict=True):
+            torch.testing.assert_close(fused, plain, rtol=2e-5, atol=1e-6)
+    assert counters[0] == counters[1] == 100
 
 
 def test_step_reads_grad():

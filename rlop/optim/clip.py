@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlop.optim.adam import per_run
+from rlop.optim.axis import on_the_host, per_run
 
 
 def run_norms(grads: Sequence[Tensor]) -> Tensor:
     """Global l2 norm of each run's gradient: tensors `[R, ...]` give `[R]`."""
-    return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads]).norm(dim=0)
+    return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in grads], dim=1), dim=1)
 
 
 def clip_runs(grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: float | None) -> list[Tensor]:
@@ -27,4 +27,6 @@ def clip_runs(grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: 
     if max_norm is not None:
         scale = (max_norm / norms.clamp_min(1e-12)).clamp_max(1.0)
         grads = [g * per_run(scale, g) for g in grads]
+    if on_the_host(active) and all(active.tolist()):
+        return list(grads)
     return [torch.where(per_run(active, g), g, 0.0) for g in grads]
