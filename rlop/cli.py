@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rlop.types import InputError
 
@@ -14,6 +15,8 @@ SHOWN = ["eval/return", "eval/q_error", "q/data", "rank/srank", "feature/dot", "
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+    if sys.path and Path(sys.path[0]).resolve() == Path(sys.argv[0]).resolve().parent:
+        sys.path.pop(0)  # the folder of a script: one called minatar.py would hide the package of that name
     try:
         command(sys.argv[1:] if argv is None else argv)
     except InputError as error:
@@ -126,8 +129,6 @@ def report_command(argv: Sequence[str]) -> None:
 
 def sweep_command(argv: Sequence[str]) -> None:
     """`rlop sweep CONFIG.yaml --over KEY VALUE VALUE ... --logdir DIR`: every combination, a process each."""
-    from pathlib import Path
-
     from rlop.sweep import commands, run_local, submit
 
     parser = argparse.ArgumentParser(prog="rlop sweep", description=sweep_command.__doc__)
