@@ -57,7 +57,7 @@ def max_norm(weight: Tensor, center: Tensor | None, radius: float | Tensor, lead
         Temporal-Difference Learning With Neural Network Approximation", IEEE TAC 2023, arXiv:2103.01391 (around the
         initialisation, radius R / sqrt(m)); around zero it is `torch.renorm` along the neurons.
     """
-    return _project([weight], [center], radius, lead, lead + 1)[0]
+    return _move_inward(weight, center, _inward([weight], [center], radius, lead, lead + 1)[0])
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def frobenius_ball(weight: Tensor, center: Tensor | None, radius: float | Tensor
     Reference: Cai et al., "Neural Temporal-Difference Learning Converges to Global Optima", NeurIPS 2019,
         arXiv:1905.10027 (around the initialisation).
     """
-    return _project([weight], [center], radius, lead, lead)[0]
+    return _move_inward(weight, center, _inward([weight], [center], radius, lead, lead)[0])
 
 
 def neuron_radius(radius: Radius, n_out: int, fan_in: int, parametrization: str = "standard") -> Radius:
@@ -198,8 +198,8 @@ def _apply(
         centers = [None if center == "zero" else _center(name, params, initial) for name in names]
         shape = tensors[0].shape[lead:]
         r = neuron_radius(radius, shape[:own].numel(), shape[1:].numel(), parametrization)
-        for old, new in zip(tensors, _project(tensors, centers, r, lead, lead + own)):
-            old.copy_(new)
+        for tensor, center_, inward in zip(tensors, centers, _inward(tensors, centers, r, lead, lead + own)):
+            tensor.mul_(1 - inward) if center_ is None else tensor.lerp_(center_, inward)
 
 
 def _rows(params: Mapping[str, Tensor], bias: str, layers: Sequence[str] | None, lead: int) -> list[list[str]]:
@@ -223,10 +223,13 @@ def _center(name: str, params: Mapping[str, Tensor], initial: Initial) -> Tensor
     return initial[name]
 
 
-def _project(
+def _inward(
     tensors: Sequence[Tensor], centers: Sequence[Tensor | None], radius: float | Tensor, lead: int, keep: int
 ) -> list[Tensor]:
-    """Scale the moves `tensor - center` of all tensors by one factor for each index of the first `keep` axes."""
+    """How far each tensor goes towards its center, 0 to 1, so that together they lie in the ball of each index.
+
+    One factor for each index of the first `keep` axes, shaped to broadcast against each tensor.
+    """
     for tensor, center in zip(tensors, centers):
         if tensor.ndim < keep or tensor.shape[:keep] != tensors[0].shape[:keep]:
             raise ValueError(f"weight: expected {lead} leading axes and neurons, got {tuple(tensor.shape)}")
@@ -238,11 +241,10 @@ def _project(
         radius = radius.to(tensors[0].dtype).reshape(radius.shape + (1,) * (keep - radius.ndim))
     moves = [t if c is None else t - c for t, c in zip(tensors, centers)]
     norms = [m.abs() if m.ndim == keep else torch.linalg.vector_norm(m, dim=tuple(range(keep, m.ndim))) for m in moves]
-    norm = functools.reduce(torch.hypot, norms)
-    outside, scale = norm > radius, radius / norm
-    projected = []
-    for tensor, center, move in zip(tensors, centers, moves):
-        ball = norm.shape + (1,) * (tensor.ndim - keep)
-        moved = move * scale.reshape(ball)
-        projected.append(torch.where(outside.reshape(ball), moved if center is None else center + moved, tensor))
-    return projected
+    norm = norms[0] if len(norms) == 1 else torch.hypot(*norms)
+    inward = 1 - (radius / norm).clamp_max(1)  # radius inf and norm 0 give 0, which changes no bit
+    return [inward.reshape(norm.shape + (1,) * (t.ndim - keep)) for t in tensors]
+
+
+def _move_inward(tensor: Tensor, center: Tensor | None, inward: Tensor) -> Tensor:
+    return tensor.lerp(torch.zeros_like(tensor) if center is None else center, inward)
