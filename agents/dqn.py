@@ -122,10 +122,12 @@ class DQN:
             projections=terms.projections,
         )
         self.online, self.target, self.active = self.learner.online, self.learner.target, self.learner.active
+        self.head_weight = network.head.weight  # [R, A, D]
         self.activation: str = torso.activation  # type: ignore[assignment]
         terms.warn(self.activation)
         self.reads_next_online = "next_features" in terms.needs
         self.reads_next_target = config.backup != "mc" or "next_features_target" in terms.needs
+        self.pays_gap = any(self.runs.values["alpha"])
         self.noise = {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -146,7 +148,7 @@ class DQN:
         q = td.select(q_values, batch.action)
         target = self.td_target(batch, noise, next_q_target, next_q_online)
         td_loss = td.LOSSES[self.config.loss](q - target).mean(-1)
-        gap = td.conservative_gap(q_values, q, self.temperature).mean(-1)
+        gap = self.conservative_gap(q_values, q)
         context = TDContext(
             features=features,
             q=q,
@@ -171,6 +173,11 @@ class DQN:
             **{f"reg/{name}": value for name, (value, _) in penalties.items()},
         }
         return total, {name: value.detach() for name, value in metrics.items()}
+
+    def conservative_gap(self, q_values: Tensor, q: Tensor) -> Tensor:
+        """Mean conservative gap, `[R]`; only measured where no run pays for it."""
+        values = (q_values, q) if self.pays_gap else (q_values.detach(), q.detach())
+        return td.conservative_gap(*values, self.temperature).mean(-1)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Online features and values at s, and at s' where something reads them."""
@@ -220,11 +227,6 @@ class DQN:
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Online phi(s) and phi(s'), `[R, B, D]` each; with discrete actions phi does not depend on the action."""
         return self.online.features(batch.obs), self.online.features(batch.next_obs)
-
-    @property
-    def head_weight(self) -> Tensor:
-        """Weight of the linear head, `[R, A, D]`."""
-        return self.online.head.weight
 
     def state_dict(self) -> dict[str, Any]:
         """All that training changes."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from rlop.types import InputError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
-SHOWN = ["eval/return", "eval/q_error", "q/data", "rank/srank", "feature/dot", "run/active"]
+SHOWN = ["eval/return", "eval/normalized_score", "eval/q_error", "q/data", "rank/srank", "feature/dot", "run/active"]
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
@@ -53,18 +53,34 @@ def print_keys() -> None:
 
 def collect_command(argv: Sequence[str]) -> None:
     """`rlop collect --env ID --policy POLICY OUT.hdf5`: roll a policy out and write the transitions."""
+    import torch
+
     from rlop.data.collect import collect
 
     parser = argparse.ArgumentParser(prog="rlop collect", description=collect_command.__doc__)
     parser.add_argument("out", help="HDF5 file in D4RL's layout")
     parser.add_argument("--env", required=True, help="Gymnasium id")
-    parser.add_argument("--policy", default="random", help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip or ppo:STEPS")
+    parser.add_argument("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
+    policies = "random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS or replay:sac:STEPS"
+    parser.add_argument("--policy", default="random", help=policies)
+    parser.add_argument(
+        "--mix", nargs="+", metavar="POLICY:SHARE", help="several policies, e.g. random:0.5 ppo:9999:0.5"
+    )
+    parser.add_argument("--shuffle", action="store_true", help="episodes of a mixture in random order")
+    parser.add_argument("--stochastic", action="store_true", help="draw from the policy's distribution of actions")
     parser.add_argument("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
-    collect(args.env, args.policy, args.steps, args.out, epsilon=args.epsilon, seed=args.seed, overwrite=args.overwrite)
+    torch.set_num_threads(1)  # policies are small, and threads only wait for each other
+    try:
+        mix = {name: float(share) for name, _, share in (item.rpartition(":") for item in args.mix or [])}
+    except ValueError as error:
+        raise InputError(f"--mix {' '.join(args.mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5") from error
+    options = {key: getattr(args, key) for key in ("epsilon", "stochastic", "shuffle", "seed", "overwrite")}
+    env_kwargs = {"layout": args.layout} if args.layout else None
+    collect(args.env, mix or args.policy, args.steps, args.out, env_kwargs=env_kwargs, **options)
 
 
 def generate_command(argv: Sequence[str]) -> None:

@@ -30,13 +30,17 @@ class Evaluator:
     its neighbours; the same start states come back at every evaluation. Each environment plays a fixed number of
     episodes: counting whichever episodes end first would favour short ones.
 
+    Continuous actions of an agent, as those of data sets, live in [-1, 1]; they are mapped to the environment's bounds.
+
     Args:
         env_id: Gymnasium id.
         seeds: one per run.
         episodes: per run.
         env_kwargs: for `gymnasium.make`.
         max_envs: environments stepped at once for a run.
-        spec: when given, the environment must match its observation and action space.
+        spec: when given, the environment must match its observation and action space, and observations are normalized
+            as the data's were.
+        reference: D4RL data set or environment whose reference scores normalize the return, where it has any.
     Raises:
         InputError: for an unknown environment, or spaces that do not match.
     """
@@ -49,6 +53,7 @@ class Evaluator:
         env_kwargs: Mapping[str, Any] | None = None,
         max_envs: int = 100,
         spec: Any = None,
+        reference: str | None = None,
     ) -> None:
         from rlop.data import check_spaces
         from rlop.envs.make import make_vec_env
@@ -59,29 +64,44 @@ class Evaluator:
         self.quota = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
         self.seeds = list(seeds)
         self.envs: list[gymnasium.vector.VectorEnv] = [make_vec_env(env_id, count, **(env_kwargs or {})) for _ in seeds]
+        if isinstance(self.envs[0].single_observation_space, gymnasium.spaces.Dict):
+            hint = "where D4RL has this task, env_kwargs: {layout: d4rl} gives its observations"
+            raise InputError(f"env = {env_id!r}: observations are a dictionary, expected an array; {hint}")
+        self.spec, self.reference = spec, reference or env_id
         if spec is not None:
             check_spaces(spec, self.envs[0])
 
     def __call__(self, policy: Policy) -> dict[str, np.ndarray]:
-        """`eval/return` and `eval/length`, `[R]` each: means over the run's episodes."""
+        """Means over the run's episodes, `[R]`: `eval/return`, `eval/length`, `eval/normalized_score` if it has one."""
+        from rlop.data.scores import find_scores, normalized_score
+
         returns, lengths = self.rollout(policy)
-        return {"eval/return": returns.mean(1), "eval/length": lengths.mean(1)}
+        found = {"eval/return": returns.mean(1), "eval/length": lengths.mean(1)}
+        if self.reference and find_scores(self.reference):
+            found["eval/normalized_score"] = normalized_score(found["eval/return"], self.reference)
+        return found
 
     def rollout(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
         """Undiscounted return and length of every episode, `[R, episodes]` each, in no particular order."""
+        from rlop.data.transforms import normalized
+        from rlop.envs.layouts import from_unit
+
         shape = (len(self.envs), len(self.quota))
         obs = np.stack([env.reset(seed=1_000_003 + seed)[0] for env, seed in zip(self.envs, self.seeds, strict=True)])
+        obs = obs.astype(np.float32) if obs.dtype == np.float64 else obs  # as data sets hold them
         reward_sum, steps = np.zeros(shape), np.zeros(shape, int)
         fresh = np.zeros(shape, bool)  # the last step of this slot only reset it (Gymnasium's next-step autoreset)
         done_count = np.zeros(shape, int)
         returns: list[list[float]] = [[] for _ in self.envs]
         lengths: list[list[int]] = [[] for _ in self.envs]
         while (done_count < self.quota).any():
-            actions = policy.act(torch.from_numpy(obs).to(policy.device)).cpu().numpy()
+            seen = obs if self.spec is None else normalized(obs, self.spec)
+            actions = policy.act(torch.from_numpy(seen).to(policy.device)).cpu().numpy()
             for run, env in enumerate(self.envs):
                 if (done_count[run] >= self.quota).all():
                     continue
-                obs[run], reward, terminated, truncated, _ = env.step(actions[run])
+                played = from_unit(actions[run], env.single_action_space)
+                obs[run], reward, terminated, truncated, _ = env.step(played)
                 reward_sum[run] += np.where(fresh[run], 0.0, reward)
                 steps[run] += ~fresh[run]
                 ended = (terminated | truncated) & ~fresh[run]
@@ -139,12 +159,14 @@ class TabularEvaluator:
         """Nothing to close."""
 
 
-def make_evaluator(agent: Any, env_id: str | None, env_kwargs: Mapping[str, Any], episodes: int) -> Any:
-    """Exact evaluation for the embedded environments, rollouts for others, None without an environment."""
+def make_evaluator(
+    agent: Any, env_id: str | None, env_kwargs: Mapping[str, Any], episodes: int, reference: str | None = None
+) -> Any:
+    """Exact evaluation of action values in the embedded environments, rollouts for others, None without environment."""
     if env_id is None or episodes == 0:
         return None
-    if not env_id.startswith("rlop/"):
-        return Evaluator(env_id, agent.runs.seeds, episodes, env_kwargs, spec=agent.spec)
+    if not env_id.startswith("rlop/") or not hasattr(agent, "q_values"):
+        return Evaluator(env_id, agent.runs.seeds, episodes, env_kwargs, spec=agent.spec, reference=reference)
     from rlop.data import check_spaces
     from rlop.envs.make import make_env
 

@@ -18,6 +18,7 @@ from rlop.checkpoint import agent_class
 from rlop.checks import check_range
 from rlop.config import apply_overrides, read_yaml
 from rlop.data import Dataset, load_dataset
+from rlop.data.transforms import transform
 from rlop.evaluate import make_evaluator
 from rlop.training import TrainOptions, train
 from rlop.types import InputError
@@ -40,6 +41,7 @@ class Experiment(TrainOptions):
 
     data: str = "gridworld"  # what `load_dataset` takes
     data_options: dict[str, Any] = field(default_factory=dict)  # its keyword arguments
+    transforms: dict[str, dict[str, Any]] = field(default_factory=dict)  # in order, see rlop/data/transforms.py
     collect: CollectOptions | None = None  # makes the data file if it is missing
     agent: dict[str, Any] = field(default_factory=dict)  # name, and the agent's own options
     seeds: int | list[int] = 1
@@ -95,7 +97,7 @@ def data_of(experiment: Experiment) -> Dataset:
         print(f"{experiment.data} is not there: collecting {wanted.steps} steps of {wanted.env}", file=sys.stderr)
         Path(experiment.data).parent.mkdir(parents=True, exist_ok=True)
         collect(wanted.env, wanted.policy, wanted.steps, experiment.data, epsilon=wanted.epsilon, seed=wanted.seed)
-    return load_dataset(experiment.data, **experiment.data_options)
+    return transform(load_dataset(experiment.data, **experiment.data_options), experiment.transforms)
 
 
 def run(experiment: Experiment, name: str = "run") -> tuple[Any, History, Path]:
@@ -112,7 +114,8 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Any, History, Path]:
     agent = cls(data.spec, seeds=experiment.seeds, variants=experiment.variants, device=device, **options)
     env_id = experiment.env or data.spec.env_id
     env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
-    evaluate = make_evaluator(agent, env_id, env_kwargs, experiment.eval_episodes)
+    reference = experiment.data if experiment.data.startswith("d4rl:") else env_id
+    evaluate = make_evaluator(agent, env_id, env_kwargs, experiment.eval_episodes, reference)
     logdir = Path(experiment.logdir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     print(f"{len(agent.runs)} runs of {cls.__name__} on {data.name} ({len(data):,} transitions), logs in {logdir}")
     options = {key: getattr(experiment, key) for key in TrainOptions.__dataclass_fields__}

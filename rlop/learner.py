@@ -25,7 +25,7 @@ class Learner:
     Args:
         online: network with parameters `[R, ...]`.
         lr: `[R]` learning rates of Adam.
-        tau: `[R]` weights of the target update.
+        tau: `[R]` weights of the target update; None for no target network.
         betas, eps: Adam's constants.
         max_grad_norm: clip each run's gradient to this l2 norm; None for no clipping.
         projections: (projection, radius `[R]`) pairs, applied in this order after the optimizer.
@@ -36,14 +36,14 @@ class Learner:
         online: nn.Module,
         *,
         lr: Tensor,
-        tau: Tensor,
+        tau: Tensor | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         max_grad_norm: float | None = None,
         projections: Sequence[tuple[Projection, Tensor]] = (),
     ) -> None:
         self.online = online
-        self.target = copy.deepcopy(online).requires_grad_(False)
+        self.target: Any = None if tau is None else copy.deepcopy(online).requires_grad_(False)
         self.parameters = dict(online.named_parameters())
         self.initial = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizer = Adam(self.parameters.values(), lr, betas, eps)
@@ -52,25 +52,26 @@ class Learner:
 
     def step(self, loss: Tensor) -> Metrics:
         """Descend `loss` `[R]`; summed over runs before `backward`, so that gradients of different runs never mix."""
-        params = list(self.parameters.values())
-        grads = torch.autograd.grad(loss.sum(), params)
-        norms = run_norms(grads)
-        self.active.logical_and_(torch.isfinite(norms) & torch.isfinite(loss.detach()))
-        self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
-        with torch.no_grad():
-            for project, radius in self.projections:
-                project(self.parameters, self.initial, radius)
+        (norms,) = step_together([(self, loss)])
         return {"grad/norm": norms}
 
+    @torch.no_grad()
+    def apply(self, grads: Sequence[Tensor], norms: Tensor) -> None:
+        """One step of the runs that are active, with gradients of these norms `[R]`; then the projections."""
+        self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
+        for project, radius in self.projections:
+            project(self.parameters, self.initial, radius)
+
     def update_target(self) -> None:
-        """Move the target network by tau towards the online one."""
-        update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
+        """Move the target network, if there is one, by tau towards the online one."""
+        if self.tau is not None:
+            update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during training, and the initial parameters that projections refer to."""
         return {
             "online": self.online.state_dict(),
-            "target": self.target.state_dict(),
+            "target": self.target.state_dict() if self.target is not None else {},
             "optimizer": self.optimizer.state_dict(),
             "initial": self.initial,
             "active": self.active,
@@ -79,8 +80,27 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.online.load_state_dict(state["online"])
-        self.target.load_state_dict(state["target"])
+        if self.target is not None:
+            self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, saved in state["initial"].items():
             self.initial[name].copy_(saved)
         self.active.copy_(state["active"])
+
+
+def step_together(parts: Sequence[tuple[Learner, Tensor]]) -> list[Tensor]:
+    """One step of several networks of the same runs, each down its own loss `[R]`.
+
+    All gradients are taken at the same parameters, before any network moves. A run is frozen in all networks as soon as
+    one of its losses or gradients is not finite.
+
+    Returns:
+        The norm of each network's gradient, `[R]`, in the order of `parts`.
+    """
+    grads = [torch.autograd.grad(loss.sum(), list(learner.parameters.values())) for learner, loss in parts]
+    norms = [run_norms(gradient) for gradient in grads]
+    finite = torch.isfinite(torch.stack([*norms, *(loss.detach() for _, loss in parts)])).all(0)
+    for (learner, _), gradient, norm in zip(parts, grads, norms, strict=True):
+        learner.active.logical_and_(finite)
+        learner.apply(gradient, norm)
+    return norms

@@ -6,9 +6,10 @@ Written for the axes `[R, B]` (and `[R, B, A]` for values over actions) but any 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rlop.types import Batch
@@ -70,8 +71,7 @@ BACKUPS: dict[str, Backup] = {
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:
     """e^2 / 2 for |e| <= delta, delta (|e| - delta / 2) beyond: elementwise, the DQN loss of Mnih et al. 2015."""
-    size = error.abs()
-    return torch.where(size <= delta, 0.5 * error * error, delta * (size - 0.5 * delta))
+    return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
 
 
 def mse(error: Tensor) -> Tensor:
@@ -83,21 +83,97 @@ LOSSES = {"huber": huber, "mse": mse}
 
 
 def conservative_gap(q_values: Tensor, q_data: Tensor, temperature: Tensor) -> Tensor:
-    """CQL(H) for discrete actions: T logsumexp_a(Q(s, a) / T) - Q(s, a_data).
+    """CQL(H): T logsumexp_a(Q(s, a) / T) - Q(s, a_data), over all discrete actions or over weighted candidates.
 
     At T = 1 it is the cross-entropy of the data action under softmax logits Q(s, .).
 
     Args:
-        q_values: `[R, B, A]`.
-        q_data: `[R, B]`, value of the data action.
+        q_values: `[R, B, A]`; for candidates drawn from densities p_k, `[R, E, B, K]` values Q(s, a_k) - log p_k
+            (see `importance_values`).
+        q_data: without the last axis, value of the data action.
         temperature: `[R]`, T > 0.
     Returns:
-        `[R, B]`, never negative.
+        Shaped like `q_data`; never negative where the data action is among those summed over.
     Reference: Kumar et al., "Conservative Q-Learning", NeurIPS 2020, arXiv:2006.04779, equation 4, rho uniform.
     """
     _same("conservative_gap", q_values[..., 0], q_data)
     t = temperature.view(-1, *[1] * (q_data.ndim - 1))
     return t * torch.logsumexp(q_values / t.unsqueeze(-1), dim=-1) - q_data
+
+
+def importance_values(q_values: Tensor, log_density: Tensor) -> Tensor:
+    """Q(s, a_k) - log p_k(a_k | s): what `conservative_gap` sums over when a_k was drawn from p_k.
+
+    The sum over 3N candidates estimates 3N times an integral over actions, and the authors' code does not divide by
+    3N: the gap holds a constant T log(3N), harmless but for a Lagrange threshold, which shifts with it.
+
+    Args:
+        q_values: `[R, E, B, K]`, of E critics.
+        log_density: `[R, B, K]`, detached here.
+    Returns:
+        `[R, E, B, K]`.
+    Reference: Kumar et al., arXiv:2006.04779; the authors' code, `min_q_version` 3 (the formula here is the code's).
+    """
+    _same("importance_values", q_values[:, 0], log_density)
+    return q_values - log_density.detach().unsqueeze(1)
+
+
+class Lagrange(NamedTuple):
+    """How a code trains the weight alpha' of the conservative term towards a given gap."""
+
+    scales_threshold: bool  # alpha' alpha (gap - threshold), or else alpha' (alpha gap - threshold)
+    log_initial: float  # log alpha' at the start
+
+
+LAGRANGES = {
+    "official": Lagrange(False, 0.0),  # aviralkumar2907/CQL; threshold 5 at alpha 5 is a threshold of 1 for the others
+    "corl": Lagrange(True, 1.0),  # young-geng/CQL and CORL: alpha' starts at e
+    "d3rlpy": Lagrange(True, 0.0),
+}
+LAGRANGE_MAX = 1e6  # alpha' is clipped there in all three
+
+
+def lagrange_penalty(gap: Tensor, log_weight: Tensor, alpha: Tensor, threshold: Tensor, form: str) -> Tensor:
+    """Conservative term whose weight alpha' grows while the gap is above a threshold, and falls below it.
+
+        official:      alpha' (alpha gap - threshold),    alpha' = min(exp(log_weight), 1e6)
+        corl, d3rlpy:  alpha' alpha (gap - threshold)
+
+    Critics descend it, log_weight ascends it.
+
+    Args:
+        gap: `[R, E]`, mean over the batch of `conservative_gap`.
+        log_weight: `[R]`.
+        alpha: `[R]`.
+        threshold: `[R]`, called tau in the paper, `lagrange_thresh`, `alpha_threshold` or target action gap in codes.
+        form: a key of `LAGRANGES`.
+    Returns:
+        `[R, E]`.
+    Reference: Kumar et al., arXiv:2006.04779; the formulas are those of the codes named in `LAGRANGES`.
+    """
+    _same("lagrange_penalty", gap[:, 0], log_weight)
+    weight, scale, level = (x.unsqueeze(-1) for x in (log_weight.exp().clamp_max(LAGRANGE_MAX), alpha, threshold))
+    return weight * scale * (gap - level) if LAGRANGES[form].scales_threshold else weight * (scale * gap - level)
+
+
+def pessimistic_max(q_values: Tensor, min_first: bool) -> tuple[Tensor, Tensor]:
+    """The largest value among K actions as E critics see it, and the action that has it.
+
+        min_first:  max_k min_e Q_e(s, a_k)  (Geng, CORL, d3rlpy);  else  min_e max_k Q_e(s, a_k)  (the authors)
+
+    Args:
+        q_values: `[R, E, B, K]`.
+        min_first: the order.
+    Returns:
+        Value `[R, B]` and index of the action `[R, B]`: in the second form, that of the critic which is lowest.
+    """
+    if q_values.ndim != 4:
+        raise ValueError(f"q_values: expected [R, E, B, K], got {tuple(q_values.shape)}")
+    if min_first:
+        return q_values.amin(1).max(-1)
+    best, action = q_values.max(-1)
+    value, critic = best.min(1)
+    return value, select(action.movedim(1, -1), critic)
 
 
 @torch.no_grad()

@@ -131,7 +131,7 @@ class Loop:
     def __init__(self, agent: Any, data: Dataset, options: TrainOptions, evaluate: Evaluation | None) -> None:
         prepared = agent.prepare(data)
         check_batch_size(agent.batch_size, len(prepared))
-        if data.spec.shapes != agent.spec.shapes:
+        if (data.spec.shapes, data.spec.obs_normalizer) != (agent.spec.shapes, agent.spec.obs_normalizer):
             raise InputError(
                 f"data {data.name}: {data.spec.shapes} is not what the agent was made for: {agent.spec.shapes}"
             )

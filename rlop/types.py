@@ -27,6 +27,8 @@ class Spec:
         obs_dtype: NumPy name of the stored dtype; `uint8` observations are scaled by 1/255 in the network.
         env_id: Gymnasium id of the environment the data came from, when known.
         env_kwargs: keyword arguments for `gymnasium.make(env_id)`.
+        obs_normalizer: mean and divisor of every entry of an observation, in order, where the data's observations are
+            normalized (`rlop.data.transforms.normalize_obs`); what an agent acts on must be, too.
     """
 
     obs_shape: tuple[int, ...]
@@ -35,6 +37,7 @@ class Spec:
     obs_dtype: str = "float32"
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    obs_normalizer: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def shapes(self) -> str:

@@ -106,3 +106,26 @@ def test_spaces_that_do_not_match_are_named():
         Evaluator("CartPole-v1", [0], episodes=0)
     assert make_evaluator(agent, None, {}, 5) is None
     assert make_evaluator(agent, "CartPole-v1", {}, 0) is None
+
+
+def test_observations_are_normalized_as_the_data_were():
+    seen = []
+
+    def look(obs):
+        seen.append(obs.clone())
+        return right(obs)
+
+    spec = Spec((4,), 2, obs_normalizer=((1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 2.0)))
+    Evaluator("CartPole-v1", [0], episodes=2, spec=spec).rollout(Scripted(look))
+    plain = []
+    Evaluator("CartPole-v1", [0], episodes=2).rollout(Scripted(lambda obs: (plain.append(obs.clone()), right(obs))[1]))
+    torch.testing.assert_close(seen[0], (plain[0] - torch.tensor([1.0, 0, 0, 0])) / torch.tensor([1.0, 1, 1, 2]))
+
+
+def test_returns_are_normalized_where_there_are_references():
+    plain = Evaluator("CartPole-v1", [0], episodes=2)(Scripted(right))
+    assert "eval/normalized_score" not in plain
+    scored = Evaluator("CartPole-v1", [0], episodes=2, reference="d4rl:hopper-medium-v2")(Scripted(right))
+    low, high = -20.272305, 3234.3
+    expected = 100 * (scored["eval/return"] - low) / (high - low)
+    np.testing.assert_allclose(scored["eval/normalized_score"], expected, rtol=1e-6)

@@ -330,8 +330,6 @@ def test_embedded_options():
         ("gridworld?size=big", r"gridworld: size = 'big': expected int"),
         ("gridworld?size=999", r"size: expected an integer from 2"),
         ("chain?epsilon=2", r"epsilon: expected probabilities"),
-        ("d4rl:hopper-medium-v2", r"data 'd4rl:hopper-medium-v2': expected gridworld, chain, or a file \*\.hdf5"),
-        ("minari:x", r"expected gridworld, chain, or a file"),
         ("data.csv", r"data 'data\.csv': expected gridworld, chain, or a file \*\.hdf5, \*\.h5, \*\.npz"),
     ],
 )

@@ -10,26 +10,42 @@ from typing import Any
 
 from rlop.checks import nearest
 from rlop.data.columns import check_spaces
+from rlop.data.d4rl import read_d4rl
 from rlop.data.dataset import Dataset
 from rlop.data.embedded import IDS, read_embedded
 from rlop.data.hdf5 import read_hdf5, write_hdf5
+from rlop.data.minari import read_minari
 from rlop.data.npz import read_npz
 from rlop.data.returns import returns_to_go
+from rlop.data.scores import normalized_score
 from rlop.types import InputError
 
-__all__ = ["Dataset", "check_spaces", "load_dataset", "read_hdf5", "read_npz", "returns_to_go", "write_hdf5"]
+__all__ = [
+    "Dataset",
+    "check_spaces",
+    "load_dataset",
+    "normalized_score",
+    "read_d4rl",
+    "read_hdf5",
+    "read_minari",
+    "read_npz",
+    "returns_to_go",
+    "write_hdf5",
+]
 
 READERS: dict[str, Callable[..., Dataset]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
+PREFIXES: dict[str, Callable[..., Dataset]] = {"d4rl": read_d4rl, "minari": read_minari}
 
 
 def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
     """A data set by name or file.
 
     Args:
-        source: `gridworld` or `chain`, optionally with a query as in `gridworld?size=8&steps=20000&epsilon=0.5`; a
-            file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`; or a `Dataset`, which is returned as it is.
-        options: of the reader: see `read_embedded`, `read_hdf5`, `read_npz`. `env_id` is known to all but the
-            embedded ones.
+        source: `gridworld` or `chain`, optionally with a query as in `gridworld?size=8&steps=20000&epsilon=0.5`;
+            `d4rl:NAME` or `minari:ID`; a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`; or a `Dataset`, which is
+            returned as it is.
+        options: of the reader: see `read_embedded`, `read_d4rl`, `read_minari`, `read_hdf5`, `read_npz`. `env_id` is
+            known to all but the embedded ones.
 
     Raises:
         InputError: an unknown source or option, or anything wrong with the file.
@@ -40,9 +56,12 @@ def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
         return source if env_id == source.spec.env_id else replace(source, spec=replace(source.spec, env_id=env_id))
     if str(source).partition("?")[0] in IDS:
         return read_embedded(str(source), **options)
-    reader = READERS.get(Path(source).suffix.lower())
+    reader = PREFIXES.get(str(source).partition(":")[0]) if ":" in str(source) else None
+    reader = reader or READERS.get(Path(source).suffix.lower())
     if reader is None:
-        raise InputError(f"data {str(source)!r}: expected {', '.join(IDS)}, or a file *{', *'.join(READERS)}")
+        named = ", ".join(f"{prefix}:NAME" for prefix in PREFIXES)
+        files = f"a file *{', *'.join(READERS)}"
+        raise InputError(f"data {str(source)!r}: expected {', '.join(IDS)}, or {files}, or {named}")
     _check_options(str(source), options, list(signature(reader).parameters)[1:])
     return reader(source, **options)
 

@@ -67,15 +67,15 @@ def read_hdf5(
     with h5py.File(path, "r") as file:
         stored = next_obs == "stored" or (next_obs == "auto" and KEYS["next_obs"] in file)
         names = ["obs", "action", "reward", "terminated", *(["next_obs"] if stored else [])]
-        arrays = {name: _read(file, path, KEYS[name]) for name in names}
-        timeouts = _read(file, path, KEYS["truncated"]) if KEYS["truncated"] in file else None
+        arrays = {name: read_key(file, path, KEYS[name]) for name in names}
+        timeouts = read_key(file, path, KEYS["truncated"]) if KEYS["truncated"] in file else None
         extra = {key: value[()] for key, value in file["infos"].items()} if infos and "infos" in file else None
         attributes = dict(file.attrs)
     n_actions = int(attributes["n_actions"]) if n_actions is None and "n_actions" in attributes else n_actions
     try:
         arrays["truncated"] = _timeouts(arrays["terminated"], time_limit) if timeouts is None else timeouts
         if not stored:
-            _drop_like_d4rl(arrays)
+            drop_like_d4rl(arrays)
         return Dataset.from_arrays(
             **arrays,
             n_actions=n_actions,
@@ -89,7 +89,7 @@ def read_hdf5(
         raise InputError(f"{path}: {KEYS.get(key, key)}:{rest}") from None
 
 
-def _read(file: h5py.File, path: Path, key: str) -> np.ndarray:
+def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
     """One array, with float64 converted to float32 while it is read."""
     if key not in file or not isinstance(file[key], h5py.Dataset):
         raise InputError(f"{path}: no {key!r}, which D4RL's layout has{nearest(key, file)}")
@@ -102,7 +102,7 @@ def _read(file: h5py.File, path: Path, key: str) -> np.ndarray:
 
 
 def _timeouts(terminals: np.ndarray, time_limit: int | None) -> np.ndarray:
-    """Every `time_limit`-th row since the last terminal one, as D4RL counts where a file has no `timeouts`."""
+    """Every `time_limit`-th row since the last terminal one, for files without `timeouts`."""
     rows = np.arange(len(terminals))
     if time_limit is None:
         return np.zeros(len(rows), bool)
@@ -111,7 +111,7 @@ def _timeouts(terminals: np.ndarray, time_limit: int | None) -> np.ndarray:
     return (rows - begins) % time_limit == time_limit - 1
 
 
-def _drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
+def drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
     """Mark exactly the rows that D4RL drops as truncated: every time-out and the last row, terminal or not."""
     over, dropped = (np.array(arrays[key]).reshape(-1) for key in ("terminated", "truncated"))
     if len(over) and over.shape == dropped.shape:  # if not, it is for the checks of `Dataset.from_arrays` to say

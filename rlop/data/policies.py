@@ -1,4 +1,4 @@
-"""Policies that collect data: random, a trained Stable-Baselines3 policy, or a PPO trained on the spot."""
+"""Policies that collect data: random, a trained Stable-Baselines3 policy, or one that is trained on the spot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import re
-import sys
 import zipfile
 from collections.abc import Callable
 from importlib import import_module
@@ -16,9 +15,11 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 
+from rlop.data.normalizer import Normalizer, read_vecnormalize
 from rlop.types import InputError
 
 Act: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]  # obs [n, *S], rng -> actions [n, ...]
+Make: TypeAlias = Callable[[], gymnasium.Env[Any, Any]]
 
 ALGORITHMS = {
     "dqn": ("stable_baselines3.dqn.policies", "DQNPolicy"),
@@ -29,36 +30,54 @@ ALGORITHMS = {
     "td3": ("stable_baselines3.td3.policies", "TD3Policy"),
     "qrdqn": ("sb3_contrib.qrdqn.policies", "QRDQNPolicy"),
 }
+TRAINED = ("ppo", "sac")
 
 
-def make_policy(
-    policy: str | Act, make: Callable[[], gymnasium.Env[Any, Any]], seed: int
-) -> tuple[Act, dict[str, Any]]:
-    """What acts, and how a file describes it.
+def make_policy(policy: str | Act, make: Make, seed: int, stochastic: bool = False) -> tuple[Act, dict[str, Any]]:
+    """What acts, in the environment's own units, and how a file describes it.
 
     Args:
-        policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, `ppo:STEPS`, or a function of observations
-            `[n, *S]` and a generator that returns n actions.
+        policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, `ppo:STEPS`, `sac:STEPS`, or a function of
+            observations `[n, *S]` and a generator that returns n actions. `stochastic:` may stand before a name.
         make: gives a new copy of the environment that the policy will act in.
-        seed: of the training, for `ppo:STEPS`.
+        seed: of the training, for `ppo:STEPS` and `sac:STEPS`.
+        stochastic: draw from the policy's distribution instead of taking its mode.
 
     Raises:
-        InputError: none of these, a file that is no such policy, or one for other observations or actions.
+        InputError: none of these, a file that is no such policy, one for other observations or actions, or one that
+            has no distribution to draw from.
     """
     if callable(policy):
         return policy, {"policy": getattr(policy, "__name__", type(policy).__name__)}
     kind, _, rest = policy.partition(":")
+    if kind == "stochastic":
+        return make_policy(rest, make, seed, stochastic=True)
     if policy == "random":
         space = make().action_space
         return lambda obs, rng: random_actions(space, len(obs), rng), {"policy": "random"}
-    if kind == "ppo" and rest.replace("_", "").isdigit() and int(rest) > 0:
-        return train_ppo(make, int(rest), seed), {"policy": f"ppo:{int(rest)}"}
+    if kind in TRAINED and steps_in(rest):
+        from rlop.data.replay import train
+
+        act = train(kind, make, steps_in(rest), seed, stochastic)
+        return act, {"policy": f"{kind}:{steps_in(rest)}", "stochastic": stochastic}
     if kind == "sb3" and rest:
         algorithm, _, file = rest.partition(":") if rest.split(":")[0] in ALGORITHMS else ("", "", rest)
         path = Path(file)
-        act = load_sb3(path, make(), algorithm or None)
-        return act, {"policy": f"sb3:{path.name}", "policy_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    raise InputError(f"policy {policy!r}: expected random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip or ppo:STEPS")
+        act = load_sb3(path, make(), algorithm or None, stochastic)
+        return act, {"policy": f"sb3:{path.name}", "stochastic": stochastic, **_digests(path)}
+    known = "random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip, ppo:STEPS or sac:STEPS"
+    raise InputError(f"policy {policy!r}: expected {known}")
+
+
+def steps_in(text: str) -> int:
+    """A number of steps as in `ppo:100_000`; 0 for anything else."""
+    return int(text) if re.fullmatch("[0-9]+(_[0-9]+)*", text) else 0
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """What names the files of a policy: SHA-256 of the zip and of the statistics beside it."""
+    files = {"policy_sha256": path, "vecnormalize_sha256": statistics_file(path)}
+    return {key: hashlib.sha256(file.read_bytes()).hexdigest() for key, file in files.items() if file is not None}
 
 
 def random_actions(space: gymnasium.Space[Any], n: int, rng: np.random.Generator) -> np.ndarray:
@@ -69,27 +88,26 @@ def random_actions(space: gymnasium.Space[Any], n: int, rng: np.random.Generator
     return rng.uniform(space.low, space.high, size=(n, *space.shape)).astype(np.float32)
 
 
-def load_sb3(path: Path, env: gymnasium.Env[Any, Any], algorithm: str | None = None) -> Act:
-    """The deterministic policy of a Stable-Baselines3 zip, built anew from its readable parts.
+def load_sb3(path: Path, env: gymnasium.Env[Any, Any], algorithm: str | None = None, stochastic: bool = False) -> Act:
+    """The policy of a Stable-Baselines3 zip, built anew from its readable parts.
 
     Such zips hold pickles. None is opened: the class and its arguments are read from the text that stands beside the
-    pickles, and the weights with `torch.load(weights_only=True)`.
+    pickles, and the weights with `torch.load(weights_only=True)`. Statistics of observations, a pickle beside the zip
+    named `NAME.vecnormalize.pkl` or `vecnormalize.pkl`, are read as `read_vecnormalize` does.
+
+    Actions are in the environment's units, as the algorithm's own `predict` gives them: squashed ones are rescaled,
+    others clipped.
 
     Args:
         path: zip written by `model.save`.
         env: gives the spaces.
         algorithm: one of `ALGORITHMS`, where the zip does not name its policy class.
+        stochastic: draw actions instead of taking the most likely ones.
 
     Raises:
-        InputError: no such file, no such zip, a class of one's own, normalised observations, or other spaces.
+        InputError: no such file, no such zip, a class of one's own, other spaces, or nothing to draw from.
     """
     data, weights = _read_zip(path)
-    for beside in (path.with_suffix(".vecnormalize.pkl"), path.with_name("vecnormalize.pkl")):
-        if beside.exists():
-            raise InputError(
-                f"{path}: trained on normalised observations ({beside.name}), whose statistics are a pickle, "
-                f"which is never read; pass a function that normalises them"
-            )
     cls, arguments = _policy_class(path, data, algorithm), _arguments(path, data)
     try:
         policy = cls(env.observation_space, env.action_space, lambda _: 0.0, **arguments)
@@ -103,8 +121,38 @@ def load_sb3(path: Path, env: gymnasium.Env[Any, Any], algorithm: str | None = N
         ) from error
     if missing or unexpected:
         raise InputError(f"{path}: {cls.__name__} has other weights: {(missing + unexpected)[0]}")
+    if stochastic and not (hasattr(policy, "action_dist") or hasattr(getattr(policy, "actor", None), "action_dist")):
+        raise InputError(f"{path}: {cls.__name__} has one action per observation, nothing to draw from; use epsilon")
+    beside = statistics_file(path)
+    normalizer = read_vecnormalize(beside) if beside else None
+    if normalizer is not None and normalizer.mean.shape != env.observation_space.shape:
+        raise InputError(f"{beside}: statistics {normalizer.mean.shape}, observations {env.observation_space.shape}")
+    return sb3_act(policy, normalizer, stochastic)
+
+
+def statistics_file(path: Path) -> Path | None:
+    """The statistics of observations beside a policy's zip, if there are any."""
+    names = (path.with_suffix(".vecnormalize.pkl"), path.with_name("vecnormalize.pkl"))
+    return next((name for name in names if name.is_file()), None)
+
+
+def sb3_act(policy: Any, normalize: Normalizer | None, stochastic: bool) -> Act:
+    """A Stable-Baselines3 policy as a function; its draws come from the generator it is given."""
+    import torch
+
     policy.set_training_mode(False)
-    return lambda obs, rng: policy.predict(obs, deterministic=True)[0]
+
+    def act(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        obs = obs if normalize is None else normalize(obs)
+        if not stochastic:
+            return policy.predict(obs, deterministic=True)[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**63)))
+            if getattr(getattr(policy, "actor", policy), "use_sde", False):
+                policy.reset_noise(len(obs))  # else the exploration matrix of before the weights were loaded
+            return policy.predict(obs, deterministic=False)[0]
+
+    return act
 
 
 def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -156,41 +204,3 @@ def _arguments(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(net_arch, list) and net_arch and isinstance(net_arch[0], dict):
         arguments["net_arch"] = net_arch[0]  # the form before 1.8
     return {**arguments, "use_sde": True} if data.get("use_sde") else arguments
-
-
-class FlatFloat(gymnasium.ObservationWrapper[np.ndarray, Any, np.ndarray]):
-    """Observations as one float32 vector, bytes divided by 255: what a multi-layer perceptron reads."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
-        assert env.observation_space.shape is not None
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (int(np.prod(env.observation_space.shape)),))
-
-    def observation(self, observation: np.ndarray) -> np.ndarray:
-        """`[*S] -> [D]`."""
-        return flat_float(observation[None])[0]
-
-
-def flat_float(obs: np.ndarray) -> np.ndarray:
-    """`[n, *S] -> [n, D]` float32, bytes divided by 255."""
-    return obs.reshape(len(obs), -1).astype(np.float32) / (255 if obs.dtype == np.uint8 else 1)
-
-
-def train_ppo(make: Callable[[], gymnasium.Env[Any, Any]], steps: int, seed: int) -> Act:
-    """The deterministic policy of Stable-Baselines3's PPO after `steps` steps in 8 copies of the environment.
-
-    Raises:
-        InputError: Stable-Baselines3 is not installed.
-    """
-    try:
-        from stable_baselines3 import PPO
-        from stable_baselines3.common.vec_env import DummyVecEnv
-    except ImportError as error:
-        raise InputError("policy ppo: needs stable_baselines3; pip install 'rlop[collect]'") from error
-    print(f"training PPO for {steps:,} steps", file=sys.stderr)
-    envs = DummyVecEnv([lambda: FlatFloat(make())] * 8)
-    hyper: dict[str, Any] = {"learning_rate": 1e-3, "ent_coef": 0.01, "seed": seed, "device": "cpu"}
-    model = PPO("MlpPolicy", envs, n_steps=128, batch_size=256, n_epochs=4, **hyper)
-    model.learn(steps)
-    envs.close()
-    return lambda obs, rng: model.policy.predict(flat_float(obs), deterministic=True)[0]

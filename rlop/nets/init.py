@@ -1,0 +1,45 @@
+"""Initialisations other than that of `Linear`, drawn after `reset_runs`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from rlop.nets.linear import Linear
+
+HEADS: dict[str, Callable[..., Tensor]] = {"small_head": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
+INITS = ("default", *HEADS)
+
+
+def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
+    """Draw weights of networks with a `torso` and a `head` anew, each run from its own seed; their biases become 0.
+
+    `default` changes nothing. `small_head` draws the head from Xavier's uniform distribution times 0.01, so that all
+    outputs start near 0. `orthogonal` makes the hidden layers orthogonal times sqrt(2) and the head orthogonal times
+    0.01.
+
+    Args:
+        networks: with parameters `[R, ...]` or `[R, E, ...]`, and one of `INITS` for each; each critic draws its own.
+        seeds: one per run.
+    Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true.
+    """
+    for run, seed in enumerate(seeds):
+        generator = Generator().manual_seed(seed)
+        for network, init in networks:
+            if init == "orthogonal":
+                for layer in network.torso.modules():  # type: ignore[union-attr]
+                    if isinstance(layer, Linear):
+                        _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
+            if init != "default":
+                _draw(network.head, run, HEADS[init], 0.01, generator)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def _draw(layer: Linear, run: int, init: Callable[..., Tensor], gain: float, generator: Generator) -> None:
+    """Draw one run's weight matrices, one for each critic, and zero its biases."""
+    layer.bias[run].zero_()
+    for weight in layer.weight[run].reshape(-1, *layer.weight.shape[-2:]):  # views
+        init(weight, gain, generator)

@@ -1,0 +1,48 @@
+"""A policy over actions in (-1, 1) with a state-dependent mean and width."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rlop.nets.linear import Linear
+from rlop.nets.qnetwork import preprocess
+
+
+class GaussianPolicy(nn.Module):
+    """Mean and log standard deviation of u, where the action is tanh(u); see `rlop.tanh_gaussian`.
+
+    Args:
+        torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
+        n_actions: m, dimensions of an action.
+        runs: R.
+        log_std_range: ends to which log std is clamped.
+        log_std_affine: scale and shift that log std passes through, trained from these values; None for neither. With
+            a scale of 0 the width at first depends on no state.
+    """
+
+    def __init__(
+        self,
+        torso: nn.Module,
+        n_actions: int,
+        runs: int,
+        log_std_range: tuple[float, float] = (-20.0, 2.0),
+        log_std_affine: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.torso = torso
+        self.head = Linear((runs,), torso.n_features, 2 * n_actions)  # type: ignore[arg-type]
+        self.log_std_range = log_std_range
+        self.affine = None if log_std_affine is None else nn.Parameter(torch.tensor(log_std_affine).repeat(runs, 1))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations `[R, B, *obs_shape]` to mean and log std of u, `[R, B, m]` each."""
+        mean, log_std = self.head(self.features(obs)).chunk(2, dim=-1)
+        if self.affine is not None:
+            scale, shift = self.affine.view(-1, 1, 1, 2).unbind(-1)
+            log_std = scale * log_std + shift
+        return mean, log_std.clamp(*self.log_std_range)
+
+    def features(self, obs: Tensor) -> Tensor:
+        """The head's input, `[R, B, D]`."""
+        return self.torso(preprocess(obs).to(self.head.weight.dtype))
