@@ -36,7 +36,7 @@ class CQL:
         policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s); in the first `bc_steps` log pi(a|s) for Q
         entropy  -log c * mean[ log pi(a~|s) + target_entropy m ],  c for log c with `entropy_loss: exp`
 
-    The a_k are `n_actions` each from the uniform density, pi(.|s) and pi(.|s'), all valued at s, with no gradient into
+    The a_k are `action_samples` each from the uniform density, pi(.|s) and pi(.|s'), all valued at s, with no gradient into
     the policy. CQL(rho), the authors' `min_q_version` 2, leaves out log p_k and counts the data's action among the
     a_k. A Lagrange form multiplies alpha by a trained weight, see `td.lagrange_penalty`. Backups: `sample`, a' from
     pi(.|s') (the authors, CORL); `mean`, a' = tanh(mean) (d3rlpy); `max_then_min` (the authors' max_q_backup) and
@@ -147,7 +147,7 @@ class CQL:
             "loss/conservative": diff.sum(-1),
             "loss/total": total,
             "q/data": q.mean((1, 2)),
-            "q/random": q_values[..., : self.config.n_actions].mean((1, 2, 3)),
+            "q/random": q_values[..., : self.config.action_samples].mean((1, 2, 3)),
             "q/target": target.mean(-1),
             **{f"reg/{name}": value for name, (value, _) in penalties.items()},
         }

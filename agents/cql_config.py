@@ -26,7 +26,7 @@ class CQLConfig:
     conservative: Literal["H", "rho"] = "H"  # CQL(H) with importance sampling, or CQL(rho) without, see `CQL`
     alpha: Sweep = 5.0  # weight of the conservative term; 0 is plain SAC
     temperature: Sweep = 1.0  # T of the log-sum-exp
-    n_actions: int = 10  # actions drawn from each of the three distributions
+    action_samples: int = 10  # actions drawn from each of the three distributions
     clip_diff_min: float | None = None  # clip logsumexp - Q(s, a), state by state
     clip_diff_max: float | None = None
     lagrange: Literal["off", "official", "corl", "d3rlpy"] = "off"  # train the term's weight, see `td.LAGRANGES`
@@ -68,7 +68,7 @@ class CQLConfig:
             check_range(name, getattr(self, name), low=0, low_open=True)
         for name in ("gap", "target_entropy"):
             check_range(name, getattr(self, name))
-        for name in ("batch_size", "target_period", "n_critics", "n_actions", "backup_samples"):
+        for name in ("batch_size", "target_period", "n_critics", "action_samples", "backup_samples"):
             check_range(name, getattr(self, name), low=1)
         for name in ("hidden", "policy_hidden"):
             check_range(name, list(getattr(self, name)), low=1)

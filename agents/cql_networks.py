@@ -69,7 +69,7 @@ def per_critic(projections: Mapping[str, Any], variants: Mapping[str, Mapping[st
 
 def noise_of(config: CQLConfig, n_dims: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Random numbers of one update, name -> (kind, shape): for candidates, for the policy's loss, for the backup."""
-    many, one = (config.batch_size, config.n_actions, n_dims), (config.batch_size, n_dims)
+    many, one = (config.batch_size, config.action_samples, n_dims), (config.batch_size, n_dims)
     noise: dict[str, tuple[str, tuple[int, ...]]] = {}
     noise |= {"random": ("uniform", many), "here": ("normal", many), "there": ("normal", many)}
     noise["policy"] = ("normal", one)

@@ -22,7 +22,7 @@ from rlop.training import Loop, TrainOptions, compiled
 from rlop.types import InputError, Spec
 
 OBS, ACT = 4, 2
-SMALL = {"hidden": (16, 16), "policy_hidden": (16, 16), "batch_size": 8, "n_actions": 3, "backup_samples": 4}
+SMALL = {"hidden": (16, 16), "policy_hidden": (16, 16), "batch_size": 8, "action_samples": 3, "backup_samples": 4}
 SWEPT = {
     "plain": {},
     "bold": {"alpha": 0.5, "temperature": 0.5},
@@ -285,7 +285,7 @@ def d3rlpy_cql(d3rlpy, agent, options):
     config = d3rlpy.algos.CQLConfig(
         actor_encoder_factory=encoder,
         critic_encoder_factory=encoder,
-        n_action_samples=c.n_actions,
+        n_action_samples=c.action_samples,
         conservative_weight=c.alpha,
         alpha_threshold=c.gap,
         gamma=c.gamma,
@@ -344,7 +344,13 @@ def feed(d3rlpy, monkeypatch, normals, uniform):
 def test_losses_and_gradients_equal_those_of_d3rlpy(moves, d3rlpy, monkeypatch, ours, theirs):
     from d3rlpy.torch_utility import TorchMiniBatch
 
-    options = {**SMALL, "backup_samples": SMALL["n_actions"], "preset": "cql/d3rlpy", "lr": 1e-2, "policy_lr": 1e-2}
+    options = {
+        **SMALL,
+        "backup_samples": SMALL["action_samples"],
+        "preset": "cql/d3rlpy",
+        "lr": 1e-2,
+        "policy_lr": 1e-2,
+    }
     agent = CQL(moves.spec, **{**options, "entropy_lr": 0.1, "alpha_lr": 0.1, **ours})
     updates(agent, moves, 10)
     batch, noise = one_batch(agent, moves)
@@ -657,7 +663,7 @@ def test_layer_norm_is_in_the_critics(moves):
         ({"alpha": -1.0}, "alpha"),
         ({"temperature": 0.0}, "temperature"),
         ({"n_critics": 0}, "n_critics"),
-        ({"n_actions": 0}, "n_actions"),
+        ({"action_samples": 0}, "action_samples"),
         ({"log_std_range": (2.0, -5.0)}, "log_std_range"),
         ({"clip_diff_min": 1.0, "clip_diff_max": 0.0}, "clip_diff_min"),
         ({"entropy_coef": 0.0}, "entropy_coef"),
@@ -696,7 +702,7 @@ def test_pendulum_is_learned_far_beyond_the_policy_that_made_the_data(tmp_path):
     raw = rlop.load_dataset(tmp_path / "pendulum.hdf5")
     data = dataclasses.replace(raw, reward=raw.reward * 0.1)  # returns of some -100 rather than -1000
     rates = {"lr": 3e-3, "policy_lr": 3e-3, "entropy_lr": 3e-3, "tau": 0.02, "gamma": 0.95, "alpha": 1.0}
-    agent = CQL(data.spec, hidden=(64, 64), policy_hidden=(64, 64), batch_size=64, n_actions=4, **rates)
+    agent = CQL(data.spec, hidden=(64, 64), policy_hidden=(64, 64), batch_size=64, action_samples=4, **rates)
     score = Evaluator("Pendulum-v1", agent.runs.seeds, episodes=20, spec=data.spec)
     before = score(agent)["eval/return"].item()
     rlop.train(agent, data, 2000, log_every=0, probe_every=0, progress=False)
