@@ -36,8 +36,8 @@ class CQL:
         policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s); in the first `bc_steps` log pi(a|s) for Q
         entropy  -log c * mean[ log pi(a~|s) + target_entropy m ],  c for log c with `entropy_loss: exp`
 
-    The a_k are `action_samples` each from the uniform density, pi(.|s) and pi(.|s'), all valued at s, with no gradient into
-    the policy. CQL(rho), the authors' `min_q_version` 2, leaves out log p_k and counts the data's action among the
+    The a_k, `action_samples` each from the uniform density, pi(.|s) and pi(.|s'), are all valued at s, with no gradient
+    into the policy. CQL(rho), the authors' `min_q_version` 2, leaves out log p_k and counts the data's action among the
     a_k. A Lagrange form multiplies alpha by a trained weight, see `td.lagrange_penalty`. Backups: `sample`, a' from
     pi(.|s') (the authors, CORL); `mean`, a' = tanh(mean) (d3rlpy); `max_then_min` (the authors' max_q_backup) and
     `min_then_max` (Geng, CORL, d3rlpy), the best of `backup_samples` draws.
