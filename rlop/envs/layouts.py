@@ -77,7 +77,7 @@ class D4RLAntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
     Observations are position, joint angles and velocities `[29]`, with the origin in the start cell and without the
     goal. The goal is drawn anew in every episode, in D4RL's square beside the middle of its cell. Reward is 1 and the
     episode ends within 0.5 of it. The ant's torque (30, not 150), time step (0.02 s, not 0.01) and contact softness are
-    D4RL's too: with them all numbers of the two models are the same.
+    D4RL's too: with them its model, built from D4RL's XML, moves the same to rounding.
 
     Reference: locomotion/maze_env.py, ant.py, goal_reaching_env.py and assets/ant.xml of D4RL.
     """
