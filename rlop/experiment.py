@@ -30,6 +30,9 @@ class CollectOptions:
 
     env: str
     policy: str = "random"
+    mix: dict[str, float] = field(default_factory=dict)  # policy -> share of the steps, instead of `policy`
+    shuffle: bool = False  # interleave the episodes of a mixture
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
     epsilon: float = 0.0
     steps: int = 50_000
     seed: int = 0
@@ -96,7 +99,16 @@ def data_of(experiment: Experiment) -> Dataset:
 
         print(f"{experiment.data} is not there: collecting {wanted.steps} steps of {wanted.env}", file=sys.stderr)
         Path(experiment.data).parent.mkdir(parents=True, exist_ok=True)
-        collect(wanted.env, wanted.policy, wanted.steps, experiment.data, epsilon=wanted.epsilon, seed=wanted.seed)
+        collect(
+            wanted.env,
+            wanted.mix or wanted.policy,
+            wanted.steps,
+            experiment.data,
+            epsilon=wanted.epsilon,
+            shuffle=wanted.shuffle,
+            seed=wanted.seed,
+            env_kwargs=wanted.env_kwargs,
+        )
     return transform(load_dataset(experiment.data, **experiment.data_options), experiment.transforms)
 
 

@@ -132,6 +132,17 @@ def test_collect_then_train_in_one_configuration(tmp_path, capsys):
     assert "collecting" not in capsys.readouterr().err
 
 
+def test_a_configuration_may_collect_a_mixture(tmp_path):
+    config = tmp_path / "mixture.yaml"
+    file = tmp_path / "mixed.hdf5"
+    config.write_text(
+        f"data: {file}\ncollect: {{env: CartPole-v1, mix: {{random: 1.0}}, shuffle: true, steps: 300}}\nsteps: 5\n"
+        "eval_episodes: 0\nagent: {hidden: [8], batch_size: 8}\n"
+    )
+    assert run("train", config, "--logdir", tmp_path / "logs") == 0
+    assert len(load_dataset(file)) == 300
+
+
 @pytest.mark.parametrize(
     ("script", "overrides"),
     [
