@@ -87,7 +87,8 @@ class Evaluator:
         from rlop.envs.layouts import from_unit
 
         shape = (len(self.envs), len(self.quota))
-        obs = np.stack([env.reset(seed=1_000_003 + seed)[0] for env, seed in zip(self.envs, self.seeds, strict=True)])
+        starts = [1_000_003 * (seed + 1) for seed in self.seeds]  # far apart: environment i of a run has seed + i
+        obs = np.stack([env.reset(seed=start)[0] for env, start in zip(self.envs, starts, strict=True)])
         obs = obs.astype(np.float32) if obs.dtype == np.float64 else obs  # as data sets hold them
         reward_sum, steps = np.zeros(shape), np.zeros(shape, int)
         fresh = np.zeros(shape, bool)  # the last step of this slot only reset it (Gymnasium's next-step autoreset)
