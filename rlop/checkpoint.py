@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ from typing import Any
 import torch
 
 from rlop.checks import nearest
-from rlop.config import to_dict
+from rlop.config import atomic, to_dict
 from rlop.types import InputError, Spec
 
 FORMAT = 1
 
 
 def save(path: str | Path, agent: Any, step: int, streams: Mapping[str, Any] | None = None) -> Path:
-    """Write agent, random streams and step to `path`: a temporary file, fsync, rename.
+    """Write agent, random streams and step to `path`, whole or not at all.
 
     Args:
         path: the checkpoint file; an older one is replaced only once the new one is complete.
@@ -41,12 +40,8 @@ def save(path: str | Path, agent: Any, step: int, streams: Mapping[str, Any] | N
         "streams": streams,
         "step": step,
     }
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        torch.save(content, temporary)
     return path
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -184,15 +185,20 @@ def dump_yaml(values: Any, path: str | Path) -> None:
     write_atomic(path, text.encode())
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new, never a part: temporary, fsync, rename."""
-    path = Path(path)
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`: fsynced and moved onto it when the block ends well, removed when it does not."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file so that a crash leaves either the old content or the new, never a part."""
+    with atomic(Path(path)) as temporary:
+        temporary.write_bytes(data)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlop.optim.axis import per_run
 from rlop.types import Batch
 
 
@@ -97,7 +98,7 @@ def conservative_gap(q_values: Tensor, q_data: Tensor, temperature: Tensor) -> T
     Reference: Kumar et al., "Conservative Q-Learning", NeurIPS 2020, arXiv:2006.04779, equation 4, rho uniform.
     """
     _same("conservative_gap", q_values[..., 0], q_data)
-    t = temperature.view(-1, *[1] * (q_data.ndim - 1))
+    t = per_run(temperature, q_data)
     return t * torch.logsumexp(q_values / t.unsqueeze(-1), dim=-1) - q_data
 
 
@@ -186,4 +187,4 @@ def update_target_(target: Sequence[Tensor], online: Sequence[Tensor], tau: Tens
         tau: `[R]`, in (0, 1].
     """
     for old, new in zip(target, online, strict=True):
-        old.lerp_(new, tau.view(-1, *[1] * (new.ndim - 1)))
+        old.lerp_(new, per_run(tau, new))

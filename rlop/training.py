@@ -205,7 +205,7 @@ class Loop:
             board.log(self.step, found)
         if "eval/return" in found:
             bar.update(self.step, ret=float(np.mean(found["eval/return"])))
-        if self.step and self.due(self.options.checkpoint_every):
+        if 0 < self.step < self.options.steps and self.due(self.options.checkpoint_every):  # `train` saves the last
             self.save(board.logdir)
 
     def probe(self) -> dict[str, np.ndarray]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import h5py
 import numpy as np
 
 from rlop.checks import check_range, nearest
+from rlop.config import atomic
 from rlop.data.dataset import Dataset
 from rlop.types import InputError
 
@@ -118,19 +117,6 @@ def drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
         dropped[-1] = 1
         over[dropped != 0] = 0
         arrays["terminated"], arrays["truncated"] = over, dropped
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, moved onto it when the block ends well and removed when it does not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_hdf5(
