@@ -30,6 +30,7 @@ class BCConfig:
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of nll
     lr: Sweep = 3e-4
     batch_size: int = 256
@@ -83,7 +84,9 @@ class BC:
         self.batch_size = config.batch_size
         self.runs = expand({"lr": config.lr}, seeds, variants)
         count = len(self.runs)
-        torso = make_torso(spec, count, config.network, config.hidden, config.activation, config.layer_norm)
+        torso = make_torso(
+            spec, count, config.network, config.hidden, config.activation, config.layer_norm, config.precision
+        )
         if self.loss_kind == "nll":
             self.policy: Any = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
         else:

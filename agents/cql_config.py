@@ -46,6 +46,7 @@ class CQLConfig:
     policy_hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False  # in the critics, before each activation
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
     init: Literal["default", "small_head", "orthogonal"] = "default"  # orthogonal: critics only, policy as small_head
     # --- optimization ---
     lr: Sweep = 3e-4  # of the critics

@@ -46,8 +46,8 @@ def make_networks(spec: Spec, config: CQLConfig, seeds: Sequence[int]) -> tuple[
     """Critics and policy, every run drawn from its own seed."""
     obs_size, n_dims, runs = max(1, math.prod(spec.obs_shape)), spec.action_shape[0], len(seeds)
     lead = (runs, config.n_critics)
-    critics = Critics(obs_size, n_dims, lead, config.hidden, config.activation, config.layer_norm)
-    torso = MLP((runs,), obs_size, config.policy_hidden, config.activation)
+    critics = Critics(obs_size, n_dims, lead, config.hidden, config.activation, config.layer_norm, config.precision)
+    torso = MLP((runs,), obs_size, config.policy_hidden, config.activation, precision=config.precision)
     policy = GaussianPolicy(torso, n_dims, runs, config.log_std_range, config.log_std_affine)
     reset_runs(nn.ModuleList([critics, policy]), seeds)  # together, so that they do not start from the same numbers
     reinit_runs([(critics, config.init), (policy, config.init.replace("orthogonal", "small_head"))], seeds)

@@ -43,6 +43,7 @@ class DQNConfig:
     hidden: tuple[int, ...] = (256, 256)  # widths; MinAtar's one hidden layer takes the last
     activation: str = "relu"
     layer_norm: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
     # --- optimization ---
     lr: Sweep = 3e-4
     batch_size: int = 64
@@ -109,7 +110,9 @@ class DQN:
         if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
             raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
-        torso = make_torso(spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm)
+        torso = make_torso(
+            spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm, config.precision
+        )
         network = QNetwork(torso, spec.n_actions, len(self.runs))
         reset_runs(network, self.runs.seeds)
         self.learner = Learner(

@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "identity": torch.nn.Identity(),
 }
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # None: as the inputs are
 
 
 class MLP(nn.Module):
@@ -31,6 +32,8 @@ class MLP(nn.Module):
         hidden: widths of the hidden layers.
         activation: a key of `ACTIVATIONS`.
         layer_norm: normalise before each activation.
+        precision: a key of `PRECISIONS`, of the products between hidden layers. Inputs, features and the parameters
+            themselves stay as they are, so that small steps and large values are not rounded away.
     """
 
     def __init__(
@@ -40,19 +43,20 @@ class MLP(nn.Module):
         hidden: Sequence[int] = (256, 256),
         activation: str = "relu",
         layer_norm: bool = False,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         widths = [in_features, *hidden]
-        self.batch_axis = len(lead)
         self.layers = nn.ModuleList(Linear(lead, i, o) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden)
-        self.activation = activation
+        self.activation, self.precision = activation, precision
         self.n_features = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
-        x = x.flatten(self.batch_axis + 1)
-        phi = ACTIVATIONS[self.activation]
+        x = x.flatten(self.layers[0].weight.ndim - 1)
+        phi, dtype = ACTIVATIONS[self.activation], x.dtype
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = phi(norm(layer(x)))
-        return x
+            x = x.to(PRECISIONS[self.precision] or dtype)
+        return x.to(dtype)

@@ -45,7 +45,13 @@ class QNetwork(nn.Module):
 
 
 def make_torso(
-    spec: Spec, runs: int, network: str, hidden: Sequence[int], activation: str, layer_norm: bool
+    spec: Spec,
+    runs: int,
+    network: str,
+    hidden: Sequence[int],
+    activation: str,
+    layer_norm: bool,
+    precision: str = "fp32",
 ) -> nn.Module:
     """The torso for a data set: `mlp`, `minatar`, or by the shape of the observations (`auto`).
 
@@ -62,4 +68,4 @@ def make_torso(
         return MinAtarTorso(runs, shape, hidden[-1])
     if network != "mlp" or activation not in ACTIVATIONS:
         raise InputError(f"network = {network}, activation = {activation}: expected {NETWORKS}, {tuple(ACTIVATIONS)}")
-    return MLP((runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm)
+    return MLP((runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm, precision)
