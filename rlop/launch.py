@@ -52,6 +52,7 @@ class Launch:
         self.on_cuda = torch.device(agent.device).type == "cuda" and size > 1
 
     def __call__(self, rows: Tensor, noise: Noise) -> Tensor:
+        """Update the agent K times; sums of the metrics `[M, R]`, in the order of `names`."""
         if self.on_cuda and self.recorded is None:
             self.recorded = record(self.updates, rows, noise, self.agent)
         return (self.recorded or self.updates)(rows, noise)
