@@ -12,6 +12,8 @@ from rlop.optim.axis import on_the_host, per_run
 
 def run_norms(grads: Sequence[Tensor]) -> Tensor:
     """Global l2 norm of each run's gradient: tensors `[R, ...]` give `[R]`."""
+    if len(grads[0]) == 1:
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))), dim=0, keepdim=True)
     return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in grads], dim=1), dim=1)
 
 
