@@ -21,7 +21,9 @@ from rlop.build import build
 from rlop.checks import check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table, check_batch_size, probe_batch
+from rlop.data.frames import make_table
+from rlop.data.prefetch import Prefetcher
+from rlop.data.sampler import Streams, check_batch_size, probe_batch
 from rlop.progress import Progress
 from rlop.types import InputError, Metrics
 
@@ -136,12 +138,15 @@ class Loop:
                 f"data {data.name}: {data.spec.shapes} is not what the agent was made for: {agent.spec.shapes}"
             )
         self.agent, self.options, self.evaluate = agent, options, evaluate
-        self.table = Table(prepared.columns(), agent.device)
-        self.streams = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
+        self.table = make_table(prepared.columns(), agent.device)
+        self.streams: Any = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
         self.step = 0
-        self.update = compiled(self.one_update) if options.compile else self.one_update
+        update = self.one_update
+        if self.table.on_disk:  # batches are gathered ahead, and come in place of their indices
+            self.streams, update = Prefetcher(self.streams, self.table.gather), agent.update
+        self.update = compiled(update) if options.compile else update
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from the content of a checkpoint."""
