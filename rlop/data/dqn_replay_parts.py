@@ -83,7 +83,7 @@ def read_parts(folder: Path, suffixes: Sequence[int], kind: str, share: float, s
 
 
 def _part(folder: Path, suffix: int, columns: dict[str, np.ndarray], shape: tuple[int, ...], rows: int) -> Part:
-    cut = {key: columns[key][:rows] for key in (*STORED[1:], FLAG) if key in columns}
+    cut = {key: columns[key][:rows].copy() for key in (*STORED[1:], FLAG) if key in columns}
     first, length = ring(int(columns["add_count"]), rows, rows == shape[0])
     position = valid_positions(cut["terminal"], first, length, columns["invalid_range"])
     if FLAG in cut:
