@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +18,12 @@ from rlop.build import build
 from rlop.checks import check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table, check_batch_size, probe_batch
+from rlop.data.frames import make_table
+from rlop.data.prefetch import Prefetcher
+from rlop.data.sampler import Streams, check_batch_size, probe_batch
 from rlop.launch import Launch, compiled, launch_size, pays
 from rlop.progress import Progress
+from rlop.stop import StopSignal
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
@@ -104,29 +105,6 @@ def final_scores(history: History) -> dict[str, np.ndarray]:
     return {name: values[-1] for name, (_, values) in history.metrics.items() if name.startswith(groups)}
 
 
-class StopSignal:
-    """Ctrl-C or SIGTERM waits for the end of a step, so that the checkpoint is a whole one; a second one does not.
-
-    Outside the main thread, where Python takes no signals, nothing is changed.
-    """
-
-    def __enter__(self) -> StopSignal:
-        self.asked = False
-        main = threading.current_thread() is threading.main_thread()
-        self.before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM) if main}
-        return self
-
-    def ask(self, number: int, frame: Any) -> None:
-        """Remember the signal; raise at the second one."""
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-
 class Loop:
     """State of one training: agent, table of transitions, random streams, running sums of the metrics."""
 
@@ -138,13 +116,16 @@ class Loop:
                 f"data {data.name}: {data.spec.shapes} is not what the agent was made for: {agent.spec.shapes}"
             )
         self.agent, self.options, self.evaluate = agent, options, evaluate
-        self.table = Table(prepared.columns(), agent.device)
-        self.streams = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
+        self.table = make_table(prepared.columns(), agent.device)
+        self.streams: Any = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
         self.step = 0
+        update = self.one_update
+        if self.table.on_disk:  # batches are gathered ahead, and come in place of their indices
+            self.streams, update = Prefetcher(self.streams, self.table.gather), agent.update
         self.compiles = options.compile is True or (options.compile == "auto" and pays(options.steps))
-        update = compiled(self.one_update) if self.compiles else self.one_update
+        update = compiled(update) if self.compiles else update
         self.launch, self.launches = Launch(agent, update, 1), Launch(agent, update, self.per_launch())
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -175,7 +156,8 @@ class Loop:
                 f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and a "
                 f"divisor or a multiple of target_period = {period}"
             )
-        return asked or (launch_size(intervals, period) if self.agent.device.type == "cuda" else 1)
+        replays = self.agent.device.type == "cuda" and not self.table.on_disk
+        return asked or (launch_size(intervals, period) if replays else 1)
 
     def advance(self) -> tuple[Launch, Tensor]:
         """One launch from the present step: what it was, and sums of its metrics `[M, R]`."""

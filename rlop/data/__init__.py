@@ -12,6 +12,8 @@ from rlop.checks import nearest
 from rlop.data.columns import check_spaces
 from rlop.data.d4rl import read_d4rl
 from rlop.data.dataset import Dataset
+from rlop.data.dqn_replay import read_dqn_replay
+from rlop.data.dqn_replay_write import write_dqn_replay
 from rlop.data.embedded import IDS, read_embedded
 from rlop.data.hdf5 import read_hdf5, write_hdf5
 from rlop.data.minari import read_minari
@@ -26,15 +28,21 @@ __all__ = [
     "load_dataset",
     "normalized_score",
     "read_d4rl",
+    "read_dqn_replay",
     "read_hdf5",
     "read_minari",
     "read_npz",
     "returns_to_go",
+    "write_dqn_replay",
     "write_hdf5",
 ]
 
 READERS: dict[str, Callable[..., Dataset]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
-PREFIXES: dict[str, Callable[..., Dataset]] = {"d4rl": read_d4rl, "minari": read_minari}
+PREFIXES: dict[str, Callable[..., Dataset]] = {
+    "d4rl": read_d4rl,
+    "dqn-replay": read_dqn_replay,
+    "minari": read_minari,
+}
 
 
 def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
@@ -42,10 +50,10 @@ def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
 
     Args:
         source: `gridworld` or `chain`, optionally with a query as in `gridworld?size=8&steps=20000&epsilon=0.5`;
-            `d4rl:NAME` or `minari:ID`; a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`; or a `Dataset`, which is
-            returned as it is.
-        options: of the reader: see `read_embedded`, `read_d4rl`, `read_minari`, `read_hdf5`, `read_npz`. `env_id` is
-            known to all but the embedded ones.
+            `d4rl:NAME`, `dqn-replay:GAME/RUN` or `minari:ID`; a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`; or a
+            `Dataset`, which is returned as it is.
+        options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`, `read_hdf5`,
+            `read_npz`. `env_id` is known to all but the embedded ones.
 
     Raises:
         InputError: an unknown source or option, or anything wrong with the file.

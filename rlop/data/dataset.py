@@ -18,7 +18,7 @@ class Dataset:
     """N transitions in episode order. Build one with `Dataset.from_arrays` or `rlop.load_dataset`; treat it as fixed.
 
     Args:
-        obs: `[N, *S]` float32, uint8 or bool.
+        obs: `[N, *S]` float32, uint8 or bool; an array, or `rlop.data.frames.Stacks`.
         action: `[N]` int64, or `[N, *A]` float32.
         reward: `[N]` float32.
         next_obs: `[N, *S]`, like `obs`.
@@ -202,8 +202,8 @@ class Dataset:
             InputError: actions are continuous, observations hardly repeat, or most rows would be dropped.
         """
         self._need_one_step("with_next_policy")
-        if self.spec.n_actions is None:
-            raise InputError(f"{self.name}: backup 'behaviour' needs discrete actions; use 'sarsa'")
+        if self.spec.n_actions is None or not isinstance(self.obs, np.ndarray):  # stacked frames hardly repeat
+            raise InputError(f"{self.name}: backup 'behaviour' needs discrete actions and plain arrays; use 'sarsa'")
         policy, visits, repeat = behaviour_policy(self.obs, self.action, self.next_obs, self.spec.n_actions)
         lost = (visits == 0) & ~self.terminated
         if repeat < min_repeat or 2 * lost.sum() > (~self.terminated).sum():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from rlop.data.dataset import Dataset
+from rlop.data.frames import Stacks
 from rlop.data.scores import PREFIX, find_scores, normalized_score
 from rlop.data.transforms import REWARD
 
@@ -34,6 +36,7 @@ def summary(data: Dataset) -> str:
         f"({lengths.min()} to {lengths.max()}), quartiles {quarters}",
         f"{spec.shapes}, environment {spec.env_id}",
         f"ends: {data.terminated[data.end].sum()} terminated, {data.truncated[data.end].sum()} truncated",
+        *(_frames(data) if isinstance(data.obs, Stacks) else []),
         *(_returns(data) if data.discount is None else []),
         f"reward: mean {data.reward.mean(dtype=np.float64):.4g}, {data.reward.min():.4g} to {data.reward.max():.4g}, "
         f"{(data.reward != 0).mean():.1%} not zero",
@@ -94,7 +97,7 @@ def repeated_rows(data: Dataset) -> float:
 def chain_gap(data: Dataset) -> tuple[float, int]:
     """Largest |next_obs[i] - obs[i + 1]| inside episodes, and the number of rows where they differ; one-step rows."""
     gap, rows = 0.0, 0
-    if data.discount is not None:
+    if data.discount is not None or isinstance(data.obs, Stacks):  # stacks are cut from one run of frames
         return gap, rows
     for part in _chunks(data.obs[:-1]):
         after = slice(part.start + 1, part.stop + 1)
@@ -121,6 +124,28 @@ def _returns(data: Dataset) -> list[str]:
         score = normalized_score(returns, known[0])
         lines[0] += f"; D4RL-normalized: mean {score.mean():.1f}, {score.min():.1f} to {score.max():.1f}"
     return lines + (histogram(returns) if returns.min() < returns.max() else [])
+
+
+def _frames(data: Dataset) -> list[str]:
+    """What only a replay log has: how much memory, which values rewards take, and whole episodes."""
+    obs: Any = data.obs
+    frames, files = obs.frames, np.unique(data.infos["file"])
+    values, counts = np.unique(data.reward, return_counts=True)
+    seen = ", ".join(f"{value:g}: {count}" for value, count in zip(values[:SHOWN], counts)) + (
+        f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
+    )
+    ends = data.episode_ends
+    whole = data.infos["first"][np.append(0, ends[:-1] + 1)] & data.terminated[ends]
+    lines = [
+        f"frames: {len(frames)} of {frames.shape[1:]}, {frames.nbytes / 1e9:.3g} GB, "
+        f"from {len(files)} checkpoints ({files[0]} to {files[-1]})",
+        f"reward counts: {seen}",
+    ]
+    if data.discount is None:
+        returns = data.episode_returns()[whole]
+        mean = f", return mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}" if whole.any() else ""
+        lines.append(f"whole episodes: {whole.sum()} of {len(whole)} parts{mean}")
+    return lines
 
 
 def histogram(values: np.ndarray) -> list[str]:

@@ -86,6 +86,8 @@ class Streams:
 class Table:
     """The data set's columns as tensors on the device; on a CPU they share the arrays' memory."""
 
+    on_disk = False  # whether gathering may have to wait for a disk
+
     def __init__(self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> None:
         self.columns = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
         self.extra = [name for name in self.columns if name not in Batch._fields]
@@ -112,7 +114,7 @@ def probe_batch(
     """
     n = len(columns["reward"])
     index = torch.randperm(n, generator=Generator().manual_seed(seed))[:size].sort().values.numpy()
-    batch = Table({name: column[index] for name, column in columns.items()}, device).gather(
+    batch = Table({name: np.asarray(column[index]) for name, column in columns.items()}, device).gather(
         torch.arange(len(index), device=device).unsqueeze(0)
     )
     rows = {name: value.expand(runs, *value.shape[1:]) for name, value in batch._asdict().items() if name != "extra"}
