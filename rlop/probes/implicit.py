@@ -9,8 +9,8 @@ both `[n, d]`, and gradient steps of size eta on the sum over n transitions:
     potential  R = sum_i ( 1/2 a_i^T Sigma a_i - gamma a_i^T Sigma b_i )
     drift      E[theta_{k+1} - theta_k] = -eta P grad R,  with Sigma and all b_i held fixed in the gradient
 
-The first part of R is supervised learning's; the second, which only TD has, rewards features of consecutive
-state-action pairs for aligning: what DR3 takes away. No d x d matrix is formed.
+The first part of R is supervised learning's; the second, which only TD has, rewards gradients of consecutive
+state-action pairs for aligning: what DR3 works against. No d x d matrix is formed.
 
 A terminal transition has b_i = 0; per-transition discounts scale rows of B. Networks of R runs give `[R, n, d]`.
 
@@ -102,7 +102,7 @@ def label_noise_covariance(
     Returns:
         `[..., n, n]`.
     Raises:
-        ValueError: where TD diverges at this step size, see `discrete_lyapunov`.
+        ValueError: where TD diverges at this step size, see `discrete_lyapunov`, or a kernel is not finite.
     """
     drift, basis, size = _reduced(data, cross, gamma)
     kept = torch.diag_embed((size > 0).to(data.dtype))
@@ -125,6 +125,8 @@ def is_stable(data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | T
 def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """With K = U D U^T: D^1/2 U^T L U D^-1/2, U D^-1/2 and D, where what is nearly 0 in D is 0 in all three."""
     kernel = td_kernel(data, cross, gamma)
+    if not kernel.isfinite().all():
+        raise ValueError("data and cross: expected finite kernels")
     size, vectors = torch.linalg.eigh(data)
     kept = size > 1e-10 * size[..., -1:]
     size = size.where(kept, 0)
@@ -208,7 +210,7 @@ def implicit_drift(
 
         -eta P grad R = -eta P sum_i Hess(Q_i) Sigma (a_i - gamma b_i)
 
-    Holds to first order in eta sigma^2 at parameters with zero TD error on every transition.
+    Holds to leading order in sigma^2 at parameters with zero TD error on every transition.
 
     Args:
         values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`; best in float64.

@@ -48,7 +48,7 @@ def sensitivity(values: StateValues, states: Tensor) -> Sensitivity:
     parameters makes it steep everywhere.
 
     Args:
-        values, states: see `state_gradient`; the batch should be in no order of time.
+        values, states: see `state_gradient`; rows half a batch apart are paired.
     Returns:
         At and between, `[...]` each.
     Reference: Bubeck and Sellke, "A Universal Law of Robustness via Isoperimetry", NeurIPS 2021, arXiv:2105.12806;

@@ -24,6 +24,7 @@ KARE_ROWS, KARE_RIDGE = 256, 1e-3  # the ridge in units of the kernel's mean eig
 CKA_ROWS = 256  # of a minibatch
 STEP = 0.01  # of the implicit regularizer's noisy TD, over the norm of its kernel
 CLUSTERS = 16  # of states
+STATES = 64  # at which gradients with respect to the state are taken
 
 
 def pack(agent: Any, batch: Batch, names: Sequence[str] | None = None, size: int = 16) -> dict[str, Tensor]:
@@ -100,14 +101,28 @@ def _calibration(part: str) -> Callable[[Subject], Tensor]:
 
 
 def _shift(s: Subject) -> Tensor:
-    n_clusters = min(CLUSTERS, s.states.shape[1])
-    cluster = nearest_center(s.states, n_clusters)
+    rows = s.spaced(s.batch.reward.shape[1])
+    n_clusters = min(CLUSTERS, len(rows))
+    cluster = nearest_center(s.states(rows)[:1], n_clusters).expand_as(s.greedy)  # the rows are those of every run
     return action_shift(s.greedy, s.batch.action, cluster, s.agent.spec.n_actions, n_clusters).total
 
 
 def _cka(s: Subject) -> Tensor:
     pairs = cka_matrix(s.features.unbind(0), min(CKA_ROWS, s.features.shape[-2]))  # [R, R] or [E, R, R]
     return s.per_run(other_runs(pairs, s.group).movedim(-1, 0))
+
+
+def _sensitivity(part: str) -> Callable[[Subject], Tensor]:
+    def mean(s: Subject) -> Tensor:
+        rows = s.spaced(STATES)
+        return s.per_run(getattr(sensitivity(s.state_values(rows), s.states(rows)), part))
+
+    return mean
+
+
+def _flip(s: Subject) -> Tensor:
+    found = flip_radius(s.action_values, s.states(s.spaced(STATES)))
+    return found.relative.double().median(-1).values
 
 
 def _alignment(s: Subject) -> Tensor:
@@ -130,12 +145,11 @@ PROBES: dict[str, Callable[[Subject], Tensor]] = {
     "agreement/shift": _shift,
     "cka/seeds": _cka,
     "alignment/layers": _alignment,
-    "parameters/effective": lambda s: s.per_run(effective_parameters(s.weights)),
-    "lipschitz/at": lambda s: s.per_run(sensitivity(s.state_values, s.states).at),
-    "lipschitz/between": lambda s: s.per_run(sensitivity(s.state_values, s.states).between),
-    "lipschitz/flip": lambda s: flip_radius(s.action_values, s.states).relative.double().median(-1).values,
+    "parameters/effective": lambda s: s.per_run(effective_parameters(s.weights)),  # of its matrices
+    "lipschitz/at": _sensitivity("at"),
+    "lipschitz/between": _sensitivity("between"),
+    "lipschitz/flip": _flip,  # median relative length
     "classes/ratio": lambda s: class_variance(s.features, s.batch.action, s.agent.spec.n_actions).ratio,
 }
-DISCRETE = frozenset(
-    ["agreement/error", "agreement/gap", "agreement/shift", "lipschitz/flip", "classes/ratio"]
-)  # need discrete actions
+# what has no meaning for continuous actions
+DISCRETE = frozenset(["agreement/error", "agreement/gap", "agreement/shift", "lipschitz/flip", "classes/ratio"])

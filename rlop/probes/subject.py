@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from rlop.nets.qnetwork import preprocess
 from rlop.probes.gradients import Values, gradient_blocks, gram
+from rlop.probes.lipschitz import StateValues
 from rlop.types import Batch, InputError
 
 
@@ -64,8 +65,8 @@ class Subject:
         candidates = self.spaced(8 * self.size)
         pairs = [x[0, candidates].flatten(1).double() for x in (self.batch.obs, self.batch.action.unsqueeze(-1))]
         distinct, which = torch.cat(pairs, dim=1).unique(dim=0, return_inverse=True)
-        last = torch.full((len(distinct),), len(which), device=which.device)
-        first = last.scatter_reduce(0, which, torch.arange(len(which), device=which.device), "amin")
+        beyond = torch.full((len(distinct),), len(which), device=which.device)
+        first = beyond.scatter_reduce(0, which, torch.arange(len(which), device=which.device), "amin")
         return candidates[first.sort().values[: self.size]]
 
     @cached_property
@@ -133,21 +134,23 @@ class Subject:
             found.insert(0, weight)
         return found
 
-    @cached_property
-    def states(self) -> Tensor:
-        """Observations as the network reads them, flattened to `[R, B, d]`."""
-        return preprocess(self.batch.obs).flatten(2)
+    def states(self, rows: Tensor) -> Tensor:
+        """Observations as the network reads them, flattened to `[R, n, d]`."""
+        return preprocess(self.batch.obs[:, rows]).flatten(2)
 
-    def state_values(self, states: Tensor) -> Tensor:
-        """Value at flattened states, `[R, B]`: of the greedy action, or of the data's, mean over critics."""
-        obs = states.unflatten(2, self.batch.obs.shape[2:])
+    def state_values(self, rows: Tensor) -> StateValues:
+        """Flattened states to values `[R, n]`: of the greedy action, or of these rows' own, mean over critics."""
         if self.discrete:
-            return self.network(obs)[1].amax(-1)
-        return self.network(obs, self.batch.action)[1].mean(1)
+            return lambda states: self.action_values(states).amax(-1)
+        action = self.batch.action[:, rows]
+        return lambda states: self.network(self._unflatten(states), action)[1].mean(1)
 
     def action_values(self, states: Tensor) -> Tensor:
-        """Values of every action at flattened states, `[R, B, A]`."""
-        return self.network(states.unflatten(2, self.batch.obs.shape[2:]))[1]
+        """Values of every action at flattened states, `[R, n, A]`."""
+        return self.network(self._unflatten(states))[1]
+
+    def _unflatten(self, states: Tensor) -> Tensor:
+        return states.unflatten(2, self.batch.obs.shape[2:])
 
     @cached_property
     def group(self) -> Tensor:
