@@ -10,7 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from rlop.checks import nearest
+from rlop.probes.agreement import (
+    action_distance,
+    action_shift,
+    calibration,
+    disagreement,
+    nearest_center,
+    other_runs,
+)
+from rlop.probes.alignment import layer_alignment
+from rlop.probes.cka import CKA, cka_matrix, unbiased_hsic
 from rlop.probes.coadaptation import feature_cosine, feature_dot, feature_norm, weight_norm
+from rlop.probes.effective_parameters import effective_parameters
+from rlop.probes.gradients import gradient_rows, value_function
+from rlop.probes.implicit import implicit_drift, implicit_regularizer
+from rlop.probes.kernel import (
+    kare,
+    kernel_change,
+    last_layer_gram,
+    min_eigenvalue,
+    ntk,
+    predicted_risk,
+    seem_eigenvalue,
+    signal_capture_threshold,
+)
+from rlop.probes.learning import LearningTime, class_variance, quantile_bins
+from rlop.probes.lipschitz import flip_radius, sensitivity
+from rlop.probes.pack import pack
 from rlop.probes.rank import (
     effective_rank,
     feature_rank,
@@ -25,22 +51,51 @@ from rlop.probes.units import dead_fraction, dormant_fraction, unit_measures
 from rlop.types import InputError
 
 __all__ = [
+    "CKA",
+    "LearningTime",
+    "action_distance",
+    "action_shift",
+    "calibration",
+    "cka_matrix",
+    "class_variance",
     "dead_fraction",
+    "disagreement",
     "dormant_fraction",
+    "effective_parameters",
     "effective_rank",
     "feature_cosine",
     "feature_dot",
     "feature_norm",
     "feature_rank",
+    "flip_radius",
+    "gradient_rows",
+    "implicit_drift",
+    "implicit_regularizer",
+    "kare",
+    "kernel_change",
+    "last_layer_gram",
+    "layer_alignment",
     "measure",
+    "min_eigenvalue",
+    "nearest_center",
+    "ntk",
+    "other_runs",
+    "pack",
     "participation_ratio",
     "pca_rank",
+    "predicted_risk",
     "probe",
+    "quantile_bins",
     "rank_measures",
+    "seem_eigenvalue",
+    "sensitivity",
+    "signal_capture_threshold",
     "singular_values",
     "srank",
     "stable_rank",
+    "unbiased_hsic",
     "unit_measures",
+    "value_function",
     "weight_norm",
 ]
 

@@ -1,0 +1,47 @@
+"""Do adjacent layers of a network pass on each other's strongest directions?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor:
+    """How well the output directions of each layer meet the input directions of the next.
+
+        1/k sum_j | u_j(W_i) . v_j(W_{i+1}) |,  W = U S V^T, singular values descending
+
+    1 for the aligned networks of linear theory. Two random directions in D dimensions score sqrt(2 / (pi D)). Where
+    singular values coincide the pairing is arbitrary, and so is the score.
+
+    Args:
+        weights: matrices `[..., O_i, I_i]` in the order in which they are applied, O_i = I_{i+1}.
+        top: k, directions compared; None takes as many as both matrices have.
+    Returns:
+        `[..., L - 1]` float64 for L matrices; NaN where a matrix is not finite.
+    Raises:
+        ValueError: when matrices do not follow each other, or there are fewer than two.
+    Reference: Radhakrishnan, Nichani, Bernstein, Uhler, "On Alignment in Deep Linear Neural Networks", 2020,
+        arXiv:2003.06340, whose definition of alignment this turns into a score.
+    """
+    if len(weights) < 2 or any(w.ndim < 2 or 0 in w.shape[-2:] for w in weights):
+        raise ValueError(f"weights: expected at least two [..., O, I], got {[tuple(w.shape) for w in weights]}")
+    return torch.stack([_alignment(first, second, top) for first, second in pairwise(weights)], dim=-1)
+
+
+def _alignment(first: Tensor, second: Tensor, top: int | None) -> Tensor:
+    if first.shape[-2] != second.shape[-1]:
+        raise ValueError(f"weights: {tuple(second.shape)} does not follow {tuple(first.shape)}")
+    count = min(*first.shape[-2:], *second.shape[-2:])
+    if top is not None and not 1 <= top <= count:
+        raise ValueError(f"top = {top}: expected 1 to {count}")
+    first, second = first.double(), second.double()
+    finite = (first.sum((-2, -1)) + second.sum((-2, -1))).isfinite()  # svd raises for a whole stack
+    u, v = (torch.linalg.svd(w.where(finite[..., None, None], 0), full_matrices=False) for w in (first, second))
+    k = top or count
+    cosine = (u.U[..., :k] * v.Vh.mT[..., :k]).sum(-2)
+    return cosine.abs().mean(-1).where(finite, torch.nan)

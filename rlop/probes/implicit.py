@@ -1,0 +1,240 @@
+"""The implicit regularizer of noisy semi-gradient TD: its value, its two parts, and the drift that it causes.
+
+Near parameters that fit every target, TD with noise on its targets is an Ornstein-Uhlenbeck process around a manifold
+of equally good parameters, and creeps along that manifold. With rows a_i = grad Q_i of A and b_i = grad Q'_i of B,
+both `[n, d]`, and gradient steps of size eta on the sum over n transitions:
+
+    noise      theta <- theta - eta sum_i a_i (Q_i - r_i - gamma Q'_i + sigma z_i),  z_i independent, variance 1
+    spread     Sigma = A^T C A,  C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I,  L = (A - gamma B) A^T
+    potential  R = sum_i ( 1/2 a_i^T Sigma a_i - gamma a_i^T Sigma b_i )
+    drift      E[theta_{k+1} - theta_k] = -eta P grad R,  with Sigma and all b_i held fixed in the gradient
+
+The first part of R is supervised learning's; the second, which only TD has, rewards gradients of consecutive
+state-action pairs for aligning: what DR3 works against. No d x d matrix is formed.
+
+A terminal transition has b_i = 0; per-transition discounts scale rows of B. Networks of R runs give `[R, n, d]`.
+
+Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.2 and theorem 3.1; Sigma for supervised learning:
+Blanc et al., COLT 2020, arXiv:1904.09080, and Damian et al., NeurIPS 2021, arXiv:2106.06530.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from rlop.probes.gradients import Parameters, Values, check_square, gradient_rows, guarded, per_matrix
+from rlop.probes.kernel import td_kernel
+
+
+class Implicit(NamedTuple):
+    """R_TD and its parts, `[...]` each: `total = supervised + coadaptation`."""
+
+    total: Tensor
+    supervised: Tensor  # 1/2 sum_i a_i^T Sigma a_i
+    coadaptation: Tensor  # -gamma sum_i a_i^T Sigma b_i: the more a_i and b_i align, the lower
+
+
+def spectral_radius(matrix: Tensor) -> Tensor:
+    """Largest modulus of an eigenvalue.
+
+    Args:
+        matrix: `[..., n, n]`.
+    Returns:
+        `[...]`; NaN where the matrix is not finite.
+    """
+    return guarded(lambda m: torch.linalg.eigvals(m).abs(), matrix).amax(-1)
+
+
+def discrete_lyapunov(matrix: Tensor, noise: Tensor) -> Tensor:
+    """Solve C = M C M^T + Q by doubling: stationary covariance of x <- M x + noise of covariance Q.
+
+    Args:
+        matrix: M `[..., n, n]`, float64 for a residual worth having.
+        noise: Q, same shape, symmetric.
+    Returns:
+        C, `[..., n, n]`.
+    Raises:
+        ValueError: when M has a spectral radius of 1 or more (or is not finite), so that there is no stationary
+            covariance, or when the equation is missed by more than 1e-6 of Q.
+    """
+    check_square("matrix", matrix)
+    if noise.shape != matrix.shape:
+        raise ValueError(f"noise: expected {tuple(matrix.shape)}, got {tuple(noise.shape)}")
+    radius = spectral_radius(matrix)
+    if not (radius < 1).all():
+        raise ValueError(f"spectral radius {radius.max():.6g}: expected < 1, there is no stationary covariance")
+    solution = torch.zeros_like(noise)
+    for _ in range(2):  # the second time for the residual, most of which is rounding where the radius is near 1
+        solution = solution + _doubling(matrix, noise - (solution - matrix @ solution @ matrix.mT))
+    residual = (solution - matrix @ solution @ matrix.mT - noise).abs().amax((-2, -1))
+    if not (residual <= 1e-6 * noise.abs().amax((-2, -1))).all():
+        raise ValueError(f"residual {residual.max():.3g}: the spectral radius {radius.max():.12g} is too close to 1")
+    return solution
+
+
+def _doubling(matrix: Tensor, noise: Tensor) -> Tensor:
+    """sum_k M^k Q M^k^T over 2^60 terms."""
+    for _ in range(60):
+        noise = noise + matrix @ noise @ matrix.mT
+        matrix = matrix @ matrix
+    return noise
+
+
+def label_noise_covariance(
+    data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | Tensor, sigma: float | Tensor = 1.0
+) -> Tensor:
+    """C of the spread Sigma = A^T C A that independent noise on the targets keeps up.
+
+        C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I;  for small eta  L C + C L^T = eta sigma^2 I
+
+    Solved in an orthonormal basis of the rows of A, so that repeated transitions, which make L singular, do no harm:
+    directions with less than 1e-10 of the largest eigenvalue of K are left out.
+
+    Args:
+        data, cross: K = A A^T and K' = A B^T, `[..., n, n]` float64.
+        gamma: discount factor, or `[...]`.
+        eta: step size, or `[...]`.
+        sigma: standard deviation of the noise on a target, or `[...]`.
+    Returns:
+        `[..., n, n]`.
+    Raises:
+        ValueError: where TD diverges at this step size, see `discrete_lyapunov`, or a kernel is not finite.
+    """
+    drift, basis, size = _reduced(data, cross, gamma)
+    kept = torch.diag_embed((size > 0).to(data.dtype))
+    noise = torch.diag_embed(size) * (per_matrix(eta, data) * per_matrix(sigma, data)) ** 2
+    return basis @ discrete_lyapunov(kept - per_matrix(eta, data) * drift, noise) @ basis.mT
+
+
+def is_stable(data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | Tensor) -> Tensor:
+    """Whether noisy TD stays near parameters that fit its targets, as `label_noise_covariance` needs it.
+
+    Args:
+        data, cross, gamma, eta: as there.
+    Returns:
+        bool `[...]`.
+    """
+    drift, _, size = _reduced(data, cross, gamma)
+    return spectral_radius(torch.diag_embed((size > 0).to(data.dtype)) - per_matrix(eta, data) * drift) < 1
+
+
+def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """With K = U D U^T: D^1/2 U^T L U D^-1/2, U D^-1/2 and D, where what is nearly 0 in D is 0 in all three."""
+    kernel = td_kernel(data, cross, gamma)
+    if not kernel.isfinite().all():
+        raise ValueError("data and cross: expected finite kernels")
+    size, vectors = torch.linalg.eigh(data)
+    kept = size > 1e-10 * size[..., -1:]
+    size = size.where(kept, 0)
+    root = size.sqrt().unsqueeze(-2)
+    basis = vectors * (1 / root).where(kept.unsqueeze(-2), 0)
+    return (vectors * root).mT @ kernel @ basis, basis, size
+
+
+def implicit_parts(data: Tensor, cross: Tensor, covariance: Tensor, gamma: float | Tensor) -> Implicit:
+    """R for a given spread of the parameters, from Gram matrices alone.
+
+        1/2 tr(K C K) - gamma tr(K C K'),  Sigma = A^T C A
+
+    C = K^-1 is Sigma = I as far as the rows of A can tell, and makes the second part -gamma times the un-normalised
+    DR3 penalty over all parameters, sum_i a_i . b_i.
+
+    Args:
+        data, cross: K and K', `[..., n, n]`, see `td_kernel`.
+        covariance: C, same shape.
+        gamma: discount factor, or `[...]`.
+    Returns:
+        Total, supervised and co-adaptation part, `[...]` each.
+    """
+    spread = data @ covariance
+    supervised = 0.5 * (spread * data.mT).sum((-2, -1))
+    coadaptation = -gamma * (spread * cross.mT).sum((-2, -1))
+    return Implicit(supervised + coadaptation, supervised, coadaptation)
+
+
+@torch.no_grad()
+def implicit_regularizer(
+    rows: Tensor, next_rows: Tensor, gamma: float | Tensor, eta: float | Tensor, sigma: float | Tensor = 1.0
+) -> Implicit:
+    """R_TD of the module's docstring at parameters that fit their targets, in float64.
+
+    Args:
+        rows: A, gradients of Q(s_i, a_i), `[..., n, d]`.
+        next_rows: B, gradients of Q(s'_i, a'_i), same shape; 0 where terminal.
+        gamma: discount factor, or `[...]`.
+        eta: step size of gradient descent on the sum of half squared errors, or `[...]`.
+        sigma: standard deviation of the noise on a target, or `[...]`.
+    Returns:
+        Total, supervised and co-adaptation part, `[...]` each.
+    Raises:
+        ValueError: when shapes differ, or where TD diverges.
+    Differs from: a form with equal coefficients, whose gradient is the same only when the second factor of the first
+        part is held fixed too. Which of them noisy TD follows is what the tests measure.
+    """
+    a, b = _check_rows(rows, next_rows)
+    data, cross = a @ a.mT, a @ b.mT
+    covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
+    return implicit_parts(data, cross, covariance, gamma)
+
+
+def project(vector: Tensor, rows: Tensor, next_rows: Tensor, gamma: float | Tensor) -> Tensor:
+    """What is left of a displacement after TD has fitted its targets again: an oblique projection.
+
+        P v = v - A^T [ (A - gamma B) A^T ]^-1 (A - gamma B) v,  onto the null space of A - gamma B along the rows of A
+
+    Args:
+        vector: v, `[..., d]`.
+        rows, next_rows: A and B, `[..., n, d]`.
+        gamma: discount factor, or `[...]`.
+    Returns:
+        `[..., d]`.
+    """
+    residual = rows - per_matrix(gamma, rows) * next_rows
+    weights = torch.linalg.solve(residual @ rows.mT, (residual @ vector.unsqueeze(-1)))
+    return vector - (rows.mT @ weights).squeeze(-1)
+
+
+def implicit_drift(
+    values: Values,
+    next_values: Values,
+    parameters: Parameters,
+    gamma: float | Tensor,
+    eta: float | Tensor,
+    sigma: float | Tensor = 1.0,
+) -> Tensor:
+    """Expected movement of the parameters in one step of noisy TD, along those that fit all targets.
+
+        -eta P grad R = -eta P sum_i Hess(Q_i) Sigma (a_i - gamma b_i)
+
+    Holds to leading order in sigma^2 at parameters with zero TD error on every transition.
+
+    Args:
+        values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`; best in float64.
+        next_values: parameters to Q(s'_i, a'_i), same shape, times 1 - terminated.
+        parameters: by name, each `[*lead, ...]`.
+        gamma, eta, sigma: as for `implicit_regularizer`.
+    Returns:
+        `[*lead, d]`, parameters side by side in their order.
+    Raises:
+        ValueError: where TD diverges.
+    """
+    plain = {name: p.detach() for name, p in parameters.items()}
+    a, b = _check_rows(gradient_rows(values, plain), gradient_rows(next_values, plain))
+    data, cross = a @ a.mT, a @ b.mT
+    covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
+    spread = (covariance @ (data - per_matrix(gamma, data) * cross)).mT @ a  # row i is Sigma (a_i - gamma b_i)
+    slope = grad(lambda p: (gradient_rows(values, p) * spread).sum())(plain)
+    lead = a.shape[:-2]
+    flat = torch.cat([slope[name].reshape(*lead, -1) for name in plain], dim=-1).double()
+    return -per_matrix(eta, a)[..., 0] * project(flat, a, b, gamma)
+
+
+def _check_rows(rows: Tensor, next_rows: Tensor) -> tuple[Tensor, Tensor]:
+    if rows.ndim < 2 or rows.shape != next_rows.shape:
+        shapes = f"{tuple(rows.shape)} and {tuple(next_rows.shape)}"
+        raise ValueError(f"rows and next_rows: expected one shape [..., n, d], got {shapes}")
+    return rows.double(), next_rows.double()

@@ -1,0 +1,118 @@
+"""When each transition is learned and forgotten, and how compact the features of a class are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class LearningTime:
+    """Per-transition record of R runs, fed with the TD errors of each minibatch.
+
+    A transition is learned at the first step at which it is seen with |delta| < tau, and forgotten whenever it is seen
+    with |delta| >= tau after it was last seen below. A NaN is not learned. All tensors stay on the device.
+
+    Args:
+        runs: R.
+        size: N, transitions of the data set.
+        tau: threshold on |delta|, in units of the target.
+        device: where the record lives.
+    Reference: Sadrtdinov, Chirkova, Lobacheva, "On the Memorization Properties of Contrastive Learning", 2021,
+        arXiv:2107.10143 (learning times); Toneva et al., "An Empirical Study of Example Forgetting", ICLR 2019,
+        arXiv:1812.05159 (forgetting events; there of classification, here of a threshold).
+    """
+
+    NEVER = -1
+
+    def __init__(self, runs: int, size: int, tau: float, device: torch.device | str = "cpu") -> None:
+        if not tau > 0 or runs < 1 or size < 1:
+            raise ValueError(f"runs = {runs}, size = {size}, tau = {tau}: expected at least 1, 1 and above 0")
+        self.tau = tau
+        self.first_step = torch.full((runs, size), self.NEVER, dtype=torch.int64, device=device)  # [R, N]
+        self.forgotten = torch.zeros((runs, size), dtype=torch.int64, device=device)  # [R, N] events
+        self.known = torch.zeros((runs, size), dtype=torch.bool, device=device)  # [R, N] when last seen
+        self.seen = torch.zeros((runs, size), dtype=torch.bool, device=device)  # [R, N]
+
+    @torch.no_grad()
+    def add(self, step: int, delta: Tensor, index: Tensor) -> None:
+        """Take in one minibatch.
+
+        Args:
+            step: gradient step, at least 0.
+            delta: TD errors, `[R, B]`.
+            index: their rows in the data set, `[R, B]` int64; a row that comes twice must have one error.
+        """
+        if delta.shape != index.shape or delta.ndim != 2 or len(delta) != len(self.known):
+            shapes = f"{tuple(delta.shape)} and {tuple(index.shape)}"
+            raise ValueError(f"delta and index: expected [{len(self.known)}, B] both, got {shapes}")
+        fits = delta.abs() < self.tau
+        first, known = self.first_step.gather(1, index), self.known.gather(1, index)
+        events = self.forgotten.gather(1, index) + (known & ~fits)
+        self.first_step.scatter_(1, index, first.where((first != self.NEVER) | ~fits, step))
+        self.forgotten.scatter_(1, index, events)
+        self.known.scatter_(1, index, fits)
+        self.seen.scatter_(1, index, torch.ones_like(fits))
+
+    def summary(self) -> dict[str, Tensor]:
+        """`learned` share of the transitions seen, `time` mean first step of those, `forgotten` events each; `[R]`."""
+        learned = self.first_step != self.NEVER
+        count = learned.sum(-1)
+        return {
+            "learned": count / self.seen.sum(-1).double(),
+            "time": (self.first_step * learned).sum(-1) / count.double(),
+            "forgotten": self.forgotten.sum(-1) / count.double(),
+        }
+
+
+class ClassVariance(NamedTuple):
+    """Variance of features, summed over their dimensions: `within + between` is the total. `[...]` each."""
+
+    within: Tensor
+    between: Tensor
+    ratio: Tensor  # within / between: 0 where classes have collapsed to their means
+
+
+@torch.no_grad()
+def class_variance(features: Tensor, label: Tensor, n_classes: int) -> ClassVariance:
+    """Spread of features within and between classes.
+
+        within = 1/n sum_i ||phi_i - mu_{y_i}||^2,  between = sum_c n_c/n ||mu_c - mu||^2
+
+    Args:
+        features: phi, `[..., n, d]`.
+        label: class of each row, `[..., n]` int64 in [0, n_classes): its action, or a bin, see `quantile_bins`.
+        n_classes: number of classes; empty ones do not count.
+    Returns:
+        Within, between and their ratio, float64.
+    Reference: the law of total variance; that compact classes go with good performance was studied by Chumachenko,
+        Laakom, Raitoharju, Iosifidis, Gabbouj, ICML 2021 workshop on overparameterization.
+    """
+    if features.ndim < 2 or label.shape != features.shape[:-1]:
+        shapes = f"{tuple(features.shape)} and {tuple(label.shape)}"
+        raise ValueError(f"features and label: expected [..., n, d] and [..., n], got {shapes}")
+    phi, member = features.double(), F.one_hot(label, n_classes).double()
+    size = member.sum(-2)  # [..., C]
+    mean = (member.mT @ phi) / size.clamp_min(1).unsqueeze(-1)  # [..., C, d]
+    apart = (mean - phi.mean(-2, keepdim=True)).square().sum(-1)
+    between = (size * apart).sum(-1) / phi.shape[-2]
+    within = (phi - member @ mean).square().sum(-1).mean(-1)
+    return ClassVariance(within, between, within / between)
+
+
+@torch.no_grad()
+def quantile_bins(values: Tensor, n_bins: int) -> Tensor:
+    """Bin of each value, equally many in each: classes for `class_variance` from returns or targets.
+
+    Args:
+        values: `[..., n]`; equal values are split between bins in their order.
+        n_bins: at most n.
+    Returns:
+        `[..., n]` int64 in [0, n_bins).
+    """
+    if values.ndim < 1 or not 1 <= n_bins <= values.shape[-1]:
+        raise ValueError(f"n_bins = {n_bins}: expected 1 to the number of values, {tuple(values.shape)}")
+    place = values.argsort(dim=-1, stable=True).argsort(dim=-1)
+    return place * n_bins // values.shape[-1]
