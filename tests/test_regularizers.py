@@ -199,6 +199,7 @@ def test_batch_order_does_not_matter(regularizer: Any, ctx: TDContext) -> None:
 
 
 @pytest.mark.parametrize("ctx", [E], ids=["two-critics"], indirect=True)
+@pytest.mark.parametrize("regularizer", [(name, {}) for name in REGULARIZERS], ids=row_id, indirect=True)
 def test_compiled_equals_eager(regularizer: Any, ctx: TDContext) -> None:
     outside = dataclasses.replace(ctx, q=ctx.q.detach())  # a graph takes no tensor that is not a leaf
     fn = regularizer.fn

@@ -21,10 +21,11 @@ from rlop.probes.rank import (
     srank,
     stable_rank,
 )
-from rlop.probes.units import dead_fraction, dormant_fraction, unit_measures
+from rlop.probes.units import active_neurons, dead_fraction, dormant_fraction, unit_measures
 from rlop.types import InputError
 
 __all__ = [
+    "active_neurons",
     "dead_fraction",
     "dormant_fraction",
     "effective_rank",
