@@ -36,8 +36,8 @@ class Terms:
     def attach(self, network: Any, activation: str, bootstraps: bool = True) -> None:
         """Show every regularizer the network that it will act on, once, before the network is given to a `Learner`.
 
-        A regularizer that keeps numbers of its own for each run, an `nn.Module`, becomes the network's submodule
-        `terms.<name>`. So what it trains is optimized, clipped and frozen with its run, and all of it is saved.
+        A regularizer that keeps numbers of its own for each run, an `nn.Module` with `prepare`, becomes the network's
+        submodule `terms.<name>`. So what it trains is optimized, clipped and frozen with its run, and saved with it.
 
         Args:
             network: its head is `head`, with weight `[R, A, D]` or `[R, E, A, D]`.
@@ -46,15 +46,14 @@ class Terms:
         Raises:
             InputError: for a regularizer that makes no sense with this agent or network.
         """
-        kept = {}
+        kept: dict[str, nn.Module] = {}
         for name, (fn, _) in self.regularizers.items():
             _check_needs(name, fn, bootstraps)
             if hasattr(fn, "form"):
                 warn_if_unbounded(fn.form, activation, name.partition("/")[0])
             if hasattr(fn, "prepare"):
                 fn.prepare(network, self.runs.seeds)
-            if isinstance(fn, nn.Module):
-                kept[name] = fn
+                kept |= {name: fn} if isinstance(fn, nn.Module) else {}
         if kept:
             network.add_module(KEPT.rstrip("."), nn.ModuleDict(kept))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rlop.agents import CQL, DQN
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 import rlop
 from rlop import checkpoint
@@ -106,8 +107,10 @@ def test_a_run_alone_equals_the_run_among_others(case: Any) -> None:
 def test_one_graph_that_equals_eager(case: Any) -> None:
     kind, data, options = case
     torch.compiler.reset()
+    counters.clear()
     eager, traced = (kind(data.spec, seeds=2, regularizers=EVERY, **options) for _ in range(2))
     expected, found = updates(eager, data, 3), updates(traced, data, 3, compiled(traced.update, "aot_eager"))
+    assert counters["stats"]["unique_graphs"] == 1
     assert_same(found, expected, exactly=False)
     assert_same(learner(traced).online.state_dict(), learner(eager).online.state_dict(), exactly=False)
 

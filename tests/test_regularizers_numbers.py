@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,8 +73,6 @@ def test_peer_is_dr3_with_the_second_side_detached() -> None:
 
 
 def test_peer_warns_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
     monkeypatch.setattr(importlib.import_module("rlop.regularizers.dr3"), "_warned", False)
     with pytest.warns(UserWarning, match="peer with form 'signed' on tanh features"):
         warn_if_unbounded(make_regularizer("peer").form, "tanh", "peer")  # type: ignore[attr-defined]
@@ -283,6 +282,12 @@ def test_initial_features_are_those_before_training() -> None:
     assert torch.equal(found, before)
     assert not found.requires_grad
     assert not torch.equal(net.features(obs), before)
+
+
+@pytest.mark.parametrize("options", [{"heads": 0}, {"heads": 2.5}, {"beta": float("nan")}])
+def test_infer_refuses_impossible_options(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"infer: {next(iter(options))}"):
+        make_regularizer("infer", **options)
 
 
 # --- outputs ---

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from rlop.checks import check_range
 from rlop.regularizers.adapt import check_pair, over_critics, required
-from rlop.types import TDContext
+from rlop.types import InputError, TDContext
 
 
 def infer(features: Tensor, initial_features: Tensor, heads: Tensor, initial_heads: Tensor, beta: float) -> Tensor:
@@ -75,7 +75,9 @@ class InFeR(nn.Module):
         super().__init__()
         check_range("infer: heads", heads, low=1)
         check_range("infer: beta", beta)
-        self.count, self.beta = heads, beta
+        if heads != int(heads):
+            raise InputError(f"infer: heads = {heads}: expected a whole number")
+        self.count, self.beta = int(heads), beta
 
     def prepare(self, network: Any, seeds: Sequence[int]) -> None:
         """Draw heads for a network whose `head.weight` is `[R, A, D]` or `[R, E, A, D]`, run by run."""
