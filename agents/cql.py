@@ -15,6 +15,7 @@ from rlop.build import build
 from rlop.data.dataset import Dataset
 from rlop.learner import step_together
 from rlop.nets import Critics, GaussianPolicy
+from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
@@ -77,9 +78,7 @@ class CQL:
         balls = per_critic(config.projections, variants)
         terms = make_terms(replace(config, projections=balls), SWEPT, seeds, variants, self.device)
         self.runs, self.hyper, self.regularizers = terms.runs, terms.hyper, terms.regularizers
-        self.reads_next_online = "next_features" in terms.needs
-        self.reads_next_target = "next_features_target" in terms.needs
-        terms.warn(config.activation)
+        self.needs = terms.needs
         self.learners = make_learners(spec, config, terms, self.device)
         self.critics: Critics = self.learners["critics"].online  # type: ignore[assignment]
         self.target: Critics = self.learners["critics"].target
@@ -126,18 +125,18 @@ class CQL:
         q_values, log_density = self.candidates(batch, noise, here, there)
         td_loss = td.mse(q - target.unsqueeze(1)).mean(-1).sum(-1)
         diff = self.conservative_diff(q_values, log_density, q)
-        context = TDContext(
+        pair, next_pair, critics = (batch.obs, batch.action), (batch.next_obs, next_action), self.learners["critics"]
+        context = TDContext.of(
+            batch,
+            self.hyper["gamma"],
+            critics,
             features=features,
             q=q,
             q_values=q_values,
             target=target,
-            action=batch.action,
-            terminated=batch.terminated,
-            index=batch.index,
-            next_features=self.critics(batch.next_obs, next_action)[0] if self.reads_next_online else None,
-            next_features_target=self.target(batch.next_obs, next_action)[0] if self.reads_next_target else None,
-            parameters=self.learners["critics"].parameters,
-            initial=self.learners["critics"].initial,
+            next_features=self.critics(*next_pair)[0] if "next_features" in self.needs else None,
+            next_features_target=self.target(*next_pair)[0] if "next_features_target" in self.needs else None,
+            initial_features=initial_features(critics, *pair) if "initial_features" in self.needs else None,
         )
         penalties = {name: (fn(context), coef) for name, (fn, coef) in self.regularizers.items()}
         regularization = sum(coef * value for value, coef in penalties.values())

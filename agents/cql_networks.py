@@ -31,6 +31,7 @@ def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.dev
     runs, hyper = len(terms.runs), terms.hyper
     learner = partial(Learner, betas=config.adam_betas, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
     critics, policy = make_networks(spec, config, terms.runs.seeds)
+    terms.attach(critics, config.activation)
     learners = {
         "critics": learner(critics.to(device), lr=hyper["lr"], tau=hyper["tau"], projections=terms.projections),
         "policy": learner(policy.to(device), lr=hyper["policy_lr"]),

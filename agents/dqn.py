@@ -19,6 +19,7 @@ from rlop.build import build
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
 from rlop.nets import QNetwork, make_torso, reset_runs
+from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
@@ -71,6 +72,8 @@ class DQN:
         )
         network = QNetwork(torso, spec.n_actions, len(self.runs))
         reset_runs(network, self.runs.seeds)
+        self.activation: str = torso.activation  # type: ignore[assignment]
+        terms.attach(network, self.activation, bootstraps=config.backup != "mc")
         self.learner = Learner(
             network.to(self.device),
             lr=terms.hyper["lr"],
@@ -82,10 +85,7 @@ class DQN:
         )
         self.online, self.target, self.active = self.learner.online, self.learner.target, self.learner.active
         self.head_weight = network.head.weight  # [R, A, D]
-        self.activation: str = torso.activation  # type: ignore[assignment]
-        terms.warn(self.activation)
-        self.reads_next_online = "next_features" in terms.needs
-        self.reads_next_target = config.backup != "mc" or "next_features_target" in terms.needs
+        self.needs = terms.needs
         self.pays_gap = any(self.runs.values["alpha"])
         self.noise = {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
 
@@ -108,18 +108,17 @@ class DQN:
         target = self.td_target(batch, noise, next_q_target, next_q_online)
         td_loss = td.LOSSES[self.config.loss](q - target).mean(-1)
         gap = self.conservative_gap(q_values, q)
-        context = TDContext(
+        context = TDContext.of(
+            batch,
+            self.gamma,
+            self.learner,
             features=features,
             q=q,
             q_values=q_values,
             target=target,
-            action=batch.action,
-            terminated=batch.terminated,
-            index=batch.index,
             next_features=next_features,
             next_features_target=next_features_target,
-            parameters=self.learner.parameters,
-            initial=self.learner.initial,
+            initial_features=initial_features(self.learner, batch.obs) if "initial_features" in self.needs else None,
         )
         penalties = {name: (fn(context), coef) for name, (fn, coef) in self.regularizers.items()}
         total = td_loss + self.alpha * gap + sum(coef * value for value, coef in penalties.values())
@@ -140,7 +139,7 @@ class DQN:
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Online features and values at s, and at s' where something reads them."""
-        if self.reads_next_online:  # one pass over both, so that gradient flows through both sides
+        if "next_features" in self.needs:  # one pass over both, so that gradient flows through both sides
             features, q_values = self.online(torch.cat([batch.obs, batch.next_obs], dim=1))
             (features, next_features), (q_values, next_q) = features.chunk(2, dim=1), q_values.chunk(2, dim=1)
             return features, q_values, next_features, next_q.detach()
@@ -153,7 +152,8 @@ class DQN:
     @torch.no_grad()
     def forward_target(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """Target network's features and values at s'."""
-        return self.target(batch.next_obs) if self.reads_next_target else (None, None)
+        reads = self.config.backup != "mc" or "next_features_target" in self.needs
+        return self.target(batch.next_obs) if reads else (None, None)
 
     def td_target(
         self, batch: Batch, noise: dict[str, Tensor], next_q: Tensor | None, next_q_online: Tensor | None

@@ -188,3 +188,60 @@ def update_target_(target: Sequence[Tensor], online: Sequence[Tensor], tau: Tens
     """
     for old, new in zip(target, online, strict=True):
         old.lerp_(new, per_run(tau, new))
+
+
+def vs_logits(logits: Tensor, counts: Tensor, gamma: Tensor | float, tau: Tensor | float) -> Tensor:
+    """Logits of the vector-scaling loss: each action's scaled and shifted by how rare it is in the data.
+
+        z_a = (N_a / N_max)^gamma logit_a + tau log(N_a / N)
+
+    The shift moves a margin only until the data are fitted, the factor also after that. In the place of Q(s, .) in
+    `conservative_gap` they give CQL(H) a margin for rare actions: `gap = conservative_gap(z, select(z, action), T)`.
+
+    Args:
+        logits: `[R, B, A]`.
+        counts: N_a, how often each action was taken in the data, `[A]`; an action that never was counts as one that was
+            taken once, so that it stays among those that are pushed down.
+        gamma, tau: numbers >= 0, or one for each run `[R]`. gamma = 0 is logit adjustment, tau = 0 is CDT.
+    Returns:
+        `[R, B, A]`.
+    Raises:
+        ValueError: when shapes do not fit.
+    Reference: Kini et al., "Label-Imbalanced and Group-Sensitive Classification under Overparameterization",
+        NeurIPS 2021, arXiv:2103.01550. Defaults of the authors' code: gamma 0.3, tau 1.
+    """
+    if logits.ndim < 2 or counts.shape != logits.shape[-1:]:
+        raise ValueError(f"counts: expected [A] for logits {tuple(logits.shape)}, got {tuple(counts.shape)}")
+    n = counts.to(logits.dtype).clamp_min(1)
+    g, t = (torch.as_tensor(x, dtype=logits.dtype, device=logits.device)[..., None, None] for x in (gamma, tau))
+    return logits * (n / n.max()) ** g + t * (n / n.sum()).log()
+
+
+def vs_loss(
+    logits: Tensor,
+    action: Tensor,
+    counts: Tensor,
+    gamma: Tensor | float,
+    tau: Tensor | float,
+    class_weight: Tensor | None = None,
+) -> Tensor:
+    """Vector-scaling loss: cross-entropy of the data's action under `vs_logits`.
+
+        w_a [ logsumexp_b z_b - z_a ]
+
+    With gamma = tau = 0 and no weights it is the cross-entropy, and so `conservative_gap` at T = 1.
+
+    Args:
+        logits: `[R, B, A]`: of a cloned policy, or Q(s, .).
+        action: the data's, int64 `[R, B]`.
+        counts, gamma, tau: see `vs_logits`.
+        class_weight: w, `[A]`; None for 1.
+    Returns:
+        `[R, B]`.
+    Raises:
+        ValueError: when shapes do not fit.
+    Reference: Kini et al., NeurIPS 2021, arXiv:2103.01550, the loss VS.
+    """
+    z = vs_logits(logits, counts, gamma, tau)
+    loss = torch.logsumexp(z, dim=-1) - select(z, action)
+    return loss if class_weight is None else class_weight.to(loss.dtype)[action] * loss

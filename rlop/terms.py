@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rlop.checks import check_range
+from rlop.checks import check_known, check_range
 from rlop.learner import Projection
 from rlop.projections import make_projection
 from rlop.regularizers import make_regularizer, warn_if_unbounded
 from rlop.runs import Runs, expand
-from rlop.types import InputError, Regularizer
+from rlop.types import KEPT, OPTIONAL, InputError, Regularizer
 
 Sweep = float | list[float]
 
@@ -31,14 +31,39 @@ class Terms:
     @property
     def needs(self) -> set[str]:
         """Optional fields of `TDContext` that some regularizer reads; all of them where one does not say."""
-        everything = {"next_features", "next_features_target"}
-        return set().union(*(getattr(fn, "needs", everything) for fn, _ in self.regularizers.values()))
+        return set().union(*(getattr(fn, "needs", OPTIONAL) for fn, _ in self.regularizers.values()))
 
-    def warn(self, activation: str) -> None:
-        """Warn of a regularizer that is unbounded below on features of this activation."""
-        for fn, _ in self.regularizers.values():
+    def attach(self, network: Any, activation: str, bootstraps: bool = True) -> None:
+        """Show every regularizer the network that it will act on, once, before the network is given to a `Learner`.
+
+        A regularizer that keeps numbers of its own for each run, an `nn.Module` with `prepare`, becomes the network's
+        submodule `terms.<name>`. So what it trains is optimized, clipped and frozen with its run, and saved with it.
+
+        Args:
+            network: its head is `head`, with weight `[R, A, D]` or `[R, E, A, D]`.
+            activation: of the features; warns of a regularizer that is unbounded below on them.
+            bootstraps: whether targets hold the value of the next state.
+        Raises:
+            InputError: for a regularizer that makes no sense with this agent or network.
+        """
+        kept: dict[str, nn.Module] = {}
+        for name, (fn, _) in self.regularizers.items():
+            _check_needs(name, fn, bootstraps)
             if hasattr(fn, "form"):
-                warn_if_unbounded(fn.form, activation)
+                warn_if_unbounded(fn.form, activation, name.partition("/")[0])
+            if hasattr(fn, "prepare"):
+                fn.prepare(network, self.runs.seeds)
+                kept |= {name: fn} if isinstance(fn, nn.Module) else {}
+        if kept:
+            network.add_module(KEPT.rstrip("."), nn.ModuleDict(kept))
+
+
+def _check_needs(name: str, fn: Regularizer, bootstraps: bool) -> None:
+    """Refuse a regularizer that reads what no agent gives, or what there is not without a next value."""
+    for wanted in getattr(fn, "needs", ()):
+        check_known(f"regularizers.{name}: needs", wanted, OPTIONAL)
+    if "discount" in getattr(fn, "needs", ()) and not bootstraps:
+        raise InputError(f"regularizers.{name}: needs a bootstrapped target, backup = mc has none")
 
 
 def make_terms(

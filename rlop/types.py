@@ -63,26 +63,57 @@ class Batch(NamedTuple):
     extra: dict[str, Tensor]  # columns that only some backups need: next_action, next_policy, mc_return
 
 
+KEPT = "terms."  # prefix of the parameters and buffers that regularizers keep in a network
+
+
 @dataclass(frozen=True)
 class TDContext:
     """All that a regularizer may look at, for one update of R runs.
 
-    `next_features` are the online network's, with gradient; `next_features_target` the target network's, without.
-    Either is None when no regularizer of the agent asked for it (see `needs`).
+    `next_features` are the online network's, with gradient; `next_features_target` the target network's and
+    `initial_features` those of the network at initialisation, without. Each is None when no regularizer of the agent
+    asked for it (see `needs`). With E critics, features and values have an axis E after R.
     """
 
     features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
     q: Tensor  # [R, B] value of the data action
-    q_values: Tensor  # [R, B, A] value of every candidate action
+    q_values: Tensor  # [R, B, A] value of every action, or of candidates
     target: Tensor  # [R, B] TD target, detached
     action: Tensor  # [R, B]
     terminated: Tensor  # [R, B] float
     index: Tensor  # [R, B]
     next_features: Tensor | None = None  # [R, B, D] phi(s', a')
     next_features_target: Tensor | None = None  # [R, B, D]
+    initial_features: Tensor | None = None  # [R, B, D] phi0(s, a)
+    reward: Tensor | None = None  # [R, B], of n steps where the data is
+    discount: Tensor | None = None  # [R, B] what the next value is multiplied with: gamma, gamma^n of n steps
     parameters: Mapping[str, Tensor] = field(default_factory=dict)  # online network, by name, each [R, ...]
     initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialisation
 
+    @classmethod
+    def of(cls, batch: Batch, gamma: Tensor, learner: Any, **values: Tensor | None) -> TDContext:
+        """The context of one update.
+
+        Args:
+            batch: that the update sees.
+            gamma: `[R]`.
+            learner: with `parameters` and `initial`; what regularizers keep in the network (see `rlop.terms`) is not
+                among the network's parameters here.
+            values: the other fields.
+        """
+        return cls(
+            action=batch.action,
+            terminated=batch.terminated,
+            index=batch.index,
+            reward=batch.reward,
+            discount=gamma.unsqueeze(-1) * batch.discount,
+            parameters={name: p for name, p in learner.parameters.items() if not name.startswith(KEPT)},
+            initial={name: p for name, p in learner.initial.items() if not name.startswith(KEPT)},
+            **values,  # type: ignore[arg-type]
+        )
+
+
+OPTIONAL = frozenset({"next_features", "next_features_target", "initial_features", "reward", "discount"})
 
 Metrics: TypeAlias = dict[str, Tensor]  # name -> [R], detached, on the device
 Regularizer: TypeAlias = Callable[[TDContext], Tensor]  # -> [R], unweighted

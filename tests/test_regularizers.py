@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import warnings
-from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlop.regularizers import PRESETS, REGULARIZERS, dr3, dr3_regularizer, make_regularizer, warn_if_unbounded
-from rlop.types import InputError, TDContext
+from rlop.types import OPTIONAL, InputError, TDContext
 
 # --- the table: a later regularizer adds a row (name, options) ---
 
@@ -21,6 +22,24 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("dr3", {}),
     ("dr3", {"form": "abs"}),
     ("dr3", {"form": "squared", "next_features": "target"}),
+    ("cosine", {}),
+    ("cosine", {"form": "squared", "next_features": "target", "mask_terminal": False}),
+    ("peer", {}),
+    ("beer", {}),
+    ("srank_penalty", {}),
+    ("pc_share", {}),
+    ("pc_share", {"threshold": 0.0}),
+    ("feature_decorrelation", {}),
+    ("feature_norm", {}),
+    ("infer", {}),
+    ("infer", {"heads": 2, "beta": 1.0}),
+    ("spectral_decoupling", {}),
+    ("spectral_decoupling", {"reference": "batch_mean"}),
+    ("spectral_decoupling", {"reference": -1.5}),
+    ("path_norm", {}),
+    ("path_norm", {"depth": "last"}),
+    ("l2", {}),
+    ("l2_init", {}),
     *((preset, {}) for preset in PRESETS),
 ]
 R, E, B, D, A = 3, 2, 5, 4, 3
@@ -34,11 +53,16 @@ def context(critics: int = 0, seed: int = 0) -> TDContext:
     generator = torch.Generator().manual_seed(seed)
     lead = (R, critics) if critics else (R,)
     action = torch.randint(A, (R, B), generator=generator)
-    q_values, next_features = normal(R, B, A).requires_grad_(), normal(*lead, B, D).requires_grad_()
-    weight = normal(R, A, D)
+    q_values, next_features = normal(*lead, B, A).requires_grad_(), normal(*lead, B, D).requires_grad_()
+    initial = {
+        "torso.layers.0.weight": normal(*lead, 6, 2),
+        "torso.layers.0.bias": normal(*lead, 6),
+        "torso.layers.1.weight": normal(*lead, D, 6),
+        "head.weight": normal(*lead, A, D),
+    }
     return TDContext(
         features=normal(*lead, B, D).requires_grad_(),
-        q=q_values.gather(-1, action[..., None])[..., 0],
+        q=q_values[..., 0] if critics else q_values.gather(-1, action[..., None])[..., 0],
         q_values=q_values,
         target=normal(R, B),
         action=action,
@@ -46,8 +70,11 @@ def context(critics: int = 0, seed: int = 0) -> TDContext:
         index=torch.arange(B).expand(R, B),
         next_features=next_features,
         next_features_target=normal(*lead, B, D),
-        parameters={"head.weight": (weight + normal(R, A, D)).requires_grad_()},
-        initial={"head.weight": weight},
+        initial_features=normal(*lead, B, D),
+        reward=9 * normal(R, B),
+        discount=0.8 + 0.1 * normal(R, B).sigmoid(),
+        parameters={name: (w + normal(*w.shape)).requires_grad_() for name, w in initial.items()},
+        initial=initial,
     )
 
 
@@ -58,6 +85,28 @@ def one_run(ctx: TDContext, run: int) -> TDContext:
         return None if value is None else value.detach()[run : run + 1]
 
     return TDContext(**{f.name: pick(getattr(ctx, f.name)) for f in dataclasses.fields(ctx)})
+
+
+class Fresh:
+    """A regularizer of the network that a context tells of; what it keeps is the same at every call."""
+
+    def __init__(self, row: tuple[str, dict[str, Any]], ctx: TDContext, seeds: Any = range(R)) -> None:
+        self.row, self.fn = row, make_regularizer(row[0], **row[1])
+        self.needs = self.fn.needs  # type: ignore[attr-defined]
+        if hasattr(self.fn, "prepare"):
+            head = SimpleNamespace(weight=ctx.parameters["head.weight"])
+            self.fn.prepare(SimpleNamespace(head=head, named_parameters=lambda: ctx.parameters.items()), seeds)
+        if isinstance(self.fn, nn.Module):
+            self.fn.double()
+            self.state = copy.deepcopy(self.fn.state_dict())
+
+    def reset(self) -> Any:
+        if isinstance(self.fn, nn.Module):
+            self.fn.load_state_dict(self.state)
+        return self.fn
+
+    def __call__(self, ctx: TDContext) -> Tensor:
+        return self.reset()(ctx)
 
 
 def gradients(value: Tensor, ctx: TDContext) -> dict[str, Tensor]:
@@ -77,9 +126,8 @@ def ctx(request: pytest.FixtureRequest) -> TDContext:
 
 
 @pytest.fixture(params=ROWS, ids=row_id)
-def regularizer(request: pytest.FixtureRequest) -> Callable[[TDContext], Tensor]:
-    name, options = request.param
-    return make_regularizer(name, **options)
+def regularizer(request: pytest.FixtureRequest, ctx: TDContext) -> Fresh:
+    return Fresh(request.param, ctx)
 
 
 def test_every_registered_name_has_a_row() -> None:
@@ -99,6 +147,25 @@ def test_gradient_is_finite_and_reaches_something(regularizer: Any, ctx: TDConte
     assert all(grad.isfinite().all() and grad.abs().sum() > 0 for grad in grads.values())
 
 
+def test_gradient_is_finite_where_everything_is_zero(regularizer: Any, ctx: TDContext) -> None:
+    for leaf in (ctx.features, ctx.next_features, ctx.next_features_target, *ctx.parameters.values()):
+        leaf.data.zero_()
+    value = regularizer(ctx)
+    assert value.isfinite().all()
+    assert all(grad.isfinite().all() for grad in gradients(value, ctx).values())
+
+
+def test_a_run_that_is_not_finite_leaves_its_neighbours_alone(regularizer: Any, ctx: TDContext) -> None:
+    value, grads = regularizer(ctx), gradients(regularizer(ctx), ctx)
+    for leaf in (ctx.features, ctx.next_features, ctx.q_values, *ctx.parameters.values()):
+        leaf.data[1] = torch.nan
+    broken = regularizer(ctx)
+    assert not broken[1].isfinite()
+    torch.testing.assert_close(broken[[0, 2]], value[[0, 2]])
+    for name, grad in gradients(broken, ctx).items():
+        torch.testing.assert_close(grad[[0, 2]], grads[name][[0, 2]])
+
+
 def test_runs_do_not_mix(regularizer: Any, ctx: TDContext) -> None:
     other = context(E if ctx.features.ndim == 4 else 0, seed=1)
     value, grads = regularizer(ctx), gradients(regularizer(ctx), ctx)
@@ -115,13 +182,13 @@ def test_runs_do_not_mix(regularizer: Any, ctx: TDContext) -> None:
 
 
 def test_run_axis_equals_a_loop(regularizer: Any, ctx: TDContext) -> None:
-    alone = torch.cat([regularizer(one_run(ctx, run)) for run in range(R)])
-    torch.testing.assert_close(regularizer(ctx).detach(), alone, rtol=1e-12, atol=1e-12)
+    alone = [Fresh(regularizer.row, one_run(ctx, run), seeds=[run])(one_run(ctx, run)) for run in range(R)]
+    torch.testing.assert_close(regularizer(ctx).detach(), torch.cat(alone).detach(), rtol=1e-12, atol=1e-12)
 
 
 def test_batch_order_does_not_matter(regularizer: Any, ctx: TDContext) -> None:
-    order = torch.tensor([3, 0, 4, 1, 2])
-    axis = {name: 2 if "features" in name and ctx.features.ndim == 4 else 1 for name in TDContext.__annotations__}
+    order, critics = torch.tensor([3, 0, 4, 1, 2]), ctx.features.ndim == 4
+    axis = {f.name: 2 if critics and ("features" in f.name or f.name[0] == "q") else 1 for f in dataclasses.fields(ctx)}
     shuffled = {
         f.name: getattr(ctx, f.name)
         if f.name in ("parameters", "initial")
@@ -131,26 +198,38 @@ def test_batch_order_does_not_matter(regularizer: Any, ctx: TDContext) -> None:
     torch.testing.assert_close(regularizer(TDContext(**shuffled)), regularizer(ctx), rtol=1e-12, atol=1e-12)
 
 
-def test_compiled_equals_eager(regularizer: Any) -> None:
-    ctx = context()
+@pytest.mark.parametrize("ctx", [E], ids=["two-critics"], indirect=True)
+@pytest.mark.parametrize("regularizer", [(name, {}) for name in REGULARIZERS], ids=row_id, indirect=True)
+def test_compiled_equals_eager(regularizer: Any, ctx: TDContext) -> None:
     outside = dataclasses.replace(ctx, q=ctx.q.detach())  # a graph takes no tensor that is not a leaf
+    fn = regularizer.fn
 
-    def loss(features: Tensor, next_features: Tensor, q_values: Tensor) -> Tensor:
-        q = q_values.gather(-1, outside.action[..., None])[..., 0]
-        changes = {"features": features, "next_features": next_features, "q_values": q_values, "q": q}
-        return regularizer(dataclasses.replace(outside, **changes))
+    def loss(features: Tensor, next_features: Tensor, q_values: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        changes = {"features": features, "next_features": next_features, "q_values": q_values, "q": q_values[..., 0]}
+        return fn(dataclasses.replace(outside, parameters=parameters, **changes))
 
     torch.compiler.reset()
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
-    eager, traced = regularizer(ctx), compiled(ctx.features, ctx.next_features, ctx.q_values)
-    torch.testing.assert_close(traced, eager, rtol=1e-12, atol=1e-12)
-    for name, grad in gradients(eager, ctx).items():
-        torch.testing.assert_close(gradients(traced, ctx)[name], grad, rtol=1e-12, atol=1e-12)
+    arguments = ctx.features, ctx.next_features, ctx.q_values, ctx.parameters
+    for _ in range(2):  # the second update starts from what the first one kept
+        kept = copy.deepcopy(fn.state_dict()) if isinstance(fn, nn.Module) else {}
+        eager = fn(ctx)
+        expected = gradients(eager, ctx)
+        if kept:
+            moved = copy.deepcopy(fn.state_dict())
+            fn.load_state_dict(kept)
+        traced = compiled(*arguments)
+        found = gradients(traced, ctx)
+        torch.testing.assert_close(traced, eager, rtol=1e-12, atol=1e-12)
+        for name, grad in expected.items():
+            torch.testing.assert_close(found[name], grad, rtol=1e-12, atol=1e-12)
+        if kept:
+            torch.testing.assert_close(dict(fn.state_dict()), dict(moved))
 
 
 def test_reads_only_what_it_declares(regularizer: Any, ctx: TDContext) -> None:
-    assert regularizer.needs <= {"next_features", "next_features_target"}
-    spared = {"next_features", "next_features_target"} - regularizer.needs
+    assert regularizer.needs <= OPTIONAL
+    spared = OPTIONAL - regularizer.needs
     assert torch.equal(regularizer(dataclasses.replace(ctx, **dict.fromkeys(spared))), regularizer(ctx))
     for field in regularizer.needs:
         with pytest.raises(ValueError, match=field):

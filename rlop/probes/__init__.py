@@ -47,7 +47,7 @@ from rlop.probes.rank import (
     srank,
     stable_rank,
 )
-from rlop.probes.units import dead_fraction, dormant_fraction, unit_measures
+from rlop.probes.units import active_neurons, dead_fraction, dormant_fraction, unit_measures
 from rlop.types import InputError
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "LearningTime",
     "action_distance",
     "action_shift",
+    "active_neurons",
     "calibration",
     "cka_matrix",
     "class_variance",

@@ -1,4 +1,4 @@
-"""Units of a layer that carry no signal: dormant ones, and dead ones."""
+"""Units of a layer that carry no signal: dormant ones, dead ones, and ones that weight decay has emptied."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlop.checks import check_known
+from rlop.regularizers.path_norm import neuron_products
 
 
 def _all_zero(features: Tensor) -> Tensor:
@@ -81,6 +82,31 @@ def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
     """
     check_known("activation", activation, DEAD)
     return _fraction(DEAD[activation](_check(features)), features.sum((-2, -1), dtype=torch.float64))
+
+
+@torch.no_grad()
+def active_neurons(incoming: Tensor, outgoing: Tensor, tol: float = 1e-3) -> Tensor:
+    """Number of units whose weights, in and out, are both there: the size that weight decay leaves of a wide layer.
+
+        #{ k : |v_k| |w_k| > tol }
+
+    The product does not change when w_k is multiplied by c and v_k divided by it. It sees weights only, no data: a
+    dormant unit may count, see `dormant_fraction`.
+
+    Args:
+        incoming: weight of the layer that makes the units, `[..., K, I]`.
+        outgoing: weight of the layer that reads them, `[..., O, K]`.
+        tol: in the units of the product.
+    Returns:
+        `[...]` float64, whole numbers in [0, K], NaN where weights are not finite.
+    Raises:
+        ValueError: when the layers do not follow each other.
+    Reference: Parhi, Wolf, Nowak, "On the Sparsity of Deep Neural Networks in the Overparameterized Regime: An
+        Empirical Study", ICML 2021 workshop; the tolerance is ours.
+    """
+    products = neuron_products(incoming, outgoing, incoming.ndim - 2)
+    count = (products > tol).sum(-1).double()
+    return count.where(products.isfinite().all(-1), torch.nan)
 
 
 def unit_measures(features: Tensor, activation: str = "relu", tau: float = 0.1) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Differentiated terms added to the TD loss.
 
 A new one is a function of `TDContext` in a file of its own, made by a factory whose keyword arguments are its options,
-and one row in `REGULARIZERS`.
+and one row in `REGULARIZERS`. One that must see the network first, or keeps numbers of its own for each run, has a
+method `prepare(network, seeds)` besides; if it is an `nn.Module` it becomes part of the network, see `rlop.terms`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,70 @@ from collections.abc import Callable
 from typing import Any
 
 from rlop.checks import check_known
+from rlop.regularizers.cosine import cosine, cosine_regularizer
 from rlop.regularizers.dr3 import PRESETS as DR3_PRESETS
 from rlop.regularizers.dr3 import dr3, dr3_regularizer, warn_if_unbounded
+from rlop.regularizers.infer import InFeR, infer, initial_features
+from rlop.regularizers.moments import (
+    feature_decorrelation,
+    feature_decorrelation_regularizer,
+    feature_norm,
+    feature_norm_regularizer,
+)
+from rlop.regularizers.path_norm import neuron_products, path_norm, path_norm_regularizer
+from rlop.regularizers.pc_share import PCShare, pc_share
+from rlop.regularizers.peer import PRESETS as PEER_PRESETS
+from rlop.regularizers.peer import beer, beer_regularizer, peer, peer_regularizer
+from rlop.regularizers.spectral_decoupling import spectral_decoupling, spectral_decoupling_regularizer
+from rlop.regularizers.srank_penalty import srank_penalty, srank_penalty_regularizer
+from rlop.regularizers.weights import l2, l2_init_regularizer, l2_regularizer
 from rlop.types import Regularizer
 
-__all__ = ["PRESETS", "REGULARIZERS", "dr3", "dr3_regularizer", "make_regularizer", "warn_if_unbounded"]
+__all__ = [
+    "PRESETS",
+    "REGULARIZERS",
+    "InFeR",
+    "PCShare",
+    "beer",
+    "cosine",
+    "dr3",
+    "dr3_regularizer",
+    "feature_decorrelation",
+    "feature_norm",
+    "infer",
+    "initial_features",
+    "l2",
+    "make_regularizer",
+    "neuron_products",
+    "path_norm",
+    "pc_share",
+    "peer",
+    "spectral_decoupling",
+    "srank_penalty",
+    "warn_if_unbounded",
+]
 
 REGULARIZERS: dict[str, Callable[..., Regularizer]] = {
+    # co-adaptation of consecutive features
     "dr3": dr3_regularizer,
+    "cosine": cosine_regularizer,
+    "peer": peer_regularizer,
+    "beer": beer_regularizer,
+    # shape of the feature matrix
+    "srank_penalty": srank_penalty_regularizer,
+    "pc_share": PCShare,
+    "feature_decorrelation": feature_decorrelation_regularizer,
+    "feature_norm": feature_norm_regularizer,
+    "infer": InFeR,
+    # outputs and weights
+    "spectral_decoupling": spectral_decoupling_regularizer,
+    "path_norm": path_norm_regularizer,
+    "l2": l2_regularizer,
+    "l2_init": l2_init_regularizer,
 }
 
 # "<regularizer>/<variant>" -> options that reproduce a published code
-PRESETS = {**DR3_PRESETS}
+PRESETS = {**DR3_PRESETS, **PEER_PRESETS}
 
 
 def make_regularizer(name: str, **options: Any) -> Regularizer:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlop.checks import check_known
-from rlop.types import Regularizer, TDContext, needs
+from rlop.regularizers.adapt import check_pair, masked_mean, of_pairs
+from rlop.types import Regularizer
 
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "signed": lambda dot: dot,
     "abs": torch.abs,
     "squared": torch.square,
 }
-
-SIDES = {"online": "next_features", "target": "next_features_target"}
 
 PRESETS: dict[str, Mapping[str, Any]] = {
     # the published penalty: signed, gradient through both sides; the text mentions no mask and the Atari code has none
@@ -60,14 +60,9 @@ def dr3(features: Tensor, next_features: Tensor, mask: Tensor | None = None, for
         ICLR 2022, arXiv:2112.04716, section 4 (Sigma_M* = I, gradients of the last layer only).
     Differs from: dopamine labs/offline_rl, which takes the absolute value; with ReLU features that is the same number.
     """
-    if features.ndim < 2 or features.shape != next_features.shape:
-        shapes = f"{tuple(features.shape)} and {tuple(next_features.shape)}"
-        raise ValueError(f"features and next_features: expected one shape [..., B, D], got {shapes}")
-    if mask is not None and mask.shape != features.shape[:-1]:
-        raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
+    check_pair(features, next_features, mask)
     check_known("dr3: form", form, FORMS)
-    value = FORMS[form]((features * next_features).sum(-1))
-    return (value if mask is None else value * mask.to(value.dtype)).mean(-1)
+    return masked_mean(FORMS[form]((features * next_features).sum(-1)), mask)
 
 
 def dr3_regularizer(
@@ -99,25 +94,13 @@ def dr3_regularizer(
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716.
     """
     check_known("dr3: form", form, FORMS)
-    check_known("dr3: next_features", next_features, SIDES)
-    side = SIDES[next_features]
-
-    @needs(side)
-    def penalty(ctx: TDContext) -> Tensor:
-        phi, phi_next = ctx.features, getattr(ctx, side)
-        if phi_next is None:
-            raise ValueError(f"TDContext.{side}: dr3 needs it, got None")
-        mask = 1 - ctx.terminated if mask_terminal else None
-        if mask is not None and phi.ndim == 4:
-            mask = mask.unsqueeze(1).expand(phi.shape[:-1])  # [R, E, B]
-        value = dr3(phi, phi_next.detach() if stop_gradient else phi_next, mask, form)
-        return value.sum(1) if phi.ndim == 4 else value
-
+    value = partial(dr3, form=form)
+    penalty = of_pairs("dr3", value, next_features, stop_gradient, mask_terminal)
     penalty.form = form  # type: ignore[attr-defined]  # for `warn_if_unbounded`, where the network is known
     return penalty
 
 
-def warn_if_unbounded(form: str, activation: str) -> None:
+def warn_if_unbounded(form: str, activation: str, name: str = "dr3") -> None:
     """Warn, once per process, of the signed form on features that can be negative.
 
     There features may turn against each other and grow: the penalty falls without bound. Call it where the network is
@@ -126,6 +109,7 @@ def warn_if_unbounded(form: str, activation: str) -> None:
     Args:
         form: of `dr3`; a regularizer from `dr3_regularizer` carries its own as the attribute `form`.
         activation: name of the activation; anything that is not in `NON_NEGATIVE` can be negative.
+        name: of the regularizer; `peer` is the signed form too.
     Raises:
         InputError: for an unknown form.
     """
@@ -135,8 +119,8 @@ def warn_if_unbounded(form: str, activation: str) -> None:
         return
     _warned = True
     warnings.warn(
-        f"dr3 with form 'signed' on {activation} features, which can be negative, is unbounded below: "
-        "use form 'abs' or 'squared', or an activation that is not negative",
+        f"{name} with form 'signed' on {activation} features, which can be negative, is unbounded below: "
+        "use dr3 with form 'abs' or 'squared', or an activation that is not negative",
         UserWarning,
         stacklevel=2,
     )
