@@ -79,12 +79,12 @@ class CQL:
         self.runs, self.hyper, self.regularizers = terms.runs, terms.hyper, terms.regularizers
         self.reads_next_online = "next_features" in terms.needs
         self.reads_next_target = "next_features_target" in terms.needs
-        terms.warn(config.activation)
         self.learners = make_learners(spec, config, terms, self.device)
         self.critics: Critics = self.learners["critics"].online  # type: ignore[assignment]
         self.target: Critics = self.learners["critics"].target
         self.policy: GaussianPolicy = self.learners["policy"].online  # type: ignore[assignment]
-        self.active, self.activation = self.learners["critics"].active, config.activation
+        self.active, self.activation = self.learners["critics"].active, str(self.critics.torso.activation)
+        terms.warn(self.activation)
         self.steps = torch.zeros((), dtype=torch.int64, device=self.device)
         self.noise = noise_of(config, *spec.action_shape)
 

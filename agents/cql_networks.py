@@ -12,7 +12,7 @@ from torch import nn
 
 from rlop import td
 from rlop.learner import Learner
-from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs
+from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs, with_layers
 from rlop.terms import Terms
 from rlop.types import Spec
 
@@ -47,6 +47,7 @@ def make_networks(spec: Spec, config: CQLConfig, seeds: Sequence[int]) -> tuple[
     obs_size, n_dims, runs = max(1, math.prod(spec.obs_shape)), spec.action_shape[0], len(seeds)
     lead = (runs, config.n_critics)
     critics = Critics(obs_size, n_dims, lead, config.hidden, config.activation, config.layer_norm)
+    critics = with_layers(critics, config.layers)
     torso = MLP((runs,), obs_size, config.policy_hidden, config.activation)
     policy = GaussianPolicy(torso, n_dims, runs, config.log_std_range, config.log_std_affine)
     reset_runs(nn.ModuleList([critics, policy]), seeds)  # together, so that they do not start from the same numbers

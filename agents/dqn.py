@@ -20,7 +20,7 @@ from rlop.build import build
 from rlop.checks import check_range
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
-from rlop.nets import QNetwork, make_torso, reset_runs
+from rlop.nets import Layers, QNetwork, ResetOptions, make_torso, reset_runs, with_layers
 from rlop.terms import Sweep, make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
@@ -43,6 +43,7 @@ class DQNConfig:
     hidden: tuple[int, ...] = (256, 256)  # widths; MinAtar's one hidden layer takes the last
     activation: str = "relu"
     layer_norm: bool = False
+    layers: Layers = field(default_factory=Layers)  # what hidden layers are made of, see rlop/nets/layers.py
     # --- optimization ---
     lr: Sweep = 3e-4
     batch_size: int = 64
@@ -51,6 +52,7 @@ class DQNConfig:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
+    resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
     # --- implicit and explicit regularization ---
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
     projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
@@ -58,14 +60,12 @@ class DQNConfig:
     def __post_init__(self) -> None:
         check_range("gamma", self.gamma, low=0, high=1, high_open=True)
         check_range("alpha", self.alpha, low=0)
-        for name in ("temperature", "lr", "adam_eps"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
+        for name in ("temperature", "lr", "adam_eps", "max_grad_norm"):
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), low=0, low_open=True)
         check_range("tau", self.tau, low=0, high=1, low_open=True)
-        for name in ("n_step", "batch_size", "target_period"):
+        for name in ("n_step", "batch_size", "target_period", "hidden"):
             check_range(name, getattr(self, name), low=1)
-        check_range("hidden", list(self.hidden), low=1)
-        if self.max_grad_norm is not None:
-            check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
 
 
 class DQN:
@@ -110,7 +110,7 @@ class DQN:
             raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm)
-        network = QNetwork(torso, spec.n_actions, len(self.runs))
+        network = with_layers(QNetwork(torso, spec.n_actions, len(self.runs)), config.layers)
         reset_runs(network, self.runs.seeds)
         self.learner = Learner(
             network.to(self.device),
@@ -123,7 +123,7 @@ class DQN:
         )
         self.online, self.target, self.active = self.learner.online, self.learner.target, self.learner.active
         self.head_weight = network.head.weight  # [R, A, D]
-        self.activation: str = torso.activation  # type: ignore[assignment]
+        self.activation: str = network.torso.activation  # type: ignore[assignment]
         terms.warn(self.activation)
         self.reads_next_online = "next_features" in terms.needs
         self.reads_next_target = config.backup != "mc" or "next_features_target" in terms.needs

@@ -22,6 +22,7 @@ from rlop.checks import check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table, check_batch_size, probe_batch
+from rlop.nets.resets import Resets
 from rlop.progress import Progress
 from rlop.types import InputError, Metrics
 
@@ -140,6 +141,7 @@ class Loop:
         self.streams = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
+        self.resets = Resets(agent)
         self.step = 0
         self.update = compiled(self.one_update) if options.compile else self.one_update
 
@@ -166,6 +168,8 @@ class Loop:
         while self.step < self.options.steps:
             metrics = self.update(*self.streams.next())
             self.step += 1
+            if self.resets.due(self.step):
+                self.resets(self.probe_batch, self.step)
             if self.step % self.agent.target_period == 0:
                 self.agent.update_target()
             values = torch.stack(tuple(metrics.values()))
