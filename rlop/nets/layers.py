@@ -115,6 +115,8 @@ def with_layers(network: Network, layers: Layers) -> Network:
     shapes = [getattr(owner, name).weight.shape[-2:] for owner, name in owners]
     norm = NORMS.get(layers.norm)
     for (owner, name), shape, layer in zip(owners, shapes, hidden_layers(lead, shapes, layers), strict=True):
+        if layers.norm.startswith("batch"):
+            _fix_bias(layer)
         setattr(owner, name, layer if norm is None else nn.Sequential(layer, norm(lead, shape[0])))
     if layers.parametrization != "standard" or layers.zero_head:
         scaling = (layers.parametrization, "output", layers.base_width, layers.zero_head)
@@ -127,6 +129,14 @@ def with_layers(network: Network, layers: Layers) -> Network:
     if after:
         network.torso = Extended(torso, after, "identity" if layers.linear_stack else torso.activation)
     return network
+
+
+def _fix_bias(layer: nn.Module) -> None:
+    """Do not train the bias of a layer: batch normalisation subtracts it, so that its gradient is rounding noise, and
+    Adam would turn that into steps of full length."""
+    bias = layer.bias.data
+    del layer.bias
+    layer.register_buffer("bias", bias)  # type: ignore[arg-type]
 
 
 def _lead_and_outputs(head: Linear) -> tuple[Sequence[int], int]:

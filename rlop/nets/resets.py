@@ -63,13 +63,11 @@ def shrink_and_perturb_(params: Named, fresh: Named, shrink: float, noise: float
 
 
 @torch.no_grad()
-def redo_(
-    params: Named, fresh: Named, hidden: Sequence[Hidden], tau: float, active: Tensor
-) -> tuple[dict[str, Tensor], Tensor]:
+def redo_(params: Named, fresh: Named, hidden: Sequence[Hidden], tau: float, active: Tensor) -> dict[str, Tensor]:
     """Recycle dormant units, in place: their incoming weights are drawn anew, their outgoing ones become 0.
 
-    A weight between two recycled units becomes 0. Unless a unit is not silent but only quiet, the function that the
-    network computes stays what it was.
+    A weight between two recycled units becomes 0. Where the units were exactly silent, the network computes what it
+    did before.
 
     Args:
         params: by name, `[*lead, ...]`.
@@ -78,7 +76,9 @@ def redo_(
         tau: a unit is dormant when its score is at most tau, see `rlop.probes.units.dormant_units`.
         active: `[R]` bool; other runs keep their parameters.
     Returns:
-        name -> bool, broadcastable to the parameter: what was reset; and the share of units that was, `[R]`.
+        name -> bool, broadcastable to the parameter: what was reset.
+    Raises:
+        ValueError: when the activations do not fit the parameters.
     Reference: Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML 2023,
         arXiv:2302.12902.
     Differs from: dopamine `labs/redo`, which sets the bias to 0, where its initialisation has it; here it is drawn too.
@@ -88,6 +88,9 @@ def redo_(
     for units in hidden:
         dormant = dormant_units(units.activations, tau)
         found.append(dormant & per_run(active, dormant))
+        lead, size, columns = dormant.shape[:-1], dormant.shape[-1], params[units.outgoing].shape[dormant.ndim]
+        if any(params[name].shape[: dormant.ndim] != (*lead, size) for name in units.incoming) or columns % size:
+            raise ValueError(f"activations {tuple(units.activations.shape)}: do not fit {units.incoming[0]}")
     for units, dormant in zip(hidden, found, strict=True):
         for name in units.incoming:
             p = params[name]
@@ -100,7 +103,7 @@ def redo_(
         columns = columns.view(*columns.shape, *[1] * (p.ndim - columns.ndim))
         p.masked_fill_(columns, 0)
         touched[units.outgoing] = touched.get(units.outgoing, torch.zeros_like(columns)) | columns
-    return touched, torch.cat([dormant.flatten(1) for dormant in found], dim=1).double().mean(1)
+    return touched
 
 
 @torch.no_grad()
@@ -141,6 +144,7 @@ def _hidden(before: tuple[str, nn.Module], after: tuple[str, nn.Module], x: Tens
     """Units between two layers, from the second one's input."""
     rows, columns = parts(before[1])[0], parts(after[1])[1]  # type: ignore[index]
     shape = getattr(before[1], rows[-1]).shape  # [*lead, D]
+    rows = tuple(row for row in rows if isinstance(getattr(before[1], row), nn.Parameter))  # a bias may not be trained
     if isinstance(after[1], Conv2d):
         x = x.movedim(2, -1).flatten(1, 3)
     elif x.shape[-1] != shape[-1]:  # flattened images, [*lead, B, D k]
@@ -203,7 +207,7 @@ class Resets:
         learner, options, fresh = self.learner, self.options, self.draw(step)
         if options.kind == "redo":
             hidden = hidden_units(learner.online, self.agent, batch)
-            touched, _ = redo_(learner.parameters, fresh, hidden, options.tau, learner.active)
+            touched = redo_(learner.parameters, fresh, hidden, options.tau, learner.active)
         else:
             shrink_and_perturb_(self.chosen, fresh, options.shrink, options.noise, learner.active)
             touched = {name: per_run(learner.active, p) for name, p in self.chosen.items()}
