@@ -73,18 +73,17 @@ def test_redo_equals_a_loop_over_units(lead):
 
 
 def test_recycling_a_silent_unit_leaves_the_function_and_revives_the_unit():
-    agent_like = QNetwork(rlop.nets.MLP((2,), 3, (6, 6)), 2, 2)
-    reset_runs(agent_like, [0, 1])
-    layer = agent_like.torso.layers[0]
+    net = QNetwork(rlop.nets.MLP((2,), 3, (6, 6)), 2, 2)
+    reset_runs(net, [0, 1])
+    layer = net.torso.layers[0]
     layer.weight.data[0, 2], layer.bias.data[0, 2] = 0.0, -1.0  # dead in run 0
-    params, x = dict(agent_like.named_parameters()), torch.randn(2, 50, 3)
+    params, x = dict(net.named_parameters()), torch.randn(2, 50, 3)
     fresh = {name: torch.randn_like(p) for name, p in params.items()}
     h = torch.relu(layer(x)).detach()
-    before = agent_like(x)[1].detach()
-    redo_(
-        params, fresh, [Hidden(("torso.layers.0.weight", "torso.layers.0.bias"), "torso.layers.1.weight", h)], 0.0, ALL
-    )
-    torch.testing.assert_close(agent_like(x)[1], before)
+    before = net(x)[1].detach()
+    first = Hidden(("torso.layers.0.weight", "torso.layers.0.bias"), "torso.layers.1.weight", h)
+    redo_(params, fresh, [first], 0.0, ALL)
+    torch.testing.assert_close(net(x)[1], before)
     assert dormant_units(torch.relu(layer(x)), 0.0)[0].sum() == 0
     assert torch.equal(layer.weight[0, 2], fresh["torso.layers.0.weight"][0, 2])
 
@@ -97,7 +96,7 @@ def test_runs_that_are_frozen_are_left_alone():
     touched = redo_(params, fresh, hidden, 0.1, torch.tensor([True, False]))
     assert touched["0.bias"].double().mean(-1).tolist() == [0.25, 0.0]
     assert not touched["1.bias"].any()
-    with pytest.raises(ValueError, match="do not fit 0.weight"):
+    with pytest.raises(ValueError, match=r"do not fit 0\.weight"):
         redo_(params, fresh, [Hidden(hidden[0].incoming, "1.weight", torch.rand(2, 7, 5))], 0.1, ALL)
     shrink_and_perturb_(params, fresh, 0.5, 0.5, torch.tensor([True, False]))
     for name, p in params.items():

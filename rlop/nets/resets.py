@@ -88,8 +88,8 @@ def redo_(params: Named, fresh: Named, hidden: Sequence[Hidden], tau: float, act
     for units in hidden:
         dormant = dormant_units(units.activations, tau)
         found.append(dormant & per_run(active, dormant))
-        lead, size, columns = dormant.shape[:-1], dormant.shape[-1], params[units.outgoing].shape[dormant.ndim]
-        if any(params[name].shape[: dormant.ndim] != (*lead, size) for name in units.incoming) or columns % size:
+        misfit = any(params[name].shape[: dormant.ndim] != dormant.shape for name in units.incoming)
+        if misfit or params[units.outgoing].shape[dormant.ndim] % dormant.shape[-1]:
             raise ValueError(f"activations {tuple(units.activations.shape)}: do not fit {units.incoming[0]}")
     for units, dormant in zip(hidden, found, strict=True):
         for name in units.incoming:
