@@ -68,6 +68,10 @@ def test_masked_linear_keeps_the_scale_and_draws_by_the_seed_alone():
     assert (many.weight == 0).sum() == (~many.mask).sum()
     kept = many.weight[many.mask]
     assert kept.std().item() == pytest.approx((3 * 0.1 * 400) ** -0.5, rel=0.02)  # as nn.Linear with 40 inputs
+    mask = many.mask.clone()
+    reset_runs(many, [8, 9, 10])
+    assert torch.equal(many.mask, mask)
+    assert torch.equal(many.weight != 0, mask)
     twin = MaskedLinear((3, 2), 400, 300, 0.1)
     twin.load_state_dict(many.state_dict())
     assert torch.equal(twin.mask, many.mask)

@@ -224,18 +224,13 @@ def test_a_resumed_training_draws_the_same_resets(tiny, tmp_path):
 def test_masks_and_projections_hold_after_a_reset(tiny):
     resets = {"every": 1, "kind": "shrink_and_perturb", "shrink": 0.2, "noise": 5}
     agent, _ = trained(DQN, tiny, 2, resets, 3, layers={"density": 0.4}, projections={"frobenius": 0.3})
-    for layer in agent.online.torso.layers:
+    fresh = Resets(agent).draw(7)
+    for n, layer in enumerate(agent.online.torso.layers):
         assert (layer.weight[~layer.mask] == 0).all()
-    for name, p in agent.online.named_parameters():
-        if name == "head.weight":
-            moved = torch.cat(
-                [
-                    (p - agent.learner.initial[name]).flatten(1),
-                    (agent.online.head.bias - agent.learner.initial["head.bias"]),
-                ],
-                1,
-            )
-            assert (moved.norm(dim=1) <= 0.3 / 10**0.5 + 1e-6).all()
+        assert torch.equal(fresh[f"torso.layers.{n}.weight"] != 0, layer.mask)  # drawn anew for the same mask
+    head, start = agent.online.head, agent.learner.initial
+    moved = torch.cat([(head.weight - start["head.weight"]).flatten(1), head.bias - start["head.bias"]], dim=1)
+    assert (moved.norm(dim=1) <= 0.3 / 10**0.5 + 1e-6).all()
 
 
 def test_draws_depend_on_seed_and_step_alone(tiny):

@@ -132,8 +132,10 @@ def with_layers(network: Network, layers: Layers) -> Network:
 
 
 def _fix_bias(layer: nn.Module) -> None:
-    """Do not train the bias of a layer: batch normalisation subtracts it, so that its gradient is rounding noise, and
-    Adam would turn that into steps of full length."""
+    """Do not train the bias of a layer, which batch normalisation subtracts.
+
+    Its gradient would be rounding noise, of which Adam makes steps of full length.
+    """
     bias = layer.bias.data
     del layer.bias
     layer.register_buffer("bias", bias)  # type: ignore[arg-type]

@@ -61,9 +61,9 @@ def random_mask(shape: Sequence[int], density: float, generator: Generator) -> T
 class MaskedLinear(Linear):
     """`Linear` whose weight has a fixed random mask, a buffer `mask` of the weight's shape.
 
-    The mask belongs to the network's draw: each run and critic has its own, from the run's seed. Weights are drawn as
-    `Linear` draws those of a layer with density I inputs, so that outputs keep their scale. Whoever trains it applies
-    `mask_` after every step (`rlop.learner.Learner` does).
+    Each run and critic has its own mask, drawn from the run's seed with the first draw of the weights; it stays when
+    they are drawn again. Weights are drawn as `Linear` draws those of a layer with density I inputs, so that outputs
+    keep their scale. Whoever trains it applies `mask_` after every step (`rlop.learner.Learner` does).
 
     Args:
         lead, in_features, out_features: as in `Linear`.
@@ -81,9 +81,10 @@ class MaskedLinear(Linear):
         self.register_buffer("mask", torch.ones(self.weight.shape, dtype=torch.bool))
 
     def reset_run(self, run: int, generator: Generator) -> None:
-        """Draw the parameters and the mask of one run."""
+        """Draw the parameters of one run, and its mask unless it has one."""
         super().reset_run(run, generator)
-        self.mask[run] = random_mask(self.mask[run].shape, self.density, generator)
+        if self.mask[run].all():
+            self.mask[run] = random_mask(self.mask[run].shape, self.density, generator)
         self.weight.data[run].mul_(self.mask[run] * self.density**-0.5)
 
 
