@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from rlop.build import build
 from rlop.checks import check_range
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
-from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs
+from rlop.nets import GaussianPolicy, Layers, QNetwork, ResetOptions, make_torso, reset_runs, with_layers
 from rlop.runs import expand
 from rlop.terms import Sweep
 from rlop.types import Batch, InputError, Metrics, Spec
@@ -31,12 +31,14 @@ class BCConfig:
     activation: str = "relu"
     layer_norm: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
+    layers: Layers = field(default_factory=Layers)  # what hidden layers are made of, see rlop/nets/layers.py
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of nll
     lr: Sweep = 3e-4
     batch_size: int = 256
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
+    resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
 
     def __post_init__(self) -> None:
         for name in ("lr", "adam_eps"):
@@ -91,7 +93,7 @@ class BC:
             self.policy: Any = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
         else:
             self.policy = QNetwork(torso, spec.n_actions or spec.action_shape[0], count)
-        reset_runs(self.policy, self.runs.seeds)
+        reset_runs(with_layers(self.policy, config.layers), self.runs.seeds)
         self.learner = Learner(
             self.policy.to(self.device),
             lr=self.runs.tensor("lr", self.device),
@@ -100,7 +102,7 @@ class BC:
             max_grad_norm=config.max_grad_norm,
         )
         self.active = self.learner.active
-        self.activation: str = torso.activation  # type: ignore[assignment]
+        self.activation: str = self.policy.torso.activation
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set as it is, once continuous actions are known to lie in [-1, 1].

@@ -83,7 +83,7 @@ class CQL:
         self.critics: Critics = self.learners["critics"].online  # type: ignore[assignment]
         self.target: Critics = self.learners["critics"].target
         self.policy: GaussianPolicy = self.learners["policy"].online  # type: ignore[assignment]
-        self.active, self.activation = self.learners["critics"].active, config.activation
+        self.active, self.activation = self.learners["critics"].active, str(self.critics.torso.activation)
         self.steps = torch.zeros((), dtype=torch.int64, device=self.device)
         self.noise = noise_of(config, *spec.action_shape)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlop.checks import check_known, check_range
+from rlop.nets import Layers, ResetOptions
 from rlop.terms import Sweep
 from rlop.types import InputError
 
@@ -47,6 +48,7 @@ class CQLConfig:
     activation: str = "relu"
     layer_norm: bool = False  # in the critics, before each activation
     precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
+    layers: Layers = field(default_factory=Layers)  # of the critics, see rlop/nets/layers.py
     init: Literal["default", "small_head", "orthogonal"] = "default"  # orthogonal: critics only, policy as small_head
     # --- optimization ---
     lr: Sweep = 3e-4  # of the critics
@@ -56,6 +58,7 @@ class CQLConfig:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run and network; None for no clipping
+    resets: ResetOptions = field(default_factory=ResetOptions)  # of the critics, see rlop/nets/resets.py
     # --- implicit and explicit regularization of the critics ---
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
     projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
@@ -77,6 +80,9 @@ class CQLConfig:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
         if not self.log_std_range[0] < self.log_std_range[1]:
             raise InputError(f"log_std_range = {list(self.log_std_range)}: expected the lower end first")
+        draws = [*self.layers.replaced, *["zero_head"] * self.layers.zero_head]
+        if draws and self.init != "default":
+            raise InputError(f"init = {self.init}: not with layers.{draws[0]}, whose draw it would undo")
         low, high = self.clip_diff_min, self.clip_diff_max
         if low is not None and high is not None and not low < high:
             raise InputError(f"clip_diff_min = {low:g}: expected less than clip_diff_max = {high:g}")

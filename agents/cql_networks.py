@@ -12,7 +12,7 @@ from torch import nn
 
 from rlop import td
 from rlop.learner import Learner
-from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs
+from rlop.nets import MLP, Critics, GaussianPolicy, Layers, reinit_runs, reset_runs, with_layers
 from rlop.terms import Terms
 from rlop.types import Spec
 
@@ -31,7 +31,7 @@ def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.dev
     runs, hyper = len(terms.runs), terms.hyper
     learner = partial(Learner, betas=config.adam_betas, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
     critics, policy = make_networks(spec, config, terms.runs.seeds)
-    terms.attach(critics, config.activation)
+    terms.attach(critics, str(critics.torso.activation))
     learners = {
         "critics": learner(critics.to(device), lr=hyper["lr"], tau=hyper["tau"], projections=terms.projections),
         "policy": learner(policy.to(device), lr=hyper["policy_lr"]),
@@ -48,6 +48,8 @@ def make_networks(spec: Spec, config: CQLConfig, seeds: Sequence[int]) -> tuple[
     obs_size, n_dims, runs = max(1, math.prod(spec.obs_shape)), spec.action_shape[0], len(seeds)
     lead = (runs, config.n_critics)
     critics = Critics(obs_size, n_dims, lead, config.hidden, config.activation, config.layer_norm, config.precision)
+    critics = with_layers(critics, config.layers)
+    critics.divisible = config.layers == Layers()
     torso = MLP((runs,), obs_size, config.policy_hidden, config.activation, precision=config.precision)
     policy = GaussianPolicy(torso, n_dims, runs, config.log_std_range, config.log_std_affine)
     reset_runs(nn.ModuleList([critics, policy]), seeds)  # together, so that they do not start from the same numbers

@@ -18,7 +18,7 @@ from rlop import td
 from rlop.build import build
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
-from rlop.nets import QNetwork, make_torso, reset_runs
+from rlop.nets import QNetwork, make_torso, reset_runs, with_layers
 from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
@@ -70,9 +70,9 @@ class DQN:
         torso = make_torso(
             spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm, config.precision
         )
-        network = QNetwork(torso, spec.n_actions, len(self.runs))
+        network = with_layers(QNetwork(torso, spec.n_actions, len(self.runs)), config.layers)
         reset_runs(network, self.runs.seeds)
-        self.activation: str = torso.activation  # type: ignore[assignment]
+        self.activation: str = network.torso.activation  # type: ignore[assignment]
         terms.attach(network, self.activation, bootstraps=config.backup != "mc")
         self.learner = Learner(
             network.to(self.device),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rlop.checks import check_range
+from rlop.nets import Layers, ResetOptions
 from rlop.terms import Sweep
 
 SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
@@ -28,6 +29,7 @@ class DQNConfig:
     activation: str = "relu"
     layer_norm: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
+    layers: Layers = field(default_factory=Layers)  # what hidden layers are made of, see rlop/nets/layers.py
     # --- optimization ---
     lr: Sweep = 3e-4
     batch_size: int = 64
@@ -36,6 +38,7 @@ class DQNConfig:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
+    resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
     # --- implicit and explicit regularization ---
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
     projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}

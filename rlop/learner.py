@@ -1,4 +1,4 @@
-"""What happens to a network once its loss is known: gradient, clip, optimizer, projections, target network."""
+"""What happens to a network once its loss is known: gradient, clip, optimizer, masks, projections, target network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlop.nets.layers import constraints
 from rlop.optim import Adam, clip_runs, run_norms
 from rlop.td import update_target_
 from rlop.types import Metrics
@@ -46,6 +47,7 @@ class Learner:
         self.target: Any = None if tau is None else copy.deepcopy(online).requires_grad_(False)
         self.parameters = dict(online.named_parameters())
         self.initial = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.constrain = constraints(online)
         self.optimizer = Adam(self.parameters.values(), lr, betas, eps)
         self.tau, self.max_grad_norm, self.projections = tau, max_grad_norm, tuple(projections)
         self.active = torch.ones_like(lr, dtype=torch.bool)
@@ -57,15 +59,23 @@ class Learner:
 
     @torch.no_grad()
     def apply(self, grads: Sequence[Tensor], norms: Tensor) -> None:
-        """One step of the runs that are active, with gradients of these norms `[R]`; then the projections."""
+        """One step of the runs that are active, with gradients of these norms `[R]`; then masks and projections."""
         self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
+        self.project()
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """What must hold after every change of the parameters: masks of the layers, then the projections."""
+        self.constrain(self.parameters)
         for project, radius in self.projections:
             project(self.parameters, self.initial, radius)
 
     def update_target(self) -> None:
-        """Move the target network, if there is one, by tau towards the online one."""
+        """Move the target network, if there is one, by tau towards the online one; running statistics are copied."""
         if self.tau is not None:
             update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
+            for old, new in zip(self.target.buffers(), self.online.buffers(), strict=True):
+                old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during training, and the initial parameters that projections refer to."""

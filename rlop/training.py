@@ -22,6 +22,7 @@ from rlop.data.frames import make_table
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, check_batch_size, probe_batch
 from rlop.launch import Launch, compiled, launch_size, pays
+from rlop.nets.resets import Resets
 from rlop.progress import Progress
 from rlop.stop import StopSignal
 from rlop.types import InputError, Metrics
@@ -120,6 +121,7 @@ class Loop:
         self.streams: Any = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
+        self.resets = Resets(agent)
         self.step = 0
         update = self.one_update
         if self.table.on_disk:  # batches are gathered ahead, and come in place of their indices
@@ -150,7 +152,7 @@ class Loop:
             InputError: for a number asked for that does not fit the intervals.
         """
         asked, period = self.options.updates_per_launch, self.agent.target_period
-        intervals = [self.options.steps, *(getattr(self.options, name) for name in INTERVALS)]
+        intervals = [self.options.steps, self.resets.options.every, *(getattr(self.options, n) for n in INTERVALS)]
         if any(every % (asked or 1) for every in intervals) or (asked and asked % period and period % asked):
             raise InputError(
                 f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and a "
@@ -165,6 +167,8 @@ class Loop:
         launch = self.launch if self.step % size else self.launches  # after a resume at an odd step one by one
         sums = launch(*self.streams.take(launch.size))
         self.step += launch.size
+        if self.resets.due(self.step):
+            self.resets(self.probe_batch, self.step)
         if not launch.moves_target and self.step % self.agent.target_period == 0:
             self.agent.update_target()
         return launch, sums

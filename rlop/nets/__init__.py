@@ -2,28 +2,46 @@
 
 from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
 from rlop.nets.critic import Critics
+from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.init import INITS, reinit_runs
+from rlop.nets.layers import Layers, with_layers
 from rlop.nets.linear import LayerNorm, Linear, reset_runs, stacked_affine
+from rlop.nets.masks import MaskedLinear
 from rlop.nets.mlp import ACTIVATIONS, MLP
+from rlop.nets.mup import ScaledLinear
+from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere
 from rlop.nets.policy import GaussianPolicy
 from rlop.nets.qnetwork import QNetwork, make_torso, preprocess
+from rlop.nets.resets import ResetOptions, Resets
+from rlop.nets.stack import LinearStack
 
 __all__ = [
     "ACTIVATIONS",
     "INITS",
     "MLP",
+    "BatchNorm",
     "Conv2d",
     "Critics",
+    "FactorizedLinear",
     "GaussianPolicy",
+    "HypersphericalLinear",
     "LayerNorm",
+    "Layers",
     "Linear",
+    "LinearStack",
+    "MaskedLinear",
     "MinAtarTorso",
     "NatureTorso",
     "QNetwork",
+    "ResetOptions",
+    "Resets",
+    "ScaledLinear",
+    "Sphere",
     "make_torso",
     "preprocess",
     "reinit_runs",
     "reset_runs",
     "stacked_affine",
     "stacked_conv2d",
+    "with_layers",
 ]

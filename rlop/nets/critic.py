@@ -39,6 +39,7 @@ class Critics(nn.Module):
     ) -> None:
         super().__init__()
         self.lead = lead
+        self.divisible = True  # whether layers also run on the parameters of one critic, see `values`
         self.torso = MLP(lead, obs_size + n_actions, hidden, activation, layer_norm, precision)
         self.head = Linear(lead, self.torso.n_features, 1)
 
@@ -58,7 +59,7 @@ class Critics(nn.Module):
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Several actions at each observation: `[R, B, *obs_shape]` and `[R, B, K, m]` to `[R, E, B, K]`."""
         states, count = actions.shape[1:3]
-        if not in_pieces(self.head.weight, states * count):
+        if not (self.divisible and in_pieces(self.head.weight, states * count)):
             return self(*each_action(obs, actions))[1].unflatten(-1, (states, count))
         size = max(1, ROWS // count)
         found = []

@@ -47,6 +47,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_features, *hidden]
+        self.batch_axis = len(lead)
         self.layers = nn.ModuleList(Linear(lead, i, o) for i, o in pairwise(widths))
         self.norms = nn.ModuleList(LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden)
         self.activation, self.precision = activation, precision
@@ -54,7 +55,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
-        x = x.flatten(self.layers[0].weight.ndim - 1)  # type: ignore[operator, arg-type]
+        # one network of a stack may be called alone, on [B, I]
+        x = x.flatten(min(self.batch_axis + 1, x.ndim - 1))
         phi, dtype = ACTIVATIONS[self.activation], x.dtype
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = phi(norm(layer(x)))

@@ -56,9 +56,19 @@ def dormant_fraction(features: Tensor, tau: float = 0.1) -> Tensor:
         arXiv:2302.12902.
     Differs from: dopamine `labs/redo`, which adds 1e-9 to the denominator; here scores are compared without division.
     """
+    return _fraction(dormant_units(features, tau), features.abs().mean((-2, -1)))
+
+
+@torch.no_grad()
+def dormant_units(features: Tensor, tau: float = 0.1) -> Tensor:
+    """Which units are dormant, bool `[..., d]`; see `dormant_fraction`.
+
+    Args:
+        features: activations `[..., n, d]`.
+        tau: threshold of the score.
+    """
     score = _check(features).abs().mean(-2)  # [..., d]
-    layer = score.mean(-1, keepdim=True)
-    return _fraction(score <= tau * layer, layer.squeeze(-1))
+    return score <= tau * score.mean(-1, keepdim=True)
 
 
 @torch.no_grad()

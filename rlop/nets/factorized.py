@@ -1,0 +1,140 @@
+"""Layers whose weight is a product of two thin matrices, W = U V: a hard cap on the rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from rlop.checks import check_known
+from rlop.nets.linear import stacked_affine
+from rlop.types import InputError, TDContext, needs
+
+
+def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[Tensor, Tensor]:
+    """Factors of the best approximation of a matrix by one of lower rank.
+
+        W = P S Q^T:  U = P_r S_r^(1/2), V = S_r^(1/2) Q_r^T;  without the singular values U = P_r, V = Q_r^T
+
+    Args:
+        weight: `[..., O, I]`.
+        rank: r, at most min(O, I).
+        keep_values: False sets every singular value to 1.
+    Returns:
+        U `[..., O, r]` and V `[..., r, I]`.
+    Reference: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", 2022, arXiv:2209.13569:
+        "spectral" initialisation, and "spectral ones".
+    """
+    if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
+        raise ValueError(f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)")
+    left, values, right = torch.linalg.svd(weight, full_matrices=False)
+    root = values[..., :rank].sqrt() if keep_values else torch.ones_like(values[..., :rank])
+    return left[..., :rank] * root.unsqueeze(-2), root.unsqueeze(-1) * right[..., :rank, :]
+
+
+def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
+    """Squared Frobenius norm of a product of two factors, without forming it.
+
+        ||U V||_F^2 = tr(U^T U V V^T)
+
+    Decay of the product, where decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice its nuclear norm.
+
+    Args:
+        u: `[..., O, r]`.
+        v: `[..., r, I]`.
+    Returns:
+        `[...]`.
+    Reference: Khodak, Tenenholtz, Mackey and Fusi, "Initialization and Regularization of Factorized Neural Layers",
+        ICLR 2021, arXiv:2105.01029.
+    """
+    if u.ndim < 2 or u.shape[:-2] != v.shape[:-2] or u.shape[-1] != v.shape[-2]:
+        raise ValueError(f"u {tuple(u.shape)}, v {tuple(v.shape)}: expected [..., O, r] and [..., r, I]")
+    return ((u.mT @ u) * (v @ v.mT)).sum((-2, -1))
+
+
+@needs()
+def frobenius_penalty(ctx: TDContext) -> Tensor:
+    """`frobenius_decay` of every factorized layer of the online network, summed over layers and critics, as a term.
+
+    regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
+    """
+    pairs = [(p, ctx.parameters[name[:-1] + "v"]) for name, p in ctx.parameters.items() if name.endswith(".u")]
+    if not pairs:
+        raise InputError("frobenius_penalty: the network has no factorized layers, expected layers.factorized")
+    return torch.stack([frobenius_decay(u, v).reshape(len(u), -1).sum(1) for u, v in pairs]).sum(0)
+
+
+def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
+    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I) numbers.
+
+    Args:
+        n_out: O.
+        n_in: I.
+        rank: r.
+    """
+    if not 0 <= rank <= min(n_out, n_in):
+        raise ValueError(f"rank {rank}: expected 0 to {min(n_out, n_in)}")
+    return rank * (n_out + n_in - rank)
+
+
+def _dense(weight: Tensor, rank: int, generator: Generator) -> Tensor:
+    """A weight as `Linear` draws it."""
+    bound = weight.shape[-1] ** -0.5
+    return weight.uniform_(-bound, bound, generator=generator)
+
+
+def _he(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    *lead, n_out, n_in = weight.shape
+    u, v = weight.new_empty(*lead, n_out, rank), weight.new_empty(*lead, rank, n_in)
+    return u.normal_(0, rank**-0.5, generator=generator), v.normal_(0, (2 / n_in) ** 0.5, generator=generator)
+
+
+INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
+    "he": _he,
+    "spectral": lambda weight, rank, generator: truncated_svd(_dense(weight, rank, generator), rank),
+    "spectral_ones": lambda weight, rank, generator: truncated_svd(_dense(weight, rank, generator), rank, False),
+}
+
+
+class FactorizedLinear(nn.Module):
+    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias `[*lead, O]`.
+
+    Initialised from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the same with singular
+    values 1 (`spectral_ones`), or entry by entry with normal numbers such that the entries of U V have He's variance
+    2/I (`he`). The bias is that of `Linear`.
+
+    Args:
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        in_features: I.
+        out_features: O.
+        rank: r, at most min(O, I).
+        init: a key of `INITS`.
+    Raises:
+        InputError: for another rank or initialisation.
+    Reference: Kamalakara et al., arXiv:2209.13569; Khodak et al., arXiv:2105.01029.
+    """
+
+    def __init__(
+        self, lead: Sequence[int], in_features: int, out_features: int, rank: int, init: str = "spectral"
+    ) -> None:
+        super().__init__()
+        check_known("factorized_init", init, INITS)
+        if not 1 <= rank <= min(in_features, out_features):
+            raise InputError(f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]")
+        self.rank, self.init = rank, init
+        self.u = nn.Parameter(torch.empty(*lead, out_features, rank))
+        self.v = nn.Parameter(torch.empty(*lead, rank, in_features))
+        self.bias = nn.Parameter(torch.empty(*lead, out_features))
+
+    def reset_run(self, run: int, generator: Generator) -> None:
+        """Draw the parameters of one run."""
+        shape = (*self.u[run].shape[:-1], self.v.shape[-1])
+        u, v = INITS[self.init](self.u.data.new_empty(shape), self.rank, generator)
+        self.u.data[run], self.v.data[run] = u, v
+        bound = shape[-1] ** -0.5
+        self.bias.data[run].uniform_(-bound, bound, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[*lead, B, I] -> [*lead, B, O]`, through r numbers."""
+        return stacked_affine(x @ self.v.mT, self.u, self.bias)

@@ -1,0 +1,66 @@
+"""Linear layers between torso and head: no more functions can be expressed, but gradient descent prefers low rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+INITS = ("default", "orthogonal")
+
+
+class Matrix(nn.Module):
+    """Stacked linear map without bias: weight `[*lead, O, I]`, input `[*lead, B, I]`.
+
+    Initialised like `nn.Linear`, uniform in +-1/sqrt(fan_in), or orthogonal.
+    """
+
+    def __init__(self, lead: Sequence[int], in_features: int, out_features: int, init: str = "default") -> None:
+        super().__init__()
+        self.init = init
+        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
+
+    def reset_run(self, run: int, generator: Generator) -> None:
+        """Draw the parameters of one run."""
+        weight = self.weight.data[run]
+        bound = weight.shape[-1] ** -0.5
+        for matrix in weight.reshape(-1, *weight.shape[-2:]):  # views, one for each critic
+            if self.init == "orthogonal":
+                nn.init.orthogonal_(matrix, generator=generator)
+            else:
+                matrix.uniform_(-bound, bound, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[*lead, B, I] -> [*lead, B, O]`."""
+        return x @ self.weight.mT
+
+
+class LinearStack(nn.Sequential):
+    """l square linear maps without biases, x -> W_l ... W_1 x: a dial that makes the rank of the features fall.
+
+    Under gradient flow from balanced weights a singular value s of the product moves by l s^(2 - 2/l) times what it
+    would without the stack: large ones run ahead, small ones stay. With the default initialisation each map shrinks
+    its input by about sqrt(3), so that l also sets how small the product starts; `orthogonal` starts at an isometry.
+
+    Args:
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        features: D.
+        length: l.
+        init: `default`, that of `nn.Linear`, or `orthogonal`.
+    Reference: Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", NeurIPS 2020, arXiv:2010.00679
+        (default initialisation); Sun et al., "Implicit Greedy Rank Learning in Autoencoders via Overparameterized
+        Linear Networks", 2021, arXiv:2107.01301 (orthogonal).
+    Differs from: Sun et al. in that the learning rate is not adjusted to l; their rule was not at hand.
+    """
+
+    def __init__(self, lead: Sequence[int], features: int, length: int, init: str = "default") -> None:
+        super().__init__(*(Matrix(lead, features, features, init) for _ in range(length)))
+
+    def collapse(self) -> Tensor:
+        """The product W_l ... W_1, `[*lead, D, D]`: `x @ collapse().mT` is what the stack does to x."""
+        first, *others = self.parameters()
+        product: Tensor = first
+        for weight in others:
+            product = weight @ product
+        return product
