@@ -4,68 +4,30 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
     target   y = r + gamma (1 - terminated) V(s'),  V by `backup`
     loss     L = mean huber(Q(s, a) - y) + alpha mean[ T logsumexp_b Q(s, b)/T - Q(s, a) ] + sum_k coef_k reg_k
+
+With `target_noise` y is y + scale std(y) xi, with the optimizer `rmd` it is y - z, z the transition's slack; with
+`logit_adjustment` the second term, which is a cross-entropy, is that of adjusted Q (`td.adjusted_logits`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlop import td
 from rlop.build import build
-from rlop.checks import check_range
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
 from rlop.nets import QNetwork, make_torso, reset_runs
-from rlop.terms import Sweep, make_terms
+from rlop.optim import optimizer_maker
+from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
-SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
-
-
-@dataclass(frozen=True)
-class DQNConfig:
-    """Options of `DQN`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
-
-    # --- what is learned ---
-    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = "max"  # V(s') in the target, see `DQN`
-    gamma: Sweep = 0.99  # discount factor in [0, 1)
-    n_step: int = 1  # rewards summed before bootstrapping
-    loss: Literal["huber", "mse"] = "huber"
-    alpha: Sweep = 0.0  # weight of the conservative term; 0 is plain DQN
-    temperature: Sweep = 1.0  # T of the conservative term
-    # --- network ---
-    network: Literal["auto", "mlp", "minatar"] = "auto"  # auto: by the shape of the observations
-    hidden: tuple[int, ...] = (256, 256)  # widths; MinAtar's one hidden layer takes the last
-    activation: str = "relu"
-    layer_norm: bool = False
-    # --- optimization ---
-    lr: Sweep = 3e-4
-    batch_size: int = 64
-    tau: Sweep = 1.0  # weight of a target update: 1 copies, 0.005 is a usual Polyak step
-    target_period: int = 500  # gradient steps between target updates
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    adam_eps: float = 1e-8
-    max_grad_norm: float | None = None  # per run; None for no clipping
-    # --- implicit and explicit regularization ---
-    regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
-    projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
-
-    def __post_init__(self) -> None:
-        check_range("gamma", self.gamma, low=0, high=1, high_open=True)
-        check_range("alpha", self.alpha, low=0)
-        for name in ("temperature", "lr", "adam_eps"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
-        check_range("tau", self.tau, low=0, high=1, low_open=True)
-        for name in ("n_step", "batch_size", "target_period"):
-            check_range(name, getattr(self, name), low=1)
-        check_range("hidden", list(self.hidden), low=1)
-        if self.max_grad_norm is not None:
-            check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
+from .dqn_config import SWEPT, DiscreteCQLConfig, DQNConfig
+from .options import action_counts, nested_options
 
 
 class DQN:
@@ -104,10 +66,12 @@ class DQN:
             raise InputError(f"{type(self).__name__}: expected discrete actions, the data has {spec.action_shape}")
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
         self.batch_size, self.target_period = config.batch_size, config.target_period
-        terms = make_terms(config, SWEPT, seeds, variants, self.device)
+        nested = nested_options(config)
+        terms = make_terms(config, SWEPT, seeds, variants, self.device, nested)
         self.runs, self.regularizers = terms.runs, terms.regularizers
         if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
             raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
+        self.hyper = terms.hyper
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm)
         network = QNetwork(torso, spec.n_actions, len(self.runs))
@@ -116,8 +80,7 @@ class DQN:
             network.to(self.device),
             lr=terms.hyper["lr"],
             tau=terms.hyper["tau"],
-            betas=config.adam_betas,
-            eps=config.adam_eps,
+            make=optimizer_maker(nested["optimizer"], terms.hyper, betas=config.adam_betas, eps=config.adam_eps),
             max_grad_norm=config.max_grad_norm,
             projections=terms.projections,
         )
@@ -128,10 +91,21 @@ class DQN:
         self.reads_next_online = "next_features" in terms.needs
         self.reads_next_target = config.backup != "mc" or "next_features_target" in terms.needs
         self.pays_gap = any(self.runs.values["alpha"])
+        if config.logit_adjustment and not self.pays_gap:
+            raise InputError("logit_adjustment: it is of the conservative term, expected alpha > 0 in some run")
+        self.counts = torch.ones(spec.n_actions, device=self.device)  # of the data's actions, see `prepare`
         self.noise = {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
+        self.noise |= config.target_noise.draws(config.batch_size) if config.target_noise else {}
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set with the columns that this backup needs; rows without them are left out."""
+        rows = self.rows(data)
+        self.learner.allot(len(rows))
+        self.counts.copy_(action_counts(rows.action, len(self.counts), self.device))
+        return rows
+
+    def rows(self, data: Dataset) -> Dataset:
+        """What `prepare` returns; changes nothing in the agent."""
         gamma = self.runs.values["gamma"][0]
         if self.config.backup == "mc":
             return data.with_mc_returns(gamma)
@@ -147,8 +121,9 @@ class DQN:
         next_features_target, next_q_target = self.forward_target(batch)
         q = td.select(q_values, batch.action)
         target = self.td_target(batch, noise, next_q_target, next_q_online)
-        td_loss = td.LOSSES[self.config.loss](q - target).mean(-1)
-        gap = self.conservative_gap(q_values, q)
+        error = q - target + batch.extra["slack"] if "slack" in batch.extra else q - target
+        td_loss = td.LOSSES[self.config.loss](error).mean(-1)
+        gap = self.conservative_gap(q_values, batch.action)
         context = TDContext(
             features=features,
             q=q,
@@ -174,10 +149,13 @@ class DQN:
         }
         return total, {name: value.detach() for name, value in metrics.items()}
 
-    def conservative_gap(self, q_values: Tensor, q: Tensor) -> Tensor:
+    def conservative_gap(self, q_values: Tensor, action: Tensor) -> Tensor:
         """Mean conservative gap, `[R]`; only measured where no run pays for it."""
-        values = (q_values, q) if self.pays_gap else (q_values.detach(), q.detach())
-        return td.conservative_gap(*values, self.temperature).mean(-1)
+        values = q_values if self.pays_gap else q_values.detach()
+        if self.config.logit_adjustment:
+            gamma, tau = (self.hyper[f"logit_adjustment.{key}"] for key in ("gamma", "tau"))
+            values = td.adjusted_logits(values, self.counts, gamma, tau)
+        return td.conservative_gap(values, td.select(values, action), self.temperature).mean(-1)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Online features and values at s, and at s' where something reads them."""
@@ -201,14 +179,19 @@ class DQN:
     ) -> Tensor:
         """What Q(s, a) is regressed on, `[R, B]`, detached."""
         if self.config.backup == "mc":
-            return batch.extra["mc_return"]
-        next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
-        return td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
+            target = batch.extra["mc_return"]
+        else:
+            next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
+            target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
+        if self.config.target_noise is None:
+            return target
+        return self.config.target_noise(target, noise["target"], self.hyper["target_noise.scale"], self.learner.steps)
 
     def update(self, batch: Batch, noise: dict[str, Tensor]) -> Metrics:
         """One gradient step of every run; the caller moves the target network every `target_period` steps."""
+        batch = self.learner.relaxed(batch)
         loss, metrics = self.loss(batch, noise)
-        return {**metrics, **self.learner.step(loss)}
+        return {**metrics, **self.learner.step(loss, batch)}
 
     def update_target(self) -> None:
         """Move the target network."""
@@ -235,13 +218,6 @@ class DQN:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.learner.load_state_dict(state)
-
-
-@dataclass(frozen=True)
-class DiscreteCQLConfig(DQNConfig):
-    """`DQNConfig` with the conservative term on."""
-
-    alpha: Sweep = 0.1  # on DQN's Huber loss; QR-DQN's larger loss scale goes with 1 to 4
 
 
 class DiscreteCQL(DQN):

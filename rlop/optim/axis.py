@@ -14,7 +14,7 @@ def per_run(value: Tensor, like: Tensor) -> Tensor:
 
 
 def run_values(value: Tensor | float, like: Tensor) -> Tensor:
-    """One number for all runs, or one per run, as a tensor `[R]` of the dtype and on the device of `like` `[R, ...]`."""
+    """A number for all runs, or one per run, as a tensor `[R]` of the dtype and on the device of `like` `[R, ...]`."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape[0]).clone()
 
 

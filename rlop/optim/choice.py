@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
@@ -83,7 +83,9 @@ def optimizer_options(optimizer: str | Mapping[str, Any]) -> Any:
     """
     named = {optimizer: {}} if isinstance(optimizer, str) else dict(optimizer)
     if len(named) != 1:
-        raise InputError(f"optimizer = {show(optimizer)}: expected one optimizer, as in sgd or {{sgd: {{momentum: 0.9}}}}")
+        raise InputError(
+            f"optimizer = {show(optimizer)}: expected one of them, as in sgd or {{sgd: {{momentum: 0.9}}}}"
+        )
     ((name, options),) = named.items()
     check_known("optimizer", name, OPTIONS)
     return build(OPTIONS[name], options or {}, where=f"optimizer: {name}")
@@ -98,7 +100,8 @@ def optimizer_maker(options: Any, numbers: Mapping[str, Tensor], **constants: An
         constants: `betas` and `eps` of Adam, `form` of RMD; those of another optimizer are not read.
     """
     own = {AdamOptions: ("betas", "eps"), RMDOptions: ("form",)}.get(type(options), ())
-    fixed = {name: getattr(options, name) for name in options.__dataclass_fields__ if name not in options.swept}
+    names = [f.name for f in fields(options)]
+    fixed = {name: getattr(options, name) for name in names if name not in options.swept}
     fixed |= {name: value for name, value in constants.items() if name in own}
     swept = {name: numbers[f"optimizer.{name}"] for name in options.swept}
     make = type(options).make

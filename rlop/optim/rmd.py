@@ -88,8 +88,8 @@ class RMD(SMD):
             infinity the slacks stay at zero, which is `SMD`.
         form: `signed`, or `unsigned`, whose slacks each take the whole step of the minibatch, not 1/B of it.
     Reference: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent", arXiv:2202.10788.
-    Differs from: the authors' code in the start of the slacks, 0 as in the paper; in the factor q of lr, see `smd_`; and
-        in the signed form, which the paper does not have.
+    Differs from: the authors' code in the start of the slacks, 0 as in the paper, in the factor q of lr, see `smd_`,
+        and in the signed form, which the paper does not have.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RMD(SMD):
         """
         slack = self.param_groups[0]["slack"]
         if slack is None:
-            raise ValueError("RMD: no slacks yet, expected allot(N) with the size of the data set, or agent.prepare(data)")
+            raise ValueError("RMD: no slacks yet, expected allot(N), with N the size of the data set, before")
         return slack
 
     def allot(self, *shape: int) -> None:
