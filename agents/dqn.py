@@ -27,7 +27,7 @@ from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
 from .dqn_config import SWEPT, DiscreteCQLConfig, DQNConfig
-from .options import action_counts, nested_options
+from .options import action_counts, nested_options, noisy_target, relaxed
 
 
 class DQN:
@@ -121,8 +121,7 @@ class DQN:
         next_features_target, next_q_target = self.forward_target(batch)
         q = td.select(q_values, batch.action)
         target = self.td_target(batch, noise, next_q_target, next_q_online)
-        error = q - target + batch.extra["slack"] if "slack" in batch.extra else q - target
-        td_loss = td.LOSSES[self.config.loss](error).mean(-1)
+        td_loss = td.LOSSES[self.config.loss](relaxed(q - target, batch)).mean(-1)
         gap = self.conservative_gap(q_values, batch.action)
         context = TDContext(
             features=features,
@@ -183,9 +182,7 @@ class DQN:
         else:
             next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
             target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
-        if self.config.target_noise is None:
-            return target
-        return self.config.target_noise(target, noise["target"], self.hyper["target_noise.scale"], self.learner.steps)
+        return noisy_target(target, noise, self.config.target_noise, self.hyper, self.learner.steps)
 
     def update(self, batch: Batch, noise: dict[str, Tensor]) -> Metrics:
         """One gradient step of every run; the caller moves the target network every `target_period` steps."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rlop import td
+from rlop import noise
 from rlop.checks import check_range
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.terms import Sweep
-from rlop.types import InputError
+from rlop.types import Batch, InputError
 
 
 @dataclass(frozen=True)
 class TargetNoise:
-    """Label noise on TD targets, drawn afresh at every step; see `td.label_noise`."""
+    """Label noise on TD targets, drawn afresh at every step; see `noise.label_noise`."""
 
     swept: ClassVar[tuple[str, ...]] = ("scale",)
     scale: Sweep  # in standard deviations of the minibatch's targets
@@ -35,13 +36,13 @@ class TargetNoise:
 
     def __call__(self, target: Tensor, drawn: Tensor, scale: Tensor, steps: Tensor) -> Tensor:
         """The noisy target `[R, B]`, from random numbers `[R, B]`, `scale` `[R]` and the steps done `[]`."""
-        noise = drawn if self.kind == "gaussian" else torch.where(drawn < 0.5, -1.0, 1.0)
-        return td.label_noise(target, noise, _until(self.off_after, scale, steps))
+        unit = drawn if self.kind == "gaussian" else torch.where(drawn < 0.5, -1.0, 1.0)
+        return noise.label_noise(target, unit, _until(self.off_after, scale, steps))
 
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """Labels flipped to a random other action, drawn afresh at every step; see `td.flip_labels`."""
+    """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
 
     swept: ClassVar[tuple[str, ...]] = ("probability",)
     probability: Sweep
@@ -57,7 +58,7 @@ class LabelNoise:
 
     def __call__(self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int) -> Tensor:
         """The noisy labels `[R, B]`, from uniforms `[R, B]`, `probability` `[R]` and the steps done `[]`."""
-        return td.flip_labels(label, drawn, _until(self.off_after, probability, steps), n_actions)
+        return noise.flip_labels(label, drawn, _until(self.off_after, probability, steps), n_actions)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,18 @@ def nested_options(config: Any) -> dict[str, Any]:
     names = ("target_noise", "label_noise", "logit_adjustment")
     found = {name: getattr(config, name) for name in names if hasattr(config, name)}
     return {"optimizer": optimizer_options(config.optimizer), **found}
+
+
+def relaxed(error: Tensor, batch: Batch) -> Tensor:
+    """The error Q - y `[R, ..., B]`, with RMD Q - (y - z), z the slacks that `Learner.relaxed` put into the batch."""
+    return error + batch.extra["slack"] if "slack" in batch.extra else error
+
+
+def noisy_target(
+    target: Tensor, drawn: Mapping[str, Tensor], options: TargetNoise | None, hyper: Mapping[str, Tensor], steps: Tensor
+) -> Tensor:
+    """The target `[R, B]`, with the noise that `target_noise` of an agent asks for."""
+    return target if options is None else options(target, drawn["target"], hyper["target_noise.scale"], steps)
 
 
 def check_optimizer(config: Any) -> None:

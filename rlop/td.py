@@ -190,42 +190,6 @@ def update_target_(target: Sequence[Tensor], online: Sequence[Tensor], tau: Tens
         old.lerp_(new, per_run(tau, new))
 
 
-def label_noise(target: Tensor, noise: Tensor, scale: Tensor) -> Tensor:
-    """target + scale * std(target) * noise: a TD target with fresh noise, in units of the minibatch's own spread.
-
-    Drawn anew at every step and never stored. On an error of zero mean its only effect in expectation is the implicit
-    regularizer of label-noise SGD, lr sigma^2/(4 B) times the trace of the Gauss-Newton matrix for small lr.
-
-    Args:
-        target: `[R, B]`, detached.
-        noise: `[R, B]`, standard normal, or signs -1 and 1.
-        scale: `[R]`; 0 leaves the target as it is.
-    Returns:
-        `[R, B]`. The standard deviation is that of the B numbers, over B and not B - 1: a batch of one has no noise.
-    Reference: Blanc et al., COLT 2020, arXiv:1904.09080; Damian, Ma and Lee, NeurIPS 2021, arXiv:2106.06530.
-    """
-    _same("label_noise", target, noise)
-    return target + scale.unsqueeze(-1) * target.std(-1, correction=0, keepdim=True) * noise
-
-
-def flip_labels(label: Tensor, uniform: Tensor, probability: Tensor, n_labels: int) -> Tensor:
-    """Each label with probability p replaced by one of the others, all equally likely.
-
-    Args:
-        label: int64 `[R, B]`, in 0..n_labels - 1.
-        uniform: `[R, B]` in [0, 1), decides both whether and to what.
-        probability: p `[R]`, in [0, 1].
-        n_labels: at least 2.
-    Returns:
-        int64 `[R, B]`.
-    Reference: Damian, Ma and Lee, arXiv:2106.06530, label noise in classification.
-    """
-    _same("flip_labels", label, uniform)
-    p = probability.unsqueeze(-1)
-    other = (uniform / p.clamp_min(1e-12) * (n_labels - 1)).long().clamp_max(n_labels - 2)
-    return torch.where(uniform < p, (label + 1 + other) % n_labels, label)
-
-
 def adjusted_logits(logits: Tensor, counts: Tensor, gamma: Tensor, tau: Tensor) -> Tensor:
     """Logits whose cross-entropy is the VS-loss: rare actions must be told apart by a larger margin.
 
