@@ -41,7 +41,9 @@ def test_noise_is_in_units_of_the_targets_spread():
     noise = torch.tensor([[1.0, -1.0], [1.0, 1.0], [0.5, 0.0]])
     found = label_noise(target, noise, torch.tensor([0.1, 5.0, 0.0]))
     torch.testing.assert_close(found, torch.tensor([[1.1, 2.9], [2.0, 2.0], [0.0, 4.0]]))
-    assert torch.equal(label_noise(target[:, :1], noise[:, :1], torch.ones(3)), target[:, :1])  # one number has no spread
+    assert torch.equal(
+        label_noise(target[:, :1], noise[:, :1], torch.ones(3)), target[:, :1]
+    )  # one number has no spread
     with pytest.raises(ValueError, match="label_noise"):
         label_noise(target, noise[:, :1], torch.ones(3))
 
@@ -87,7 +89,7 @@ def test_the_formula_solves_the_recursion_of_the_covariance(beta, h, expected):
 
 
 def test_label_noise_and_our_sgd_reach_that_variance():
-    """Linear regression y = sqrt(h) w on targets -1 and 1, whose mean is 0 and whose spread is 1; 20,000 chains each."""
+    """Linear regression y = sqrt(h) w on targets -1 and 1, of mean 0 and spread 1; 20,000 chains each."""
     chains = 20_000
     beta, h, expected = (torch.tensor(column).repeat_interleave(chains) for column in zip(*TABLE, strict=True))
     w = torch.zeros(len(h), 1)
@@ -148,7 +150,9 @@ def test_trace_of_stacked_networks_is_that_of_each_run():
             total += sum(g.square().sum() for g in torch.autograd.grad(value, list(params.values())))
         torch.testing.assert_close(found[run], (total / 6).detach())
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=6))).double()
-    torch.testing.assert_close(noise_trace(fn, params, x, action, signs=signs, lead=1), found)  # the mean over all signs
+    torch.testing.assert_close(
+        noise_trace(fn, params, x, action, signs=signs, lead=1), found
+    )  # the mean over all signs
 
 
 def test_trace_estimate_from_noise_is_unbiased():

@@ -32,8 +32,9 @@ def smd_(
     large q. A weight without gradient keeps its bits, and so does one whose step overflows.
 
     For q > 2 a weight that stands exactly at r_j jumps by |lr g|^(1/(q-1)), however small lr; for q < 2 it hardly
-    leaves. Start biases and shifts off r where that matters. In float32 rounding limits q near 1: the inverse map
-    raises to 1/(q-1), which multiplies relative errors by 10 at q = 1.1.
+    leaves. Start biases and shifts off r where that matters. For q near 1 small is not near: 1e-4 away from r the dual
+    |w - r|^(q-1) is 0.4 already at q = 1.1, so that only a start at r gives sparse moves. There, too, rounding counts:
+    the way back raises to 1/(q-1), which multiplies relative errors by 10.
 
     Args:
         params: parameters `[R, ...]`.
@@ -49,10 +50,11 @@ def smd_(
     for p, g, r in zip(params, grads, references or [None] * len(params), strict=True):
         power = per_run(q, p) - 1
         w = p if r is None else p - r
-        dual = torch.copysign(w.abs() ** power, w) - per_run(lr, p) * g
+        push = per_run(lr, p) * g
+        dual = torch.copysign(w.abs() ** power, w) - push
         moved = torch.copysign(dual.abs() ** (1 / power), dual)
         moved = moved if r is None else moved + r
-        p.copy_(torch.where((g != 0) & moved.isfinite(), moved, p))
+        p.copy_(torch.where((push != 0) & moved.isfinite(), moved, p))
 
 
 @torch.no_grad()
