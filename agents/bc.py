@@ -18,8 +18,7 @@ from rlop.learner import Learner
 from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs
 from rlop.optim import optimizer_maker, unsigned_loss
 from rlop.optim.choice import RMDOptions
-from rlop.runs import expand
-from rlop.terms import Sweep, check_runs, numbers_of
+from rlop.terms import Sweep, run_numbers
 from rlop.types import Batch, InputError, Metrics, Spec
 
 from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer, nested_options
@@ -93,10 +92,7 @@ class BC:
         self.batch_size = config.batch_size
         nested = nested_options(config)
         check_classification(self.loss_kind, nested)
-        numbers = {"lr": config.lr, **numbers_of(nested)}
-        self.runs = expand(numbers, seeds, variants)
-        check_runs(nested, self.runs)
-        self.hyper = {name: self.runs.tensor(name, self.device) for name in numbers}
+        self.runs, self.hyper = run_numbers(config, ("lr",), seeds, variants, self.device, nested)
         count = len(self.runs)
         torso = make_torso(spec, count, config.network, config.hidden, config.activation, config.layer_norm)
         if self.loss_kind == "nll":

@@ -19,8 +19,7 @@ from rlop.learner import Learner, Projection
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD, per_run
 from rlop.projections import make_projection
-from rlop.runs import expand
-from rlop.terms import Sweep, check_runs, numbers_of
+from rlop.terms import Sweep, run_numbers
 from rlop.types import Batch, InputError, Metrics, Spec
 
 from .options import TargetNoise, noisy_target
@@ -125,10 +124,7 @@ class NeuralTD:
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
         self.batch_size = config.batch_size
         nested = {"target_noise": config.target_noise}
-        numbers = {name: getattr(config, name) for name in ("radius", "lr", "gamma")} | numbers_of(nested)
-        self.runs = expand(numbers, seeds, variants)
-        check_runs(nested, self.runs)
-        self.hyper = {name: self.runs.tensor(name, self.device) for name in numbers}
+        self.runs, self.hyper = run_numbers(config, ("lr", "gamma", "radius"), seeds, variants, self.device, nested)
         network = TwoLayer(len(self.runs), max(1, math.prod(spec.obs_shape)) + config.bias, config.width)
         reset_runs(network, self.runs.seeds)
         self.learner = Learner(

@@ -83,6 +83,26 @@ def make_terms(
     )
 
 
+def run_numbers(
+    config: Any,
+    swept: Sequence[str],
+    seeds: int | Sequence[int],
+    variants: Mapping[str, Mapping[str, float]] | None,
+    device: torch.device,
+    options: Mapping[str, Any],
+) -> tuple[Runs, dict[str, Tensor]]:
+    """The run axis of an agent without regularizers and projections, and its numbers `[R]` by name.
+
+    Args and errors: as in `make_terms`.
+    """
+    for name, changes in (variants or {}).items():
+        _check_variant(name, changes, config, swept)
+    numbers = {name: getattr(config, name) for name in swept} | numbers_of(options)
+    runs = expand(numbers, seeds, variants)
+    check_runs(options, runs)
+    return runs, {name: runs.tensor(name, device) for name in numbers}
+
+
 def numbers_of(options: Mapping[str, Any]) -> dict[str, Sweep]:
     """The numbers of nested options that take one value per run, by dotted name.
 

@@ -53,7 +53,8 @@ class SMDOptions:
 
     def __post_init__(self) -> None:
         check_range("q", self.q, low=1, low_open=True)
-        if self.potential == "entropy" and (self.q, self.reference) != (2.0, "zero"):
+        plain = self.reference == "zero" and all(q == 2 for q in (self.q if isinstance(self.q, list) else [self.q]))
+        if self.potential == "entropy" and not plain:
             raise InputError("potential = entropy: takes no q and no reference")
 
 

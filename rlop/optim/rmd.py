@@ -85,7 +85,8 @@ class RMD(SMD):
     Args:
         params, lr, q, reference: as in `SMD`; psi is the potential of the norm.
         lam: lambda, `[R]` tensor or one number for all runs, > 0: weight of the loss, against psi. With it towards
-            infinity the slacks stay at zero, which is `SMD`.
+            infinity the slacks stay at zero, which is `SMD`. Keep lr/lam well below 1 (unsigned) or below B (signed, B
+            in a minibatch): a slack overshoots beyond.
         form: `signed`, or `unsigned`, whose slacks each take the whole step of the minibatch, not 1/B of it.
     Reference: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent", arXiv:2202.10788.
     Differs from: the authors' code in the start of the slacks, 0 as in the paper, in the factor q of lr, see `smd_`,
