@@ -141,8 +141,8 @@ class NeuralTD:
         return [] if kind == "free" else [(make_projection(kind, parametrization="ntk"), self.hyper["radius"])]
 
     def prepare(self, data: Dataset) -> Dataset:
-        """The data set as it is; finds the longest observation."""
-        if self.config.scale_obs:
+        """The data set as it is; finds the longest observation, but for a trained agent, which keeps its scale."""
+        if self.config.scale_obs and not self.learner.steps:
             self.longest.fill_(max(self.longest_of(data.obs), self.longest_of(data.next_obs)))
         return data
 

@@ -136,16 +136,18 @@ def random_mrp(noise):
 
 
 def test_averaging_beats_the_last_iterate_under_noise():
-    """The oracle: rms errors .49 for the last iterate and .086 for the average, of values of rms 3.45."""
+    """The oracle: rms errors .49 for the last iterate and .086 for the average after 8000 steps on another such chain.
+
+    Here after 8000 steps .50 and .14 (mean of four seeds); the test stops earlier.
+    """
     data, x, value = random_mrp(noise=1.0)
-    agent = NeuralTD(data.spec, projection="free", lr=[1.0], gamma=0.9, width=128, batch_size=4, seeds=2)
-    metrics = updates(agent, data, 1500)
-    obs = torch.from_numpy(x.astype(np.float32)).expand(2, -1, -1)
-    errors = [(agent.values(obs, last).numpy() - value) for last in (False, True)]
-    mean, last = (np.sqrt((e**2).mean()) for e in errors)
-    assert mean < 0.25 * np.sqrt((value**2).mean())
-    assert mean < 0.8 * last
-    assert 5 < metrics["weights/travel"].max().item() < 60  # 20 to 36 where it was measured
+    agent = NeuralTD(data.spec, projection="free", lr=1.0, gamma=0.9, width=64, batch_size=1, seeds=4)
+    metrics = updates(agent, data, 3000)
+    obs = torch.from_numpy(x.astype(np.float32)).expand(4, -1, -1)
+    mean, last = (((agent.values(obs, last).numpy() - value) ** 2).mean() ** 0.5 for last in (False, True))
+    assert last == pytest.approx(0.49, rel=0.5)
+    assert mean < 0.6 * last
+    assert metrics["weights/travel"].tolist() == pytest.approx([28.0] * 4, rel=0.5)  # 20 to 36 where it was measured
 
 
 def test_a_ball_that_is_too_small_is_biased():
@@ -209,6 +211,14 @@ def test_it_trains_on_any_data_and_resumes_exactly(tiny, tmp_path):
     longest = np.linalg.norm(images.reshape(40, -1) / 255, axis=1).max()
     assert agent.longest.item() == pytest.approx(longest, rel=1e-5)
     assert agent.longest_of(images, chunk=7) == pytest.approx(longest, rel=1e-5)
+    updates(agent, moves, 2)
+    moves.obs[:] = 0
+    moves.next_obs[:] = 0
+    agent.prepare(moves)  # a trained agent keeps its scale
+    assert agent.longest.item() == pytest.approx(longest, rel=1e-5)
+    fresh = NeuralTD(moves.spec, **SMALL)
+    fresh.prepare(moves)
+    assert fresh.longest.item() == 1
 
 
 def test_features_and_head_make_the_value(tiny):
