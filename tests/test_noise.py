@@ -89,8 +89,8 @@ def test_the_formula_solves_the_recursion_of_the_covariance(beta, h, expected):
 
 
 def test_label_noise_and_our_sgd_reach_that_variance():
-    """Linear regression y = sqrt(h) w on targets -1 and 1, of mean 0 and spread 1; 20,000 chains each."""
-    chains = 20_000
+    """Linear regression y = sqrt(h) w on targets -1 and 1, of mean 0 and spread 1; 5,000 chains each."""
+    chains = 5_000
     beta, h, expected = (torch.tensor(column).repeat_interleave(chains) for column in zip(*TABLE, strict=True))
     w = torch.zeros(len(h), 1)
     optimizer = SGD([w], 1.0, momentum=beta)
@@ -100,7 +100,7 @@ def test_label_noise_and_our_sgd_reach_that_variance():
         y = label_noise(target, torch.randn(len(h), 2, generator=generator), torch.full_like(h, 0.1 * math.sqrt(2)))
         optimizer.apply([(x * (x * w - y)).mean(1, keepdim=True)])
     found = w.view(len(TABLE), chains).square().mean(1)
-    torch.testing.assert_close(found, expected.view(len(TABLE), chains)[:, 0], rtol=0.05, atol=0)  # 5 standard errors
+    torch.testing.assert_close(found, expected.view(len(TABLE), chains)[:, 0], rtol=0.1, atol=0)  # 5 standard errors
 
 
 # --- the trace ---

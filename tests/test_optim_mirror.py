@@ -213,7 +213,7 @@ def test_unsigned_rmd_comes_near_ridge_sample_by_sample():
     optimizer = RMD([w], lr, lam, form="unsigned")
     optimizer.allot(50)
     plain_w, plain_z = np.zeros((3, 200)), np.zeros((3, 50))
-    for step in range(60 * 50):
+    for step in range(40 * 50):
         i = step % 50
         index = torch.full((3, 1), i)
         z = optimizer.read(index)
