@@ -10,20 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlop import tanh_gaussian
+from rlop import tanh_gaussian, td
 from rlop.build import build
 from rlop.checks import check_range
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
 from rlop.nets import GaussianPolicy, Layers, QNetwork, ResetOptions, make_torso, reset_runs, with_layers
-from rlop.runs import expand
-from rlop.terms import Sweep
+from rlop.optim import optimizer_maker, unsigned_loss
+from rlop.optim.choice import RMDOptions
+from rlop.terms import Sweep, run_numbers
 from rlop.types import Batch, InputError, Metrics, Spec
+
+from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer, nested_options
 
 
 @dataclass(frozen=True)
 class BCConfig:
-    """Options of `BC`. `lr` takes a number, or a list of numbers to run side by side."""
+    """Options of `BC`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
     loss: Literal["auto", "cross_entropy", "mse", "nll"] = "auto"  # auto: cross_entropy or mse, by the actions
     network: Literal["auto", "mlp", "minatar", "nature"] = "auto"  # auto: by the shape of the observations
@@ -39,6 +42,10 @@ class BCConfig:
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
     resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
+    optimizer: str | dict[str, Any] = "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    # --- of cross_entropy ---
+    label_noise: LabelNoise | None = None  # {probability: 0.1, off_after: step}
+    logit_adjustment: LogitAdjustment | None = None  # {gamma: 0.3, tau: 1.0}: the VS-loss
 
     def __post_init__(self) -> None:
         for name in ("lr", "adam_eps"):
@@ -47,6 +54,7 @@ class BCConfig:
         check_range("hidden", list(self.hidden), low=1)
         if self.max_grad_norm is not None:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
+        check_optimizer(self)
 
 
 class BC:
@@ -56,10 +64,12 @@ class BC:
         mse             |tanh(W phi(s) + b) - a|^2 / m
         nll             -log pi(a|s), pi a Gaussian squashed by tanh with a width that depends on the state
 
+    With the optimizer `rmd` what is descended is `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
+
     Args:
         spec: of the data set, `data.spec`.
-        seeds: how many, or which; every value of `lr` is run with each.
-        variants: name -> {"lr": value}.
+        seeds: how many, or which; every combination of swept values is run with each.
+        variants: name -> {hyper-parameter: value}, e.g. `{"few": {"lr": 1e-3}, "many": {"lr": 1e-2}}`.
         device: where parameters and data live.
         options: fields of `BCConfig`.
     Raises:
@@ -69,7 +79,6 @@ class BC:
 
     Config = BCConfig
     target_period = 1
-    noise: Mapping[str, tuple[str, tuple[int, ...]]] = {}
 
     def __init__(
         self,
@@ -84,7 +93,9 @@ class BC:
         self.loss_kind = pick_loss(config.loss, spec)
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
         self.batch_size = config.batch_size
-        self.runs = expand({"lr": config.lr}, seeds, variants)
+        nested = nested_options(config)
+        check_classification(self.loss_kind, nested)
+        self.runs, self.hyper = run_numbers(config, ("lr",), seeds, variants, self.device, nested)
         count = len(self.runs)
         torso = make_torso(
             spec, count, config.network, config.hidden, config.activation, config.layer_norm, config.precision
@@ -96,13 +107,16 @@ class BC:
         reset_runs(with_layers(self.policy, config.layers), self.runs.seeds)
         self.learner = Learner(
             self.policy.to(self.device),
-            lr=self.runs.tensor("lr", self.device),
-            betas=config.adam_betas,
-            eps=config.adam_eps,
+            lr=self.hyper["lr"],
+            make=optimizer_maker(
+                nested["optimizer"], self.hyper, betas=config.adam_betas, eps=config.adam_eps, form="unsigned"
+            ),
             max_grad_norm=config.max_grad_norm,
         )
         self.active = self.learner.active
         self.activation: str = self.policy.torso.activation
+        self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # of the data's actions, see `prepare`
+        self.noise = config.label_noise.draws(config.batch_size) if config.label_noise else {}
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set as it is, once continuous actions are known to lie in [-1, 1].
@@ -112,13 +126,16 @@ class BC:
         """
         if self.spec.n_actions is None:
             tanh_gaussian.check_actions(data.action, data.name)
+        else:
+            self.counts.copy_(action_counts(data.action, self.spec.n_actions, self.device))
+        self.learner.allot(len(data))
         return data
 
     def loss(self, batch: Batch, noise: Mapping[str, Tensor]) -> tuple[Tensor, Metrics]:
         """Loss of each run `[R]`, and how often its action is the data's or how far it is from it."""
         if self.loss_kind == "cross_entropy":
             logits = self.policy(batch.obs)[1]
-            loss = F.cross_entropy(logits.movedim(-1, 1), batch.action, reduction="none").mean(-1)
+            loss = self.cross_entropy(logits, batch.action, noise)
             score = {"policy/accuracy": (logits.argmax(-1) == batch.action).to(loss.dtype).mean(-1)}
         elif self.loss_kind == "mse":
             error = (torch.tanh(self.policy(batch.obs)[1]) - batch.action).square().mean((1, 2))
@@ -127,13 +144,25 @@ class BC:
             mean, log_std = self.policy(batch.obs)
             loss = -tanh_gaussian.log_prob(mean, log_std, batch.action.to(mean.dtype)).mean(-1)
             score = {"policy/error": (torch.tanh(mean) - batch.action).square().mean((1, 2))}
-        metrics = {"loss/bc": loss, "loss/total": loss, **score}
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        total = unsigned_loss(loss, batch.extra["slack"]) if "slack" in batch.extra else loss
+        metrics = {"loss/bc": loss, "loss/total": total, **score}
+        return total, {name: value.detach() for name, value in metrics.items()}
+
+    def cross_entropy(self, logits: Tensor, label: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """Mean cross-entropy of labels `[R, B]`, noisy if wished, under logits `[R, B, A]`, adjusted if wished."""
+        if self.config.label_noise:
+            probability = self.hyper["label_noise.probability"]
+            label = self.config.label_noise(label, noise["label"], probability, self.learner.steps, logits.shape[-1])
+        if self.config.logit_adjustment:
+            gamma, tau = (self.hyper[f"logit_adjustment.{key}"] for key in ("gamma", "tau"))
+            logits = td.vs_logits(logits, self.counts, gamma, tau)
+        return F.cross_entropy(logits.movedim(-1, 1), label, reduction="none").mean(-1)
 
     def update(self, batch: Batch, noise: Mapping[str, Tensor]) -> Metrics:
         """One gradient step of every run."""
+        batch = self.learner.relaxed(batch)
         loss, metrics = self.loss(batch, noise)
-        return {**metrics, **self.learner.step(loss)}
+        return {**metrics, **self.learner.step(loss, batch)}
 
     def update_target(self) -> None:
         """Nothing: there is no target network."""
@@ -178,3 +207,15 @@ def pick_loss(loss: str, spec: Spec) -> str:
         kind = "continuous" if spec.n_actions is None else "discrete"
         raise InputError(f"loss = {loss}: expected {' or '.join(fits)} for {kind} actions")
     return fits[0] if loss == "auto" else loss
+
+
+def check_classification(loss: str, nested: Mapping[str, Any]) -> None:
+    """Refuse options of the cross-entropy for another loss.
+
+    Raises:
+        InputError: naming the option.
+    """
+    wrong = [name for name in ("label_noise", "logit_adjustment") if nested[name]]
+    wrong += ["optimizer: rmd"] * isinstance(nested["optimizer"], RMDOptions)
+    if wrong and loss != "cross_entropy":
+        raise InputError(f"{wrong[0]}: expected loss = cross_entropy, found {loss}")

@@ -19,13 +19,9 @@ from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
-from .cql_config import CQLConfig, with_preset
-from .cql_networks import make_learners, noise_of, per_critic
-
-Noise = dict[str, Tensor]  # name -> [R, *shape], see `noise_of`
-Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [R, B, m] each
-
-SWEPT = ("lr", "policy_lr", "entropy_lr", "alpha_lr", "gamma", "tau", "alpha", "temperature", "target_entropy", "gap")
+from .cql_config import SWEPT, CQLConfig, with_preset
+from .cql_networks import Moments, Noise, make_learners, noise_of, per_critic
+from .options import nested_options, noisy_target, relaxed
 
 
 class CQL:
@@ -54,8 +50,8 @@ class CQL:
     Raises:
         InputError: for unknown options, wrong types, impossible values, or discrete actions.
     Reference: Kumar et al., "Conservative Q-Learning", NeurIPS 2020, arXiv:2006.04779; Haarnoja et al. 2018.
-    Differs from: the codes in `PRESETS` in that all losses are taken before any step (the authors and d3rlpy move c
-        before the policy's loss, d3rlpy also alpha' before the critics', and the critics before the policy's).
+    Differs from: the codes in `PRESETS`: all losses are taken before any step (the authors and d3rlpy move c before the
+        policy's loss, d3rlpy also alpha' before the critics', and the critics before the policy's).
     """
 
     Config = CQLConfig
@@ -75,8 +71,8 @@ class CQL:
             raise InputError(f"{type(self).__name__}: expected continuous actions of shape (m,), the data has {found}")
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
         self.batch_size, self.target_period = config.batch_size, config.target_period
-        balls = per_critic(config.projections, variants)
-        terms = make_terms(replace(config, projections=balls), SWEPT, seeds, variants, self.device)
+        stacked = replace(config, projections=per_critic(config.projections, variants))
+        terms = make_terms(stacked, SWEPT, seeds, variants, self.device, nested_options(config))
         self.runs, self.hyper, self.regularizers = terms.runs, terms.hyper, terms.regularizers
         self.needs = terms.needs
         self.learners = make_learners(spec, config, terms, self.device)
@@ -94,12 +90,14 @@ class CQL:
             InputError: naming the range found.
         """
         tanh_gaussian.check_actions(data.action, data.name)
+        self.learners["critics"].allot(self.config.n_critics, len(data))
         return data
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
         """One gradient step of every run; the caller moves the target network every `target_period` steps."""
+        batch = self.learners["critics"].relaxed(batch)
         losses, metrics = self.losses(batch, noise)
-        norms = step_together([(self.learners[name], loss) for name, loss in losses.items()])
+        norms = step_together([(self.learners[name], loss) for name, loss in losses.items()], batch)
         self.steps.add_(1)
         return {**metrics, "grad/norm": norms[0], "grad/norm_policy": norms[1]}
 
@@ -123,7 +121,7 @@ class CQL:
         next_action, target = self.backup(batch, noise, there)
         features, q = self.critics(batch.obs, batch.action)
         q_values, log_density = self.candidates(batch, noise, here, there)
-        td_loss = td.mse(q - target.unsqueeze(1)).mean(-1).sum(-1)
+        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
         diff = self.conservative_diff(q_values, log_density, q)
         pair, next_pair, critics = (batch.obs, batch.action), (batch.next_obs, next_action), self.learners["critics"]
         context = TDContext.of(
@@ -162,6 +160,7 @@ class CQL:
         if self.config.backup_entropy:
             value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
         target = td.td_target(batch.reward, value, batch.terminated, batch.discount, self.hyper["gamma"])
+        target = noisy_target(target, noise, self.config.target_noise, self.hyper, self.steps)
         return td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(there[0])), target
 
     def candidates(self, batch: Batch, noise: Noise, here: Moments, there: Moments) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,10 @@ from rlop.nets import Layers, ResetOptions
 from rlop.terms import Sweep
 from rlop.types import InputError
 
+from .options import TargetNoise, check_optimizer
+
+SWEPT = ("lr", "policy_lr", "entropy_lr", "alpha_lr", "gamma", "tau", "alpha", "temperature", "target_entropy", "gap")
+
 
 @dataclass(frozen=True)
 class CQLConfig:
@@ -59,9 +63,11 @@ class CQLConfig:
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run and network; None for no clipping
     resets: ResetOptions = field(default_factory=ResetOptions)  # of the critics, see rlop/nets/resets.py
+    optimizer: str | dict[str, Any] = "adam"  # of the critics, see `rlop.optim.choice`; Adam trains all else
     # --- implicit and explicit regularization of the critics ---
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
     projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
+    target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
 
     def __post_init__(self) -> None:
         check_range("gamma", self.gamma, low=0, high=1, high_open=True)
@@ -78,6 +84,7 @@ class CQLConfig:
             check_range(name, list(getattr(self, name)), low=1)
         if self.max_grad_norm is not None:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
+        check_optimizer(self)
         if not self.log_std_range[0] < self.log_std_range[1]:
             raise InputError(f"log_std_range = {list(self.log_std_range)}: expected the lower end first")
         draws = [*self.layers.replaced, *["zero_head"] * self.layers.zero_head]

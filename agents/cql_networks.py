@@ -8,15 +8,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlop import td
 from rlop.learner import Learner
 from rlop.nets import MLP, Critics, GaussianPolicy, Layers, reinit_runs, reset_runs, with_layers
+from rlop.optim import Adam, optimizer_maker, optimizer_options
 from rlop.terms import Terms
 from rlop.types import Spec
 
 from .cql_config import CQLConfig
+
+Noise = dict[str, Tensor]  # name -> [R, *shape], see `noise_of`
+Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [R, B, m] each
 
 
 def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.device) -> dict[str, Learner]:
@@ -29,11 +33,15 @@ def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.dev
         device: where the parameters live.
     """
     runs, hyper = len(terms.runs), terms.hyper
-    learner = partial(Learner, betas=config.adam_betas, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
+    adam: dict[str, Any] = {"betas": config.adam_betas, "eps": config.adam_eps}
+    learner = partial(Learner, make=partial(Adam, **adam), max_grad_norm=config.max_grad_norm)
     critics, policy = make_networks(spec, config, terms.runs.seeds)
     terms.attach(critics, str(critics.torso.activation))
+    make = optimizer_maker(optimizer_options(config.optimizer), hyper, **adam)
     learners = {
-        "critics": learner(critics.to(device), lr=hyper["lr"], tau=hyper["tau"], projections=terms.projections),
+        "critics": learner(
+            critics.to(device), lr=hyper["lr"], tau=hyper["tau"], make=make, projections=terms.projections
+        ),
         "policy": learner(policy.to(device), lr=hyper["policy_lr"]),
         "entropy": learner(log_weight(math.log(config.entropy_coef), runs).to(device), lr=hyper["entropy_lr"]),
     }
@@ -71,7 +79,7 @@ def per_critic(projections: Mapping[str, Any], variants: Mapping[str, Mapping[st
 
 
 def noise_of(config: CQLConfig, n_dims: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Random numbers of one update, name -> (kind, shape): for candidates, for the policy's loss, for the backup."""
+    """Random numbers of one update, name -> (kind, shape): for candidates, policy's loss, backup, target."""
     many, one = (config.batch_size, config.action_samples, n_dims), (config.batch_size, n_dims)
     noise: dict[str, tuple[str, tuple[int, ...]]] = {}
     noise |= {"random": ("uniform", many), "here": ("normal", many), "there": ("normal", many)}
@@ -79,4 +87,4 @@ def noise_of(config: CQLConfig, n_dims: int) -> dict[str, tuple[str, tuple[int, 
     if config.backup != "mean":
         draws = 1 if config.backup == "sample" else config.backup_samples
         noise["backup"] = ("normal", (config.batch_size, draws, n_dims))
-    return noise
+    return noise | (config.target_noise.draws(config.batch_size) if config.target_noise else {})

@@ -4,6 +4,9 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
     target   y = r + gamma (1 - terminated) V(s'),  V by `backup`
     loss     L = mean huber(Q(s, a) - y) + alpha mean[ T logsumexp_b Q(s, b)/T - Q(s, a) ] + sum_k coef_k reg_k
+
+With `target_noise` y is y + scale std(y) xi, with the optimizer `rmd` it is y - z, z the transition's slack; with
+`logit_adjustment` the second term, which is a cross-entropy, is that of adjusted Q (`td.vs_logits`).
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ from rlop.build import build
 from rlop.data.dataset import Dataset
 from rlop.learner import Learner
 from rlop.nets import QNetwork, make_torso, reset_runs, with_layers
+from rlop.optim import optimizer_maker
 from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
 from .dqn_config import SWEPT, DiscreteCQLConfig, DQNConfig
+from .options import action_counts, nested_options, noisy_target, relaxed
 
 
 class DQN:
@@ -62,10 +67,12 @@ class DQN:
             raise InputError(f"{type(self).__name__}: expected discrete actions, the data has {spec.action_shape}")
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
         self.batch_size, self.target_period = config.batch_size, config.target_period
-        terms = make_terms(config, SWEPT, seeds, variants, self.device)
+        nested = nested_options(config)
+        terms = make_terms(config, SWEPT, seeds, variants, self.device, nested)
         self.runs, self.regularizers = terms.runs, terms.regularizers
         if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
             raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
+        self.hyper = terms.hyper
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(
             spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm, config.precision
@@ -78,8 +85,7 @@ class DQN:
             network.to(self.device),
             lr=terms.hyper["lr"],
             tau=terms.hyper["tau"],
-            betas=config.adam_betas,
-            eps=config.adam_eps,
+            make=optimizer_maker(nested["optimizer"], terms.hyper, betas=config.adam_betas, eps=config.adam_eps),
             max_grad_norm=config.max_grad_norm,
             projections=terms.projections,
         )
@@ -87,10 +93,21 @@ class DQN:
         self.head_weight = network.head.weight  # [R, A, D]
         self.needs = terms.needs
         self.pays_gap = any(self.runs.values["alpha"])
+        if config.logit_adjustment and not self.pays_gap:
+            raise InputError("logit_adjustment: it is of the conservative term, expected alpha > 0 in some run")
+        self.counts = torch.ones(spec.n_actions, device=self.device)  # of the data's actions, see `prepare`
         self.noise = {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
+        self.noise |= config.target_noise.draws(config.batch_size) if config.target_noise else {}
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set with the columns that this backup needs; rows without them are left out."""
+        rows = self.rows(data)
+        self.learner.allot(len(rows))
+        self.counts.copy_(action_counts(rows.action, len(self.counts), self.device))
+        return rows
+
+    def rows(self, data: Dataset) -> Dataset:
+        """What `prepare` returns; changes nothing in the agent."""
         gamma = self.runs.values["gamma"][0]
         if self.config.backup == "mc":
             return data.with_mc_returns(gamma)
@@ -106,8 +123,8 @@ class DQN:
         next_features_target, next_q_target = self.forward_target(batch)
         q = td.select(q_values, batch.action)
         target = self.td_target(batch, noise, next_q_target, next_q_online)
-        td_loss = td.LOSSES[self.config.loss](q - target).mean(-1)
-        gap = self.conservative_gap(q_values, q)
+        td_loss = td.LOSSES[self.config.loss](relaxed(q - target, batch)).mean(-1)
+        gap = self.conservative_gap(q_values, batch.action)
         context = TDContext.of(
             batch,
             self.gamma,
@@ -132,10 +149,13 @@ class DQN:
         }
         return total, {name: value.detach() for name, value in metrics.items()}
 
-    def conservative_gap(self, q_values: Tensor, q: Tensor) -> Tensor:
+    def conservative_gap(self, q_values: Tensor, action: Tensor) -> Tensor:
         """Mean conservative gap, `[R]`; only measured where no run pays for it."""
-        values = (q_values, q) if self.pays_gap else (q_values.detach(), q.detach())
-        return td.conservative_gap(*values, self.temperature).mean(-1)
+        values = q_values if self.pays_gap else q_values.detach()
+        if self.config.logit_adjustment:
+            gamma, tau = (self.hyper[f"logit_adjustment.{key}"] for key in ("gamma", "tau"))
+            values = td.vs_logits(values, self.counts, gamma, tau)
+        return td.conservative_gap(values, td.select(values, action), self.temperature).mean(-1)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Online features and values at s, and at s' where something reads them."""
@@ -160,14 +180,17 @@ class DQN:
     ) -> Tensor:
         """What Q(s, a) is regressed on, `[R, B]`, detached."""
         if self.config.backup == "mc":
-            return batch.extra["mc_return"]
-        next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
-        return td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
+            target = batch.extra["mc_return"]
+        else:
+            next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
+            target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
+        return noisy_target(target, noise, self.config.target_noise, self.hyper, self.learner.steps)
 
     def update(self, batch: Batch, noise: dict[str, Tensor]) -> Metrics:
         """One gradient step of every run; the caller moves the target network every `target_period` steps."""
+        batch = self.learner.relaxed(batch)
         loss, metrics = self.loss(batch, noise)
-        return {**metrics, **self.learner.step(loss)}
+        return {**metrics, **self.learner.step(loss, batch)}
 
     def update_target(self) -> None:
         """Move the target network."""

@@ -9,6 +9,8 @@ from rlop.checks import check_range
 from rlop.nets import Layers, ResetOptions
 from rlop.terms import Sweep
 
+from .options import LogitAdjustment, TargetNoise, check_optimizer
+
 SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
 
 
@@ -39,9 +41,12 @@ class DQNConfig:
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
     resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
+    optimizer: str | dict[str, Any] = "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
     # --- implicit and explicit regularization ---
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
     projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
+    target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
+    logit_adjustment: LogitAdjustment | None = None  # {gamma: 0.3, tau: 1.0}: the VS-loss as conservative term
 
     def __post_init__(self) -> None:
         check_range("gamma", self.gamma, low=0, high=1, high_open=True)
@@ -54,6 +59,7 @@ class DQNConfig:
         check_range("hidden", list(self.hidden), low=1)
         if self.max_grad_norm is not None:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
+        check_optimizer(self)
 
 
 @dataclass(frozen=True)

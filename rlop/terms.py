@@ -72,6 +72,7 @@ def make_terms(
     seeds: int | Sequence[int],
     variants: Mapping[str, Mapping[str, float]] | None,
     device: torch.device,
+    options: Mapping[str, Any] | None = None,
 ) -> Terms:
     """Expand an agent's configuration along the run axis.
 
@@ -82,6 +83,7 @@ def make_terms(
         variants: name -> values that replace those of the configuration; a regularizer or projection that only a
             variant names is off in the others.
         device: where the numbers live.
+        options: nested options with numbers of their own, see `numbers_of`; they join `hyper` as `name.option`.
     Raises:
         InputError: for an unknown term or option, or an impossible value.
     """
@@ -94,14 +96,55 @@ def make_terms(
     hyper = {name: getattr(config, name) for name in swept}
     hyper |= {f"regularizers.{name}": coef for name, (_, coef) in regularizers.items()}
     hyper |= {f"projections.{name}": radius for name, (_, radius) in projections.items()}
-    runs = expand(hyper, seeds, variants)
-    numbers = {name: runs.tensor(name, device) for name in hyper}
+    nested = numbers_of(options or {})
+    runs = expand(hyper | nested, seeds, variants)
+    check_runs(options or {}, runs)
+    numbers = {name: runs.tensor(name, device) for name in hyper | nested}
     return Terms(
         runs,
-        {name: numbers[name] for name in swept},
+        {name: numbers[name] for name in (*swept, *nested)},
         {name: (fn, numbers[f"regularizers.{name}"]) for name, (fn, _) in regularizers.items()},
         [(fn, numbers[f"projections.{name}"]) for name, (fn, _) in projections.items()],
     )
+
+
+def run_numbers(
+    config: Any,
+    swept: Sequence[str],
+    seeds: int | Sequence[int],
+    variants: Mapping[str, Mapping[str, float]] | None,
+    device: torch.device,
+    options: Mapping[str, Any],
+) -> tuple[Runs, dict[str, Tensor]]:
+    """The run axis of an agent without regularizers and projections, and its numbers `[R]` by name.
+
+    Args and errors: as in `make_terms`.
+    """
+    for name, changes in (variants or {}).items():
+        _check_variant(name, changes, config, swept)
+    numbers = {name: getattr(config, name) for name in swept} | numbers_of(options)
+    runs = expand(numbers, seeds, variants)
+    check_runs(options, runs)
+    return runs, {name: runs.tensor(name, device) for name in numbers}
+
+
+def numbers_of(options: Mapping[str, Any]) -> dict[str, Sweep]:
+    """The numbers of nested options that take one value per run, by dotted name.
+
+    Args:
+        options: name -> dataclass that lists such fields in `swept`, or None where the option is off.
+    """
+    return {f"{name}.{key}": getattr(given, key) for name, given in options.items() if given for key in given.swept}
+
+
+def check_runs(options: Mapping[str, Any], runs: Runs) -> None:
+    """Hold the nested options' numbers of every run, those of variants among them, to the ranges of the options."""
+    for name, given in options.items():
+        if given:
+            try:
+                replace(given, **{key: list(runs.values[f"{name}.{key}"]) for key in given.swept})
+            except InputError as error:
+                raise InputError(f"{name}.{error}") from None
 
 
 def _check_variant(name: str, changes: Mapping[str, float], config: Any, swept: Sequence[str]) -> None:

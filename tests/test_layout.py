@@ -14,7 +14,7 @@ FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 LEVELS = [
     {"types"},
     {"checks", "build"},
-    {"regularizers", "projections", "td", "tanh_gaussian", "nets", "optim", "probes", "envs"},
+    {"regularizers", "projections", "td", "noise", "tanh_gaussian", "nets", "optim", "probes", "envs"},
     {"config", "record", "stats", "events", "board", "picture", "report", "progress", "data", "runs", "terms",
      "learner", "evaluate", "checkpoint", "launch", "stop", "training", "experiment", "sweep"},
     {"agents"},

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.optim.axis import on_the_host, per_run
+from rlop.optim.axis import on_the_host, per_run, step_from_grad
 
 
 @torch.no_grad()
@@ -123,6 +123,4 @@ class Adam(torch.optim.Optimizer):
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step with the gradients in `.grad`; closures are not supported."""
-        if closure is not None:
-            raise ValueError("Adam.step: closures are not supported")
-        self.apply([p.grad for group in self.param_groups for p in group["params"]])
+        step_from_grad(self, closure)

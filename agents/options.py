@@ -1,0 +1,121 @@
+"""Options that agents share: optimizer, noise on targets and labels, adjusted logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlop import noise
+from rlop.checks import check_range
+from rlop.optim import optimizer_options
+from rlop.optim.choice import RMDOptions
+from rlop.terms import Sweep
+from rlop.types import Batch, InputError
+
+
+@dataclass(frozen=True)
+class TargetNoise:
+    """Label noise on TD targets, drawn afresh at every step; see `noise.label_noise`."""
+
+    swept: ClassVar[tuple[str, ...]] = ("scale",)
+    scale: Sweep  # in standard deviations of the minibatch's targets
+    kind: Literal["gaussian", "sign"] = "gaussian"
+    off_after: int | None = None  # gradient steps with noise; None for all
+
+    def __post_init__(self) -> None:
+        check_range("scale", self.scale, low=0)
+        _check_off(self.off_after)
+
+    def draws(self, batch_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The random numbers that one step needs, as in `agent.noise`."""
+        return {"target": ("normal" if self.kind == "gaussian" else "uniform", (batch_size,))}
+
+    def __call__(self, target: Tensor, drawn: Tensor, scale: Tensor, steps: Tensor) -> Tensor:
+        """The noisy target `[R, B]`, from random numbers `[R, B]`, `scale` `[R]` and the steps done `[]`."""
+        unit = drawn if self.kind == "gaussian" else torch.where(drawn < 0.5, -1.0, 1.0)
+        return noise.label_noise(target, unit, _until(self.off_after, scale, steps))
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
+
+    swept: ClassVar[tuple[str, ...]] = ("probability",)
+    probability: Sweep
+    off_after: int | None = None  # gradient steps with noise; None for all
+
+    def __post_init__(self) -> None:
+        check_range("probability", self.probability, low=0, high=1)
+        _check_off(self.off_after)
+
+    def draws(self, batch_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The random numbers that one step needs, as in `agent.noise`."""
+        return {"label": ("uniform", (batch_size,))}
+
+    def __call__(self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int) -> Tensor:
+        """The noisy labels `[R, B]`, from uniforms `[R, B]`, `probability` `[R]` and the steps done `[]`."""
+        return noise.flip_labels(label, drawn, _until(self.off_after, probability, steps), n_actions)
+
+
+@dataclass(frozen=True)
+class LogitAdjustment:
+    """The VS-loss in place of the cross-entropy of the data's actions; see `td.vs_logits`."""
+
+    swept: ClassVar[tuple[str, ...]] = ("gamma", "tau")
+    gamma: Sweep = 0.3  # multiplies logits by (N_a / N_max)^gamma
+    tau: Sweep = 1.0  # adds tau log(N_a / N)
+
+    def __post_init__(self) -> None:
+        for name in self.swept:
+            check_range(name, getattr(self, name), low=0)
+
+
+def nested_options(config: Any) -> dict[str, Any]:
+    """The options of an agent that have numbers of their own, for `make_terms`; None where one is off."""
+    names = ("target_noise", "label_noise", "logit_adjustment")
+    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    return {"optimizer": optimizer_options(config.optimizer), **found}
+
+
+def relaxed(error: Tensor, batch: Batch) -> Tensor:
+    """The error Q - y `[R, ..., B]`, with RMD Q - (y - z), z the slacks that `Learner.relaxed` put into the batch."""
+    return error + batch.extra["slack"] if "slack" in batch.extra else error
+
+
+def noisy_target(
+    target: Tensor, drawn: Mapping[str, Tensor], options: TargetNoise | None, hyper: Mapping[str, Tensor], steps: Tensor
+) -> Tensor:
+    """The target `[R, B]`, with the noise that `target_noise` of an agent asks for."""
+    return target if options is None else options(target, drawn["target"], hyper["target_noise.scale"], steps)
+
+
+def check_optimizer(config: Any) -> None:
+    """Refuse what does not go with the optimizer of a configuration.
+
+    Raises:
+        InputError: for an unknown optimizer or option, and for clipping with RMD.
+    """
+    if isinstance(optimizer_options(config.optimizer), RMDOptions) and config.max_grad_norm is not None:
+        raise InputError(
+            "max_grad_norm: not with optimizer rmd, for it would shorten the step of the weights and not that of the "
+            "slacks, and the regularizer would no longer be lam's"
+        )
+
+
+def action_counts(action: Any, n_actions: int, device: torch.device) -> Tensor:
+    """How often the data take each action: NumPy int64 `[N]` to float `[A]`."""
+    return torch.bincount(torch.from_numpy(action), minlength=n_actions).float().to(device)
+
+
+def _check_off(off_after: int | None) -> None:
+    if off_after is not None:
+        check_range("off_after", off_after, low=0)
+
+
+def _until(last: int | None, value: Tensor, steps: Tensor) -> Tensor:
+    """The value in the first `last` steps, then zero: a comparison of tensors, for the update has no branches."""
+    return value if last is None else value * (steps < last)

@@ -1,0 +1,58 @@
+"""Gradient descent with heavy-ball momentum, learning rate and momentum one number per run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlop.optim.axis import per_run, run_values, step_from_grad
+
+
+@torch.no_grad()
+def sgd_(params: list[Tensor], grads: list[Tensor], velocities: list[Tensor], lr: Tensor, momentum: Tensor) -> None:
+    """One step in place, the same numbers as `torch.optim.SGD` for every run.
+
+        v <- momentum v + g;  w <- w - lr v
+
+    Args:
+        params: parameters `[R, ...]`.
+        grads: gradients, same shapes.
+        velocities: v, same shapes, changed in place.
+        lr: `[R]`.
+        momentum: `[R]`, in [0, 1).
+    Reference: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964, as
+        Sutskever et al., ICML 2013, write it, but for lr, which multiplies v here.
+    """
+    for p, g, v in zip(params, grads, velocities, strict=True):
+        v.mul_(per_run(momentum, v)).add_(g)
+        p.sub_(per_run(lr, p) * v)
+
+
+class SGD(torch.optim.Optimizer):
+    """`sgd_` as a PyTorch optimizer; `apply(grads)` takes gradients directly.
+
+    Args:
+        params: parameters with a leading run axis `[R, ...]`.
+        lr: `[R]` tensor, or one number for all runs.
+        momentum: likewise.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: Tensor | float, momentum: Tensor | float = 0.0) -> None:
+        params = list(params)
+        super().__init__(params, {"lr": run_values(lr, params[0]), "momentum": run_values(momentum, params[0])})
+        for p in params:
+            self.state[p] = {"velocity": torch.zeros_like(p)}
+
+    def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
+        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        (group,) = self.param_groups
+        lr = group["lr"] if active is None else group["lr"] * active
+        velocities = [self.state[p]["velocity"] for p in group["params"]]
+        sgd_(group["params"], grads, velocities, lr, group["momentum"])
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step with the gradients in `.grad`; closures are not supported."""
+        step_from_grad(self, closure)
