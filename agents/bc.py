@@ -26,7 +26,7 @@ class BCConfig:
     """Options of `BC`. `lr` takes a number, or a list of numbers to run side by side."""
 
     loss: Literal["auto", "cross_entropy", "mse", "nll"] = "auto"  # auto: cross_entropy or mse, by the actions
-    network: Literal["auto", "mlp", "minatar"] = "auto"  # auto: by the shape of the observations
+    network: Literal["auto", "mlp", "minatar", "nature"] = "auto"  # auto: by the shape of the observations
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False

@@ -39,8 +39,8 @@ class DQNConfig:
     alpha: Sweep = 0.0  # weight of the conservative term; 0 is plain DQN
     temperature: Sweep = 1.0  # T of the conservative term
     # --- network ---
-    network: Literal["auto", "mlp", "minatar"] = "auto"  # auto: by the shape of the observations
-    hidden: tuple[int, ...] = (256, 256)  # widths; MinAtar's one hidden layer takes the last
+    network: Literal["auto", "mlp", "minatar", "nature"] = "auto"  # auto: by the shape of the observations
+    hidden: tuple[int, ...] = (256, 256)  # widths; the convolutional networks' hidden layer takes the last
     activation: str = "relu"
     layer_norm: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rlop import checkpoint, probes
@@ -22,10 +21,12 @@ from rlop.checks import check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table, check_batch_size, probe_batch
+from rlop.launch import Launch, compiled, launch_size, pays
 from rlop.progress import Progress
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
+INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every")
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
 
 
@@ -39,11 +40,12 @@ class TrainOptions:
     probe_size: int = 0  # transitions in the fixed probe batch; 0 means max(2048, 4 D), at most the data
     eval_every: int = 10_000
     checkpoint_every: int = 50_000
-    compile: bool = False  # the update as one graph; pays for itself in long runs only
+    compile: Literal["auto", True, False] = "auto"  # the update as one graph; auto: where it pays, see `pays`
+    updates_per_launch: int = 0  # 0: one on a CPU; on CUDA as many as the intervals allow, see `launch_size`
 
     def __post_init__(self) -> None:
         check_range("steps", self.steps, low=1)
-        for name in ("log_every", "probe_every", "probe_size", "eval_every", "checkpoint_every"):
+        for name in (*INTERVALS, "probe_size", "updates_per_launch"):
             check_range(name, getattr(self, name), low=0)
 
 
@@ -141,7 +143,9 @@ class Loop:
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
         self.step = 0
-        self.update = compiled(self.one_update) if options.compile else self.one_update
+        self.compiles = options.compile is True or (options.compile == "auto" and pays(options.steps))
+        update = compiled(self.one_update) if self.compiles else self.one_update
+        self.launch, self.launches = Launch(agent, update, 1), Launch(agent, update, self.per_launch())
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from the content of a checkpoint."""
@@ -158,22 +162,45 @@ class Loop:
         """Gather the batch and update every run: the part that is compiled."""
         return self.agent.update(self.table.gather(index), noise)
 
+    def per_launch(self) -> int:
+        """How many updates go into one launch.
+
+        Raises:
+            InputError: for a number asked for that does not fit the intervals.
+        """
+        asked, period = self.options.updates_per_launch, self.agent.target_period
+        intervals = [self.options.steps, *(getattr(self.options, name) for name in INTERVALS)]
+        if any(every % (asked or 1) for every in intervals) or (asked and asked % period and period % asked):
+            raise InputError(
+                f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and a "
+                f"divisor or a multiple of target_period = {period}"
+            )
+        return asked or (launch_size(intervals, period) if self.agent.device.type == "cuda" else 1)
+
+    def advance(self) -> tuple[Launch, Tensor]:
+        """One launch from the present step: what it was, and sums of its metrics `[M, R]`."""
+        size = self.launches.size
+        launch = self.launch if self.step % size else self.launches  # after a resume at an odd step one by one
+        sums = launch(*self.streams.take(launch.size))
+        self.step += launch.size
+        if not launch.moves_target and self.step % self.agent.target_period == 0:
+            self.agent.update_target()
+        return launch, sums
+
     def run(self, board: Board, bar: Progress, stop: StopSignal) -> None:
         """Train from the present step to the last; KeyboardInterrupt after the step in which `stop` was set."""
+        if self.compiles:
+            board.say_once(f"compiling the update for {self.options.steps:,} steps: the first takes half a minute")
         if self.step == 0:
             self.look(board, bar)
         sums, since, started = None, self.step, time.perf_counter()
         while self.step < self.options.steps:
-            metrics = self.update(*self.streams.next())
-            self.step += 1
-            if self.step % self.agent.target_period == 0:
-                self.agent.update_target()
-            values = torch.stack(tuple(metrics.values()))
+            launch, values = self.advance()
             sums = values if sums is None else sums.add_(values)
             if self.due(self.options.log_every):
                 mean = (sums / (self.step - since)).double().cpu().numpy()  # the one place where the host waits
                 speed = (self.step - since) / (time.perf_counter() - started)
-                self.log(dict(zip(metrics, mean, strict=True)), speed, board, bar)
+                self.log(dict(zip(launch.names, mean, strict=True)), speed, board, bar)
                 sums, since, started = None, self.step, time.perf_counter()
             self.look(board, bar)
             if stop.asked:
@@ -217,21 +244,3 @@ class Loop:
         measured = probes.measure(features, next_features, mask, self.agent.head_weight, self.agent.activation)
         # of several critics their mean
         return {name: value.reshape(len(value), -1).mean(1).cpu().numpy() for name, value in measured.items()}
-
-
-def compiled(update: Callable[..., Metrics], backend: str = "inductor") -> Callable[..., Metrics]:
-    """The update as one graph, gradient and optimizer included.
-
-    Raises:
-        InputError: when this PyTorch cannot trace `torch.autograd.grad` inside a graph.
-    """
-    config = torch._dynamo.config
-    if not hasattr(config, "trace_autograd_ops"):
-        raise InputError(f"compile = true: PyTorch {torch.__version__} is too old for it; 2.13 is known to work")
-    graph = torch.compile(update, fullgraph=True, backend=backend)
-
-    def run(*args: Any) -> Metrics:
-        with config.patch(trace_autograd_ops=True):
-            return graph(*args)
-
-    return run

@@ -4,7 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from rlop.nets import MLP, Conv2d, LayerNorm, Linear, MinAtarTorso, QNetwork, make_torso, preprocess, reset_runs
+from rlop.nets import (
+    MLP,
+    Conv2d,
+    Critics,
+    LayerNorm,
+    Linear,
+    MinAtarTorso,
+    NatureTorso,
+    QNetwork,
+    make_torso,
+    preprocess,
+    reset_runs,
+)
 from rlop.types import InputError, Spec
 
 
@@ -88,8 +100,51 @@ def test_minatar_torso_reads_channel_last_images():
 
 def test_make_torso_picks_by_shape_and_refuses_the_impossible():
     assert isinstance(make_torso(Spec((10, 10, 4), 3), 1, "auto", (8,), "relu", False), MinAtarTorso)
+    assert isinstance(make_torso(Spec((4, 84, 84), 3), 1, "auto", (8,), "relu", False), NatureTorso)
     assert isinstance(make_torso(Spec((4,), 3), 1, "auto", (8,), "relu", False), MLP)
     with pytest.raises(InputError, match="10, 10, channels"):
         make_torso(Spec((4,), 3), 1, "minatar", (8,), "relu", False)
     with pytest.raises(InputError, match="activation"):
         make_torso(Spec((4,), 3), 1, "mlp", (8,), "rely", False)
+
+
+def test_nature_torso_has_the_published_size_and_equals_plain_layers():
+    torso = NatureTorso(2, (4, 84, 84))
+    reset_runs(torso, [0, 1])
+    published = (8 * 8 * 4 * 32 + 32) + (4 * 4 * 32 * 64 + 64) + (3 * 3 * 64 * 64 + 64) + (3136 * 512 + 512)
+    assert sum(p[0].numel() for p in torso.parameters()) == published
+    obs = torch.rand(2, 3, 4, 84, 84)
+    x = obs[1]
+    for conv in torso.convs:
+        x = torch.relu(torch.nn.functional.conv2d(x, conv.weight[1], conv.bias[1], stride=conv.stride))
+    x = torch.relu(x.flatten(1) @ torso.hidden.weight[1].T + torso.hidden.bias[1])
+    torch.testing.assert_close(torso(obs)[1], x, rtol=1e-5, atol=1e-6)
+
+
+def test_nature_torso_refuses_small_images():
+    with pytest.raises(InputError, match=r"nature: expected observations of shape .* found \(4, 20, 20\)"):
+        make_torso(Spec((4, 20, 20), 3), 1, "nature", (8,), "relu", False)
+
+
+def test_critics_in_pieces_equal_all_at_once(monkeypatch):
+    critics = Critics(3, 2, (2, 2), (16, 16), layer_norm=True)
+    reset_runs(critics, [0, 1])
+    obs, actions = torch.randn(2, 7, 3), torch.rand(2, 7, 5, 2)
+    stacked = critics.values(obs, actions)
+    expected = torch.autograd.grad(stacked.square().sum(), list(critics.parameters()))
+    monkeypatch.setattr("rlop.nets.pieces.ROWS", 20)
+    monkeypatch.setattr("rlop.nets.critic.ROWS", 20)
+    pieces = critics.values(obs, actions)
+    found = torch.autograd.grad(pieces.square().sum(), list(critics.parameters()))
+    torch.testing.assert_close(pieces, stacked)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_products_keep_fp32_features_and_come_close():
+    plain, fast = (MLP((2,), 3, (64, 64, 64), precision=precision) for precision in ("fp32", "bf16"))
+    reset_runs(plain, [0, 1])
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 50, 3)
+    assert fast(x).dtype == torch.float32
+    error = (fast(x) - plain(x)).norm() / plain(x).norm()
+    assert 1e-5 < error < 2e-2  # rounded to 8 bits, and not more

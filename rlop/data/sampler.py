@@ -52,13 +52,23 @@ class Streams:
         self.drawn = {name: self._draw(kind, shape) for name, (kind, shape) in self.noise.items()}
         self.cursor = 0
 
+    def take(self, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Row indices `[K, R, B]` and each noise `[K, R, *shape]` for the next K steps."""
+        parts: list[dict[str, Tensor]] = []
+        while count:
+            if self.cursor == CHUNK:
+                self._refill()
+            start, self.cursor = self.cursor, min(CHUNK, self.cursor + count)
+            count -= self.cursor - start
+            drawn = {"": self.rows, **self.drawn}
+            parts.append({name: v[start : self.cursor].index_select(1, self.column) for name, v in drawn.items()})
+        joined = parts[0] if len(parts) == 1 else {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+        return joined.pop(""), joined
+
     def next(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Row indices `[R, B]` and each noise `[R, *shape]` for one step."""
-        if self.cursor == CHUNK:
-            self._refill()
-        k, self.cursor = self.cursor, self.cursor + 1
-        noise = {name: values[k].index_select(0, self.column) for name, values in self.drawn.items()}
-        return self.rows[k].index_select(0, self.column), noise
+        rows, noise = self.take(1)
+        return rows[0], {name: values[0] for name, values in noise.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue with the very next numbers."""

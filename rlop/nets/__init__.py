@@ -1,6 +1,6 @@
 """Networks whose parameters are stacked along a leading run axis."""
 
-from rlop.nets.conv import Conv2d, MinAtarTorso, stacked_conv2d
+from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
 from rlop.nets.critic import Critics
 from rlop.nets.init import INITS, reinit_runs
 from rlop.nets.linear import LayerNorm, Linear, reset_runs, stacked_affine
@@ -18,6 +18,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "MinAtarTorso",
+    "NatureTorso",
     "QNetwork",
     "make_torso",
     "preprocess",

@@ -1,4 +1,4 @@
-"""Convolutions with a leading run axis, and the small MinAtar torso."""
+"""Convolutions with a leading run axis, and the torsos of MinAtar and of DQN on Atari."""
 
 from __future__ import annotations
 
@@ -72,3 +72,32 @@ class MinAtarTorso(nn.Module):
         """`[R, B, H, W, C] -> [R, B, D]`."""
         x = F.relu(self.conv(obs.movedim(-1, 2)))
         return F.relu(self.hidden(x.flatten(2)))
+
+
+class NatureTorso(nn.Module):
+    """The network of DQN on Atari: 32 filters of 8x8 stride 4, 64 of 4x4 stride 2, 64 of 3x3, then `width` units.
+
+    Takes stacked frames, channels first, `[R, B, C, H, W]` with H and W of at least 36: (4, 84, 84) on Atari.
+
+    Reference: Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015.
+    """
+
+    def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 512) -> None:
+        super().__init__()
+        channels, *size = obs_shape
+        self.convs = nn.ModuleList(Conv2d(runs, i, o, k, s) for i, o, k, s in zip((channels, 32, 64), *NATURE))
+        for _, kernel, stride in zip(*NATURE):
+            size = [(side - kernel) // stride + 1 for side in size]
+        self.hidden = Linear((runs,), NATURE[0][-1] * size[0] * size[1], width)
+        self.activation = "relu"
+        self.n_features = width
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """`[R, B, C, H, W] -> [R, B, D]`."""
+        x = obs
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return F.relu(self.hidden(x.flatten(2)))
+
+
+NATURE = ((32, 64, 64), (8, 4, 3), (4, 2, 1))  # filters, their sizes, strides

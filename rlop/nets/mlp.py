@@ -54,7 +54,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
-        x = x.flatten(self.layers[0].weight.ndim - 1)
+        x = x.flatten(self.layers[0].weight.ndim - 1)  # type: ignore[operator, arg-type]
         phi, dtype = ACTIVATIONS[self.activation], x.dtype
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = phi(norm(layer(x)))

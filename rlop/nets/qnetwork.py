@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rlop.nets.conv import MinAtarTorso
+from rlop.nets.conv import MinAtarTorso, NatureTorso
 from rlop.nets.linear import Linear
 from rlop.nets.mlp import ACTIVATIONS, MLP
 from rlop.types import InputError, Spec
 
-NETWORKS = ("auto", "mlp", "minatar")
+NETWORKS = ("auto", "mlp", "minatar", "nature")
 
 
 def preprocess(obs: Tensor) -> Tensor:
@@ -53,19 +53,25 @@ def make_torso(
     layer_norm: bool,
     precision: str = "fp32",
 ) -> nn.Module:
-    """The torso for a data set: `mlp`, `minatar`, or by the shape of the observations (`auto`).
+    """The torso for a data set: `mlp`, `minatar`, `nature`, or by the shape of the observations (`auto`).
 
     Raises:
         InputError: for an unknown name, or a network that cannot read the observations.
     """
     shape = spec.obs_shape
-    is_minatar = len(shape) == 3 and shape[:2] == (10, 10)
+    is_minatar, is_frames = len(shape) == 3 and shape[:2] == (10, 10), len(shape) == 3 and shape[1:] == (84, 84)
     if network == "auto":
-        network = "minatar" if is_minatar else "mlp"
+        network = "minatar" if is_minatar else "nature" if is_frames else "mlp"
     if network == "minatar":
         if not is_minatar:
             raise InputError(f"network = minatar: expected observations of shape (10, 10, channels), found {shape}")
         return MinAtarTorso(runs, shape, hidden[-1])
+    if network == "nature":
+        if len(shape) != 3 or min(shape[1:]) < 36:
+            raise InputError(
+                f"network = nature: expected observations of shape (channels, >= 36, >= 36), found {shape}"
+            )
+        return NatureTorso(runs, shape, hidden[-1])
     if network != "mlp" or activation not in ACTIVATIONS:
         raise InputError(f"network = {network}, activation = {activation}: expected {NETWORKS}, {tuple(ACTIVATIONS)}")
     return MLP((runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm, precision)
