@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from scripts.bench.problems import SAMPLES, TARGET_PERIOD, Problem
 from rlop.agents import CQL, DQN, DiscreteCQL
+
 from rlop.data import Dataset
 from rlop.training import Loop, TrainOptions
+from scripts.bench.problems import SAMPLES, TARGET_PERIOD, Problem
 
 AGENTS = {"cql": CQL, "dqn": DQN, "discrete-cql": DiscreteCQL}
 
@@ -37,11 +36,7 @@ def stepper(loop: Loop) -> Callable[[], object]:
 
     def update() -> object:
         nonlocal total
-        metrics = loop.update(*loop.streams.next())
-        loop.step += 1
-        if loop.step % loop.agent.target_period == 0:
-            loop.agent.update_target()
-        values = torch.stack(tuple(metrics.values()))
+        _, values = loop.advance()
         total = values if total is None else total.add_(values)
         return total
 

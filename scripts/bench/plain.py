@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from scripts.bench.problems import CONVOLUTIONS, SAMPLES, TARGET_PERIOD, Problem, channels_first
 from rlop.data import Dataset
+from scripts.bench.problems import CONVOLUTIONS, SAMPLES, TARGET_PERIOD, Problem, channels_first
 
 GAMMA, TAU, ALPHA = 0.99, 0.005, 5.0
 NAMES = ("obs", "action", "reward", "next_obs", "terminated")
@@ -56,6 +56,7 @@ class Pixels(nn.Module):
     """Bytes to [0, 1], booleans to 0 and 1."""
 
     def forward(self, obs: Tensor) -> Tensor:
+        """Any shape."""
         return obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
 
 
@@ -105,6 +106,7 @@ class Policy(nn.Module):
         self.net = mlp(n_obs, hidden, 2 * n_actions)
 
     def forward(self, obs: Tensor, repeat: int | None = None) -> tuple[Tensor, Tensor]:
+        """Actions `[B, m]` or `[B, repeat, m]`, and their log-densities."""
         if repeat:
             obs = obs.unsqueeze(1).repeat(1, repeat, 1)
         mean, log_std = self.net(obs).chunk(2, -1)
@@ -122,6 +124,7 @@ class Critic(nn.Module):
         self.net = mlp(n_obs + n_actions, hidden, 1)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Observations `[B, n]`, actions `[B, m]` or `[B, K, m]`."""
         if action.ndim == 3:
             obs = obs.unsqueeze(1).repeat(1, action.shape[1], 1)
         return self.net(torch.cat([obs, action], -1)).squeeze(-1)

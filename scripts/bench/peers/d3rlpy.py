@@ -14,9 +14,8 @@ import d3rlpy
 import numpy as np
 import structlog
 
-from scripts.bench.problems import CONVOLUTIONS, SAMPLES, TARGET_PERIOD, Problem, channels_first
 from rlop.data import Dataset
-
+from scripts.bench.problems import CONVOLUTIONS, SAMPLES, TARGET_PERIOD, Problem, channels_first
 
 # It announces every data set and network.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

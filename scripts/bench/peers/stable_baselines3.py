@@ -12,13 +12,8 @@ import numpy as np
 from stable_baselines3 import DQN
 from stable_baselines3.common.logger import configure
 
-from scripts.bench.problems import TARGET_PERIOD, Problem
 from rlop.data import Dataset
-
-
-def takes(problem: Problem) -> bool:
-    """MinAtar's small images would need a network of one's own."""
-    return problem.kind == "dqn" and problem.network != "minatar"
+from scripts.bench.problems import TARGET_PERIOD, Problem
 
 
 class Idle(gymnasium.Env):

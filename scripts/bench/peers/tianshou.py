@@ -24,9 +24,9 @@ from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
 from torch import Tensor, as_tensor, nn
 
+from rlop.data import Dataset
 from scripts.bench.plain import q_network
 from scripts.bench.problems import SAMPLES, TARGET_PERIOD, Problem, channels_first
-from rlop.data import Dataset
 
 QUANTILES = 200
 
@@ -115,4 +115,5 @@ class Convolutional(nn.Module):
         self.shape = (problem.actions, quantiles) if quantiles > 1 else (problem.actions,)
 
     def forward(self, obs: np.ndarray, state: object = None, info: object = None) -> tuple[Tensor, object]:
+        """Values `[B, A]`, or quantiles `[B, A, Q]`."""
         return self.net(as_tensor(obs)).unflatten(1, self.shape), state

@@ -6,6 +6,7 @@ discrete CQL example has `SoftUpdate` at every step. Continuous CQL evaluates th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 import torch
@@ -16,9 +17,11 @@ from torchrl.data import Bounded, Categorical, LazyTensorStorage, TensorDictRepl
 from torchrl.modules import MLP, ConvNet, ProbabilisticActor, QValueActor, TanhNormal, ValueOperator
 from torchrl.objectives import CQLLoss, DiscreteCQLLoss, DQNLoss, HardUpdate, SoftUpdate
 
+from rlop.data import Dataset
 from scripts.bench.plain import Pixels
 from scripts.bench.problems import CONVOLUTIONS, SAMPLES, TARGET_PERIOD, Problem, channels_first
-from rlop.data import Dataset
+
+logging.getLogger("torchrl").setLevel(logging.WARNING)  # it announces every storage
 
 
 def build(problem: Problem, data: Dataset) -> Callable[[], object]:
