@@ -1,164 +1,113 @@
-"""What loading a data set and one update cost, beside plain code and the peers that are installed.
+"""The yardstick: what rlop costs, beside plain PyTorch, the peers that are installed, and the machine's own limit.
 
-    python scripts/benchmark.py data       # 1,000,000 transitions of 17 observations and 6 actions
-    python scripts/benchmark.py update     # DQN, two hidden layers of 256, one run, one thread
+    make bench                                          # with the peers, in an environment of their own
+    python scripts/benchmark.py update --cases cql      # one update of everybody
+    python scripts/benchmark.py overhead                # probe, log, evaluation, checkpoint; each regularizer
+    python scripts/benchmark.py runs                    # eight runs in one process, or in eight
+    python scripts/benchmark.py start                   # imports, first update, compilation
+    python scripts/benchmark.py data                    # loading 1,000,000 transitions
+    python scripts/benchmark.py all
 
-Ratios count, not absolute times: machines differ and are noisy. Updates are measured in turn, A B A B, the best of many
-rounds; each way of loading in a process of its own, after one that warms the file cache.
+Ratios count, not absolute times: machines differ and are noisy. Contestants are measured in turn, A B A B, and a ratio
+is the median over rounds of the ratio within a round. With one thread CPU time is compared, which neighbours on the
+machine disturb least; with more, time on the wall. Nothing is installed: a peer that cannot be imported is a line that
+says so.
 """
+
+from __future__ import annotations
 
 import argparse
-import copy
 import json
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":  # in place of this folder, whose mujoco.py and minatar.py hide the packages of that name
+    sys.path[0] = str(ROOT)
 
-ROWS, EPISODE = 1_000_000, 1000
-LOADERS = {
-    "rlop, rows as D4RL's": "from rlop.data import read_hdf5; d = read_hdf5(path, next_obs='shifted')",
-    "rlop, stored next_obs": "from rlop.data import read_hdf5; d = read_hdf5(path, next_obs='stored')",
-    "plain loop": """
-import h5py
-with h5py.File(path) as f:
-    o, a, r, t, e = (f[k][:] for k in ("observations", "actions", "rewards", "terminals", "timeouts"))
-rows = [(o[i], a[i], r[i], o[i + 1], t[i]) for i in range(len(r) - 1) if not e[i]]
-d = [np.array(column) for column in zip(*rows)]
-del rows""",
-    "d3rlpy MDPDataset": """
-import h5py, d3rlpy
-with h5py.File(path) as f:
-    o, a, r, t, e = (f[k][:] for k in ("observations", "actions", "rewards", "terminals", "timeouts"))
-d = d3rlpy.dataset.MDPDataset(o, a, r, t.astype(np.float32), timeouts=e.astype(np.float32))""",
-}
-MEASURE = """
-import json, resource, sys, time
-import numpy as np
-def resident():
-    with open("/proc/self/statm") as f:
-        return int(f.read().split()[1]) * resource.getpagesize()
-path = sys.argv[1]
-import h5py, rlop.data
-{imports}
-before, start = resident(), time.perf_counter()
-{load}
-print(json.dumps([time.perf_counter() - start, resident() - before]))
-"""
+from rlop.config import write_atomic  # noqa: E402
+from scripts.bench import loading, overhead, side_by_side, start, updates  # noqa: E402
+from scripts.bench.measure import machine  # noqa: E402
+from scripts.bench.problems import CASES  # noqa: E402
+
+SCRIPT = str(Path(__file__).resolve())
+SUBJECTS = ("update", "overhead", "runs", "start", "data")
+INNER = {"one": updates.one, "worker": side_by_side.worker}  # what the processes run that we start
 
 
-def data_benchmark() -> None:
-    """Seconds to load and memory kept, as a multiple of the columns' own size."""
-    own = ROWS * 4 * (17 + 6 + 1 + 17) + ROWS * 2
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "million.hdf5"
-        write_million(path)
-        print(f"{'loader':24} {'seconds':>8} {'memory / own size':>18}")
-        for name, load in LOADERS.items():
-            imports = "import d3rlpy" if "d3rlpy" in name else ""
-            code = MEASURE.format(load=load, imports=imports)
-            found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
-            if found.returncode:
-                print(f"{name:24} {'-':>8} {found.stderr.strip().splitlines()[-1]}")
-                continue
-            seconds, kept = json.loads(found.stdout.splitlines()[-1])
-            print(f"{name:24} {seconds:8.2f} {kept / own:18.2f}")
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv)
+    if options.what in INNER:
+        print(json.dumps(INNER[options.what](options)))
+        return
+    for subject in SUBJECTS if options.what == "all" else (options.what,):
+        run(subject, options)
 
 
-def write_million(path: Path) -> None:
-    """Random transitions in D4RL's layout."""
-    from rlop.data import write_hdf5
-
-    rng = np.random.default_rng(0)
-    obs = rng.standard_normal((ROWS + 1, 17), np.float32)
-    arrays = {
-        "observations": obs[:-1],
-        "actions": rng.uniform(-1, 1, (ROWS, 6)).astype(np.float32),
-        "rewards": rng.standard_normal(ROWS, np.float32),
-        "next_observations": obs[1:],
-        "terminals": np.zeros(ROWS, bool),
-        "timeouts": np.arange(ROWS) % EPISODE == EPISODE - 1,
+def run(subject: str, options: argparse.Namespace) -> None:
+    """Measure one subject and put it into the record, where the others stay as they are."""
+    print(f"\n== {subject}", flush=True)
+    content = {"machine": machine(), "options": {k: v for k, v in vars(options).items() if k != "out"}}
+    if subject == "update":
+        content["cases"] = []
+        for case in updates.benchmark(options, SCRIPT):
+            content["cases"].append(case)
+            save(subject, content, options.out)  # after every case: the whole takes long
+        return
+    calls: dict[str, Any] = {
+        "overhead": lambda: overhead.benchmark(options),
+        "runs": lambda: side_by_side.benchmark(options, SCRIPT),
+        "start": lambda: start.benchmark(options, SCRIPT),
+        "data": loading.benchmark,
     }
-    write_hdf5(path, arrays, {})
+    save(subject, {**content, "found": calls[subject]()}, options.out)
 
 
-def plain_update(columns: dict, batch: int) -> Callable[[], object]:
-    """DQN in the single-file style."""
-    import torch
-    from torch import nn
-
-    net = nn.Sequential(nn.Linear(16, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 5))
-    target, optimizer = copy.deepcopy(net), torch.optim.Adam(net.parameters(), lr=3e-4)
-    names = ("obs", "action", "reward", "next_obs", "terminated")
-
-    def update() -> float:
-        index = torch.randint(len(columns["reward"]), (batch,))
-        obs, action, reward, next_obs, terminated = (columns[name][index] for name in names)
-        with torch.no_grad():
-            y = reward + 0.99 * (1 - terminated) * target(next_obs).amax(1)
-        loss = nn.functional.smooth_l1_loss(net(obs).gather(1, action[:, None]).squeeze(1), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return update
+def save(subject: str, content: dict[str, Any], out: Path) -> None:
+    """Replace the subject's part of the JSON record at `out`, atomically."""
+    record = json.loads(out.read_text()) if out.exists() else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, json.dumps({**record, subject: content}, indent=1).encode())
 
 
-def our_update(data: object, batch: int, runs: int = 1, **options: object) -> Callable[[], object]:
-    """The same by `rlop.agents.DQN`, with its metrics."""
-    import torch
-    from rlop.agents import DQN
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    for name in (*SUBJECTS, "all"):
+        add_options(commands.add_parser(name), name)
+    for name in INNER:
+        inner = commands.add_parser(name, help="used by the others")
+        inner.add_argument("problem")
+        if name == "one":
+            inner.add_argument("contestant")
+        inner.add_argument("--runs", type=int, default=1)
+        inner.add_argument("--compiled", action="store_true")
+        inner.add_argument("--seconds", type=float, default=1.0)
+        inner.add_argument("--threads", type=int, default=1)
+        inner.add_argument("--rows", type=int, default=100_000)
+    return parser.parse_args(argv)
 
-    from rlop.data.sampler import Streams, Table
 
-    agent = DQN(data.spec, seeds=runs, hidden=(256, 256), batch_size=batch, **options)
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, batch, len(table), agent.noise)
-
-    def update() -> object:
-        index, noise = streams.next()
-        return torch.stack(tuple(agent.update(table.gather(index), noise).values()))
-
-    return update
-
-
-def update_benchmark(rounds: int = 12, count: int = 50) -> None:
-    """Milliseconds of an update, and its ratio to plain PyTorch at the same batch."""
-    import torch
-
-    import rlop
-
-    torch.set_num_threads(1)
-    data = rlop.load_dataset("gridworld?observation=random&steps=10000&epsilon=0.1,0.5,1.0")
-    columns = {name: torch.from_numpy(column) for name, column in data.columns().items()}
-    cases = {}
-    for batch in (32, 256):
-        cases |= {
-            f"plain PyTorch, batch {batch}": plain_update(columns, batch),
-            f"rlop, batch {batch}": our_update(data, batch),
-            f"rlop + DR3, batch {batch}": our_update(data, batch, regularizers={"dr3": 0.01}),
-            f"rlop + max-norm, batch {batch}": our_update(data, batch, projections={"max_norm": 3.0}),
-            f"rlop, 8 runs, batch {batch}": our_update(data, batch, runs=8),
-        }
-    best = dict.fromkeys(cases, float("inf"))
-    for _ in range(rounds):
-        for name, update in cases.items():
-            update()
-            start = time.perf_counter()
-            for _ in range(count):
-                update()
-            best[name] = min(best[name], (time.perf_counter() - start) / count * 1e3)
-    for name, milliseconds in best.items():
-        plain = best[f"plain PyTorch, batch {name.rsplit(' ', 1)[-1]}"]
-        print(f"{name:28} {milliseconds:8.3f} ms {milliseconds / plain:8.2f}")
+def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
+    seconds = 5.0 if subject == "runs" else 0.5
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/benchmark.json"), help="JSON record, default %(default)s"
+    )
+    parser.add_argument("--rows", type=int, default=100_000, help="transitions in memory, default %(default)s")
+    parser.add_argument("--rounds", type=int, default=7, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of a measurement, default %(default)s")
+    parser.add_argument("--compiled", action="store_true", help="runs: the compiled update")
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--contestants", nargs="+", choices=updates.NAMES, default=list(updates.NAMES))
+    parser.add_argument(
+        "--fresh",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="first call and peak memory of each contestant in a process of its own",
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["data", "update"])
-    {"data": data_benchmark, "update": update_benchmark}[parser.parse_args().what]()
+    main()
