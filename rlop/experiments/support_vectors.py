@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from rlop.experiments.outcome import Measure, Outcome
 
-CLASSES, N, N_TEST, SEEDS, NORM = 4, 40, 1000, 5, 4.0
+CLASSES, N, N_TEST, SEEDS, NORM = 4, 40, 1000, 5, 6.0
 DIMENSIONS = (60, 120, 250, 500, 1000, 2000)
 
 
