@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from rlop.experiments.outcome import Measure, Outcome
 
-N, P, SEEDS, ROUNDS = 100, 300, 20, 200
+N, P, SEEDS, ROUNDS = 100, 300, 8, 100
 FIRST = (20, 50, 70, 90, 98, 100, 102, 110, 130, 150, 170, 190, 198, 200, 202, 210, 230, 250, 280)
 
 

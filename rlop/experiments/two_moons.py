@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from rlop.experiments.fit import fit, network, predict
 from rlop.experiments.outcome import Measure, Outcome
 
-N, WIDTH, STEPS, SEEDS, GAP = 300, 500, 4000, 3, 0.1
+N, WIDTH, STEPS, SEEDS, GAP = 300, 500, 4000, 2, 0.1
 ARMS = {"cross-entropy": (0.0, 0.0), "weight decay .01": (0.01, 0.0), "decoupled .003": (0.0, 0.003)}
 
 
