@@ -15,14 +15,15 @@ from rlop.experiments.digits import load_digits
 from rlop.experiments.outcome import Measure, Outcome
 
 DEPTHS = (1, 2, 3, 5, 8, 12)
-WIDTH, N, SEEDS, STEPS, LR, TOLERANCE = 16, 100, 2, 400, 2e-3, 0.02
+WIDTH, N, SEEDS, STEPS, LR, TOLERANCE = 16, 300, 2, 400, 2e-3, 0.02
 
 
 def run(seed: int = 0) -> Outcome:
     """Train networks of six depths and two seeds to a train loss of 0.02 and give their test errors."""
     torch.set_flush_denormal(True)
     data = load_digits(N, seed)
-    x, x_test = data.x.view(-1, 1, 8, 8), data.x_test.view(-1, 1, 8, 8)
+    generator = Generator().manual_seed(seed)
+    x, x_test = shifted(data.x, generator), shifted(data.x_test, generator)
     errors, fits = [], []
     for depth in DEPTHS:
         results = []
@@ -42,6 +43,15 @@ def run(seed: int = 0) -> Outcome:
     return Outcome(measures, {"test error": (DEPTHS, errors)}, x="convolutional layers", y="test error")
 
 
+def shifted(x: Tensor, generator: Generator, margin: int = 4) -> Tensor:
+    """Each digit at a random place of a larger frame, `[B, 64] -> [B, 1, 8 + margin, 8 + margin]`."""
+    framed = torch.zeros(len(x), 1, 8 + margin, 8 + margin)
+    places = torch.randint(margin + 1, (len(x), 2), generator=generator).tolist()
+    for image, pixels, (i, j) in zip(framed, x.view(-1, 8, 8), places):
+        image[0, i : i + 8, j : j + 8] = pixels
+    return framed
+
+
 def start(depth: int, seed: int) -> list[Tensor]:
     """He-scaled 3 x 3 kernels and a linear head on the mean over pixels... of the last layer."""
     generator = Generator().manual_seed(seed)
@@ -49,7 +59,7 @@ def start(depth: int, seed: int) -> list[Tensor]:
     kernels = [
         torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in zip(widths, widths[1:])
     ]
-    head = torch.randn(64 * WIDTH, 10, generator=generator) / (64 * WIDTH) ** 0.5
+    head = torch.randn(144 * WIDTH, 10, generator=generator) / (144 * WIDTH) ** 0.5
     return [w.requires_grad_() for w in [*kernels, head]]
 
 

@@ -15,10 +15,11 @@ from torch import Generator, Tensor, nn
 from rlop.experiments.digits import load_digits
 from rlop.experiments.fit import accuracy, cross_entropy, fit, orders, predict
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.optim import Adam
 
 FRACTIONS = (0.1, 0.25, 0.5)
 STARTS = ("he", "spectral", "spectral ones")
-WIDTH, HIDDEN, SEEDS, EPOCHS, LR, N = 128, 3, 3, 20, 0.01, 500
+WIDTH, HIDDEN, SEEDS, EPOCHS, LR, N = 128, 3, 3, 20, 1e-3, 500
 
 
 class Factorized(nn.Module):
@@ -53,7 +54,7 @@ def run(seed: int = 0) -> Outcome:
     table, early = [], []
     for fraction in FRACTIONS:
         net = Factorized(fraction, seed)
-        optimizer = torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9)
+        optimizer = Adam(net.parameters(), lr=LR)
         losses = []
         for _ in range(EPOCHS):
             fit(net, optimizer, data.x, data.y.expand(runs, -1), orders(runs, N, 50, 1, seed + len(losses)))
