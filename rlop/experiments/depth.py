@@ -15,7 +15,7 @@ from rlop.experiments.digits import load_digits
 from rlop.experiments.outcome import Measure, Outcome
 
 DEPTHS = (1, 2, 3, 5, 8, 12)
-WIDTH, N, SEEDS, STEPS, LR, TOLERANCE = 16, 300, 2, 400, 2e-3, 0.02
+WIDTH, N, MARGIN, SEEDS, STEPS, LR, TOLERANCE = 16, 150, 2, 2, 400, 2e-3, 0.02
 
 
 def run(seed: int = 0) -> Outcome:
@@ -43,7 +43,7 @@ def run(seed: int = 0) -> Outcome:
     return Outcome(measures, {"test error": (DEPTHS, errors)}, x="convolutional layers", y="test error")
 
 
-def shifted(x: Tensor, generator: Generator, margin: int = 4) -> Tensor:
+def shifted(x: Tensor, generator: Generator, margin: int = MARGIN) -> Tensor:
     """Each digit at a random place of a larger frame, `[B, 64] -> [B, 1, 8 + margin, 8 + margin]`."""
     framed = torch.zeros(len(x), 1, 8 + margin, 8 + margin)
     places = torch.randint(margin + 1, (len(x), 2), generator=generator).tolist()
@@ -59,7 +59,7 @@ def start(depth: int, seed: int) -> list[Tensor]:
     kernels = [
         torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in zip(widths, widths[1:])
     ]
-    head = torch.randn(144 * WIDTH, 10, generator=generator) / (144 * WIDTH) ** 0.5
+    head = torch.randn((8 + MARGIN) ** 2 * WIDTH, 10, generator=generator) / ((8 + MARGIN) ** 2 * WIDTH) ** 0.5
     return [w.requires_grad_() for w in [*kernels, head]]
 
 

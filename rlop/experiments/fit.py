@@ -22,7 +22,7 @@ def network(seeds: Sequence[int], n_in: int, hidden: Sequence[int], n_out: int, 
 
 def orders(runs: int, n: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor]:
     """Indices `[R, B]` of the minibatches of `epochs` passes, shuffled anew for every run and pass."""
-    generator = Generator().manual_seed(seed)
+    generator = Generator().manual_seed(seed + 10_000)  # a stream apart from those of the data and of the start
     for _ in range(epochs):
         yield from torch.rand(runs, n, generator=generator).argsort(1).split(batch, 1)
 
