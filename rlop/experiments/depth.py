@@ -7,6 +7,8 @@ they interpolate a small set of digits. The best depth is not the largest: past 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -56,9 +58,7 @@ def start(depth: int, seed: int) -> list[Tensor]:
     """He-scaled 3 x 3 kernels and a linear head on the mean over pixels... of the last layer."""
     generator = Generator().manual_seed(seed)
     widths = [1, *[WIDTH] * depth]
-    kernels = [
-        torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in zip(widths, widths[1:])
-    ]
+    kernels = [torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in pairwise(widths)]
     head = torch.randn((8 + MARGIN) ** 2 * WIDTH, 10, generator=generator) / ((8 + MARGIN) ** 2 * WIDTH) ** 0.5
     return [w.requires_grad_() for w in [*kernels, head]]
 

@@ -34,7 +34,11 @@ def run(seed: int = 0) -> Outcome:
     ]
     measures.append(Measure("settings in the same order by both", float(ranked), 1, 1, "a relative probe"))
     settings = list(range(len(SETTINGS)))
-    curves = {"test error": (settings, error), "disagreement": (settings, disagreement), "calibration gap": (settings, gap)}
+    curves = {
+        "test error": (settings, error),
+        "disagreement": (settings, disagreement),
+        "calibration gap": (settings, gap),
+    }
     return Outcome(tuple(measures), curves, x="setting: " + ", ".join(SETTINGS), y="rate", report_only=True)
 
 

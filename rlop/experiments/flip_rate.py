@@ -1,8 +1,8 @@
 """Distributional generalization: flip a share of the 3s into 8s, and as large a share of the test 3s comes out as 8.
 
-Row 7: Nakkiran and Bansal, "Distributional Generalization: A New Kind of Generalization", arXiv:2009.08092. A classifier
-that fits its train set does not average label noise away but copies its distribution, class by class: a network and the
-nearest neighbour alike. In reinforcement learning: a greedy policy that interpolates imitates the mixture of actions.
+Row 7: Nakkiran and Bansal, "Distributional Generalization: A New Kind of Generalization", arXiv:2009.08092. A
+classifier that fits its train set does not average label noise away but copies its distribution, class by class: a
+network and the nearest neighbour alike. In reinforcement learning: a greedy policy that interpolates imitates the mixture of actions.
 """
 
 from __future__ import annotations

@@ -40,7 +40,13 @@ def run(seed: int = 0) -> Outcome:
     measures = (
         Measure("train residual", residual, 0, 1e-6, "interpolates"),
         Measure("slope beside training points / elsewhere", ratio.item(), 3, math.inf, "spikes at the data"),
-        Measure("squared error beside / elsewhere", (error[near].mean() / error[~near].mean()).item(), 2, math.inf, "noise stays put"),
+        Measure(
+            "squared error beside / elsewhere",
+            (error[near].mean() / error[~near].mean()).item(),
+            2,
+            math.inf,
+            "noise stays put",
+        ),
         Measure("share of the circle beside points", near.double().mean().item(), 0, 0.15, "spikes are narrow"),
         Measure("mean squared error", error.mean().item(), 0, 0.5 * NOISE**2, "below the noise: it still generalizes"),
         Measure("share of clear signs flipped", flips.double().mean().item(), 0, 0.05, "few, and beside the points"),

@@ -13,7 +13,6 @@ the majority for good. In CQL and behaviour cloning the classes are the actions 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from rlop.experiments.outcome import Measure, Outcome
@@ -48,9 +47,13 @@ def run(seed: int = 0) -> Outcome:
         Measure("train accuracy", fitted, 1, 1, "interpolates"),
         Measure("minority error, cross-entropy - scaled .6", minority[0] - minority[last], 0.005, 1, "falls"),
         Measure("majority error, scaled .6 - cross-entropy", majority[last] - majority[0], 0.005, 1, "rises"),
-        Measure("minority error, scaled .2 - scaled .6", minority[3] - minority[last], 0.002, 1, "more scale, more move"),
+        Measure(
+            "minority error, scaled .2 - scaled .6", minority[3] - minority[last], 0.002, 1, "more scale, more move"
+        ),
         Measure("minority error, weighted - scaled .6", minority[1] - minority[last], 0.002, 1, "weights move less"),
-        Measure("minority error / majority error, cross-entropy", minority[0] / majority[0], 2, 12, ".134 / .027 measured"),
+        Measure(
+            "minority error / majority error, cross-entropy", minority[0] / majority[0], 2, 12, ".134 / .027 measured"
+        ),
     )
     arms = list(range(len(ARMS)))
     curves = {"minority": (arms, minority), "majority": (arms, majority)}

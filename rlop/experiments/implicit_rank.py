@@ -8,6 +8,8 @@ gradient descent through l of them learns few directions: the effective rank of 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -64,7 +66,7 @@ def run(seed: int = 0) -> Outcome:
         Measure(f"effective rank, {depth} layers", rank, 0.7 * ORACLE[depth], 1.3 * ORACLE[depth], "measured +-30 %")
         for depth, rank in zip(DEPTHS, ranks)
     ]
-    step = max(after / before for before, after in zip(ranks, ranks[1:]))
+    step = max(after / before for before, after in pairwise(ranks))
     measures.append(Measure("rank after / before adding layers, at most", step, 0, 0.95, "falls with every layer"))
     measures.append(Measure("test error of 8 layers / of none", errors[-1] / errors[0], 1, 100, "rank costs detail"))
     curves = {"effective rank": (DEPTHS, ranks), "components for 99 % of the variance": (DEPTHS, components)}

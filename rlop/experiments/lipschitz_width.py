@@ -9,6 +9,8 @@ A probe of Q: gradients in the state against width.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Generator, Tensor
 
@@ -23,7 +25,7 @@ def run(seed: int = 0) -> Outcome:
     results = [steepest(k, seed) for k in WIDTHS]
     slopes, residuals = zip(*results)
     law = [(N / k) ** 0.5 for k in WIDTHS]  # n d / p with p = k d
-    step = max(after / before for before, after in zip(slopes, slopes[1:]))
+    step = max(after / before for before, after in pairwise(slopes))
     over = [slope / bound for slope, bound in zip(slopes, law)]
     measures = (
         Measure("train residual", max(residuals), 0, 1e-6, "interpolates"),

@@ -16,7 +16,7 @@ from rlop.experiments.fit import accuracy, fit, network, orders, predict
 from rlop.experiments.outcome import Measure, Outcome
 from rlop.optim import Adam
 
-RUNS, ROUNDS, CUT, CORRUPTED, N, EPOCHS, HIDDEN = 2, 10, 0.4, 0.15, 1000, 80, (128,)
+RUNS, ROUNDS, CUT, CORRUPTED, N, EPOCHS, HIDDEN = 2, 10, 0.4, 0.15, 1000, 120, (128,)
 
 
 def run(seed: int = 0) -> Outcome:

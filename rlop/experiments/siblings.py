@@ -11,6 +11,7 @@ Differs from: the paper, whose masks overlap near chance without shared training
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def run(seed: int = 0) -> Outcome:
     joint = {name: torch.stack([m.any(1), m.all(1)], 1).flatten(0, 1) for name, m in pairs.items()}
     own = retrained(data, masks, seed).view(-1, 2).mean(-1).tolist()
     union, common = retrained(data, joint, seed).view(-1, 2).T.tolist()
-    rises = min(after - before for before, after in zip(overlap, overlap[1:]))
+    rises = min(after - before for before, after in pairwise(overlap))
     gap = max(abs(a - b) for a, b in zip(union, common))
     measures = (
         Measure("overlap with all epochs shared", overlap[-1], 1, 1, "the same run twice"),

@@ -10,6 +10,8 @@ is that of the population, in closed form: with D = sum_k w_k w_k^T - w* w*^T,
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Generator, Tensor
 
@@ -25,7 +27,7 @@ def run(seed: int = 0) -> Outcome:
     results = [steps_to_fit(k, seed) for k in WIDTHS]
     steps = [s.mean().item() for s in results]
     fitted = min((s < LIMIT).float().mean().item() for s in results)
-    step = max(after - before for before, after in zip(steps, steps[1:]))
+    step = max(after - before for before, after in pairwise(steps))
     measures = (
         Measure("share of the runs that reach the error", fitted, 1, 1, "all"),
         Measure("most steps gained by doubling the width", step, -LIMIT, 0, "never slower"),

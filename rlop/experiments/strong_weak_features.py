@@ -29,7 +29,9 @@ def run(seed: int = 0) -> Outcome:
         Measure("logistic error, salience 100 / 1", logistic[-1] / logistic[0], 0, 0.6, "structure helps"),
         Measure("square error, salience 100 / 1", square[-1] / square[0], 0, 0.8, "structure helps"),
         Measure("square / logistic error, salience 100", gain[-1], 1.02, torch.inf, "logistic wins on the easy task"),
-        Measure("the same ratio, salience 100 / 1", gain[-1] / gain[0], 1.02, torch.inf, "and by more than on the hard"),
+        Measure(
+            "the same ratio, salience 100 / 1", gain[-1] / gain[0], 1.02, torch.inf, "and by more than on the hard"
+        ),
     )
     curves = {}
     for r in (SALIENCE[0], SALIENCE[-1]):

@@ -9,6 +9,7 @@ equals least squares, so cross-entropy (which tends to it) and squared loss end 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ def run(seed: int = 0) -> Outcome:
     """Fit both classifiers in six dimensions, n = 40."""
     rows = [compare(d, seed) for d in DIMENSIONS]
     support, distance, margin, least = (list(column) for column in zip(*rows))
-    rises = min(after - before for before, after in zip(support, support[1:]))
+    rises = min(after - before for before, after in pairwise(support))
     measures = (
         Measure("share of support vectors, d / n = 50", support[-1], 0.99, 1, "all of them"),
         Measure("share of support vectors, d / n = 1.5", support[0], 0, 0.9, "not all"),
