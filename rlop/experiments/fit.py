@@ -1,0 +1,80 @@
+"""Train R small networks at once, each on its own labels and in its own order: what the experiments share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from rlop.nets.linear import Linear, reset_runs
+from rlop.nets.mlp import MLP
+
+
+def network(seeds: Sequence[int], n_in: int, hidden: Sequence[int], n_out: int, activation: str = "relu") -> nn.Module:
+    """A stacked MLP and its linear head, one run per seed; `net[0]` gives the features."""
+    lead = (len(seeds),)
+    net = nn.Sequential(MLP(lead, n_in, hidden, activation), Linear(lead, hidden[-1], n_out))
+    reset_runs(net, seeds)
+    return net
+
+
+def orders(runs: int, n: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """Indices `[R, B]` of the minibatches of `epochs` passes, shuffled anew for every run and pass."""
+    generator = Generator().manual_seed(seed + 10_000)  # a stream apart from those of the data and of the start
+    for _ in range(epochs):
+        yield from torch.rand(runs, n, generator=generator).argsort(1).split(batch, 1)
+
+
+def take(data: Tensor, index: Tensor) -> Tensor:
+    """`[R, N, ...]` at `[R, B]` -> `[R, B, ...]`."""
+    return data[torch.arange(len(index))[:, None], index]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of every run, `[R, B, K]` and `[R, B] -> [R]`."""
+    return F.cross_entropy(logits.mT, labels, reduction="none").mean(-1)
+
+
+@torch.no_grad()
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Share of right predictions of every run, `[R, B, K]` and `[R, B] -> [R]`."""
+    return (logits.argmax(-1) == labels).float().mean(-1)
+
+
+@torch.no_grad()
+def predict(net: nn.Module, x: Tensor, runs: int) -> Tensor:
+    """Outputs of every run on shared inputs, `[N, D] -> [R, N, K]`."""
+    return net(x.expand(runs, *x.shape))
+
+
+def fit(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    batches: Iterable[Tensor],
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+    after: Callable[[], None] | None = None,
+) -> None:
+    """Train every run on its own labels.
+
+    Args:
+        net: inputs `[R, B, D]` to outputs `[R, B, K]`.
+        optimizer: holds the parameters of `net`.
+        x: inputs that all runs share, `[N, D]`, or one set each, `[R, N, D]`.
+        y: one set of labels or targets for each run, `[R, N, ...]`.
+        batches: indices `[R, B]`, one tensor a step, such as `orders` gives.
+        loss: of the network, a batch of inputs and one of labels, `[R]`; cross-entropy unless given.
+        after: called after every step, for masks.
+    """
+    torch.set_flush_denormal(True)  # the gradients of an interpolating network are so small that they stall a CPU
+    x = x.expand(*y.shape[:2], x.shape[-1])
+    loss = loss or (lambda net, x, y: cross_entropy(net(x), y))
+    for index in batches:
+        optimizer.zero_grad()
+        loss(net, take(x, index), take(y, index)).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if after is not None:
+            after()

@@ -1,0 +1,78 @@
+"""Implicit greedy rank learning: linear layers in the middle of an autoencoder lower the rank of its code.
+
+Row 41: Sun, Thilak, Littwin, Saremi and Susskind, "Implicit Greedy Rank Learning in Autoencoders via Overparameterized
+Linear Networks", arXiv:2107.01301; the layers with their default start as in Jing, Zbontar and LeCun, "Implicit
+Rank-Minimizing Autoencoder", arXiv:2010.00679. The layers add no function that one matrix could not express, yet
+gradient descent through l of them learns few directions: the effective rank of the code falls with l.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlop.experiments.digits import load_digits
+from rlop.experiments.fit import fit, orders, predict
+from rlop.experiments.outcome import Measure, Outcome
+from rlop.nets.linear import Linear, reset_runs
+from rlop.nets.mlp import MLP
+from rlop.optim import Adam
+from rlop.probes.rank import effective_rank, pca_rank, singular_values
+
+DEPTHS = (0, 2, 4, 8)
+CODE, HIDDEN, RUNS = 32, 128, 2
+ORACLE = {0: 21.8, 2: 12.9, 4: 8.0, 8: 4.2}  # entropy rank measured beforehand with an independent script
+
+
+class Autoencoder(nn.Module):
+    """64 - 128 - 32, `depth` linear layers 32 - 32 without activation, 32 - 128 - 64."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        lead = (RUNS,)
+        self.encoder = nn.Sequential(MLP(lead, 64, (HIDDEN,)), Linear(lead, HIDDEN, CODE))
+        self.stack = nn.Sequential(*(Linear(lead, CODE, CODE) for _ in range(depth)))
+        self.decoder = nn.Sequential(MLP(lead, CODE, (HIDDEN,)), Linear(lead, HIDDEN, 64))
+
+    def code(self, x: Tensor) -> Tensor:
+        """`[R, B, 64] -> [R, B, 32]`."""
+        return self.stack(self.encoder(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[R, B, 64] -> [R, B, 64]`."""
+        return self.decoder(self.code(x))
+
+
+def run(seed: int = 0) -> Outcome:
+    """Fit autoencoders with 0 to 8 linear layers to digits and measure the rank of their codes on the test part."""
+    data = load_digits(seed=seed)
+    ranks, components, errors = [], [], []
+    for depth in DEPTHS:
+        net = Autoencoder(depth)
+        reset_runs(net, range(seed, seed + RUNS))
+        optimizer = Adam(net.parameters(), lr=1e-3)
+        images = data.x.expand(RUNS, *data.x.shape)
+        fit(net, optimizer, data.x, images, orders(RUNS, len(data.x), 50, 60, seed), reconstruction)
+        with torch.no_grad():
+            codes = net.code(data.x_test.expand(RUNS, *data.x_test.shape))
+        s = singular_values(codes, center=True)
+        ranks.append(effective_rank(s).mean().item())
+        components.append(pca_rank(s).mean().item())
+        errors.append(F.mse_loss(predict(net, data.x_test, RUNS), data.x_test.expand(RUNS, -1, -1)).item())
+    measures = [
+        Measure(f"effective rank, {depth} layers", rank, 0.7 * ORACLE[depth], 1.3 * ORACLE[depth], "measured +-30 %")
+        for depth, rank in zip(DEPTHS, ranks)
+    ]
+    step = max(after / before for before, after in pairwise(ranks))
+    measures.append(Measure("rank after / before adding layers, at most", step, 0, 0.95, "falls with every layer"))
+    measures.append(Measure("test error of 8 layers / of none", errors[-1] / errors[0], 1, 100, "rank costs detail"))
+    curves = {"effective rank": (DEPTHS, ranks), "components for 99 % of the variance": (DEPTHS, components)}
+    return Outcome(tuple(measures), curves, x="linear layers between encoder and decoder", y="rank of the code")
+
+
+def reconstruction(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error of every run, `[R]`."""
+    return (net(x) - y).square().mean((-1, -2))
