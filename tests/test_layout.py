@@ -16,7 +16,7 @@ LEVELS = [
     {"checks", "build"},
     {"regularizers", "projections", "td", "tanh_gaussian", "nets", "optim", "probes", "envs"},
     {"config", "record", "stats", "events", "board", "picture", "report", "progress", "data", "runs", "terms",
-     "learner", "evaluate", "checkpoint", "training", "experiment", "sweep"},
+     "learner", "evaluate", "checkpoint", "training", "experiment", "experiments", "sweep"},
     {"agents"},
     {"cli"},
 ]  # fmt: skip
