@@ -52,8 +52,8 @@ def gradient_flow(
     time: np.ndarray, n: int, d: int, p: int, kappa: float, rng: np.random.Generator
 ) -> np.ndarray:
     """The same error of gradient flow on one drawn data set, `[T]`."""
-    teacher, inputs = rng.normal(size=d), rng.normal(size=(n, d)) / np.sqrt(d)
-    teacher *= np.sqrt(d) / np.linalg.norm(teacher)
+    teacher = rng.choice((-1.0, 1.0), d)  # signs: fast and slow directions carry exactly their share of the variance
+    inputs = rng.normal(size=(n, d)) / np.sqrt(d)
     scales = np.r_[np.full(p, FAST), np.full(d - p, FAST / kappa)]
     u, s, vt = np.linalg.svd(inputs * scales, full_matrices=False)
     fitted = (1 - np.exp(-np.outer(time, s**2))) / s * (u.T @ (inputs @ teacher))

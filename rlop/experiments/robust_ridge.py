@@ -26,7 +26,7 @@ def robust_risk(estimate: np.ndarray, target: np.ndarray, epsilon: float = EPSIL
 
 
 def _combine(error: float, across: float, epsilon: float) -> float:
-    return error + np.sqrt(8 * epsilon**2 / np.pi * across * error) + epsilon**2 * across
+    return float(error + np.sqrt(8 * epsilon**2 / np.pi * across * error) + epsilon**2 * across)
 
 
 def closed_form(g: float, ridge: float, epsilon: float = EPSILON, noise: float = 0.0) -> float:
