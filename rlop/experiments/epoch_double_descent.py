@@ -48,9 +48,7 @@ def _branch(strength: np.ndarray, n: float, m: float, d: float, s: float) -> tup
     return alpha, a, n / d / a
 
 
-def gradient_flow(
-    time: np.ndarray, n: int, d: int, p: int, kappa: float, rng: np.random.Generator
-) -> np.ndarray:
+def gradient_flow(time: np.ndarray, n: int, d: int, p: int, kappa: float, rng: np.random.Generator) -> np.ndarray:
     """The same error of gradient flow on one drawn data set, `[T]`."""
     teacher = rng.choice((-1.0, 1.0), d)  # signs: fast and slow directions carry exactly their share of the variance
     inputs = rng.normal(size=(n, d)) / np.sqrt(d)

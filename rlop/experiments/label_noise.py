@@ -50,7 +50,9 @@ def variance_measures(rng: np.random.Generator) -> list[Measure]:
     found = max(abs(simulated(h, beta, rng) / formula(h, beta) - 1) for beta, h in CURVATURES)
     return [
         Measure("variance: formula against Lyapunov equation, largest relative gap", gap, 0.0, 1e-9, "0: exact"),
-        Measure("variance: formula against simulation, largest relative gap", found, 0.0, 0.05, "0, sampling error .01"),
+        Measure(
+            "variance: formula against simulation, largest relative gap", found, 0.0, 0.05, "0, sampling error .01"
+        ),
     ]
 
 
@@ -92,7 +94,9 @@ def run(seed: int = 0) -> Outcome:
         Measure("trace of Gauss-Newton, without noise", float(ends[0]), 215 * 0.7, 215 * 1.3, "measured oracle 215"),
         Measure("trace of Gauss-Newton, noise 0.5", float(ends[1]), 128 * 0.7, 128 * 1.3, "measured oracle 128"),
         Measure("trace of Gauss-Newton, noise 1.0", float(ends[2]), 14, 60, "20 where it leads to, measured oracle 46"),
-        Measure("error: without noise / noise 1.0", float(far[0] / far[2]), 3.0, np.inf, "measured oracle 6.1, at least 3"),
+        Measure(
+            "error: without noise / noise 1.0", float(far[0] / far[2]), 3.0, np.inf, "measured oracle 6.1, at least 3"
+        ),
     ]
     curves = {f"label noise {s}": (steps, trace[:, k].mean(-1)) for k, s in enumerate(NOISES)}
     return Outcome(tuple(measures), curves, x="step", y="trace of Gauss-Newton", log="y")
