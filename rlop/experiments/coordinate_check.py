@@ -6,8 +6,8 @@ arXiv:2011.14522: an abc-parametrisation of width n is W = n^-a w, w ~ N(0, n^-2
     r = min(a_out + b_out, 2 a_out + c) + c - 1 + min_l (2 a_l + [l is the first])
 
 is 0 for feature learning and positive for the kernel regime. Shown: how much the last hidden layer's pre-activations
-move in a few steps of SGD, as a power of the width. It must be 0 for muP, and -1/2 for the NTK parametrisation (NTP) and
-for the standard one (SP) with a learning rate that shrinks with the width; SP at a fixed rate blows up.
+move in a few steps of SGD, as a power of the width. It must be 0 for muP, and -1/2 for the NTK parametrisation (NTP)
+and for the standard one (SP) with a learning rate that shrinks with the width; SP at a fixed rate blows up.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def run(seed: int = 0) -> Outcome:
     """n = 40, d = 100, 5-sparse target, 150,000 steps of batch 1 at rate .002; means of four draws."""
     steps, trace, distance, residual = sparse_runs(seed)
     ends, far = trace[-1].mean(-1), distance[-1].mean(-1)
-    measures = variance_measures(np.random.default_rng(seed)) + [
+    measures = (
+        *variance_measures(np.random.default_rng(seed)),
         Measure("SGD without noise: largest residual", float(residual[-1, 0].max()), 0.0, 1e-3, "0: it interpolates"),
         Measure("trace of Gauss-Newton, without noise", float(ends[0]), 215 * 0.7, 215 * 1.3, "measured oracle 215"),
         Measure("trace of Gauss-Newton, noise 0.5", float(ends[1]), 128 * 0.7, 128 * 1.3, "measured oracle 128"),
@@ -99,4 +100,4 @@ def run(seed: int = 0) -> Outcome:
         ),
     ]
     curves = {f"label noise {s}": (steps, trace[:, k].mean(-1)) for k, s in enumerate(NOISES)}
-    return Outcome(tuple(measures), curves, x="step", y="trace of Gauss-Newton", log="y")
+    return Outcome(measures, curves, x="step", y="trace of Gauss-Newton", log="y")
