@@ -47,14 +47,14 @@ def run(seed: int = 0) -> Outcome:
             error[i] += [((w - target) ** 2).sum() / DRAWS for w in (plain, pairs)]
             size = np.linalg.norm(plain)
             if n <= D:
-                same = max(same, np.linalg.norm(plain - pairs) / size)
-            weighted = max(weighted, np.linalg.norm(general - pairs) / size)
+                same = max(same, float(np.linalg.norm(plain - pairs) / size))
+            weighted = max(weighted, float(np.linalg.norm(general - pairs) / size))
     error += NOISE**2
     peak = float(error[sizes.index(D), 1] / np.delete(error[:, 1], sizes.index(D)).max())
     after = float(np.abs(error[4:, 1] / error[4:, 0] - 1).max())
     measures = (
-        Measure("n <= d: relative difference of the weights", float(same), 0.0, 1e-6, "0: same minimum-norm solution"),
-        Measure("any n: difference from weights I + 11'/n", float(weighted), 0.0, 1e-6, "0: derived"),
+        Measure("n <= d: relative difference of the weights", same, 0.0, 1e-6, "0: same minimum-norm solution"),
+        Measure("any n: difference from weights I + 11'/n", weighted, 0.0, 1e-6, "0: derived"),
         Measure("n > d: relative difference of the errors", after, 0.0, 0.1, "measured oracle .007"),
         Measure("error at n = d / largest elsewhere", peak, 1.0, np.inf, "> 1: the peak stays"),
     )

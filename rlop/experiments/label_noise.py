@@ -95,9 +95,7 @@ def run(seed: int = 0) -> Outcome:
         Measure("trace of Gauss-Newton, without noise", float(ends[0]), 215 * 0.7, 215 * 1.3, "measured oracle 215"),
         Measure("trace of Gauss-Newton, noise 0.5", float(ends[1]), 128 * 0.7, 128 * 1.3, "measured oracle 128"),
         Measure("trace of Gauss-Newton, noise 1.0", float(ends[2]), 14, 60, "20 where it leads to, measured oracle 46"),
-        Measure(
-            "error: without noise / noise 1.0", float(far[0] / far[2]), 3.0, np.inf, "measured oracle 6.1, at least 3"
-        ),
-    ]
+        Measure("error: without noise / noise 1.0", float(far[0] / far[2]), 3.0, np.inf, "measured oracle 6.1"),
+    )
     curves = {f"label noise {s}": (steps, trace[:, k].mean(-1)) for k, s in enumerate(NOISES)}
     return Outcome(measures, curves, x="step", y="trace of Gauss-Newton", log="y")

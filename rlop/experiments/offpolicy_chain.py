@@ -5,10 +5,10 @@ Learning With Neural Network Approximation", IEEE TAC 2023, arXiv:2103.01391 (ma
 Yang, Lee, Wang, "Neural Temporal-Difference Learning Converges to Global Optima", NeurIPS 2019, arXiv:1905.10027.
 
 Twenty similar states are drawn uniformly and all lead to state 0, whose input is twice as large; rewards are zero but
-for noise, so that V = 0. The network is Q(x) = sum_i a_i relu(w_i . x) / sqrt(m), a_i = +-1 fixed, initialised in pairs so
-that Q = 0. On a ball of radius R around the initialisation |Q| <= R ||x||, which is checked too. On policy a ball that
-is large enough changes nothing, and one that is too small biases the values: sqrt(m) max_i ||w_i - w_i(0)|| of a free
-run tells which is which.
+for noise, so that V = 0. The network is Q(x) = sum_i a_i relu(w_i . x) / sqrt(m), a_i = +-1 fixed, initialised in pairs
+so that Q = 0. On a ball of radius R around the initialisation |Q| <= R ||x||, which is checked too. On policy a ball
+that is large enough changes nothing, and one that is too small biases the values: sqrt(m) max_i ||w_i - w_i(0)|| of a
+free run tells which is which.
 """
 
 from __future__ import annotations

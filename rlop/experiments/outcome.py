@@ -2,6 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+Numbers: TypeAlias = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Outcome:
     """
 
     measures: tuple[Measure, ...]
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    curves: Mapping[str, tuple[Numbers, Numbers]]
     x: str = ""
     y: str = ""
     log: str = ""
