@@ -141,3 +141,37 @@ def test_projected_neural_td_stays_in_its_ball():
     _, largest, _, moved = neural_td(off_policy(0), "max-norm", 1.5, 1.0, 300, 0)
     assert moved.max() <= 1.5 / math.sqrt(NEURONS) + 1e-12
     assert 0 < max(largest) <= 1.5
+
+
+def test_least_variation_by_hand():
+    """A hat, a line, and one kink at a data point."""
+    from rlop.experiments import path_norm
+
+    values = np.interp(np.linspace(-1, 1, path_norm.POINTS), [-1, 0, 1], [0, 1, 0])
+    assert path_norm.least_variation(values) == pytest.approx(2.0, abs=0.3)  # the kink falls between two points
+    assert path_norm.least_variation(np.linspace(0, 3, path_norm.POINTS)) == pytest.approx(0, abs=1e-12)
+    kink = np.maximum(np.linspace(-1, 1, path_norm.POINTS) - np.linspace(-1, 1, path_norm.POINTS)[3], 0)
+    assert path_norm.least_variation(3 * kink) == pytest.approx(3.0)
+
+
+def test_tangent_features_agree_with_autograd():
+    from rlop.experiments.lazy_kernel import jacobian
+
+    rng = np.random.default_rng(0)
+    a, w, x = rng.normal(size=4), rng.normal(size=(4, 3)), rng.normal(size=(2, 3))
+    ta, tw = (torch.tensor(t, requires_grad=True) for t in (a, w))
+    for row in range(2):
+        out = torch.tanh(torch.tensor(x[row]) @ tw.T) @ ta / 2
+        grads = torch.cat([g.flatten() for g in torch.autograd.grad(out, (ta, tw))])
+        value, rows = jacobian(a, w, x)
+        assert value[row] == pytest.approx(out.item())
+        np.testing.assert_allclose(rows[row], grads.numpy(), atol=1e-12)
+
+
+def test_alignment_of_known_layers():
+    from rlop.experiments.aligned_layers import alignment, imbalance
+
+    first, swap = np.diag([3.0, 1.0]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    assert alignment([first, first]) == pytest.approx(1)
+    assert alignment([first, first @ swap]) == pytest.approx(0)  # its right singular vectors come in the other order
+    assert imbalance([first, 2 * first]) == pytest.approx(3 * np.sqrt(82))

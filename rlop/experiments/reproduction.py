@@ -13,9 +13,9 @@ HEAD = """# Reproduction
 
 The 51 abstracts of the workshop "Over-parameterization: Pitfalls and Opportunities" (ICML 2021): what each claims, and
 what a run of the experiments here measured, beside the band that was accepted beforehand. Every verdict is computed
-from these numbers. An abstract counts as reproduced when every measure of every experiment on it holds; "not testable here"
-means that nothing here tests it (theory, other hardware, other data). Experiments marked "report only" are known not to
-show the effect at this scale.
+from these numbers. An abstract counts as reproduced when every measure of every experiment on it holds; "not testable
+here" means that no experiment here tests it: it is theory, needs other hardware or data, or is a tool whose formulas
+the unit tests hold. Experiments marked "report only" did not show the effect at this scale when first tried.
 """
 
 

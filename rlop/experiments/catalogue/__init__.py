@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from rlop.experiments.catalogue.pending import PENDING
 from rlop.experiments.catalogue.posters import POSTERS
 from rlop.experiments.catalogue.posters_two import POSTERS_TWO
 from rlop.experiments.catalogue.row import KINDS, Row
@@ -20,31 +21,8 @@ __all__ = ["CATALOGUE", "KINDS", "PENDING", "SLOW", "Row", "available", "experim
 
 CATALOGUE: tuple[Row, ...] = TALKS + POSTERS + POSTERS_TWO
 
-# Names that the catalogue promises and that are still being written; a test skips these and no others.
-PENDING = frozenset(
-    """
-    basis_pursuit disagreement distributed_regression flip_radius flip_rate fourier_features imbalanced_gmm
-    implicit_rank implicit_regularizer label_corruption momentum polynomial_kare siblings single_neuron
-    strong_weak_features support_vectors two_moons
-    rlop.experiments.distributed_regression rlop.experiments.single_neuron rlop.experiments.strong_weak_features
-    rlop.experiments.support_vectors rlop.experiments.basis_pursuit
-    rlop.agents.NeuralTD rlop.nets.FactorizedLinear rlop.nets.LinearStack rlop.nets.MaskedLinear
-    rlop.nets.masks.intersection rlop.nets.masks.jaccard rlop.nets.masks.magnitude_masks
-    rlop.nets.masks.rewind_weights_ rlop.nets.masks.union rlop.nets.masks.width_at_equal_count
-    rlop.nets.mup.abc_exponent rlop.nets.mup.coordinate_check
-    rlop.noise.label_noise rlop.optim.RMD rlop.optim.SGD rlop.optim.SMD rlop.td.adjusted_logits
-    rlop.probes.agreement.action_shift rlop.probes.agreement.calibration rlop.probes.agreement.disagreement
-    rlop.probes.alignment.layer_alignment rlop.probes.cka rlop.probes.effective_parameters
-    rlop.probes.implicit.implicit_regularizer rlop.probes.kernel.kare rlop.probes.kernel.kernel_change
-    rlop.probes.kernel.min_eigenvalue rlop.probes.kernel.signal_capture_threshold
-    rlop.probes.learning.LearningTime rlop.probes.learning.class_variance rlop.probes.lipschitz.flip_radius
-    rlop.probes.lipschitz.sensitivity rlop.probes.lipschitz.state_gradient
-    rlop.regularizers.path_norm rlop.regularizers.pc_share rlop.regularizers.spectral_decoupling
-    """.split()
-)
-
-# Experiments that take longer than some ten seconds: left out by `reproduce.py fast`, marked slow in the tests.
-SLOW = frozenset({"dr3_backups", "dr3_remedy", "mc_cures_rank"})
+# Experiments that take longer than a few seconds alone: left out by `reproduce.py fast`, marked slow in the tests.
+SLOW = frozenset({"dr3_backups", "dr3_remedy", "label_noise", "linear_conv", "mc_cures_rank", "offpolicy_chain"})
 
 
 def experiment_names() -> list[str]:
