@@ -1,8 +1,7 @@
 """The catalogue is whole and points at things that exist; records, tables and scripts, end to end."""
 
+import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ def test_every_field_is_there(row):
     assert row.kind in KINDS
     for text in (row.title, row.authors, row.claim, row.use):
         assert text.strip() == text != ""
-    assert row.claim.endswith(".")
-    assert row.use.endswith(".")
+        assert text[-1] in ".?" or text in (row.title, row.authors)
     if row.kind in ("module", "experiment", "probe"):
         assert row.homes
     if row.kind == "experiment":
@@ -109,14 +107,18 @@ def test_picture(tmp_path):
     assert draw(outcome(), tmp_path / "p.png", "title").read_bytes()[:4] == b"\x89PNG"
 
 
-def script(*argv):
-    return subprocess.run([sys.executable, *map(str, argv)], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def reproduce():
+    """scripts/reproduce.py as a module; each experiment still is a process of its own."""
+    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "scripts" / "reproduce.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_scripts_end_to_end(tmp_path):
-    done = script("scripts/reproduce.py", "concat_inputs", "robust_ridge", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "concat_inputs            reproduced" in done.stdout
+def test_script_end_to_end(reproduce, tmp_path, capsys):
+    reproduce.main(["concat_inputs", "robust_ridge", "--out", str(tmp_path)])
+    assert "concat_inputs            reproduced" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert [r["name"] for r in results["experiments"]] == ["concat_inputs", "robust_ridge"]
     assert all(m["holds"] for r in results["experiments"] for m in r["measures"])
@@ -125,6 +127,23 @@ def test_scripts_end_to_end(tmp_path):
     assert "| 25 | Mitigating deep double descent by concatenating inputs | experiment | reproduced | 4 of 4 |" in page
     assert (tmp_path / "robust_ridge.png").exists()
 
-    wrong = script("scripts/reproduce.py", "concat_input", "--out", tmp_path)
-    assert wrong.returncode == 2
-    assert "did you mean 'concat_inputs'" in wrong.stderr
+
+def test_script_refuses_an_unknown_name(reproduce, tmp_path):
+    with pytest.raises(InputError, match="did you mean 'concat_inputs'"):
+        reproduce.main(["concat_input", "--out", str(tmp_path)])
+
+
+def test_script_reports_what_fails_and_runs_the_rest(reproduce, tmp_path, capsys, monkeypatch):
+    worker = tmp_path / "worker.py"  # fails for one name, writes a record for the other
+    record = to_record("robust_ridge", outcome(), 1.0, 0)
+    lines = "import pathlib, sys", "name, out = sys.argv[1], pathlib.Path(sys.argv[5])"
+    fails = "if name == 'concat_inputs': sys.exit('boom')"
+    worker.write_text("\n".join([*lines, fails, f"(out / 'robust_ridge.json').write_text({json.dumps(record)!r})"]))
+    monkeypatch.setattr(reproduce, "WORKER", worker)
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(["concat_inputs", "robust_ridge", "--out", str(tmp_path)])
+    assert stop.value.code == 1
+    shown = capsys.readouterr().out
+    assert "concat_inputs            FAILED: boom" in shown
+    assert "robust_ridge             not reproduced" in shown
+    assert "`concat_inputs`: boom" in (tmp_path / "REPRODUCTION.md").read_text()

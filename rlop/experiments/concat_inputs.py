@@ -1,7 +1,6 @@
 """Concatenating pairs of inputs changes nothing for minimum-norm linear regression.
 
-Reference: Chen, Wang, Kyrillidis, "Mitigating Deep Double Descent by Concatenating Inputs",
-arXiv:2107.00797.
+Reference: Chen, Wang, Kyrillidis, "Mitigating Deep Double Descent by Concatenating Inputs", arXiv:2107.00797.
 
 All n^2 ordered pairs [x_i, x_j] get the label (y_i + y_j) / 2, and a test point is presented as [x, x]. Where the plain
 problem interpolates (n <= d), the concatenated one has the same minimum-norm solution, peak included: the method's
