@@ -22,7 +22,28 @@ __all__ = ["CATALOGUE", "KINDS", "PENDING", "SLOW", "Row", "available", "experim
 CATALOGUE: tuple[Row, ...] = TALKS + POSTERS + POSTERS_TWO
 
 # Experiments that take longer than a few seconds alone: left out by `reproduce.py fast`, marked slow in the tests.
-SLOW = frozenset({"dr3_backups", "dr3_remedy", "label_noise", "linear_conv", "mc_cures_rank", "offpolicy_chain"})
+SLOW = frozenset(
+    {
+        "block_structure",
+        "depth",
+        "disagreement",
+        "dr3_backups",
+        "dr3_remedy",
+        "flip_rate",
+        "implicit_rank",
+        "label_corruption",
+        "label_noise",
+        "linear_conv",
+        "low_rank_training",
+        "mc_cures_rank",
+        "offpolicy_chain",
+        "path_norm_sparsity",
+        "pruning",
+        "siblings",
+        "static_sparsity",
+        "two_moons",
+    }
+)
 
 
 def experiment_names() -> list[str]:
