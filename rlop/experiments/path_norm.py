@@ -80,4 +80,4 @@ def run(seed: int = 0) -> Outcome:
         "path norm": (steps, paths),
         "path norm, no decay": (steps, free_paths),
     }
-    return Outcome(measures, curves, x="step", y="norm", log="y")
+    return Outcome(measures, curves, x="step", y="norm")
