@@ -16,7 +16,7 @@ LEVELS = [
     {"checks", "build"},
     {"regularizers", "projections", "td", "noise", "tanh_gaussian", "nets", "optim", "probes", "envs"},
     {"config", "record", "stats", "events", "board", "picture", "report", "progress", "data", "runs", "terms",
-     "learner", "evaluate", "checkpoint", "launch", "stop", "training", "experiment", "sweep"},
+     "learner", "evaluate", "checkpoint", "launch", "stop", "training", "experiment", "experiments", "sweep"},
     {"agents"},
     {"cli"},
 ]  # fmt: skip
@@ -82,3 +82,9 @@ def test_importing_the_library_loads_no_optional_package():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_every_package():
+    listed = (ROOT / "pyproject.toml").read_text()
+    for path in ROOT.glob("rlop/**/__init__.py"):
+        assert f'"{".".join(path.parent.relative_to(ROOT).parts)}"' in listed, path.parent

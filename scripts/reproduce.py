@@ -1,0 +1,106 @@
+"""Reproduce the workshop: run experiments, print what they measured, write results.json, REPRODUCTION.md and pictures.
+
+    python scripts/reproduce.py all                  # everything testable, under half an hour on two cores
+    python scripts/reproduce.py fast                 # what takes a few seconds each
+    python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
+
+Each experiment is a process of its own on one thread, so that one that fails, or hangs, stops none of the others; the
+exit code is 1 if any failed. Results of experiments that are not run again are kept.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rlop.checks import check_known
+from rlop.cli import guarded
+from rlop.config import write_atomic
+from rlop.experiments.catalogue import SLOW, available
+from rlop.experiments.reproduction import markdown, table
+
+WORKER = Path(__file__).with_name("supervised.py")
+LIMIT = 900  # seconds for one experiment
+PACKAGES = ("torch", "numpy", "scikit-learn")
+
+
+def run_one(name: str, seed: int, out: Path) -> dict:
+    """The record of one experiment in a process of its own, or `{"name": ..., "error": ...}`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, WORKER, name, "--seed", str(seed), "--out", out]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        return {"name": name, "error": f"no result after {LIMIT} s"}
+    if done.returncode:
+        return {"name": name, "error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    return json.loads((out / f"{name}.json").read_text())
+
+
+def run_experiments(names: Sequence[str], options: argparse.Namespace) -> bool:
+    """Run, print and write; whether every experiment came to a verdict."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        records = []
+        for record in pool.map(lambda name: run_one(name, options.seed, options.out), names):
+            records.append(record)
+            print(table([record]), flush=True)
+    write(records, options.out)
+    print(f"\nresults.json, REPRODUCTION.md and pictures: {options.out}")
+    return not any("error" in record for record in records)
+
+
+def write(records: Sequence[dict], out: Path) -> None:
+    """results.json with the new records in place of old ones of the same name, and REPRODUCTION.md from all of them."""
+    path = out / "results.json"
+    old = json.loads(path.read_text())["experiments"] if path.exists() else []
+    merged = {record["name"]: record for record in [*old, *records]}
+    kept = [merged[name] for name in available() if name in merged]
+    versions = installed()
+    content = json.dumps({"versions": versions, "experiments": kept}, indent=1, allow_nan=False)
+    write_atomic(path, content.encode())
+    write_atomic(out / "REPRODUCTION.md", markdown(kept, versions).encode())
+
+
+def installed() -> dict[str, str]:
+    """package -> version, of those that are there."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+# What a first word other than an experiment's name does: (options) -> whether all went well.
+COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "all": lambda options: run_experiments(available(), options),
+    "fast": lambda options: run_experiments([name for name in available() if name not in SLOW], options),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(COMMANDS)}, or experiments")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="experiments at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
+    options = parser.parse_args(argv)
+    if len(options.names) == 1 and options.names[0] in COMMANDS:
+        well = COMMANDS[options.names[0]](options)
+    else:
+        for name in options.names:
+            check_known("experiment", name, [*available(), *COMMANDS])
+        well = run_experiments(options.names, options)
+    if not well:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
