@@ -25,6 +25,7 @@ CATALOGUE: tuple[Row, ...] = TALKS + POSTERS + POSTERS_TWO
 SLOW = frozenset(
     {
         "block_structure",
+        "class_variance",
         "depth",
         "disagreement",
         "dr3_backups",
@@ -33,12 +34,15 @@ SLOW = frozenset(
         "implicit_rank",
         "label_corruption",
         "label_noise",
+        "learning_time",
         "linear_conv",
+        "lipschitz_width",
         "low_rank_training",
         "mc_cures_rank",
         "offpolicy_chain",
         "path_norm_sparsity",
         "pruning",
+        "shattering",
         "siblings",
         "static_sparsity",
         "two_moons",

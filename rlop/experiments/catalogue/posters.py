@@ -98,7 +98,7 @@ POSTERS = (
         "probe",
         ("rlop.probes.effective_parameters",),
         "How many points a low-rank network can shatter follows a weighted count of its low-rank parameters.",
-        (),
+        ("shattering",),
         "A count of parameters in use beside the feature rank.",
     ),
     Row(

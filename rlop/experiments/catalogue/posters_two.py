@@ -120,7 +120,7 @@ POSTERS_TWO = (
         "probe",
         ("rlop.probes.learning.class_variance",),
         "Features become compact within classes as networks train.",
-        (),
+        ("class_variance",),
         "Variance of features within bins of action or return.",
     ),
     Row(
@@ -140,7 +140,7 @@ POSTERS_TWO = (
         "probe",
         ("rlop.probes.learning.LearningTime",),
         "When a sample is first learned tells easy from memorised ones.",
-        (),
+        ("learning_time",),
         "First step at which a transition's TD error is small, and how often it is forgotten.",
         "2107.10143",
     ),
