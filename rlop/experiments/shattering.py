@@ -58,7 +58,7 @@ def shattered(rank: int, seed: int) -> float:
         margin = y * network(weights, x)
         if step % 20 == 0:  # once is enough: Adam may lose it again
             fitted |= ((margin > 0) | ~used).all(-1)
-        (F.softplus(-margin) * used / size).sum().backward()  # type: ignore[no-untyped-call]
+        (F.softplus(-margin) * used / size).sum().backward()
         optimizer.step()
     largest = torch.where(fitted, size[:, 0], 1).view(len(SIZES), SEEDS).amax(0)
     return largest.float().log().mean().exp().item()
