@@ -2,7 +2,8 @@
 
 Row 7: Nakkiran and Bansal, "Distributional Generalization: A New Kind of Generalization", arXiv:2009.08092. A
 classifier that fits its train set does not average label noise away but copies its distribution, class by class: a
-network and the nearest neighbour alike. In reinforcement learning: a greedy policy that interpolates imitates the mixture of actions.
+network and the nearest neighbour alike. In reinforcement learning: a greedy policy that interpolates imitates
+the mixture of actions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Regularizer mirror descent on corrupted labels: a learned slack per example keeps the network from fitting them.
 
 Row 14: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent", arXiv:2202.10788. Every
-train example i gets a slack z_i, and descent with the potential ||w||^2 / 2 runs on z_i = sqrt(2 L_i(w)), in the form of the
-official code: with the batch loss L, s = sqrt(2 L) and the mean slack z of the batch,
+train example i gets a slack z_i, and descent with the potential ||w||^2 / 2 runs on z_i = sqrt(2 L_i(w)), in the form
+of the official code: with the batch loss L, s = sqrt(2 L) and the mean slack z of the batch,
 
     w <- w - lr (s - z) / s grad L,   z_i <- z_i + (lr / lambda) (s - z)  for every i of the batch
 

@@ -7,9 +7,9 @@ matrix G of N samples, labels y and ridge lambda
     KARE = (1/N) y^T (G/N + lambda)^-2 y / [ (1/N) tr (G/N + lambda)^-1 ]^2
 
 and with the eigenvalues d_k of the kernel, the signal capture threshold t solves t = lambda + (t/N) sum d_k / (d_k +
-t), from which the risk is dt/dlambda (sum (t / (d_k + t))^2 c_k^2 + noise^2). Features: Chebyshev polynomials, points from
-their own density. With Legendre polynomials and uniform points the rows of the design differ much in length, near the
-ends of the interval from those in the middle, and both estimates were too low by half at the smaller ridges.
+t), from which the risk is dt/dlambda (sum (t / (d_k + t))^2 c_k^2 + noise^2). Features: Chebyshev polynomials, points
+from their own density. With Legendre polynomials and uniform points the rows of the design differ much in length, near
+the ends of the interval from those in the middle, and both estimates were too low by half at the smaller ridges.
 """
 
 from __future__ import annotations
