@@ -2,7 +2,9 @@
 
 Row 21: Nichani, Radhakrishnan and Uhler, "Increasing Depth Leads to U-Shaped Test Risk in Over-parameterized
 Convolutional Networks", arXiv:2010.09610. Convolutional networks of equal width and growing depth are all trained until
-they interpolate a small set of digits. The best depth is not the largest: past it, every further layer costs.
+they interpolate 100 digits, each a pixel off at random. At this scale the rise with depth is seen, the fall before it
+is within the noise: with more or more widely shifted digits the error only falls, with unshifted ones it only rises.
+Reported.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from rlop.experiments.digits import load_digits
 from rlop.experiments.outcome import Measure, Outcome
 
 DEPTHS = (1, 2, 3, 5, 8, 12)
-WIDTH, N, MARGIN, SEEDS, STEPS, LR, TOLERANCE = 16, 150, 2, 2, 400, 2e-3, 0.02
+WIDTH, N, MARGIN, SEEDS, STEPS, LR, TOLERANCE = 16, 100, 1, 3, 400, 2e-3, 0.02
 
 
 def run(seed: int = 0) -> Outcome:
@@ -42,7 +44,9 @@ def run(seed: int = 0) -> Outcome:
         Measure("test error of depth 1 / best", errors[0] / errors[best], 1.1, torch.inf, "falls first"),
         Measure("test error of depth 12 / best", errors[-1] / errors[best], 1.1, torch.inf, "rises in the end"),
     )
-    return Outcome(measures, {"test error": (DEPTHS, errors)}, x="convolutional layers", y="test error")
+    return Outcome(
+        measures, {"test error": (DEPTHS, errors)}, x="convolutional layers", y="test error", report_only=True
+    )
 
 
 def shifted(x: Tensor, generator: Generator, margin: int = MARGIN) -> Tensor:
@@ -55,7 +59,7 @@ def shifted(x: Tensor, generator: Generator, margin: int = MARGIN) -> Tensor:
 
 
 def start(depth: int, seed: int) -> list[Tensor]:
-    """He-scaled 3 x 3 kernels and a linear head on the mean over pixels... of the last layer."""
+    """He-scaled 3 x 3 kernels and a linear head on all pixels of the last layer."""
     generator = Generator().manual_seed(seed)
     widths = [1, *[WIDTH] * depth]
     kernels = [torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in pairwise(widths)]
