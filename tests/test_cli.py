@@ -191,10 +191,3 @@ def test_every_shipped_configuration_is_valid_and_restates_no_default(config):
 def test_the_command_is_installed():
     found = subprocess.run([Path(sys.executable).parent / "rlop", "--help"], capture_output=True, text=True, check=True)
     assert "rlop collect" in found.stderr
-
-
-def test_the_benchmark_of_an_update_runs():
-    code = "import sys; sys.path.insert(0, 'scripts'); import benchmark; benchmark.update_benchmark(rounds=1, count=1)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert "rlop + DR3, batch 256" in found.stdout

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import rlop
@@ -85,7 +84,7 @@ def part(call: Callable[[], object], every: int, update_ms: float, times: int) -
 def log_call(loop: Loop, board: Board) -> Callable[[], None]:
     """Writing one line of metrics, all those that an update has."""
     launch, sums = loop.advance()
-    values = dict(zip(launch.names, np.array(sums.double())))
+    values = dict(zip(launch.names, sums.double().numpy()))
     quiet = Progress(loop.options.steps, enabled=False)
     return lambda: loop.log(dict(values), 1.0, board, quiet)
 
