@@ -553,8 +553,7 @@ def test_dr3_lowers_the_dot_product_that_the_probe_measures_on_critics(moves):
     agent = CQL(moves.spec, regularizers={"dr3": [0.0, 1.0]}, **SMALL)
     loop = Loop(agent, moves, TrainOptions(steps=60, log_every=0, eval_every=0), None)
     for _ in range(60):
-        loop.update(*loop.streams.next())
-        agent.update_target()
+        loop.advance()
     measured = loop.probe()
     assert measured["rank/srank"].shape == measured["head/norm"].shape == (2,)
     assert measured["feature/dot"][1] < 0.8 * measured["feature/dot"][0]
