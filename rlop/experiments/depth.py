@@ -83,6 +83,6 @@ def interpolate(weights: list[Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
         loss = F.cross_entropy(network(weights, x), y)
         if loss.item() < TOLERANCE:
             break
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return weights

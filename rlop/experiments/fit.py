@@ -12,7 +12,9 @@ from rlop.nets.linear import Linear, reset_runs
 from rlop.nets.mlp import MLP
 
 
-def network(seeds: Sequence[int], n_in: int, hidden: Sequence[int], n_out: int, activation: str = "relu") -> nn.Module:
+def network(
+    seeds: Sequence[int], n_in: int, hidden: Sequence[int], n_out: int, activation: str = "relu"
+) -> nn.Sequential:
     """A stacked MLP and its linear head, one run per seed; `net[0]` gives the features."""
     lead = (len(seeds),)
     net = nn.Sequential(MLP(lead, n_in, hidden, activation), Linear(lead, hidden[-1], n_out))
@@ -74,7 +76,7 @@ def fit(
     loss = loss or (lambda net, x, y: cross_entropy(net(x), y))
     for index in batches:
         optimizer.zero_grad()
-        loss(net, take(x, index), take(y, index)).sum().backward()  # type: ignore[no-untyped-call]
+        loss(net, take(x, index), take(y, index)).sum().backward()
         optimizer.step()
         if after is not None:
             after()

@@ -18,7 +18,7 @@ from rlop.experiments.outcome import Measure, Outcome
 
 D, WIDTH, SEEDS, STEPS, LR = 8, 16, 3, 2000, 1e-2
 RANKS = (1, 2, 4, 8)
-SIZES = (10, 15, 20, 28, 40, 56, 80, 112, 160, 224)
+SIZES = (15, 20, 28, 40, 56, 80, 112, 160, 224, 320)
 
 
 def run(seed: int = 0) -> Outcome:
@@ -58,7 +58,7 @@ def shattered(rank: int, seed: int) -> float:
         margin = y * network(weights, x)
         if step % 20 == 0:  # once is enough: Adam may lose it again
             fitted |= ((margin > 0) | ~used).all(-1)
-        (F.softplus(-margin) * used / size).sum().backward()  # type: ignore[no-untyped-call]
+        (F.softplus(-margin) * used / size).sum().backward()
         optimizer.step()
     largest = torch.where(fitted, size[:, 0], 1).view(len(SIZES), SEEDS).amax(0)
     return largest.float().log().mean().exp().item()
