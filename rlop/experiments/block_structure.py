@@ -33,13 +33,12 @@ def run(seed: int = 0) -> Outcome:
     data = load_digits(N, seed)
     runs = 2 * SEEDS
     net = network([seed + i % SEEDS for i in range(runs)], 64, [WIDTH] * DEPTH, 10)
-    for layer in net[0].layers:  # type: ignore[union-attr]  # He's scale: with the default start, a stack so deep gives one output for all inputs
-        layer.weight.data.mul_(6**0.5)
-        layer.bias.data.zero_()
+    for p in net[0].parameters():  # He's scale: with the default start, a stack so deep gives one output for all inputs
+        p.data.mul_(6**0.5 if p.ndim == 3 else 0)
     strength = torch.tensor([0.0, STRENGTH]).repeat_interleave(SEEDS)
     directions = [F.normalize(torch.ones(runs, WIDTH, 1), dim=1) for _ in range(DEPTH)]
 
-    def loss(net: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
+    def loss(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         hidden = layers(net[0], x)
         excess = torch.zeros(runs)
         for i, activations in enumerate(hidden):

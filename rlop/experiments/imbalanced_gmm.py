@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from rlop.experiments.outcome import Measure, Outcome
 
-MINORITY, MAJORITY, D, NORM, STEPS, SEEDS, LR = 10, 90, 150, 2.0, 6000, 10, 0.1
+MINORITY, MAJORITY, D, NORM, STEPS, SEEDS, LR = 10, 90, 150, 2.0, 6000, 5, 0.1
 RATIO = MAJORITY / MINORITY
 ARMS = {  # weight, iota and Delta of the minority; the majority has 1, 0 and 1
     "cross-entropy": (1.0, 0.0, 1.0),

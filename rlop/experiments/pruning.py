@@ -1,7 +1,7 @@
 """Pruning a network that memorises noise improves its test error before it harms it.
 
 Row 9: Jin, Dziugaite and Carbin, "On the Generalization Improvement from Neural Network Pruning", ICML 2021 workshop;
-extended in arXiv:2210.13738. Iterative magnitude pruning: train, cut the smallest 30 % of the weights that are left,
+extended in arXiv:2210.13738. Iterative magnitude pruning: train, cut the smallest 40 % of the weights that are left,
 put the others back to their start, train again. On digits with 15 % random labels, the test error falls with sparsity
 while the network loses the room to memorise, and rises when too little is left.
 """

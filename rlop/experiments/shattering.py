@@ -18,7 +18,7 @@ from rlop.experiments.outcome import Measure, Outcome
 
 D, WIDTH, SEEDS, STEPS, LR = 8, 16, 3, 2000, 1e-2
 RANKS = (1, 2, 4, 8)
-SIZES = (10, 15, 20, 28, 40, 56, 80, 112, 160, 224)
+SIZES = (15, 20, 28, 40, 56, 80, 112, 160, 224, 320)
 
 
 def run(seed: int = 0) -> Outcome:
