@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from typing import Any
+from unittest import mock
 
 from scripts.bench.measure import show, table
 from scripts.bench.problems import CASES
@@ -29,10 +31,10 @@ def benchmark(options: Any, script: str) -> dict[str, Any]:
     found: dict[str, Any] = {"import_torch_s": torch_s, "import_rlop_beyond_torch_s": rlop_s, "first": {}}
     print(f"import torch {torch_s:.2f} s, import rlop beyond it {rlop_s:.2f} s", flush=True)
     for problem in PROBLEMS:
-        found["first"][problem.name] = first = {"eager": fresh(script, problem, "rlop", 1, options.rows, "")}
-        with tempfile.TemporaryDirectory() as cache:
+        found["first"][problem.name] = first = {"eager": fresh(script, problem, "rlop", 1, options.rows)}
+        with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}):
             for state in ("compiled, cold cache", "compiled, warm cache"):
-                first[state] = fresh(script, problem, "rlop compiled", 1, options.rows, cache)
+                first[state] = fresh(script, problem, "rlop compiled", 1, options.rows)
         rows = [[f"{problem.name}, {how}", show(v.get("build_s")), show(v.get("first_s"))] for how, v in first.items()]
         print(table(["", "build s", "first update s"], rows), flush=True)
     return found

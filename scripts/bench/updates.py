@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -39,18 +40,18 @@ class NotInstalledError(Exception):
 
 def benchmark(options: Any, script: str) -> Iterable[dict[str, Any]]:
     """One record for each problem and number of threads, printed as it is found."""
-    with tempfile.TemporaryDirectory() as cache:  # compiled code: cold for the first process, warm afterwards
+    with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}):
+        # Compiled code is made by the first process that needs it, and found there by the one that races.
         for threads in options.threads:
             for problem in (problem for case in options.cases for problem in CASES[case]):
-                yield measure(problem, threads, options, script, cache)
+                yield measure(problem, threads, options, script)
 
 
-def measure(problem: Problem, threads: int, options: Any, script: str, cache: str) -> dict[str, Any]:
+def measure(problem: Problem, threads: int, options: Any, script: str) -> dict[str, Any]:
     names = [name for name in options.contestants if may_enter(name, problem)]
-    alone = {name: fresh(script, problem, name, threads, options.rows, cache) for name in names if options.fresh}
+    alone = {name: fresh(script, problem, name, threads, options.rows) for name in names if options.fresh}
     torch.set_num_threads(threads)
     torch._dynamo.reset()  # compiled code is made for a number of threads
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     updates, notes = build_all(problem, names, options.rows)
     limits = {name: limit.build(problem, dtype) for name, dtype in LIMITS.items() if has_limit(name, updates)}
     samples = race({**updates, **limits}, options.rounds, options.seconds)
@@ -166,12 +167,14 @@ def cells(name: str, values: Mapping[str, Any], gflop: float) -> list[str]:
     ]
 
 
-def fresh(script: str, problem: Problem, name: str, threads: int, rows: int, cache: str) -> dict[str, float]:
-    """First call and peak memory of one contestant in a process of its own; empty if it cannot run."""
+def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> dict[str, float]:
+    """First call and peak memory of one contestant in a process of its own; empty, with a line why, if it cannot run."""
     command = [sys.executable, script, "one", problem.name, name, "--threads", str(threads), "--rows", str(rows)]
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return json.loads(found.stdout.splitlines()[-1]) if found.returncode == 0 else {}
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode:
+        print(f"{problem.name}, {name} alone: {found.stderr.strip().splitlines()[-1]}", flush=True)
+        return {}
+    return json.loads(found.stdout.splitlines()[-1])
 
 
 def one(options: Any) -> dict[str, float]:
