@@ -168,7 +168,7 @@ def cells(name: str, values: Mapping[str, Any], gflop: float) -> list[str]:
 
 
 def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> dict[str, float]:
-    """First call and peak memory of one contestant in a process of its own; empty, with a line why, if it cannot run."""
+    """First call and peak memory of one contestant in its own process; empty, with a line why, if it cannot run."""
     command = [sys.executable, script, "one", problem.name, name, "--threads", str(threads), "--rows", str(rows)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
