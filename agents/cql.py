@@ -80,7 +80,7 @@ class CQL:
         self.target: Critics = self.learners["critics"].target
         self.policy: GaussianPolicy = self.learners["policy"].online  # type: ignore[assignment]
         self.active, self.activation = self.learners["critics"].active, str(self.critics.torso.activation)
-        self.steps = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.steps = self.learners["critics"].steps
         self.noise = noise_of(config, *spec.action_shape)
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -98,7 +98,6 @@ class CQL:
         batch = self.learners["critics"].relaxed(batch)
         losses, metrics = self.losses(batch, noise)
         norms = step_together([(self.learners[name], loss) for name, loss in losses.items()], batch)
-        self.steps.add_(1)
         return {**metrics, "grad/norm": norms[0], "grad/norm_policy": norms[1]}
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[dict[str, Tensor], Metrics]:
@@ -238,10 +237,9 @@ class CQL:
 
     def state_dict(self) -> dict[str, Any]:
         """All that training changes."""
-        return {"steps": self.steps, **{name: learner.state_dict() for name, learner in self.learners.items()}}
+        return {name: learner.state_dict() for name, learner in self.learners.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.steps.copy_(state["steps"])
         for name, learner in self.learners.items():
             learner.load_state_dict(state[name])
