@@ -57,7 +57,7 @@ def make_networks(spec: Spec, config: CQLConfig, seeds: Sequence[int]) -> tuple[
     lead = (runs, config.n_critics)
     critics = Critics(obs_size, n_dims, lead, config.hidden, config.activation, config.layer_norm, config.precision)
     critics = with_layers(critics, config.layers)
-    critics.divisible = config.layers == Layers()
+    critics.plain = config.layers == Layers()
     torso = MLP((runs,), obs_size, config.policy_hidden, config.activation, precision=config.precision)
     policy = GaussianPolicy(torso, n_dims, runs, config.log_std_range, config.log_std_affine)
     reset_runs(nn.ModuleList([critics, policy]), seeds)  # together, so that they do not start from the same numbers

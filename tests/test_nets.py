@@ -140,6 +140,21 @@ def test_critics_in_pieces_equal_all_at_once(monkeypatch):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("lead", [(1, 2), (2, 2)])
+def test_critics_value_candidates_as_pairs_one_by_one(lead):
+    critics = Critics(3, 2, lead, (16, 8))
+    reset_runs(critics, range(lead[0]))
+    obs, actions = torch.randn(lead[0], 7, 3), torch.rand(lead[0], 7, 5, 2)
+    found = critics(obs, actions)
+    for k in range(5):
+        features, values = critics(obs, actions[:, :, k])
+        torch.testing.assert_close(found[0][:, :, :, k], features)
+        torch.testing.assert_close(found[1][..., k], values)
+    critics.plain = False
+    for split, whole in zip(found, critics(obs, actions), strict=True):
+        torch.testing.assert_close(split, whole)
+
+
 def test_bf16_products_keep_fp32_features_and_come_close():
     plain, fast = (MLP((2,), 3, (64, 64, 64), precision=precision) for precision in ("fp32", "bf16"))
     reset_runs(plain, [0, 1])

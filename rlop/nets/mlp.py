@@ -56,9 +56,12 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
         # one network of a stack may be called alone, on [B, I]
-        x = x.flatten(min(self.batch_axis + 1, x.ndim - 1))
+        return self.above(self.layers[0](x.flatten(min(self.batch_axis + 1, x.ndim - 1))))
+
+    def above(self, x: Tensor) -> Tensor:
+        """What follows the first layer's product: `[*lead, B, hidden[0]] -> [*lead, B, D]`."""
         phi, dtype = ACTIVATIONS[self.activation], x.dtype
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = phi(norm(layer(x)))
-            x = x.to(PRECISIONS[self.precision] or dtype)
+        x = phi(self.norms[0](x))
+        for layer, norm in zip(self.layers[1:], self.norms[1:], strict=True):
+            x = phi(norm(layer(x.to(PRECISIONS[self.precision] or dtype))))
         return x.to(dtype)
