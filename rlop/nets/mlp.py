@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,6 @@ class MLP(nn.Module):
         """What follows the first layer's product: `[*lead, B, hidden[0]] -> [*lead, B, D]`."""
         phi, dtype = ACTIVATIONS[self.activation], x.dtype
         x = phi(self.norms[0](x))
-        for layer, norm in zip(self.layers[1:], self.norms[1:], strict=True):
+        for layer, norm in islice(zip(self.layers, self.norms, strict=True), 1, None):
             x = phi(norm(layer(x.to(PRECISIONS[self.precision] or dtype))))
         return x.to(dtype)
