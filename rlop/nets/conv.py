@@ -25,6 +25,8 @@ def stacked_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> 
     """
     if x.ndim != 5 or weight.ndim != 5 or x.shape[0] != weight.shape[0] or x.shape[2] != weight.shape[2]:
         raise ValueError(f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [R, B, C, H, W]")
+    if x.shape[0] == 1:  # one network: a plain layer, without a copy of what it returns
+        return F.conv2d(x[0], weight[0], bias[0], stride=stride).unsqueeze(0)
     if not x.is_cuda:
         return torch.stack([F.conv2d(*run, stride=stride) for run in zip(x, weight, bias, strict=True)])
     grouped = x.transpose(0, 1).flatten(1, 2)
@@ -70,7 +72,7 @@ class MinAtarTorso(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """`[R, B, H, W, C] -> [R, B, D]`."""
-        x = F.relu(self.conv(obs.movedim(-1, 2)))
+        x = F.relu(self.conv(obs.movedim(-1, 2).contiguous()))  # else what follows works on strided memory
         return F.relu(self.hidden(x.flatten(2)))
 
 
