@@ -71,13 +71,6 @@ def test_ridge_limit_agrees_with_interpolation():
     assert closed_form(3.0, 1e-9, epsilon=0.0) == pytest.approx(1 - 1 / 3, rel=1e-6)
 
 
-def test_smd_with_q_2_is_gradient_descent_at_half_the_rate():
-    from rlop.experiments.mirror_descent import smd_step
-
-    w, g = np.array([1.0, -2.0, 0.5]), np.array([0.3, 0.1, -0.2])
-    np.testing.assert_allclose(smd_step(w, g, 0.1, 2.0), w - 0.05 * g)
-
-
 def test_ridge_of_the_mirror_descent_is_the_minimiser():
     from rlop.experiments.mirror_descent import ridge
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.nets.mup import abc_exponent
 
 WIDTHS = (128, 256, 512, 1024)
 STEPS, LR, INPUTS, ROWS = 3, 0.1, 10, 16
@@ -36,8 +37,7 @@ class Parametrization:
     @property
     def r(self) -> float:
         """How fast feature movement vanishes with the width, as a power; 0 is feature learning."""
-        last = min(self.a[2] + self.b[2], 2 * self.a[2] + self.c)
-        return last + self.c - 1 + min(2 * self.a[0] + 1, 2 * self.a[1])
+        return abc_exponent(self.a, self.b, self.c)
 
 
 PARAMETRIZATIONS = {

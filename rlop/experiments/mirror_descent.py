@@ -13,27 +13,25 @@ arXiv:1906.03830 (SMD), and "Explicit Regularization via Regularizer Mirror Desc
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.optim.smd import smd_
 
-POTENTIALS = {1.1: 0.05, 2.0: 0.1, 3.0: 0.01}  # q -> learning rate
+POTENTIALS = {1.1: 0.05 / 1.1, 2.0: 0.05, 3.0: 0.01 / 3}  # q -> learning rate
 DECAY = 300  # steps; with q > 2 a weight that crosses zero moves ever faster, so the rate must fall
-
-
-def smd_step(w: np.ndarray, gradient: np.ndarray, lr: float, q: float) -> np.ndarray:
-    """w after grad psi(w) <- grad psi(w) - lr gradient, psi(w) = sum |w_j|^q; any shapes that agree."""
-    dual = q * np.abs(w) ** (q - 1) * np.sign(w) - lr * gradient
-    return np.sign(dual) * (np.abs(dual) / q) ** (1 / (q - 1))
 
 
 def interpolate(
     x: np.ndarray, y: np.ndarray, q: float, lr: float, start: np.ndarray, steps: int = 10_000
 ) -> np.ndarray:
-    """Full-batch SMD on the sum of squares / 2."""
-    w = start
+    """Full-batch `rlop.optim.smd_` on the sum of squares / 2, in float64."""
+    rows, values, w = (torch.from_numpy(array) for array in (x, y, start[None].copy()))
+    power = torch.tensor([q], dtype=w.dtype)
     for step in range(steps):
-        w = smd_step(w, x.T @ (x @ w - y), lr / (1 + step / DECAY) if q > 2 else lr, q)
-    return w
+        rate = lr / (1 + step / DECAY) if q > 2 else lr
+        smd_([w], [(w @ rows.mT - values) @ rows], torch.tensor([rate], dtype=w.dtype), power)
+    return w[0].numpy()
 
 
 def outside(x: np.ndarray, w: np.ndarray, start: np.ndarray, q: float) -> float:
@@ -45,7 +43,7 @@ def outside(x: np.ndarray, w: np.ndarray, start: np.ndarray, q: float) -> float:
 def rmd(
     x: np.ndarray, y: np.ndarray, lam: float, lr: float, epochs: int, signed: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """RMD with psi = ||w||^2 / 2, sample by sample from zero.
+    """RMD with psi = ||w||^2 / 2, sample by sample from zero: the algorithm literally, `rlop.optim.RMD` has the tests.
 
     Returns:
         w after the last epoch `[d]`, and the distance of z from the residuals it stands for after each epoch.
