@@ -3,9 +3,13 @@
     python scripts/reproduce.py all                  # everything testable, under half an hour on two cores
     python scripts/reproduce.py fast                 # what takes a few seconds each
     python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
+    python scripts/reproduce.py baselines            # every module alone in DQN and CQL; about an hour of one core
 
 Each experiment is a process of its own on one thread, so that one that fails, or hangs, stops none of the others; the
 exit code is 1 if any failed. Results of experiments that are not run again are kept.
+
+`baselines` is not part of `all`. It trains every regularizer, projection, optimizer, layer and reset at three strengths
+and eight seeds, and writes BASELINES.md, baselines.json and baselines.png; what the folder holds is not run again.
 """
 
 import argparse
@@ -14,13 +18,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 
 from rlop.checks import check_known
 from rlop.cli import guarded
 from rlop.config import write_atomic
+from rlop.experiments.baselines import SEEDS, STEPS
 from rlop.experiments.catalogue import SLOW, available
 from rlop.experiments.reproduction import markdown, table
 
@@ -78,10 +85,32 @@ def installed() -> dict[str, str]:
     return found
 
 
+def run_baselines(options: argparse.Namespace) -> bool:
+    """Every module alone in the agents: table and picture; whether every launch ended well."""
+    from rlop.experiments import baselines, baselines_table
+
+    folder = options.out / "baselines"
+    folder.mkdir(parents=True, exist_ok=True)
+    baselines.collect_cartpole(folder)
+    todo = baselines.jobs()
+    work = partial(baselines.run_job, folder=folder, steps=options.steps, seeds=options.seeds)
+    records = []
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        for job, record in zip(todo, pool.map(work, todo)):
+            records.append(record)
+            print(f"{len(records)} of {len(todo)}: {job.name} {record.get('error', '')}", flush=True)
+    write_atomic(options.out / "baselines.json", json.dumps(records, indent=1).encode())
+    write_atomic(options.out / "BASELINES.md", baselines_table.markdown(records).encode())
+    baselines_table.draw(records, options.out / "baselines.png")
+    print(f"\nbaselines.json, BASELINES.md and baselines.png: {options.out}")
+    return not any("error" in record for record in records)
+
+
 # What a first word other than an experiment's name does: (options) -> whether all went well.
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "all": lambda options: run_experiments(available(), options),
     "fast": lambda options: run_experiments([name for name in available() if name not in SLOW], options),
+    "baselines": run_baselines,
 }
 
 
@@ -90,6 +119,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(COMMANDS)}, or experiments")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="experiments at a time")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training of `baselines`")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of `baselines`")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
     options = parser.parse_args(argv)
     if len(options.names) == 1 and options.names[0] in COMMANDS:
