@@ -19,9 +19,9 @@ from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
-from .cql_config import SWEPT, CQLConfig, with_preset
+from .cql_config import PRESETS, SWEPT, CQLConfig
 from .cql_networks import Moments, Noise, make_learners, noise_of, per_critic
-from .options import nested_options, noisy_target, relaxed
+from .options import nested_options, noisy_target, relaxed, with_preset
 
 
 class CQL:
@@ -65,7 +65,7 @@ class CQL:
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> None:
-        self.config = config = build(self.Config, with_preset(options), where="agent")
+        self.config = config = build(self.Config, with_preset(options, PRESETS), where="agent")
         if len(spec.action_shape) != 1:
             found = f"{spec.n_actions} discrete" if spec.n_actions is not None else f"of shape {spec.action_shape}"
             raise InputError(f"{type(self).__name__}: expected continuous actions of shape (m,), the data has {found}")

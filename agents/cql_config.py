@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlop.checks import check_known, check_range
+from rlop.checks import check_range
 from rlop.nets import Layers, ResetOptions
 from rlop.terms import Sweep
 from rlop.types import InputError
@@ -152,16 +152,3 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "entropy_loss": "exp",
     },
 }
-
-
-def with_preset(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with those of their `preset` where they do not say.
-
-    Raises:
-        InputError: for an unknown preset.
-    """
-    preset = options.get("preset")
-    if preset is None:
-        return dict(options)
-    check_known("agent: preset", preset, PRESETS)
-    return {**PRESETS[preset], **options}

@@ -5,13 +5,15 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
     target   y = r + gamma (1 - terminated) V(s'),  V by `backup`
     loss     L = mean huber(Q(s, a) - y) + alpha mean[ T logsumexp_b Q(s, b)/T - Q(s, a) ] + sum_k coef_k reg_k
 
-With `target_noise` y is y + scale std(y) xi, with the optimizer `rmd` it is y - z, z the transition's slack; with
-`logit_adjustment` the second term, which is a cross-entropy, is that of adjusted Q (`td.vs_logits`).
+With `target_noise` y is y + scale std(y) xi, with the optimizer `rmd` it is y less the transition's slack; with
+`logit_adjustment` the second term, a cross-entropy, is that of adjusted Q (`td.vs_logits`). A `head` (agents/heads.py)
+makes Q(s, a) of K outputs z, and has a TD loss of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,15 +22,17 @@ from torch import Tensor
 from rlop import td
 from rlop.build import build
 from rlop.data.dataset import Dataset
+from rlop.distributional import select_atoms
 from rlop.learner import Learner
-from rlop.nets import QNetwork, make_torso, reset_runs, with_layers
+from rlop.nets import QNetwork, make_torso, with_layers
 from rlop.optim import optimizer_maker
 from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
-from .dqn_config import SWEPT, DiscreteCQLConfig, DQNConfig
-from .options import action_counts, nested_options, noisy_target, relaxed
+from .dqn_config import INITS, PRESETS, SWEPT, DiscreteCQLConfig, DQNConfig
+from .heads import make_head
+from .options import action_counts, nested_options, noisy_target, relaxed, with_preset
 
 
 class DQN:
@@ -48,7 +52,7 @@ class DQN:
     Raises:
         InputError: for unknown options, wrong types, impossible values, or continuous actions.
     Reference: Mnih et al., Nature 518, 2015; conservative term: Kumar et al. 2020, arXiv:2006.04779, equation 4.
-    Differs from: the authors' discrete CQL, which sits on QR-DQN; this sits on DQN, like Dopamine's offline agents.
+    Differs from: the authors' discrete CQL, on QR-DQN (`head: quantile`); by default as Dopamine's offline agents.
     """
 
     Config = DQNConfig
@@ -62,7 +66,7 @@ class DQN:
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> None:
-        self.config = config = build(self.Config, options, where="agent")
+        self.config = config = build(self.Config, with_preset(options, PRESETS), where="agent")
         if spec.n_actions is None:
             raise InputError(f"{type(self).__name__}: expected discrete actions, the data has {spec.action_shape}")
         self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
@@ -72,13 +76,13 @@ class DQN:
         self.runs, self.regularizers = terms.runs, terms.regularizers
         if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
             raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
-        self.hyper = terms.hyper
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(
             spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm, config.precision
         )
-        network = with_layers(QNetwork(torso, spec.n_actions, len(self.runs)), config.layers)
-        reset_runs(network, self.runs.seeds)
+        self.head = make_head(config.head)
+        network = with_layers(QNetwork(torso, spec.n_actions * self.head.n, len(self.runs)), config.layers)
+        INITS[config.init](network, self.runs.seeds)
         self.activation: str = network.torso.activation  # type: ignore[assignment]
         terms.attach(network, self.activation, bootstraps=config.backup != "mc")
         self.learner = Learner(
@@ -90,13 +94,14 @@ class DQN:
             projections=terms.projections,
         )
         self.online, self.target, self.active = self.learner.online, self.learner.target, self.learner.active
-        self.head_weight = network.head.weight  # [R, A, D]
-        self.needs = terms.needs
+        self.head_weight = network.head.weight  # [R, A K, D]
+        self.hyper, self.needs = terms.hyper, terms.needs
         self.pays_gap = any(self.runs.values["alpha"])
         if config.logit_adjustment and not self.pays_gap:
             raise InputError("logit_adjustment: it is of the conservative term, expected alpha > 0 in some run")
         self.counts = torch.ones(spec.n_actions, device=self.device)  # of the data's actions, see `prepare`
-        self.noise = {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
+        self.noise = self.head.draws()
+        self.noise |= {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
         self.noise |= config.target_noise.draws(config.batch_size) if config.target_noise else {}
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -119,11 +124,13 @@ class DQN:
 
     def loss(self, batch: Batch, noise: dict[str, Tensor]) -> tuple[Tensor, Metrics]:
         """Loss of each run `[R]` and its parts."""
-        features, q_values, next_features, next_q_online = self.forward(batch)
-        next_features_target, next_q_target = self.forward_target(batch)
+        features, z, next_features, next_z_online = self.forward(batch, noise)
+        next_features_target, next_z = self.forward_target(batch, noise)
+        q_values = self.head.mean(z)
         q = td.select(q_values, batch.action)
-        target = self.td_target(batch, noise, next_q_target, next_q_online)
-        td_loss = td.LOSSES[self.config.loss](relaxed(q - target, batch)).mean(-1)
+        particles, weights = self.td_target(batch, noise, next_z, next_z_online)
+        td_loss = self.head.loss(select_atoms(z, batch.action), particles, weights, self.error(batch)).mean(-1)
+        target = particles.mean(-1) if weights is None else (weights * particles).sum(-1)
         gap = self.conservative_gap(q_values, batch.action)
         context = TDContext.of(
             batch,
@@ -157,34 +164,48 @@ class DQN:
             values = td.vs_logits(values, self.counts, gamma, tau)
         return td.conservative_gap(values, td.select(values, action), self.temperature).mean(-1)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Online features and values at s, and at s' where something reads them."""
+    def forward(self, batch: Batch, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where something reads them."""
         if "next_features" in self.needs:  # one pass over both, so that gradient flows through both sides
-            features, q_values = self.online(torch.cat([batch.obs, batch.next_obs], dim=1))
-            (features, next_features), (q_values, next_q) = features.chunk(2, dim=1), q_values.chunk(2, dim=1)
-            return features, q_values, next_features, next_q.detach()
-        features, q_values = self.online(batch.obs)
+            features, z = self.outputs(self.online, torch.cat([batch.obs, batch.next_obs], dim=1), noise)
+            (features, next_features), (z, next_z) = features.chunk(2, dim=1), z.chunk(2, dim=1)
+            return features, z, next_features, next_z.detach()
+        features, z = self.outputs(self.online, batch.obs, noise)
         if self.config.backup != "double":
-            return features, q_values, None, None
+            return features, z, None, None
         with torch.no_grad():
-            return features, q_values, None, self.online(batch.next_obs)[1]
+            return features, z, None, self.outputs(self.online, batch.next_obs, noise)[1]
 
     @torch.no_grad()
-    def forward_target(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
-        """Target network's features and values at s'."""
+    def forward_target(self, batch: Batch, noise: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Target network's features and outputs at s'."""
         reads = self.config.backup != "mc" or "next_features_target" in self.needs
-        return self.target(batch.next_obs) if reads else (None, None)
+        return self.outputs(self.target, batch.next_obs, noise) if reads else (None, None)
 
+    def outputs(self, network: QNetwork, obs: Tensor, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features, and what the update sees of a network's outputs, `[R, B, A, K]`."""
+        features, outputs = network(obs)
+        return features, self.head.mix(outputs.unflatten(-1, (-1, self.head.n)), noise)
+
+    @torch.no_grad()
     def td_target(
-        self, batch: Batch, noise: dict[str, Tensor], next_q: Tensor | None, next_q_online: Tensor | None
-    ) -> Tensor:
-        """What Q(s, a) is regressed on, `[R, B]`, detached."""
+        self, batch: Batch, noise: dict[str, Tensor], next_z: Tensor | None, next_z_online: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What Q(s, a) is held to: particles `[R, B, J]`, and their weights where they are not alike."""
         if self.config.backup == "mc":
-            target = batch.extra["mc_return"]
+            particles, weights = batch.extra["mc_return"].unsqueeze(-1), None
         else:
-            next_value = td.BACKUPS[self.config.backup](next_q, next_q_online, batch, noise)
-            target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.gamma)
-        return noisy_target(target, noise, self.config.target_noise, self.hyper, self.learner.steps)
+            pick = partial(td.BACKUPS[self.config.backup], batch=batch, noise=noise)
+            values, weights = self.head.particles(next_z, next_z_online, pick)
+            particles = td.td_target(batch.reward, values, batch.terminated, batch.discount, self.gamma)
+        if self.config.target_noise is not None:  # heads with a single target only
+            noisy = noisy_target(particles[..., 0], noise, self.config.target_noise, self.hyper, self.learner.steps)
+            particles = noisy.unsqueeze(-1)
+        return particles, weights
+
+    def error(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+        """Huber or square of Q - y, elementwise, with RMD of Q - (y - slack)."""
+        return lambda difference: td.LOSSES[self.config.loss](relaxed(difference, batch))
 
     def update(self, batch: Batch, noise: dict[str, Tensor]) -> Metrics:
         """One gradient step of every run; the caller moves the target network every `target_period` steps."""
@@ -199,7 +220,11 @@ class DQN:
     @torch.no_grad()
     def q_values(self, obs: Tensor) -> Tensor:
         """Online action values: `[R, B, *obs_shape]` gives `[R, B, A]`."""
-        return self.online(obs)[1]
+        return self.action_values(self.online(obs)[1])
+
+    def action_values(self, outputs: Tensor) -> Tensor:
+        """Action values `[..., A]` from a network's outputs `[..., A K]`."""
+        return self.head.mean(outputs.unflatten(-1, (-1, self.head.n)))
 
     def act(self, obs: Tensor) -> Tensor:
         """Greedy actions: `[R, B, *obs_shape]` gives int64 `[R, B]`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlop import noise
-from rlop.checks import check_range
+from rlop.checks import check_known, check_range
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.terms import Sweep
@@ -74,6 +74,19 @@ class LogitAdjustment:
             check_range(name, getattr(self, name), low=0)
 
 
+def with_preset(options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The options, with those of their `preset` where they do not say.
+
+    Raises:
+        InputError: for an unknown preset.
+    """
+    preset = options.get("preset")
+    if preset is None:
+        return dict(options)
+    check_known("agent: preset", preset, presets)
+    return {**presets[preset], **options}
+
+
 def nested_options(config: Any) -> dict[str, Any]:
     """The options of an agent that have numbers of their own, for `make_terms`; None where one is off."""
     names = ("target_noise", "label_noise", "logit_adjustment")
@@ -83,7 +96,7 @@ def nested_options(config: Any) -> dict[str, Any]:
 
 def relaxed(error: Tensor, batch: Batch) -> Tensor:
     """The error Q - y `[R, ..., B]`, with RMD Q - (y - z), z the slacks that `Learner.relaxed` put into the batch."""
-    return error + batch.extra["slack"] if "slack" in batch.extra else error
+    return error + batch.extra["slack"].view_as(error) if "slack" in batch.extra else error
 
 
 def noisy_target(

@@ -33,22 +33,19 @@ def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, discount: 
     A time-out has `terminated` 0 and bootstraps; `discount` is gamma^(m-1) for an m-step reward.
 
     Args:
-        reward: `[R, B]`, also `next_value`, `terminated`, `discount`.
+        reward: `[R, B]`, also `terminated`, `discount`.
+        next_value: `[R, B]`, or `[R, B, J]` with J particles of the next value.
         gamma: `[R]`, one discount factor a run.
     Returns:
-        `[R, B]`.
+        Shaped like `next_value`.
     """
-    _same("td_target", reward, next_value)
-    return (reward + gamma.unsqueeze(-1) * discount * (1 - terminated) * next_value).detach()
-
-
-def double_value(next_q_target: Tensor, next_q_online: Tensor) -> Tensor:
-    """Q_target(s', argmax_a Q_online(s', a)): `[..., A]` twice gives `[...]`.
-
-    Reference: van Hasselt, Guez, Silver, "Deep RL with Double Q-learning", AAAI 2016, arXiv:1509.06461.
-    """
-    _same("double_value", next_q_target, next_q_online)
-    return select(next_q_target, next_q_online.argmax(-1))
+    kept = gamma.unsqueeze(-1) * discount * (1 - terminated)
+    if next_value.ndim > reward.ndim:
+        _same("td_target", reward, next_value[..., 0])
+        reward, kept = reward.unsqueeze(-1), kept.unsqueeze(-1)
+    else:
+        _same("td_target", reward, next_value)
+    return (reward + kept * next_value).detach()
 
 
 def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
@@ -58,15 +55,14 @@ def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
     return below.sum(-1).clamp_max(policy.shape[-1] - 1)
 
 
-# Value of the next state in the target: (Q_target(s', .), Q_online(s', .), batch, noise) -> V(s') [R, B]
+# The action at s' that is backed up: (Q_target(s', .), Q_online(s', .), batch, noise) -> a', `[...]` of `[..., A]`.
+# `double` is that of van Hasselt, Guez, Silver, "Deep RL with Double Q-learning", AAAI 2016, arXiv:1509.06461.
 Backup = Callable[[Any, Any, Batch, dict[str, Tensor]], Tensor]
 BACKUPS: dict[str, Backup] = {
-    "max": lambda target, online, batch, noise: target.amax(-1),
-    "double": lambda target, online, batch, noise: double_value(target, online),
-    "sarsa": lambda target, online, batch, noise: select(target, batch.extra["next_action"]),
-    "behaviour": lambda target, online, batch, noise: select(
-        target, sample_action(batch.extra["next_policy"], noise["action"])
-    ),
+    "max": lambda target, online, batch, noise: target.argmax(-1),
+    "double": lambda target, online, batch, noise: online.argmax(-1),
+    "sarsa": lambda target, online, batch, noise: batch.extra["next_action"],
+    "behaviour": lambda target, online, batch, noise: sample_action(batch.extra["next_policy"], noise["action"]),
 }
 
 

@@ -14,7 +14,8 @@ FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 LEVELS = [
     {"types"},
     {"checks", "build"},
-    {"regularizers", "projections", "td", "noise", "tanh_gaussian", "nets", "optim", "probes", "envs"},
+    {"regularizers", "projections", "td", "distributional", "noise", "tanh_gaussian", "nets", "optim", "probes",
+     "envs"},
     {"config", "record", "stats", "events", "board", "picture", "report", "progress", "data", "runs", "terms",
      "learner", "evaluate", "checkpoint", "launch", "stop", "training", "experiment", "experiments", "sweep"},
     {"agents"},

@@ -26,9 +26,17 @@ def test_target_carries_no_gradient():
     assert not td.td_target(zeros, value, zeros, zeros, torch.ones(1)).requires_grad
 
 
-def test_double_value_evaluates_the_online_argmax_with_the_target_network():
-    value = td.double_value(torch.tensor([[[1.0, 5.0]]]), torch.tensor([[[3.0, 2.0]]]))
-    assert value.item() == 1.0
+def test_target_moves_every_particle_alike():
+    values, one = torch.tensor([[[10.0, 20.0, 30.0]]]), torch.ones(1, 1)
+    target = td.td_target(one, values, 0 * one, one, torch.tensor([0.5]))
+    torch.testing.assert_close(target, torch.tensor([[[6.0, 11.0, 16.0]]]))
+    with pytest.raises(ValueError, match="td_target"):
+        td.td_target(torch.ones(1, 2), values, torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0.5]))
+
+
+def test_double_backs_up_the_online_networks_choice():
+    picked = td.BACKUPS["double"](torch.tensor([[[1.0, 5.0]]]), torch.tensor([[[3.0, 2.0]]]), None, {})
+    assert picked.item() == 0
 
 
 @pytest.mark.parametrize(("u", "action"), [(0.0, 0), (0.1999, 0), (0.2, 2), (0.999999, 2)])

@@ -3,7 +3,8 @@
 from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
 from rlop.nets.critic import Critics
 from rlop.nets.factorized import FactorizedLinear
-from rlop.nets.init import INITS, reinit_runs
+from rlop.nets.impala import ImpalaTorso
+from rlop.nets.init import INITS, reinit_runs, scaled_runs
 from rlop.nets.layers import Layers, with_layers
 from rlop.nets.linear import LayerNorm, Linear, reset_runs, stacked_affine
 from rlop.nets.masks import MaskedLinear
@@ -25,6 +26,7 @@ __all__ = [
     "FactorizedLinear",
     "GaussianPolicy",
     "HypersphericalLinear",
+    "ImpalaTorso",
     "LayerNorm",
     "Layers",
     "Linear",
@@ -41,6 +43,7 @@ __all__ = [
     "preprocess",
     "reinit_runs",
     "reset_runs",
+    "scaled_runs",
     "stacked_affine",
     "stacked_conv2d",
     "with_layers",

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from rlop.nets.linear import Linear
 
 
-def stacked_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
+def stacked_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     """One convolution per run.
 
     On a CPU a loop over runs measured 1.3 to 1.8 times faster than one grouped convolution (4 to 8 runs, 3x3 filters,
@@ -20,26 +20,29 @@ def stacked_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> 
         weight: `[R, O, C, k, k]`.
         bias: `[R, O]`.
         stride: step of the window.
+        padding: zeros on each side.
     Returns:
         `[R, B, O, H', W']`.
     """
     if x.ndim != 5 or weight.ndim != 5 or x.shape[0] != weight.shape[0] or x.shape[2] != weight.shape[2]:
         raise ValueError(f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [R, B, C, H, W]")
     if x.shape[0] == 1:  # one network: a plain layer, without a copy of what it returns
-        return F.conv2d(x[0], weight[0], bias[0], stride=stride).unsqueeze(0)
+        return F.conv2d(x[0], weight[0], bias[0], stride, padding).unsqueeze(0)
     if not x.is_cuda:
-        return torch.stack([F.conv2d(*run, stride=stride) for run in zip(x, weight, bias, strict=True)])
+        return torch.stack([F.conv2d(*run, stride, padding) for run in zip(x, weight, bias, strict=True)])
     grouped = x.transpose(0, 1).flatten(1, 2)
-    y = F.conv2d(grouped, weight.flatten(0, 1), bias.flatten(), stride=stride, groups=x.shape[0])
+    y = F.conv2d(grouped, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=x.shape[0])
     return y.unflatten(1, weight.shape[:2]).transpose(0, 1)
 
 
 class Conv2d(nn.Module):
-    """Stacked `nn.Conv2d` without padding: weight `[R, O, C, k, k]`, bias `[R, O]`."""
+    """Stacked `nn.Conv2d`: weight `[R, O, C, k, k]`, bias `[R, O]`."""
 
-    def __init__(self, runs: int, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+    def __init__(
+        self, runs: int, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+    ) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.padding = stride, padding
         self.weight = nn.Parameter(torch.empty(runs, out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.empty(runs, out_channels))
 
@@ -51,7 +54,7 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[R, B, C, H, W] -> [R, B, O, H', W']`."""
-        return stacked_conv2d(x, self.weight, self.bias, self.stride)
+        return stacked_conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class MinAtarTorso(nn.Module):

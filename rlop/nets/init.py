@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from rlop.nets.linear import Linear
+from rlop.nets.conv import Conv2d
+from rlop.nets.linear import Linear, reset_runs
 
 HEADS: dict[str, Callable[..., Tensor]] = {"small_head": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
 INITS = ("default", *HEADS)
@@ -35,6 +36,27 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
                         _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
             if init != "default":
                 _draw(network.head, run, HEADS[init], 0.01, generator)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def scaled_runs(network: nn.Module, seeds: Sequence[int]) -> None:
+    """Draw every layer uniform in +-sqrt(sqrt(3) / fan_in), 1.3 times as wide as `reset_runs`; biases become 0.
+
+    Layers that are neither a `Linear` nor a `Conv2d` are drawn by `reset_runs`.
+
+    Args:
+        network: with parameters `[R, ...]`.
+        seeds: one per run.
+    Reference: variance scaling by 1/sqrt(3), fan in, of Dopamine's first and of batch_rl's networks.
+    """
+    reset_runs(network, seeds)
+    layers = [m for m in network.modules() if type(m) in (Linear, Conv2d)]
+    for run, seed in enumerate(seeds):
+        generator = Generator().manual_seed(seed)
+        for layer in layers:
+            bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())  # type: ignore[index]
+            layer.weight[run].uniform_(-bound, bound, generator=generator)  # type: ignore[index]
+            layer.bias[run].zero_()  # type: ignore[index]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A torso that gives features and a linear head that gives action values."""
+"""A torso that gives features, and a linear head on them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from rlop.nets.conv import MinAtarTorso, NatureTorso
+from rlop.nets.impala import ImpalaTorso
 from rlop.nets.linear import Linear
 from rlop.nets.mlp import ACTIVATIONS, MLP
 from rlop.types import InputError, Spec
 
-NETWORKS = ("auto", "mlp", "minatar", "nature")
+NETWORKS = ("auto", "mlp", "minatar", "nature", "impala")
 
 
 def preprocess(obs: Tensor) -> Tensor:
@@ -21,21 +22,21 @@ def preprocess(obs: Tensor) -> Tensor:
 
 
 class QNetwork(nn.Module):
-    """Q(s, .) = W phi(s) + b for R runs side by side.
+    """z(s) = W phi(s) + b for R runs side by side: action values, or what an agent's head makes them of.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
-        n_actions: number of rows of the head.
+        n_outputs: number of rows of W, A for action values.
         runs: R.
     """
 
-    def __init__(self, torso: nn.Module, n_actions: int, runs: int) -> None:
+    def __init__(self, torso: nn.Module, n_outputs: int, runs: int) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, n_actions)  # type: ignore[arg-type]
+        self.head = Linear((runs,), torso.n_features, n_outputs)  # type: ignore[arg-type]
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `[R, B, D]` and values `[R, B, A]`."""
+        """Features `[R, B, D]` and outputs `[R, B, A]`."""
         features = self.features(obs)
         return features, self.head(features)
 
@@ -53,7 +54,7 @@ def make_torso(
     layer_norm: bool,
     precision: str = "fp32",
 ) -> nn.Module:
-    """The torso for a data set: `mlp`, `minatar`, `nature`, or by the shape of the observations (`auto`).
+    """The torso for a data set: `mlp`, `minatar`, `nature`, `impala`, or by the shape of the observations (`auto`).
 
     Raises:
         InputError: for an unknown name, or a network that cannot read the observations.
@@ -66,6 +67,12 @@ def make_torso(
         if not is_minatar:
             raise InputError(f"network = minatar: expected observations of shape (10, 10, channels), found {shape}")
         return MinAtarTorso(runs, shape, hidden[-1])
+    if network == "impala":
+        if len(shape) != 3:
+            raise InputError(
+                f"network = impala: expected observations of shape (channels, height, width), found {shape}"
+            )
+        return ImpalaTorso(runs, shape, hidden[-1])
     if network == "nature":
         if len(shape) != 3 or min(shape[1:]) < 36:
             raise InputError(

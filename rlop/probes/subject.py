@@ -41,7 +41,7 @@ class Subject:
     def q(self, parameters: dict[str, Tensor], obs: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) by the online network with these parameters, `[R, n]` or `[R, E, n]`."""
         if self.discrete:
-            q_values = functional_call(self.network, parameters, (obs,))[1]
+            q_values = self.agent.action_values(functional_call(self.network, parameters, (obs,))[1])
             return q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         return functional_call(self.network, parameters, (obs, action))[1]
 
