@@ -21,6 +21,8 @@ def check(name):
         pytest.skip(str(error))  # the digits come with an extra
     for label, (x, y) in outcome.curves.items():
         assert len(x) == len(y) > 0, label
+        assert np.isfinite([*map(float, x), *map(float, y)]).all() or outcome.log, label
+    assert all(math.isfinite(m.value) and m.low <= m.high and m.expected for m in outcome.measures)
     failed = [(m.name, m.value, m.low, m.high) for m in outcome.measures if not m.holds]
     assert outcome.measures
     assert outcome.report_only or not failed

@@ -21,7 +21,7 @@ __all__ = ["CATALOGUE", "KINDS", "PENDING", "SLOW", "Row", "available", "experim
 
 CATALOGUE: tuple[Row, ...] = TALKS + POSTERS + POSTERS_TWO
 
-# Experiments that take longer than a few seconds alone: left out by `reproduce.py fast`, marked slow in the tests.
+# Experiments that take longer than 3 seconds of a processor: left out by `reproduce.py fast`, marked slow in the tests.
 SLOW = frozenset(
     {
         "block_structure",
@@ -31,12 +31,12 @@ SLOW = frozenset(
         "dr3_backups",
         "dr3_remedy",
         "flip_rate",
+        "imbalanced_gmm",
         "implicit_rank",
+        "implicit_regularizer",
         "label_corruption",
-        "label_noise",
         "learning_time",
         "linear_conv",
-        "lipschitz_width",
         "low_rank_training",
         "mc_cures_rank",
         "offpolicy_chain",
@@ -45,6 +45,7 @@ SLOW = frozenset(
         "shattering",
         "siblings",
         "static_sparsity",
+        "strong_weak_features",
         "two_moons",
     }
 )
