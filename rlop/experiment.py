@@ -52,6 +52,7 @@ class Experiment(TrainOptions):
     env: str | None = None  # environment to evaluate in; default: the one the data names
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     eval_episodes: int = 20
+    eval_epsilon: float | None = None  # probability of a random action; default: 0.001 for Atari, else 0
     logdir: str | None = None  # default: runs/<config>-<time>
     resume: bool = False
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
@@ -61,6 +62,8 @@ class Experiment(TrainOptions):
         super().__post_init__()
         for name in ("eval_episodes", "threads"):
             check_range(name, getattr(self, name), low=0)
+        if self.eval_epsilon is not None:
+            check_range("eval_epsilon", self.eval_epsilon, low=0, high=1)
 
 
 def from_args(argv: Sequence[str], default: str | None = None) -> tuple[Experiment, str]:
@@ -127,7 +130,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Any, History, Path]:
     env_id = experiment.env or data.spec.env_id
     env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
     reference = experiment.data if experiment.data.startswith("d4rl:") else env_id
-    evaluate = make_evaluator(agent, env_id, env_kwargs, experiment.eval_episodes, reference)
+    evaluate = make_evaluator(agent, env_id, env_kwargs, experiment.eval_episodes, reference, experiment.eval_epsilon)
     logdir = Path(experiment.logdir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     print(f"{len(agent.runs)} runs of {cls.__name__} on {data.name} ({len(data):,} transitions), logs in {logdir}")
     options = {key: getattr(experiment, key) for key in TrainOptions.__dataclass_fields__}

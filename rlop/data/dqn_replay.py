@@ -17,6 +17,7 @@ from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay_files import check_complete, suffixes
 from rlop.data.dqn_replay_parts import assemble, cache_file, fill, read_parts
 from rlop.data.frame_store import store_frames
+from rlop.envs.atari import atari_id
 from rlop.types import InputError
 
 PREFIX = "dqn-replay:"
@@ -64,7 +65,7 @@ def read_dqn_replay(
         cache: folder of that file, by default `~/.cache/rlop/dqn-replay`.
         clip_reward: to [-1, 1].
         n_actions: number of actions; by default the largest one found plus one.
-        env_id: Gymnasium id for evaluation.
+        env_id: Gymnasium id for evaluation, by default `ALE/GAME-v5`.
 
     Raises:
         InputError: a name or option that is wrong, a file that is missing, damaged or of another length, shape or
@@ -90,7 +91,7 @@ def read_dqn_replay(
     label = name if subset == "all" else f"{name}?subset={subset}"
     file = partial(cache_file, parts, Path(cache or Path.home() / ".cache" / "rlop" / "dqn-replay"))
     frames = store_frames(shape, rows, partial(fill, parts), label, memory_gb, file)
-    return assemble(parts, frames, label, clip_reward, n_actions, env_id)
+    return assemble(parts, frames, label, clip_reward, n_actions, env_id or atari_id(folder.parts[-3]))
 
 
 def rolling_window(source: str, n_files: int = 5, *, seed: int = 0, **options: Any) -> Iterator[Dataset]:
