@@ -10,7 +10,8 @@ from pathlib import Path
 from rlop.types import InputError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
-SHOWN = ["eval/return", "eval/normalized_score", "eval/q_error", "q/data", "rank/srank", "feature/dot", "run/active"]
+SCORES = ["eval/return", "eval/normalized_score", "eval/human_normalized", "eval/dqn_normalized", "eval/q_error"]
+SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
@@ -132,12 +133,12 @@ def probe_command(argv: Sequence[str]) -> None:
 
 def report_command(argv: Sequence[str]) -> None:
     """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
-    from rlop.report import report
+    from rlop.report import AT, STABILITY, report
 
     parser = argparse.ArgumentParser(prog="rlop report", description=report_command.__doc__)
     parser.add_argument("runs", help="a log folder, or a folder of log folders")
     parser.add_argument("--metrics", nargs="+", default=None)
-    parser.add_argument("--at", default="final", choices=["final", "mean", "best"])
+    parser.add_argument("--at", default="final", choices=[*AT, STABILITY], help="default final; stability: all of them")
     parser.add_argument("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
     print(report(args.runs, args.metrics, args.at, args.png))

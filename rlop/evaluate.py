@@ -82,14 +82,19 @@ class Evaluator:
             check_spaces(spec, self.envs[0])
 
     def __call__(self, policy: Policy) -> dict[str, np.ndarray]:
-        """Means over the run's episodes, `[R]`: `eval/return`, `eval/length`, `eval/normalized_score` if it has one."""
+        """Means over the run's episodes, `[R]`: `eval/return`, `eval/length`, and what normalizes the return.
+
+        `eval/normalized_score` for tasks of D4RL, `eval/human_normalized` and `eval/dqn_normalized` for Atari.
+        """
+        from rlop.data.atari_scores import normalized_scores
         from rlop.data.scores import find_scores, normalized_score
 
         returns, lengths = self.rollout(policy)
         found = {"eval/return": returns.mean(1), "eval/length": lengths.mean(1)}
-        if self.reference and find_scores(self.reference):
+        if find_scores(self.reference):
             found["eval/normalized_score"] = normalized_score(found["eval/return"], self.reference)
-        return found
+        atari = normalized_scores(found["eval/return"], self.reference)
+        return found | {f"eval/{name}": value for name, value in atari.items()}
 
     def rollout(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
         """Undiscounted return and length of every episode, `[R, episodes]` each, in no particular order."""

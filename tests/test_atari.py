@@ -1,10 +1,12 @@
-"""Atari: the protocol of evaluation."""
+"""Atari: the protocol of evaluation, and normalized scores."""
 
 import numpy as np
 import pytest
 import torch
 from rlop.agents import DQN
 
+from rlop.data import dqn_normalized_score, human_normalized_score
+from rlop.data.atari_scores import normalized_scores, scores
 from rlop.envs.atari import AtariSettings, atari_game, atari_id, vector_arguments
 from rlop.envs.make import make_vec_env
 from rlop.evaluate import Evaluator, make_evaluator
@@ -142,3 +144,47 @@ def test_an_experiment_may_set_epsilon():
     assert Experiment().eval_epsilon is None
     with pytest.raises(InputError, match="eval_epsilon"):
         Experiment(eval_epsilon=-1.0)
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_scores_is_whole():
+    table = scores()
+    assert sum({"random", "human"} <= known.keys() for known in table.values()) == 57
+    assert sum("dqn" in known for known in table.values()) == 60
+    assert all(known["human"] > known["random"] for known in table.values() if "human" in known)
+
+
+def test_its_games_are_the_emulators(ale):
+    make_vec_env(BREAKOUT, 1).close()
+    import gymnasium
+
+    assert all(atari_id(game) in gymnasium.registry for game in scores())
+
+
+def test_normalized_scores_by_hand():
+    # Breakout: random 1.7, human 30.5; Pong: random -20.7, human 14.6
+    np.testing.assert_allclose(human_normalized_score([1.7, 16.1, 30.5, 59.3], "Breakout"), [0, 50, 100, 200])
+    assert human_normalized_score(-3.05, "ALE/Pong-v5") == pytest.approx(50)
+    np.testing.assert_allclose(dqn_normalized_score([[1.7, 93.9541]], BREAKOUT), [[0, 100]])
+    assert dqn_normalized_score(47.82705, "Breakout") == pytest.approx(50)
+
+
+def test_scores_that_are_not_there_are_named():
+    with pytest.raises(InputError, match="'Braekout': unknown, did you mean 'Breakout'"):
+        human_normalized_score(0, "Braekout")
+    with pytest.raises(InputError, match="'Surround': has only the score of random, human, expected random and dqn"):
+        dqn_normalized_score(0, "Surround")
+    with pytest.raises(InputError, match="'Pooyan': has only the score of dqn"):
+        dqn_normalized_score(0, "Pooyan")
+    assert normalized_scores(0, "ALE/Pooyan-v5") == normalized_scores(0, "CartPole-v1") == {}
+    assert normalized_scores(0, "MinAtar/Breakout-v1") == {}
+    assert list(normalized_scores(0, BREAKOUT)) == ["human_normalized", "dqn_normalized"]
+    assert list(normalized_scores(0, "ALE/Surround-v5")) == ["human_normalized"]
+
+
+def test_evaluation_reports_them(ale):
+    found = Evaluator(BREAKOUT, [0, 1], 1, SHORT, spec=Spec(*PIXELS))(Policies([1, 3], [1, 2]))
+    np.testing.assert_allclose(found["eval/human_normalized"], 100 * (found["eval/return"] - 1.7) / 28.8)
+    np.testing.assert_allclose(found["eval/dqn_normalized"], 100 * (found["eval/return"] - 1.7) / (93.9541 - 1.7))
