@@ -103,7 +103,8 @@ class Evaluator:
         from rlop.envs.layouts import from_unit
 
         shape = (len(self.envs), len(self.quota))
-        starts = [1_000_003 * (seed + 1) for seed in self.seeds]  # far apart: environment i of a run has seed + i
+        # Far apart, since environment i of a run has seed + i, and within what an emulator takes.
+        starts = [1_000_003 * (seed + 1) % (2**31 - 1000) for seed in self.seeds]
         rngs = [np.random.default_rng(start) for start in starts]
         obs = np.stack([env.reset(seed=start)[0] for env, start in zip(self.envs, starts, strict=True)])
         obs = obs.astype(np.float32) if obs.dtype == np.float64 else obs  # as data sets hold them

@@ -1,12 +1,14 @@
-"""Atari: the protocol of evaluation, and normalized scores."""
+"""Atari: the protocol of evaluation, normalized scores, and collecting a replay log."""
 
 import numpy as np
 import pytest
 import torch
 from rlop.agents import DQN
 
-from rlop.data import dqn_normalized_score, human_normalized_score
+from rlop.cli import main
+from rlop.data import dqn_normalized_score, human_normalized_score, read_dqn_replay
 from rlop.data.atari_scores import normalized_scores, scores
+from rlop.data.collect_atari import Log, collect_dqn_replay
 from rlop.envs.atari import AtariSettings, atari_game, atari_id, vector_arguments
 from rlop.envs.make import make_vec_env
 from rlop.evaluate import Evaluator, make_evaluator
@@ -89,10 +91,10 @@ def test_sticky_actions_are_drawn_from_the_runs_seed(ale):
 
 def test_a_score_does_not_depend_on_the_neighbours_and_lengths_are_steps_of_the_agent(ale):
     move, other = [1, 2, 2, 3, 2, 3, 3], [1, 3]
-    among = Evaluator(BREAKOUT, [0, 4], 3, SHORT, spec=Spec(*PIXELS), epsilon=0.2)
+    among = Evaluator(BREAKOUT, [0, 4], 2, SHORT, spec=Spec(*PIXELS), epsilon=0.2)
     returns, lengths = among.rollout(Policies(other, move))
-    alone, _ = Evaluator(BREAKOUT, [4], 3, SHORT, epsilon=0.2).rollout(Policies(move))
-    assert (lengths.max(), returns.shape) == (50, (2, 3))
+    alone, _ = Evaluator(BREAKOUT, [4], 2, SHORT, epsilon=0.2).rollout(Policies(move))
+    assert (lengths.max(), returns.shape) == (50, (2, 2))
     assert len(set(returns.flatten().tolist())) > 1
     assert np.array_equal(returns[1], alone[0])
     again, _ = among.rollout(Policies(other, move))
@@ -188,3 +190,125 @@ def test_evaluation_reports_them(ale):
     found = Evaluator(BREAKOUT, [0, 1], 1, SHORT, spec=Spec(*PIXELS))(Policies([1, 3], [1, 2]))
     np.testing.assert_allclose(found["eval/human_normalized"], 100 * (found["eval/return"] - 1.7) / 28.8)
     np.testing.assert_allclose(found["eval/dqn_normalized"], 100 * (found["eval/return"] - 1.7) / (93.9541 - 1.7))
+
+
+# --- collecting -------------------------------------------------------------------------------------------------------
+
+
+class Counter:
+    """n environments whose frames say which environment, episode and step they are of; episodes of 3, 4, 5, ... steps.
+
+    The last frame of an episode is never stored, and the step behind it only resets, as in ALE.
+    """
+
+    def __init__(self, n):
+        self.n = n
+
+    def look(self):
+        return np.stack([np.full((4, 2, 2), 50 * i + 10 * e + t, np.uint8) for i, e, t in self.now])
+
+    def reset(self, seed):
+        self.now, self.over = [[i, 0, 0] for i in range(self.n)], [False] * self.n
+        return self.look(), {}
+
+    def step(self, action):
+        reward = np.zeros(self.n)
+        for i, now in enumerate(self.now):
+            if self.over[i]:
+                now[1:], self.over[i] = [now[1] + 1, 0], False
+            else:
+                reward[i], now[2] = 10 * i + now[2], now[2] + 1
+                self.over[i] = now[2] == 3 + now[1]
+        even = np.array([now[1] % 2 == 0 for now in self.now])
+        over = np.array(self.over)
+        return self.look(), reward, over & even, over & ~even, {}
+
+
+def test_rows_of_each_environment_stand_together_in_order():
+    log = Log(11, 2, (2, 2))
+    log.play(Counter(2), lambda obs, rng: obs[:, 0, 0, 0].astype(np.int64), [0, 0], [], lambda rows: None)
+    frames = [0, 1, 2, 10, 11, 50, 51, 52, 60, 61, 62]
+    assert log.frames[:, 0, 0].tolist() == log.action.tolist() == frames
+    assert log.reward.tolist() == [0, 1, 2, 0, 1, 10, 11, 12, 10, 11, 12]
+    assert np.flatnonzero(log.terminal).tolist() == [2, 7]
+    assert not log.truncated.any()
+    assert log.returns == [3, 33]
+
+
+def test_a_log_that_is_stopped_keeps_what_was_played(tmp_path):
+    log, stop = Log(40, 2, (2, 2)), []
+    log.play(Counter(2), lambda obs, rng: np.zeros(2, np.int64), [0, 0], stop, lambda n: stop.extend([2][: n // 12]))
+    assert log.write(tmp_path / "Pong/1/replay_logs", 0, clip_reward=True) == 12
+    data = read_dqn_replay("dqn-replay:Pong/1", root=tmp_path)
+    ends = data.obs.frames[data.obs.last[data.end], 0, 0].tolist()
+    assert ends == [2, 11, 52, 61]  # the second episode of each is cut behind its third row, 12 and 62
+
+
+def replayed(seed, moves):
+    """Frames and rewards of a sequence of actions, which is one of Breakout's first episodes, and how it ends."""
+    envs = make_vec_env(BREAKOUT, 1)
+    rng = np.random.default_rng([seed, 0])
+    obs, _ = envs.reset(seed=int(rng.integers(2**30)))
+    stacks, rewards = [], []
+    for move in moves:
+        stacks.append(obs[0])
+        obs, reward, terminated, _, _ = envs.step(np.array([move]))
+        rewards.append(reward[0])
+    return np.stack(stacks), np.array(rewards), terminated[0]
+
+
+def test_what_is_collected_is_read_back(ale, tmp_path, monkeypatch):
+    folder = tmp_path / "Breakout" / "1"
+    command = ["collect", "--format", "dqn-replay", "--env", "Breakout", "--steps", "150", "--envs", "2"]
+    assert main([*command, "--rows-per-file", "100", str(folder)]) == 0
+    monkeypatch.setenv("DQN_REPLAY_DIR", str(tmp_path))
+    data = read_dqn_replay("dqn-replay:Breakout/1")
+    assert data.spec == Spec(*PIXELS, BREAKOUT)
+    assert set(data.infos["file"].tolist()) == {0, 1}
+    assert len(data) == 150 - 4  # less the cut row and the last row of each environment
+    assert main([*command, "--rows-per-file", "100", str(folder)]) == 2
+    assert main([*command, "--overwrite", str(folder)]) == 0
+    assert set(read_dqn_replay("dqn-replay:Breakout/1").infos["file"].tolist()) == {0}
+
+
+def test_stacks_and_rewards_are_those_of_the_emulator(ale, tmp_path):
+    collect_dqn_replay(BREAKOUT, "random", 500, tmp_path / "Breakout/2", seed=1, n_envs=1)
+    data = read_dqn_replay("dqn-replay:Breakout/2", root=tmp_path)
+    length = int(np.flatnonzero(data.terminated)[0]) + 1
+    stacks, rewards, terminated = replayed(1, data.action[:length])
+    assert terminated
+    assert np.array_equal(np.asarray(data.obs[:length]), stacks)
+    assert np.array_equal(np.asarray(data.next_obs[: length - 1]), stacks[1:])
+    assert np.array_equal(data.reward[:length], np.clip(rewards, -1, 1))
+    assert rewards.sum() > 0
+
+
+def test_a_policy_of_stable_baselines_acts_on_stacks(ale, tmp_path):
+    sb3 = pytest.importorskip("stable_baselines3")
+    import gymnasium
+
+    class Pixels(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+        action_space = gymnasium.spaces.Discrete(4)
+
+    model = sb3.DQN("CnnPolicy", Pixels(), buffer_size=1, device="cpu", seed=0)
+    model.save(tmp_path / "policy.zip")
+    file = f"sb3:dqn:{tmp_path / 'policy.zip'}"
+    collect_dqn_replay("Breakout", file, 40, tmp_path / "Breakout/1", n_envs=2)
+    data = read_dqn_replay("dqn-replay:Breakout/1", root=tmp_path, n_actions=4)
+    expected, _ = model.predict(np.asarray(data.obs), deterministic=True)
+    assert np.array_equal(data.action, expected)
+
+
+def test_bad_input_of_a_collection(ale, tmp_path):
+    with pytest.raises(InputError, match=r"Braekout-v5.*did you mean 'ALE/Breakout-v5'"):
+        collect_dqn_replay("Braekout", "random", 10, tmp_path / "Braekout/1")
+    with pytest.raises(InputError, match=r"ends in Breakout/RUN"):
+        collect_dqn_replay("Breakout", "random", 10, tmp_path)
+    with pytest.raises(InputError, match=r"'ppo:100': expected random or sb3"):
+        collect_dqn_replay("Breakout", "ppo:100", 10, tmp_path / "Breakout/1")
+    with pytest.raises(InputError, match=r"rows_per_file: its frames need .* GB"):
+        collect_dqn_replay("Breakout", "random", 10**12, tmp_path / "Breakout/1", rows_per_file=10**12)
+    with pytest.raises(InputError, match="epsilon = 2"):
+        collect_dqn_replay("Breakout", "random", 10, tmp_path / "Breakout/1", epsilon=2)
+    assert not list(tmp_path.iterdir())
