@@ -18,6 +18,7 @@ from rlop.checkpoint import agent_class
 from rlop.checks import check_range
 from rlop.config import apply_overrides, read_yaml
 from rlop.data import Dataset, load_dataset
+from rlop.data.rolling_window import RollingWindow
 from rlop.data.transforms import transform
 from rlop.evaluate import make_evaluator
 from rlop.training import TrainOptions, train
@@ -44,6 +45,7 @@ class Experiment(TrainOptions):
 
     data: str = "gridworld"  # what `load_dataset` takes
     data_options: dict[str, Any] = field(default_factory=dict)  # its keyword arguments
+    window: int = 0  # checkpoints of a replay log in memory at a time, drawn anew every `reload_every` steps; 0: all
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)  # in order, see rlop/data/transforms.py
     collect: CollectOptions | None = None  # makes the data file if it is missing
     agent: dict[str, Any] = field(default_factory=dict)  # name, and the agent's own options
@@ -60,8 +62,10 @@ class Experiment(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("eval_episodes", "threads"):
+        for name in ("eval_episodes", "threads", "window"):
             check_range(name, getattr(self, name), low=0)
+        if bool(self.window) != bool(self.reload_every):
+            raise InputError(f"window = {self.window}, reload_every = {self.reload_every}: expected both, or neither")
         if self.eval_epsilon is not None:
             check_range("eval_epsilon", self.eval_epsilon, low=0, high=1)
 
@@ -94,8 +98,15 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"device = {name!r}: not available here; expected auto, cpu or cuda[:index]") from None
 
 
-def data_of(experiment: Experiment) -> Dataset:
+def data_of(experiment: Experiment) -> Dataset | RollingWindow:
     """Load the data set; collect it first when its file is missing and the configuration says how."""
+    if experiment.window:
+        return RollingWindow(
+            experiment.data,
+            experiment.window,
+            prepare=lambda data: transform(data, experiment.transforms),
+            **experiment.data_options,
+        )
     wanted = experiment.collect
     if wanted is not None and not Path(experiment.data).exists():
         from rlop.data.collect import collect
