@@ -1,5 +1,7 @@
 """Atari: the protocol of evaluation, normalized scores, and collecting a replay log."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,14 @@ from rlop.data.collect_atari import Log, collect_dqn_replay
 from rlop.envs.atari import AtariSettings, atari_game, atari_id, vector_arguments
 from rlop.envs.make import make_vec_env
 from rlop.evaluate import Evaluator, make_evaluator
-from rlop.experiment import Experiment
+from rlop.experiment import Experiment, from_args
+from rlop.launch import launch_size
 from rlop.types import InputError, Spec
 
 BREAKOUT = "ALE/Breakout-v5"
 SHORT = {"max_num_frames_per_episode": 200, "num_threads": 1}
 LONGER = {"max_num_frames_per_episode": 500, "num_threads": 1}
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs" / "atari").glob("*.yaml"))
 PIXELS = ((4, 84, 84), 4, (), "uint8")
 
 
@@ -312,3 +316,24 @@ def test_bad_input_of_a_collection(ale, tmp_path):
     with pytest.raises(InputError, match="epsilon = 2"):
         collect_dqn_replay("Breakout", "random", 10, tmp_path / "Breakout/1", epsilon=2)
     assert not list(tmp_path.iterdir())
+
+
+# --- configurations ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_say_what_is_missing(path, monkeypatch, capsys, tmp_path):
+    experiment, _ = from_args([str(path)])
+    assert experiment.agent["preset"] == f"atari/{path.stem}"
+    assert experiment.steps == 200 * experiment.eval_every
+    assert launch_size([experiment.steps, experiment.eval_every, experiment.log_every], 2000) > 1
+    monkeypatch.delenv("DQN_REPLAY_DIR", raising=False)
+    assert main(["train", str(path)]) == 2
+    assert main(["train", str(path), "--data_options.root", str(tmp_path)]) == 2
+    variable, folder = capsys.readouterr().err.splitlines()
+    assert "expected option root, or $DQN_REPLAY_DIR" in variable
+    assert f"no folder {tmp_path / 'Breakout'}" in folder
+
+
+def test_the_five_configurations_are_there():
+    assert [path.stem for path in CONFIGS] == ["cql", "cql_dr3", "dqn", "qr", "rem"]
