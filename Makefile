@@ -27,7 +27,7 @@ bench: .venv-bench/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,report,collect,classic,minatar,supervised]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,report,collect,classic,minatar,atari,supervised]"
 	touch $@
 
 # The peers pin packages that ours leave free, and the other way round: an environment of their own. MinAtar and MuJoCo

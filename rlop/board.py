@@ -154,3 +154,9 @@ def safe_labels(labels: Sequence[str]) -> list[str]:
         taken.add(name.casefold())
         safe.append(name)
     return safe
+
+
+def final_scores(history: History) -> dict[str, np.ndarray]:
+    """Last value of every metric that tells how a run ended, for the hyper-parameter tab."""
+    groups = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
+    return {name: values[-1] for name, (_, values) in history.metrics.items() if name.startswith(groups)}

@@ -10,7 +10,8 @@ from pathlib import Path
 from rlop.types import InputError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
-SHOWN = ["eval/return", "eval/normalized_score", "eval/q_error", "q/data", "rank/srank", "feature/dot", "run/active"]
+SCORES = ["eval/return", "eval/normalized_score", "eval/human_normalized", "eval/dqn_normalized", "eval/q_error"]
+SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
@@ -52,14 +53,16 @@ def print_keys() -> None:
 
 
 def collect_command(argv: Sequence[str]) -> None:
-    """`rlop collect --env ID --policy POLICY OUT.hdf5`: roll a policy out and write the transitions."""
+    """`rlop collect --env ID --policy POLICY OUT`: roll a policy out and write the transitions."""
     import torch
 
     from rlop.data.collect import collect
+    from rlop.data.collect_atari import MILLION, collect_dqn_replay
 
     parser = argparse.ArgumentParser(prog="rlop collect", description=collect_command.__doc__)
-    parser.add_argument("out", help="HDF5 file in D4RL's layout")
-    parser.add_argument("--env", required=True, help="Gymnasium id")
+    parser.add_argument("out", help="HDF5 file in D4RL's layout, or for dqn-replay a folder DIR/GAME/RUN")
+    parser.add_argument("--format", default="hdf5", choices=["hdf5", "dqn-replay"], help="dqn-replay: of Atari games")
+    parser.add_argument("--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do")
     parser.add_argument("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
     policies = "random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS or replay:sac:STEPS"
     parser.add_argument("--policy", default="random", help=policies)
@@ -70,17 +73,26 @@ def collect_command(argv: Sequence[str]) -> None:
     parser.add_argument("--stochastic", action="store_true", help="draw from the policy's distribution of actions")
     parser.add_argument("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
     parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--envs", type=int, default=8, help="environments that are played together")
+    parser.add_argument("--rows-per-file", type=int, default=MILLION, help="of dqn-replay")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # policies are small, and threads only wait for each other
+    options = {key: getattr(args, key) for key in ("epsilon", "stochastic", "seed", "overwrite")}
+    if args.format == "dqn-replay":
+        if args.mix or args.layout or args.shuffle:
+            raise InputError("--format dqn-replay: expected no --mix, --shuffle or --layout")
+        options |= {"n_envs": args.envs, "rows_per_file": args.rows_per_file}
+        collect_dqn_replay(args.env, args.policy, args.steps, args.out, **options)
+        return
     try:
         mix = {name: float(share) for name, _, share in (item.rpartition(":") for item in args.mix or [])}
     except ValueError as error:
         raise InputError(f"--mix {' '.join(args.mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5") from error
-    options = {key: getattr(args, key) for key in ("epsilon", "stochastic", "shuffle", "seed", "overwrite")}
     env_kwargs = {"layout": args.layout} if args.layout else None
-    collect(args.env, mix or args.policy, args.steps, args.out, env_kwargs=env_kwargs, **options)
+    options |= {"shuffle": args.shuffle, "n_envs": args.envs, "env_kwargs": env_kwargs}
+    collect(args.env, mix or args.policy, args.steps, args.out, **options)
 
 
 def generate_command(argv: Sequence[str]) -> None:
@@ -132,12 +144,12 @@ def probe_command(argv: Sequence[str]) -> None:
 
 def report_command(argv: Sequence[str]) -> None:
     """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
-    from rlop.report import report
+    from rlop.report import AT, STABILITY, report
 
     parser = argparse.ArgumentParser(prog="rlop report", description=report_command.__doc__)
     parser.add_argument("runs", help="a log folder, or a folder of log folders")
     parser.add_argument("--metrics", nargs="+", default=None)
-    parser.add_argument("--at", default="final", choices=["final", "mean", "best"])
+    parser.add_argument("--at", default="final", choices=[*AT, STABILITY], help="default final; stability: all of them")
     parser.add_argument("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
     print(report(args.runs, args.metrics, args.at, args.png))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlop.checks import check_range
 from rlop.types import InputError
 
 
@@ -30,6 +31,9 @@ class Evaluator:
     its neighbours; the same start states come back at every evaluation. Each environment plays a fixed number of
     episodes: counting whichever episodes end first would favour short ones.
 
+    Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for `env_kwargs`, in whole
+    episodes: the protocol itself plays on until 125,000 steps are full.
+
     Continuous actions of an agent, as those of data sets, live in [-1, 1]; they are mapped to the environment's bounds.
 
     Args:
@@ -41,6 +45,8 @@ class Evaluator:
         spec: when given, the environment must match its observation and action space, and observations are normalized
             as the data's were.
         reference: D4RL data set or environment whose reference scores normalize the return, where it has any.
+        epsilon: probability of a uniformly random action at each step, drawn from a generator of the run's own; None
+            is 0.001 for Atari, as in its protocol, and 0 for the others.
     Raises:
         InputError: for an unknown environment, or spaces that do not match.
     """
@@ -54,12 +60,16 @@ class Evaluator:
         max_envs: int = 100,
         spec: Any = None,
         reference: str | None = None,
+        epsilon: float | None = None,
     ) -> None:
         from rlop.data import check_spaces
+        from rlop.envs.atari import EPSILON, PREFIX
         from rlop.envs.make import make_vec_env
 
         if episodes < 1:
             raise InputError(f"eval_episodes = {episodes}: expected at least 1")
+        self.epsilon = (EPSILON if env_id.startswith(PREFIX) else 0.0) if epsilon is None else epsilon
+        check_range("eval_epsilon", self.epsilon, low=0, high=1)
         count = min(episodes, max_envs)
         self.quota = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
         self.seeds = list(seeds)
@@ -72,22 +82,30 @@ class Evaluator:
             check_spaces(spec, self.envs[0])
 
     def __call__(self, policy: Policy) -> dict[str, np.ndarray]:
-        """Means over the run's episodes, `[R]`: `eval/return`, `eval/length`, `eval/normalized_score` if it has one."""
+        """Means over the run's episodes, `[R]`: `eval/return`, `eval/length`, and what normalizes the return.
+
+        `eval/normalized_score` for tasks of D4RL, `eval/human_normalized` and `eval/dqn_normalized` for Atari.
+        """
+        from rlop.data.atari_scores import normalized_scores
         from rlop.data.scores import find_scores, normalized_score
 
         returns, lengths = self.rollout(policy)
         found = {"eval/return": returns.mean(1), "eval/length": lengths.mean(1)}
-        if self.reference and find_scores(self.reference):
+        if find_scores(self.reference):
             found["eval/normalized_score"] = normalized_score(found["eval/return"], self.reference)
-        return found
+        atari = normalized_scores(found["eval/return"], self.reference)
+        return found | {f"eval/{name}": value for name, value in atari.items()}
 
     def rollout(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
         """Undiscounted return and length of every episode, `[R, episodes]` each, in no particular order."""
+        from rlop.data.policies import random_actions
         from rlop.data.transforms import normalized
         from rlop.envs.layouts import from_unit
 
         shape = (len(self.envs), len(self.quota))
-        starts = [1_000_003 * (seed + 1) for seed in self.seeds]  # far apart: environment i of a run has seed + i
+        # Far apart, since environment i of a run has seed + i, and within what an emulator takes.
+        starts = [1_000_003 * (seed + 1) % (2**31 - 1000) for seed in self.seeds]
+        rngs = [np.random.default_rng(start) for start in starts]
         obs = np.stack([env.reset(seed=start)[0] for env, start in zip(self.envs, starts, strict=True)])
         obs = obs.astype(np.float32) if obs.dtype == np.float64 else obs  # as data sets hold them
         reward_sum, steps = np.zeros(shape), np.zeros(shape, int)
@@ -102,6 +120,9 @@ class Evaluator:
                 if (done_count[run] >= self.quota).all():
                     continue
                 played = from_unit(actions[run], env.single_action_space)
+                if self.epsilon:
+                    wander = rngs[run].random(len(played)) < self.epsilon
+                    played[wander] = random_actions(env.single_action_space, len(played), rngs[run])[wander]
                 obs[run], reward, terminated, truncated, _ = env.step(played)
                 reward_sum[run] += np.where(fresh[run], 0.0, reward)
                 steps[run] += ~fresh[run]
@@ -161,13 +182,20 @@ class TabularEvaluator:
 
 
 def make_evaluator(
-    agent: Any, env_id: str | None, env_kwargs: Mapping[str, Any], episodes: int, reference: str | None = None
+    agent: Any,
+    env_id: str | None,
+    env_kwargs: Mapping[str, Any],
+    episodes: int,
+    reference: str | None = None,
+    epsilon: float | None = None,
 ) -> Any:
     """Exact evaluation of action values in the embedded environments, rollouts for others, None without environment."""
     if env_id is None or episodes == 0:
         return None
     if not env_id.startswith("rlop/") or not hasattr(agent, "q_values"):
-        return Evaluator(env_id, agent.runs.seeds, episodes, env_kwargs, spec=agent.spec, reference=reference)
+        return Evaluator(
+            env_id, agent.runs.seeds, episodes, env_kwargs, spec=agent.spec, reference=reference, epsilon=epsilon
+        )
     from rlop.data import check_spaces
     from rlop.envs.make import make_env
 

@@ -18,6 +18,7 @@ from rlop.checkpoint import agent_class
 from rlop.checks import check_range
 from rlop.config import apply_overrides, read_yaml
 from rlop.data import Dataset, load_dataset
+from rlop.data.rolling_window import RollingWindow
 from rlop.data.transforms import transform
 from rlop.evaluate import make_evaluator
 from rlop.training import TrainOptions, train
@@ -44,6 +45,7 @@ class Experiment(TrainOptions):
 
     data: str = "gridworld"  # what `load_dataset` takes
     data_options: dict[str, Any] = field(default_factory=dict)  # its keyword arguments
+    window: int = 0  # checkpoints of a replay log in memory at a time, drawn anew every `reload_every` steps; 0: all
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)  # in order, see rlop/data/transforms.py
     collect: CollectOptions | None = None  # makes the data file if it is missing
     agent: dict[str, Any] = field(default_factory=dict)  # name, and the agent's own options
@@ -52,6 +54,7 @@ class Experiment(TrainOptions):
     env: str | None = None  # environment to evaluate in; default: the one the data names
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     eval_episodes: int = 20
+    eval_epsilon: float | None = None  # probability of a random action; default: 0.001 for Atari, else 0
     logdir: str | None = None  # default: runs/<config>-<time>
     resume: bool = False
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
@@ -59,8 +62,12 @@ class Experiment(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("eval_episodes", "threads"):
+        for name in ("eval_episodes", "threads", "window"):
             check_range(name, getattr(self, name), low=0)
+        if bool(self.window) != bool(self.reload_every):
+            raise InputError(f"window = {self.window}, reload_every = {self.reload_every}: expected both, or neither")
+        if self.eval_epsilon is not None:
+            check_range("eval_epsilon", self.eval_epsilon, low=0, high=1)
 
 
 def from_args(argv: Sequence[str], default: str | None = None) -> tuple[Experiment, str]:
@@ -91,8 +98,15 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"device = {name!r}: not available here; expected auto, cpu or cuda[:index]") from None
 
 
-def data_of(experiment: Experiment) -> Dataset:
+def data_of(experiment: Experiment) -> Dataset | RollingWindow:
     """Load the data set; collect it first when its file is missing and the configuration says how."""
+    if experiment.window:
+        return RollingWindow(
+            experiment.data,
+            experiment.window,
+            prepare=lambda data: transform(data, experiment.transforms),
+            **experiment.data_options,
+        )
     wanted = experiment.collect
     if wanted is not None and not Path(experiment.data).exists():
         from rlop.data.collect import collect
@@ -127,7 +141,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Any, History, Path]:
     env_id = experiment.env or data.spec.env_id
     env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
     reference = experiment.data if experiment.data.startswith("d4rl:") else env_id
-    evaluate = make_evaluator(agent, env_id, env_kwargs, experiment.eval_episodes, reference)
+    evaluate = make_evaluator(agent, env_id, env_kwargs, experiment.eval_episodes, reference, experiment.eval_epsilon)
     logdir = Path(experiment.logdir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     print(f"{len(agent.runs)} runs of {cls.__name__} on {data.name} ({len(data):,} transitions), logs in {logdir}")
     options = {key: getattr(experiment, key) for key in TrainOptions.__dataclass_fields__}

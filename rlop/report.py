@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,21 @@ import numpy as np
 from rlop.checks import nearest
 from rlop.picture import Curve, draw
 from rlop.record import RECORD, History, read_metrics
-from rlop.stats import iqm, mean_ci, stratified_bootstrap_ci
+from rlop.stats import iqm, mean_ci, stability, stratified_bootstrap_ci
 from rlop.types import InputError
 
 __all__ = ["figure", "group_runs", "iqm", "load", "mean_ci", "report", "stratified_bootstrap_ci", "table"]
 
 BOOKKEEPING = {"seed", "seeds", "logdir", "resume", "device", "threads", "compile", "probe_size"}
-DEFAULT_METRICS = ("eval/normalized_score", "eval/return", "loss/td", "q/data", "rank/srank", "feature/dot")
-AT: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
-    "final": ("last logged value", lambda values: values[-1]),
-    "mean": ("average over training", np.mean),
-    "best": ("maximum over training", np.max),
+SCORES = ("eval/normalized_score", "eval/human_normalized", "eval/return")
+DEFAULT_METRICS = (*SCORES, "loss/td", "q/data", "rank/srank", "feature/dot")
+AT = {  # what is told of a curve: in words, and its name in `stability`
+    "final": ("last logged value", "final"),
+    "mean": ("average over training", "average"),
+    "best": ("maximum over training", "peak"),
+    "unlearning": ("maximum over training minus last logged value", "unlearning"),
 }
+STABILITY = "stability"
 
 
 def group_runs(hparams: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
@@ -145,22 +148,27 @@ def table(history: History | Sequence[History], metrics: Sequence[str], at: str 
     Args:
         history: one, or several whose runs are put together.
         metrics: names as logged.
-        at: final (last logged value), mean (average over training) or best (maximum over training, which flatters).
+        at: final (last logged value), mean (average over training), best (maximum over training, which flatters),
+            unlearning (best minus final), or stability for all four beside each other, see `rlop.stats.stability`.
     Raises:
         InputError: an unknown metric or `at`.
     """
-    if at not in AT:
-        raise InputError(f"at = {at!r}: unknown{nearest(at, AT)}")
+    if at not in (*AT, STABILITY):
+        raise InputError(f"at = {at!r}: unknown{nearest(at, (*AT, STABILITY))}")
+    kinds = list(AT) if at == STABILITY else [at]
+    heads = [f"{name} {kind}" if len(kinds) > 1 else name for name in metrics for kind in kinds]
     histories = [history] if isinstance(history, History) else list(history)
     groups = group_runs([values for each in histories for values in each.hparams])
-    rows = [["group", "runs", *metrics]] + [[label, str(len(runs))] for label, runs in groups.items()]
+    rows = [["group", "runs", *heads]] + [[label, str(len(runs))] for label, runs in groups.items()]
     for name in metrics:
         found = curves(histories, name)
         for row, runs in zip(rows[1:], groups.values()):
-            row.append(_cell([float(AT[at][1](curve[1])) for run in runs if (curve := found[run]) is not None]))
+            told = [stability(curve[1]) for run in runs if (curve := found[run]) is not None]
+            row += [_cell([float(each[AT[kind][1]]) for each in told]) for kind in kinds]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, f"{AT[at][0]}; mean ± 95 % Student-t interval over runs"])
+    said = at if at == STABILITY else AT[at][0]
+    return "\n".join([*lines, f"{said}; mean ± 95 % Student-t interval over runs"])
 
 
 def _cell(values: list[float]) -> str:
@@ -190,7 +198,9 @@ def report(
     known = dict.fromkeys(name for history in histories for name in history.metrics)
     if not known:
         raise InputError(f"{logdir}: found a record without a single value, expected a training that has begun")
-    names = list(metrics or [name for name in DEFAULT_METRICS if name in known] or list(known)[:4])
+    usual = SCORES if at == STABILITY else DEFAULT_METRICS
+    names = list(metrics or [name for name in usual if name in known][: 1 if at == STABILITY else None])
+    names = names or list(known)[:4]
     text = table(histories, names, at)
     last = max(int(history.steps.max()) for history in histories if history.steps.size)
     count = sum(len(history.labels) for history in histories)

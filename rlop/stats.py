@@ -1,4 +1,4 @@
-"""What a handful of seeds says: Student-t intervals, interquartile means, stratified bootstrap. NumPy only."""
+"""What a handful of seeds says: Student-t intervals, interquartile means, stratified bootstrap, stability. In NumPy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+
+
+def stability(curve: Sequence[Sequence[float]] | np.ndarray, last: int = 1) -> dict[str, np.ndarray]:
+    """How well a training held what it had reached, without choosing a checkpoint.
+
+    Args:
+        curve: `[T]` or `[T, R]`, a score at every evaluation, in the order of training.
+        last: evaluations that `final` is the mean of.
+    Returns:
+        `average` over training, `final`, `peak` (the maximum) and `unlearning` = peak - final, each `[]` or `[R]`. NaN
+        is not dropped.
+    Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 5, for the average and the final performance;
+        peak and unlearning are ours.
+    """
+    array = np.asarray(curve, dtype=np.float64)
+    if array.ndim not in (1, 2) or not 1 <= last <= len(array):
+        raise ValueError(f"expected curve [T] or [T, R] with T >= last = {last} >= 1, got shape {list(array.shape)}")
+    final, peak = array[-last:].mean(axis=0), array.max(axis=0)
+    return {"average": array.mean(axis=0), "final": final, "peak": peak, "unlearning": peak - final}
 
 
 @lru_cache

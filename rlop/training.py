@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from rlop import checkpoint, probes
-from rlop.board import Board, History
+from rlop.board import Board, History, final_scores
 from rlop.build import build
 from rlop.checks import check_range
 from rlop.config import to_dict
 from rlop.data.dataset import Dataset
 from rlop.data.frames import make_table
 from rlop.data.prefetch import Prefetcher
+from rlop.data.rolling_window import RollingWindow
 from rlop.data.sampler import Streams, check_batch_size, probe_batch
 from rlop.launch import Launch, compiled, launch_size, pays
 from rlop.nets.resets import Resets
@@ -28,7 +30,7 @@ from rlop.stop import StopSignal
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
-INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every")
+INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every", "reload_every")
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
 
 
@@ -42,6 +44,7 @@ class TrainOptions:
     probe_size: int = 0  # transitions in the fixed probe batch; 0 means max(2048, 4 D), at most the data
     eval_every: int = 10_000
     checkpoint_every: int = 50_000
+    reload_every: int = 0  # draw the data anew, where they are a `RollingWindow`
     compile: Literal["auto", True, False] = "auto"  # the update as one graph; auto: where it pays, see `pays`
     updates_per_launch: int = 0  # 0: one on a CPU; on CUDA as many as the intervals allow, see `launch_size`
 
@@ -53,7 +56,7 @@ class TrainOptions:
 
 def train(
     agent: Any,
-    data: Dataset,
+    data: Dataset | RollingWindow,
     steps: int = TrainOptions.steps,
     *,
     logdir: str | Path | None = None,
@@ -66,7 +69,7 @@ def train(
 
     Args:
         agent: from `rlop.agents`, or anything with their methods.
-        data: the data set; the agent takes the columns it needs.
+        data: the data set; the agent takes the columns it needs. Of a `RollingWindow` draw after draw is trained on.
         steps: gradient steps in all, also when resuming.
         logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the record in memory only.
         evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an `Evaluator`.
@@ -100,41 +103,53 @@ def train(
     return history
 
 
-def final_scores(history: History) -> dict[str, np.ndarray]:
-    """Last value of every metric that tells how a run ended, for the hyper-parameter tab."""
-    groups = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
-    return {name: values[-1] for name, (_, values) in history.metrics.items() if name.startswith(groups)}
-
-
 class Loop:
     """State of one training: agent, table of transitions, random streams, running sums of the metrics."""
 
-    def __init__(self, agent: Any, data: Dataset, options: TrainOptions, evaluate: Evaluation | None) -> None:
+    def __init__(
+        self, agent: Any, data: Dataset | RollingWindow, options: TrainOptions, evaluate: Evaluation | None
+    ) -> None:
+        if options.reload_every and not isinstance(data, RollingWindow):
+            raise InputError(f"reload_every = {options.reload_every}: expected data with a window, see RollingWindow")
+        self.agent, self.options, self.evaluate, self.data = agent, options, evaluate, data
+        self.resets, self.step = Resets(agent), 0
+        self.compiles = options.compile is True or (options.compile == "auto" and pays(options.steps))
+        self.compiled = cache(compiled) if self.compiles else lambda update: update
+        size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
+        self.probe_batch = probe_batch(self.load(0).columns(), size, len(agent.runs), agent.device)
+
+    def load(self, number: int) -> Dataset:
+        """Take the data, or draw `number` of a window; streams begin anew, and so does what a GPU has recorded."""
+        vars(self).update(dict.fromkeys(("table", "streams", "launch", "launches")))  # let go before the next is read
+        data, agent = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data, self.agent
         prepared = agent.prepare(data)
         check_batch_size(agent.batch_size, len(prepared))
         if (data.spec.shapes, data.spec.obs_normalizer) != (agent.spec.shapes, agent.spec.obs_normalizer):
-            raise InputError(
-                f"data {data.name}: {data.spec.shapes} is not what the agent was made for: {agent.spec.shapes}"
-            )
-        self.agent, self.options, self.evaluate = agent, options, evaluate
-        self.table = make_table(prepared.columns(), agent.device)
+            made_for = f"is not what the agent was made for: {agent.spec.shapes}"
+            raise InputError(f"data {data.name}: {data.spec.shapes} {made_for}")
+        self.table, self.number = make_table(prepared.columns(), agent.device), number
         self.streams: Any = Streams(agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device)
-        size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
-        self.probe_batch = probe_batch(data.columns(), size, len(agent.runs), agent.device)
-        self.resets = Resets(agent)
-        self.step = 0
         update = self.one_update
         if self.table.on_disk:  # batches are gathered ahead, and come in place of their indices
             self.streams, update = Prefetcher(self.streams, self.table.gather), agent.update
-        self.compiles = options.compile is True or (options.compile == "auto" and pays(options.steps))
-        update = compiled(update) if self.compiles else update
+        update = self.compiled(update)
         self.launch, self.launches = Launch(agent, update, 1), Launch(agent, update, self.per_launch())
+        return data
+
+    def go_on(self, streams: dict[str, Any]) -> None:
+        """Continue random streams on the data of the present step, loading them if they are others."""
+        every = self.options.reload_every
+        if every and self.step // every != self.number:
+            self.load(self.step // every)
+        self.streams.load_state_dict(streams)
+        if every and self.step and self.step % every == 0:
+            self.streams.renew()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from the content of a checkpoint."""
         self.agent.load_state_dict(state["state"])
-        self.streams.load_state_dict(state["streams"])
         self.step = state["step"]
+        self.go_on(state["streams"])
 
     def save(self, logdir: Path | None) -> None:
         """Write the checkpoint, if there is a folder for it."""
@@ -163,6 +178,8 @@ class Loop:
 
     def advance(self) -> tuple[Launch, Tensor]:
         """One launch from the present step: what it was, and sums of its metrics `[M, R]`."""
+        if self.options.reload_every and self.step // self.options.reload_every != self.number:
+            self.go_on(self.streams.state_dict())
         size = self.launches.size
         launch = self.launch if self.step % size else self.launches  # after a resume at an odd step one by one
         sums = launch(*self.streams.take(launch.size))

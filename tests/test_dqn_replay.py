@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import weakref
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ import rlop
 from rlop.cli import main
 from rlop.data import load_dataset, read_dqn_replay, write_dqn_replay
 from rlop.data.dataset import Dataset
-from rlop.data.dqn_replay import rolling_window
 from rlop.data.dqn_replay_files import file_name
 from rlop.data.frames import DEPTH, FrameTable, Stacks, make_table, ring, valid_positions
 from rlop.data.info import summary
 from rlop.data.prefetch import Prefetcher
+from rlop.data.rolling_window import RollingWindow
 from rlop.data.sampler import Streams, Table, probe_batch
+from rlop.experiment import Experiment, data_of
 from rlop.training import Loop, TrainOptions
 from rlop.types import InputError
 
@@ -522,15 +524,71 @@ def test_the_probe_batch_is_rows_of_the_data(root):
     assert np.array_equal(batch.next_obs[1], np.asarray(data.next_obs)[batch.index[1].numpy()])
 
 
-def test_rolling_window_draws_other_files(root):
+def test_a_rolling_window_draws_other_files(root):
     def draws(seed):
-        stream = rolling_window(f"{NAME}?subset=20%", 2, seed=seed, root=root, n_actions=4)
-        return [tuple(np.unique(next(stream).infos["file"])) for _ in range(12)]
+        window = RollingWindow(f"{NAME}?subset=20%", 2, seed=seed, root=root, n_actions=4)
+        return [tuple(np.unique(window.draw(number).infos["file"])) for number in range(12)]
 
     assert draws(0) == draws(0)
     assert set(draws(0)) == {(0, 1), (0, 2), (1, 2)}
     with pytest.raises(InputError, match="n_files = 4: expected 1 to 3"):
-        next(rolling_window(NAME, 4, root=root))
+        RollingWindow(NAME, 4, root=root)
+    with pytest.raises(InputError, match="files: are drawn"):
+        RollingWindow(NAME, 2, root=root, files=[1])
+
+
+def agent_on(window):
+    return DQN(window.spec, seeds=2, hidden=(8,), batch_size=8)
+
+
+@pytest.mark.parametrize("memory", [None, 1e-4])  # in memory, or mapped from a file
+def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_path, monkeypatch, memory):
+    """Frames of one draw are gone when the next is read, and a training cut anywhere goes on with the same numbers."""
+    options = {"memory_gb": memory, "cache": tmp_path / "cache"} if memory else {}
+    read, held, files = rlop.data.rolling_window.read_dqn_replay, [], []
+
+    def watched(*args, **kwargs):
+
+        assert all(frames() is None for frames in held)
+        data = read(*args, **kwargs)
+        held.append(weakref.ref(data.obs.frames))
+        files.append(kwargs["files"])
+        return data
+
+    monkeypatch.setattr(rlop.data.rolling_window, "read_dqn_replay", watched)
+
+    def trained(logdir, *ends):
+        for end in ends:
+            held.clear()
+            files.clear()
+            window = RollingWindow(NAME, 1, seed=2, root=root, **options)
+            agent = agent_on(window)
+            often = {"reload_every": 40, "log_every": 10, "probe_every": 0, "progress": False}
+            rlop.train(agent, window, end, logdir=tmp_path / logdir, resume=end != ends[0], **often)
+        return torch.cat([p.detach().flatten() for p in agent.online.parameters()])
+
+    whole = trained("whole", 100)
+    assert files == [window_files(root, number) for number in (0, 1, 2)]
+    assert files[0] != files[1] != files[2]
+    assert torch.equal(whole, trained("inside", 55, 100))
+    assert torch.equal(whole, trained("between", 80, 100))
+    assert files == [window_files(root, number) for number in (0, 2)]
+
+
+def window_files(root, number):
+    return RollingWindow(NAME, 1, seed=2, root=root).files(number)
+
+
+def test_a_window_and_its_interval_go_together(root):
+    data = read_dqn_replay(NAME, root=root)
+    with pytest.raises(InputError, match="reload_every = 10: expected data with a window"):
+        Loop(agent_on(data), data, TrainOptions(reload_every=10), None)
+    with pytest.raises(InputError, match="window = 5, reload_every = 0: expected both"):
+        Experiment(window=5)
+    made = data_of(Experiment(data=NAME, window=2, reload_every=10, data_options={"root": root}))
+    assert isinstance(made, RollingWindow)
+    assert made.name == "dqn-replay:Pong/1, 2 of 3 checkpoints"
+    assert len(made) == len(made.draw(0))
 
 
 def test_info_counts_whole_episodes(tmp_path, monkeypatch, capsys):

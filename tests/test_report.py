@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rlop.board import Board, History
 from rlop.picture import band
 from rlop.report import curves, figure, group_runs, iqm, load, mean_ci, report, stratified_bootstrap_ci, table
-from rlop.stats import student_t
+from rlop.stats import stability, student_t
 from rlop.types import InputError
 
 needs_matplotlib = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs the extra 'report'")
@@ -350,3 +350,37 @@ def test_figure_errors(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"pip install 'rlop\[report\]'"):
         figure(sweep(), ["loss"], tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stability_by_hand():
+    found = stability([[1.0, 4.0], [5.0, 3.0], [3.0, 4.0], [3.0, 5.0]])
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "average": [3.0, 4.0],
+        "final": [3.0, 5.0],
+        "peak": [5.0, 5.0],
+        "unlearning": [2.0, 0.0],
+    }
+    assert stability([1, 5, 3, 4], last=2)["final"] == 3.5
+    assert stability([1, 5, 3, 4], last=2)["unlearning"] == 1.5
+    assert math.isnan(stability([1, math.nan, 3])["unlearning"])
+    for curve, last in (([], 1), ([1, 2], 3), ([1, 2], 0), (np.zeros((2, 2, 2)), 1)):
+        with pytest.raises(ValueError, match=r"curve \[T\] or \[T, R\]"):
+            stability(curve, last)
+
+
+def test_a_report_of_stability_shows_all_four(tmp_path):
+    with Board(tmp_path, ["s0", "s1"], [{"seed": 0}, {"seed": 1}]) as board:
+        for step, values in enumerate(([0.0, 2.0], [8.0, 8.0], [4.0, 6.0])):
+            board.log(step, {"eval/return": np.array(values), "loss/td": np.ones(2)})
+    head, row, said = report(tmp_path, at="stability").splitlines()[2:5]
+    assert head.split()[2:] == [
+        word for kind in ("final", "mean", "best", "unlearning") for word in ("eval/return", kind)
+    ]
+    mean, best = (
+        "4.67 ± 8.5",
+        "8 ± 0",
+    )  # (0 + 8 + 4) / 3 = 4 and (2 + 8 + 6) / 3 = 5.33; t = 12.706, s / sqrt(2) = 0.667
+    assert " ".join(row.split()) == f"all runs 2 5 ± 13 {mean} {best} 3 ± 13"
+    assert said.startswith("stability; mean ±")
+    alone = report(tmp_path, ["eval/return"], at="unlearning").splitlines()[3]
+    assert " ".join(alone.split()) == "all runs 2 3 ± 13"

@@ -110,6 +110,6 @@ def test_unknown_data_set():
         source_of("walker-medium-v2")
 
 
-def test_the_table_is_shipped():
+def test_the_tables_are_shipped():
     project = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
-    assert '"rlop.data" = ["d4rl.json"]' in project
+    assert '"rlop.data" = ["atari.json", "d4rl.json"]' in project

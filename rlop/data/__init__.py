@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlop.checks import nearest
+from rlop.data.atari_scores import dqn_normalized_score, human_normalized_score
 from rlop.data.columns import check_spaces
 from rlop.data.d4rl import read_d4rl
 from rlop.data.dataset import Dataset
@@ -25,6 +26,8 @@ from rlop.types import InputError
 __all__ = [
     "Dataset",
     "check_spaces",
+    "dqn_normalized_score",
+    "human_normalized_score",
     "load_dataset",
     "normalized_score",
     "read_d4rl",

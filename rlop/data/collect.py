@@ -102,7 +102,7 @@ def collect(
 
             replay(*training, make, seed, lambda episodes, rows: writer(lambda: last(episodes, steps), rows))
         else:
-            plays = [partial(_actions, act, space, epsilon) for act, _ in made]
+            plays = [partial(checked_actions, act, space, epsilon) for act, _ in made]
             envs = [make() for _ in range(n_envs)]
             _mix(envs, plays, counts, seed, shuffle, writer)
             for env in envs:
@@ -165,7 +165,7 @@ def _training(policy: Any, steps: int, epsilon: float, stochastic: bool) -> tupl
     return algorithm, steps_in(length)
 
 
-def _actions(
+def checked_actions(
     act: Act, space: gymnasium.Space[Any], epsilon: float, obs: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """The policy's actions, checked and brought within bounds, some of them replaced by random ones."""

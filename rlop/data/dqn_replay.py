@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
-
-import numpy as np
 
 from rlop.checks import check_range, nearest
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay_files import check_complete, suffixes
 from rlop.data.dqn_replay_parts import assemble, cache_file, fill, read_parts
 from rlop.data.frame_store import store_frames
+from rlop.envs.atari import atari_id
 from rlop.types import InputError
 
 PREFIX = "dqn-replay:"
@@ -64,7 +63,7 @@ def read_dqn_replay(
         cache: folder of that file, by default `~/.cache/rlop/dqn-replay`.
         clip_reward: to [-1, 1].
         n_actions: number of actions; by default the largest one found plus one.
-        env_id: Gymnasium id for evaluation.
+        env_id: Gymnasium id for evaluation, by default `ALE/GAME-v5`.
 
     Raises:
         InputError: a name or option that is wrong, a file that is missing, damaged or of another length, shape or
@@ -90,32 +89,7 @@ def read_dqn_replay(
     label = name if subset == "all" else f"{name}?subset={subset}"
     file = partial(cache_file, parts, Path(cache or Path.home() / ".cache" / "rlop" / "dqn-replay"))
     frames = store_frames(shape, rows, partial(fill, parts), label, memory_gb, file)
-    return assemble(parts, frames, label, clip_reward, n_actions, env_id)
-
-
-def rolling_window(source: str, n_files: int = 5, *, seed: int = 0, **options: Any) -> Iterator[Dataset]:
-    """Data sets without end, each of so many checkpoints drawn afresh without replacement.
-
-    Let go of one before asking for the next (`del data`), or memory has to hold both.
-
-    Args:
-        source: see `read_dqn_replay`.
-        n_files: drawn each time.
-        seed: of the draws.
-        options: of `read_dqn_replay`, except `files`; give `n_actions`, which a few files may not show.
-
-    Raises:
-        InputError: fewer checkpoints than `n_files`, and what `read_dqn_replay` raises.
-
-    Reference: `reload_data` in labs/offline_rl/fixed_replay.py of Dopamine, called once an iteration.
-    """
-    folder = find(str(source).partition("?")[0], options.get("root"))
-    known, rng = suffixes(folder), np.random.default_rng(seed)
-    if not 1 <= n_files <= len(known):
-        raise InputError(f"n_files = {n_files}: expected 1 to {len(known)}, the checkpoints in {folder}")
-    while True:
-        drawn = rng.choice(known, n_files, replace=False).tolist()
-        yield read_dqn_replay(source, files=drawn, seed=seed, **options)
+    return assemble(parts, frames, label, clip_reward, n_actions, env_id or atari_id(folder.parts[-3]))
 
 
 def find(name: str, root: str | Path | None = None) -> Path:

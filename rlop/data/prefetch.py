@@ -46,6 +46,11 @@ class Prefetcher:
         _, noise, batch = self.ready.popleft()
         return batch.result(), noise
 
+    def renew(self) -> None:
+        """As `Streams.renew`."""
+        self.ready.clear()
+        self.streams.renew()
+
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue with the very next batch: the streams as they were before it was drawn."""
         return self.ready[0][0] if self.ready else self.streams.state_dict()

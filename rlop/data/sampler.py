@@ -70,6 +70,10 @@ class Streams:
         rows, noise = self.take(1)
         return rows[0], {name: values[0] for name, values in noise.items()}
 
+    def renew(self) -> None:
+        """Drop what was drawn ahead, so that the next rows are of the number of rows that there are by now."""
+        self._refill()
+
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue with the very next numbers."""
         return {"before": self.before, "cursor": self.cursor}

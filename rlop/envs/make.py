@@ -10,13 +10,14 @@ from typing import Any
 import gymnasium
 
 from rlop.checks import closest
+from rlop.envs.atari import PREFIX, vector_arguments
 from rlop.envs.layouts import d4rl_env
 from rlop.types import InputError
 
 ROBOTICS = ("gymnasium_robotics", "mujoco")
 PROVIDERS = {  # beginning of an id -> module that registers it, extra to install
     "MinAtar/": ("minatar.gym", "minatar"),
-    "ALE/": ("ale_py", "atari"),
+    PREFIX: ("ale_py", "atari"),
     "AntMaze_": ROBOTICS,
     "PointMaze_": ROBOTICS,
     "AdroitHand": ROBOTICS,
@@ -48,6 +49,8 @@ def make_vec_env(
 ) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
     """n copies of an environment, stepped together in this process; the environments of this package in NumPy.
 
+    Those of Atari, `ALE/...`, give stacks of frames as agents see them, unlike `make_env`'s; see `AtariSettings`.
+
     All reset themselves one step after an episode's end (`AutoresetMode.NEXT_STEP`): the observation of the last step
     is the episode's own, and the step after it ignores the action, pays 0 and returns a first observation.
 
@@ -65,6 +68,8 @@ def make_vec_env(
     check_env_id(env_id)
     if layout is not None:
         return gymnasium.vector.SyncVectorEnv([partial(make_env, env_id, layout=layout, **kwargs)] * n)
+    if env_id.startswith(PREFIX):
+        return _make(env_id, gymnasium.make_vec, num_envs=n, **vector_arguments(env_id, kwargs))
     if env_id.startswith("rlop/"):
         return _make(env_id, gymnasium.make_vec, num_envs=n, **kwargs)
     options = {"vectorization_mode": "sync", "disable_env_checker": True}
