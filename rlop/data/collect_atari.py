@@ -82,13 +82,14 @@ def collect_dqn_replay(
     shape = (envs.single_observation_space.shape or ())[1:]
     _check_memory(min(steps, rows_per_file) * int(np.prod(shape)))
     play = _play(policy, envs, epsilon, seed, stochastic)
-    for path in logs.glob("*_ckpt.*.gz"):
-        path.unlink()
     started, done, returns = time.perf_counter(), 0, list[float]()
     with stop_signals() as received, Progress(steps) as bar:
         for suffix, start in enumerate(range(0, steps, rows_per_file)):
             log = Log(min(rows_per_file, steps - start), envs.num_envs, shape)
             log.play(envs, play, [seed, suffix], received, lambda rows, start=start: bar.update(start + rows))
+            if suffix == 0 and (log.at > log.begin).any():  # only now is there something in place of what was there
+                for path in logs.glob("*_ckpt.*.gz"):
+                    path.unlink()
             done += log.write(logs, suffix, clip_reward)
             returns += log.returns
             if received:
