@@ -124,16 +124,18 @@ class Categorical(Ensemble):
 
     by_error: ClassVar[bool] = False
     n: int = 51
-    low: float = -10.0
-    high: float = 10.0
+    v_min: float = -10.0
+    v_max: float = 10.0
 
     def __post_init__(self) -> None:
-        if not (self.n >= 2 and self.low < self.high):
-            raise InputError(f"n = {self.n}, low = {self.low}, high = {self.high}: expected n >= 2 and low < high")
+        if not (self.n >= 2 and self.v_min < self.v_max):
+            raise InputError(
+                f"n = {self.n}, v_min = {self.v_min}, v_max = {self.v_max}: expected n >= 2 and v_min < v_max"
+            )
 
     def values(self, z: Tensor) -> Tensor:
         """The returns that the probabilities are of, `[n]`."""
-        return dist.support(self.low, self.high, self.n, z)
+        return dist.support(self.v_min, self.v_max, self.n, z)
 
     def mean(self, z: Tensor) -> Tensor:
         """Expected returns."""
@@ -148,7 +150,7 @@ class Categorical(Ensemble):
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
         """Cross-entropy against the projected particles."""
         weights = torch.ones_like(particles) if weights is None else weights
-        return dist.cross_entropy(z, dist.project_categorical(particles, weights, self.low, self.high, self.n))
+        return dist.cross_entropy(z, dist.project_categorical(particles, weights, self.v_min, self.v_max, self.n))
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class HLGauss(Categorical):
 
     def values(self, z: Tensor) -> Tensor:
         """Middles of the bins, `[n]`."""
-        return dist.bin_centers(self.low, self.high, self.n, z)
+        return dist.bin_centers(self.v_min, self.v_max, self.n, z)
 
     def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
         """One: the mean of the action with the best mean."""
@@ -177,7 +179,7 @@ class HLGauss(Categorical):
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
         """Cross-entropy against the smoothed target."""
-        return dist.cross_entropy(z, dist.hl_gauss(particles.squeeze(-1), self.low, self.high, self.n, self.sigma))
+        return dist.cross_entropy(z, dist.hl_gauss(particles.squeeze(-1), self.v_min, self.v_max, self.n, self.sigma))
 
 
 HEADS: dict[str, type[Ensemble]] = {

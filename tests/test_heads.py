@@ -21,8 +21,8 @@ CASES = {
     "ensemble": {"ensemble": {"n": 4}},
     "rem": {"rem": {"n": 4, "num_convex_combinations": 2}},
     "quantile": {"quantile": {"n": 5}},
-    "categorical": {"categorical": {"n": 7, "low": -2.0, "high": 2.0}},
-    "hl_gauss": {"hl_gauss": {"n": 9, "low": -2.0, "high": 2.0}},
+    "categorical": {"categorical": {"n": 7, "v_min": -2.0, "v_max": 2.0}},
+    "hl_gauss": {"hl_gauss": {"n": 9, "v_min": -2.0, "v_max": 2.0}},
 }
 SMALL = {"hidden": (8, 8), "batch_size": 8, "target_period": 3, "lr": 1e-3}
 BACKUPS = ("max", "double", "sarsa", "behaviour", "mc")
@@ -159,8 +159,8 @@ def test_the_update_is_one_graph_with_the_same_numbers(tiny, name):
     ("name", "options"),
     [
         ("quantile", {"n": 20}),
-        ("categorical", {"n": 41, "low": -0.5, "high": 1.5}),
-        ("hl_gauss", {"n": 40, "low": -0.5, "high": 1.5}),
+        ("categorical", {"n": 41, "v_min": -0.5, "v_max": 1.5}),
+        ("hl_gauss", {"n": 40, "v_min": -0.5, "v_max": 1.5}),
         ("rem", {"n": 5}),
         ("ensemble", {"n": 3}),
     ],
@@ -199,7 +199,7 @@ def test_checkpoint_keeps_the_head(tiny, tmp_path):
         ({"head": "quantil"}, "quantile"),
         ({"head": {"quantile": {"m": 3}}}, "head: quantile: unknown key 'm'"),
         ({"head": {"quantile": {"n": 0}}}, "n = 0"),
-        ({"head": {"categorical": {"low": 1, "high": 0}}}, "low < high"),
+        ({"head": {"categorical": {"v_min": 1, "v_max": 0}}}, "v_min < v_max"),
         ({"head": {"rem": {}, "quantile": {}}}, "expected one of them"),
         ({"head": "quantile", "loss": "mse"}, "loss = mse: not with head quantile"),
         ({"head": "rem", "target_noise": {"scale": 0.1}}, "target_noise: not with head rem"),
