@@ -113,7 +113,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     # its padded convolutions.
     "atari/dqn": ATARI,
     "atari/qr": {**ATARI, "head": {"quantile": {"n": 200}}},
-    "atari/rem": {**ATARI, "head": {"rem": {"n": 200, "num_convex_combinations": 200}}},
+    "atari/rem": {**ATARI, "head": {"rem": {"n": 200}}},
     # Dopamine's labs/offline_rl and the DR3 line: CQL on DQN's Huber loss, alpha 0.1 and c0 0.03. On QR-DQN, `head:
     # quantile`, aviralkumar2907/CQL takes alpha 4 for 1 % of the data and 1 for 10 %.
     "atari/cql": {**ATARI, "alpha": 0.1},

@@ -81,7 +81,7 @@ class REM(Ensemble):
     Reference: Agarwal, Schuurmans, Norouzi, ICML 2020, arXiv:1907.04543, random ensemble mixture.
     """
 
-    num_convex_combinations: int = 1  # the paper's text draws one; its code many, and takes the mean of their losses
+    num_convex_combinations: int = 1  # with more, the loss is the mean of theirs
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -271,7 +271,7 @@ def test_the_target_has_the_asked_for_spread_until_the_step_asked_for(tiny):
     for step in range(5):
         index, noise = streams.next()
         batch = table.gather(index)
-        moved = agent.td_target(batch, noise, None, None) - batch.extra["mc_return"]
+        moved = agent.td_target(batch, noise, None, None)[0].squeeze(-1) - batch.extra["mc_return"]
         spread = batch.extra["mc_return"].std(correction=0)
         expected = torch.full_like(moved, 2.0) * spread if step < 3 else torch.zeros_like(moved)
         torch.testing.assert_close(moved.abs(), expected, rtol=1e-4, atol=1e-5)
