@@ -6,6 +6,7 @@
     python scripts/benchmark.py runs                    # eight runs in one process, or in eight
     python scripts/benchmark.py start                   # imports, first update, compilation
     python scripts/benchmark.py data                    # loading 1,000,000 transitions
+    python scripts/benchmark.py sampling                # batches of stacked frames
     python scripts/benchmark.py all
 
 Ratios count, not absolute times: machines differ and are noisy. Contestants are measured in turn, A B A B, and a ratio
@@ -27,12 +28,12 @@ if __name__ == "__main__":  # in place of this folder, whose mujoco.py and minat
     sys.path[0] = str(ROOT)
 
 from rlop.config import write_atomic  # noqa: E402
-from scripts.bench import loading, overhead, side_by_side, start, updates  # noqa: E402
+from scripts.bench import loading, overhead, sampling, side_by_side, start, updates  # noqa: E402
 from scripts.bench.measure import machine  # noqa: E402
 from scripts.bench.problems import CASES  # noqa: E402
 
 SCRIPT = str(Path(__file__).resolve())
-SUBJECTS = ("update", "overhead", "runs", "start", "data")
+SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling")
 INNER = {"one": updates.one, "worker": side_by_side.worker}  # what the processes run that we start
 
 
@@ -60,6 +61,7 @@ def run(subject: str, options: argparse.Namespace) -> None:
         "runs": lambda: side_by_side.benchmark(options, SCRIPT),
         "start": lambda: start.benchmark(options, SCRIPT),
         "data": loading.benchmark,
+        "sampling": sampling.benchmark,
     }
     save(subject, {**content, "found": calls[subject]()}, options.out)
 
