@@ -260,3 +260,47 @@ def test_bad_options_name_the_key(tiny):
     ):
         with pytest.raises(InputError, match=message):
             DQN(tiny.spec, resets=resets, **SMALL)
+
+
+PRUNE = {"every": 4, "kind": "prune", "keep": 0.5, "until": 8}
+
+
+def kept(agent):
+    return torch.cat([layer.mask.flatten(1) for layer in agent.online.torso.layers], dim=1).sum(1).tolist()
+
+
+def test_pruning_in_training_masks_the_smallest_weights_and_they_stay_masked(tiny):
+    layers = {"density": 0.8, "mask": "uniform"}
+    before, _ = trained(DQN, tiny, 2, {}, 4, layers=layers)  # the weights that the first reset ranks
+    once, _ = trained(DQN, tiny, 2, {**PRUNE, "until": 4}, 15, layers=layers)
+    twice, _ = trained(DQN, tiny, 2, PRUNE, 15, layers=layers)  # at steps 4 and 8; not at 12
+    weights = torch.cat([layer.weight.detach().flatten(1) for layer in before.online.torso.layers], dim=1)
+    began = 0.8 * weights.shape[1]
+    assert kept(once) == [round(began / 2)] * 2
+    assert kept(twice) == [round(began / 4)] * 2
+    masks = torch.cat([layer.mask.flatten(1) for layer in once.online.torso.layers], dim=1)
+    for own, mask in zip(weights.abs(), masks, strict=True):
+        assert own[mask].min() >= own[~mask].max()
+    for first, later in zip(once.online.torso.layers, twice.online.torso.layers, strict=True):
+        assert not (later.mask & ~first.mask).any()  # pruned once, pruned for good
+        assert (later.weight[~later.mask] == 0).all()
+        assert (later.weight[later.mask] != 0).all()
+    alone, _ = trained(DQN, tiny, [1], PRUNE, 15, layers=layers)
+    for single, many in zip(alone.online.torso.layers, twice.online.torso.layers, strict=True):
+        assert torch.equal(single.mask[0], many.mask[1])
+
+
+def test_a_resumed_training_keeps_and_continues_its_pruning(tiny, tmp_path):
+    layers = {"density": 0.8}
+    whole, _ = trained(DQN, tiny, 2, PRUNE, 12, layers=layers)
+    for resume, steps in ((False, 6), (True, 12)):
+        agent = DQN(tiny.spec, seeds=2, resets=PRUNE, layers=layers, **SMALL)
+        rlop.train(agent, tiny, steps, logdir=tmp_path, resume=resume, progress=False, probe_every=0)
+    assert kept(agent) == kept(whole)
+    for a, b in zip(whole.online.parameters(), agent.online.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_pruning_needs_masks(tiny):
+    with pytest.raises(InputError, match=r"layers\.density"):
+        Resets(DQN(tiny.spec, resets=PRUNE, **SMALL))

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from rlop.checks import check_known, check_range
 from rlop.nets.linear import Linear
+from rlop.optim.axis import per_run
 from rlop.types import InputError
 
 Named = Mapping[str, Tensor]
@@ -124,6 +125,28 @@ def magnitude_masks(params: Named, density: float, masks: Named | None = None) -
     keep = (rank < max(1, round(density * flat.shape[1]))) & (flat >= 0)
     parts = keep.split([size[0].numel() for size in sizes.values()], dim=1)
     return {name: part.view(p.shape) for part, (name, p) in zip(parts, params.items(), strict=True)}
+
+
+@torch.no_grad()
+def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> dict[str, Tensor]:
+    """Global magnitude pruning of masked layers: their masks keep only the largest weights, in place.
+
+    The weights themselves are set to 0 by whoever applies the masks, `Learner.project`.
+
+    Args:
+        layers: by name; all their weights are ranked together, run by run.
+        share: of the weights that the layers' own densities keep, in (0, 1].
+        active: `[R]` bool; other runs keep their masks.
+    Returns:
+        name of the weight -> bool of its shape, what is masked now.
+    """
+    weights = {f"{name}.weight": layer.weight for name, layer in layers.items()}
+    masks = {f"{name}.weight": layer.mask for name, layer in layers.items()}
+    sizes = [layer.weight[0].numel() for layer in layers.values()]
+    began = sum(layer.density * size for layer, size in zip(layers.values(), sizes, strict=True)) / sum(sizes)
+    for name, found in magnitude_masks(weights, share * began, masks).items():
+        masks[name].copy_(torch.where(per_run(active, found), found, masks[name]))
+    return {name: ~mask for name, mask in masks.items()}
 
 
 @torch.no_grad()

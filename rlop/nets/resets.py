@@ -1,4 +1,4 @@
-"""Scheduled resets of weights: shrink and perturb, and recycling of dormant units (ReDo)."""
+"""Scheduled resets of weights: shrink and perturb, recycling of dormant units (ReDo), pruning by magnitude."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rlop.nets.conv import Conv2d
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.init import reinit_runs
 from rlop.nets.linear import Linear, reset_runs
+from rlop.nets.masks import MaskedLinear, prune_
 from rlop.nets.norms import HypersphericalLinear
 from rlop.nets.stack import Matrix
 from rlop.optim.axis import per_run
@@ -158,16 +159,18 @@ class ResetOptions:
 
     every: int = 0  # gradient steps between resets
     until: int | None = None  # no resets after this step
-    kind: Literal["redo", "shrink_and_perturb"] = "redo"
+    kind: Literal["redo", "shrink_and_perturb", "prune"] = "redo"
     tau: float = 0.1  # of redo: score up to which a unit is dormant
     shrink: float = 0.5  # of shrink_and_perturb: weight of the present parameters
     noise: float = 0.5  # of shrink_and_perturb: weight of the new draw
+    keep: float = 0.8  # of prune: share of the kept weights that a reset keeps; begins at `layers.density`
     layers: tuple[str, ...] = ()  # of shrink_and_perturb: beginnings of parameters' names, as "head"; () is all
 
     def __post_init__(self) -> None:
         check_range("every", self.every, low=0)
         for name in ("tau", "shrink", "noise"):
             check_range(name, getattr(self, name), low=0)
+        check_range("keep", self.keep, low=0, high=1, low_open=True)
         if self.until is not None:
             check_range("until", self.until, low=0)
 
@@ -189,6 +192,9 @@ class Resets:
         if self.options.every:
             self.learner: Any = agent.learner if hasattr(agent, "learner") else agent.learners["critics"]
             self.chosen = self._choose()
+            self.masked = {n: m for n, m in self.learner.online.named_modules() if isinstance(m, MaskedLinear)}
+            if self.options.kind == "prune" and not self.masked:
+                raise InputError("resets: prune: expected layers with masks to prune, as layers.density < 1 makes them")
 
     def _choose(self) -> dict[str, Tensor]:
         found = self.learner.parameters
@@ -208,6 +214,8 @@ class Resets:
         if options.kind == "redo":
             hidden = hidden_units(learner.online, self.agent, batch)
             touched = redo_(learner.parameters, fresh, hidden, options.tau, learner.active)
+        elif options.kind == "prune":
+            touched = prune_(self.masked, options.keep ** (step // options.every), learner.active)
         else:
             shrink_and_perturb_(self.chosen, fresh, options.shrink, options.noise, learner.active)
             touched = {name: per_run(learner.active, p) for name, p in self.chosen.items()}

@@ -47,6 +47,7 @@ from rlop.probes.rank import (
     srank,
     stable_rank,
 )
+from rlop.probes.trace import gauss_newton_trace, head_trace, noise_trace
 from rlop.probes.units import active_neurons, dead_fraction, dormant_fraction, unit_measures
 from rlop.types import InputError
 
@@ -69,7 +70,9 @@ __all__ = [
     "feature_norm",
     "feature_rank",
     "flip_radius",
+    "gauss_newton_trace",
     "gradient_rows",
+    "head_trace",
     "implicit_drift",
     "implicit_regularizer",
     "kare",
@@ -79,6 +82,7 @@ __all__ = [
     "measure",
     "min_eigenvalue",
     "nearest_center",
+    "noise_trace",
     "ntk",
     "other_runs",
     "pack",
