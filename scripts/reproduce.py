@@ -95,7 +95,7 @@ def run_baselines(options: argparse.Namespace) -> bool:
     todo = baselines.jobs()
     work = partial(baselines.run_job, folder=folder, steps=options.steps, seeds=options.seeds)
     records = []
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), baselines.prepare_process) as pool:
         for job, record in zip(todo, pool.map(work, todo)):
             records.append(record)
             print(f"{len(records)} of {len(todo)}: {job.name} {record.get('error', '')}", flush=True)

@@ -155,13 +155,17 @@ def collect_cartpole(folder: Path) -> None:
         collect("CartPole-v1", "ppo:20000", 10_000, folder / CARTPOLE, epsilon=0.3)
 
 
+def prepare_process() -> None:
+    """What a process that runs launches does first: one thread, and no slow arithmetic with numbers near 0."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
 def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> dict[str, Any]:
     """Run one launch, or read its result if it is there: a record with a row for each strength, or with `error`."""
     path = folder / f"{job.name}.json"
     if path.exists() and (kept := json.loads(path.read_text()))["settings"] == [steps, seeds]:
         return kept
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     head = {"task": job.task, "agent": job.agent, "module": job.module.name, "settings": [steps, seeds]}
     started = time.process_time()
     try:
