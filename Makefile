@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 BENCH ?= all
+JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3
 
 .PHONY: demo test lint bench clean
@@ -12,7 +13,7 @@ demo: $(VENV)/ready
 	$(BIN)/python scripts/gridworld.py $(DEMO)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
