@@ -24,13 +24,13 @@ from rlop.build import build
 from rlop.data.dataset import Dataset
 from rlop.distributional import select_atoms
 from rlop.learner import Learner
-from rlop.nets import QNetwork, make_torso, with_layers
+from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
 from rlop.optim import optimizer_maker
 from rlop.regularizers import initial_features
 from rlop.terms import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
-from .dqn_config import INITS, PRESETS, SWEPT, DiscreteCQLConfig, DQNConfig
+from .dqn_config import PRESETS, SWEPT, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
 from .options import action_counts, nested_options, noisy_target, relaxed, with_preset
 
@@ -73,16 +73,16 @@ class DQN:
         self.batch_size, self.target_period = config.batch_size, config.target_period
         nested = nested_options(config)
         terms = make_terms(config, SWEPT, seeds, variants, self.device, nested)
-        self.runs, self.regularizers = terms.runs, terms.regularizers
+        self.runs, self.regularizers, self.head = terms.runs, terms.regularizers, make_head(config.head)
         if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
             raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
         self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
         torso = make_torso(
             spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm, config.precision
         )
-        self.head = make_head(config.head)
         network = with_layers(QNetwork(torso, spec.n_actions * self.head.n, len(self.runs)), config.layers)
-        INITS[config.init](network, self.runs.seeds)
+        reset_runs(network, self.runs.seeds)
+        reinit_runs([(network, config.init)], self.runs.seeds)
         self.activation: str = network.torso.activation  # type: ignore[assignment]
         terms.attach(network, self.activation, bootstraps=config.backup != "mc")
         self.learner = Learner(
@@ -185,7 +185,7 @@ class DQN:
     def outputs(self, network: QNetwork, obs: Tensor, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features, and what the update sees of a network's outputs, `[R, B, A, K]`."""
         features, outputs = network(obs)
-        return features, self.head.mix(outputs.unflatten(-1, (-1, self.head.n)), noise)
+        return features, self.head.mix(self.head.split(outputs), noise)
 
     @torch.no_grad()
     def td_target(
@@ -224,7 +224,7 @@ class DQN:
 
     def action_values(self, outputs: Tensor) -> Tensor:
         """Action values `[..., A]` from a network's outputs `[..., A K]`."""
-        return self.head.mean(outputs.unflatten(-1, (-1, self.head.n)))
+        return self.head.mean(self.head.split(outputs))
 
     def act(self, obs: Tensor) -> Tensor:
         """Greedy actions: `[R, B, *obs_shape]` gives int64 `[R, B]`."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import nn
-
 from rlop.checks import check_range
-from rlop.nets import Layers, ResetOptions, reset_runs, scaled_runs
+from rlop.nets import Layers, ResetOptions
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.terms import Sweep
@@ -18,7 +16,6 @@ from rlop.types import InputError
 from .heads import Scalar, make_head
 from .options import LogitAdjustment, TargetNoise, check_optimizer
 
-INITS: dict[str, Callable[[nn.Module, Sequence[int]], None]] = {"default": reset_runs, "dopamine": scaled_runs}
 SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
 
 

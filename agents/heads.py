@@ -42,6 +42,10 @@ class Ensemble:
         """The random numbers that one update needs."""
         return {}
 
+    def split(self, outputs: Tensor) -> Tensor:
+        """A network's outputs `[..., A K]` as z `[..., A, K]`."""
+        return outputs.unflatten(-1, (-1, self.n))
+
     def mix(self, z: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """What the update sees of the outputs."""
         return z
@@ -49,6 +53,10 @@ class Ensemble:
     def mean(self, z: Tensor) -> Tensor:
         """Action values `[R, B, A]`."""
         return z.mean(-1)
+
+    def best(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> Tensor:
+        """The action that is backed up, picked by action values `[R, B]`."""
+        return pick(self.mean(z), None if z_online is None else self.mean(z_online))
 
     def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
         """Next state's particles and their weights, `[R, B, J]` each, from the target and the online network's z."""
@@ -107,8 +115,7 @@ class Quantile(Ensemble):
 
     def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
         """The quantiles of the action with the best mean."""
-        action = pick(self.mean(z), None if z_online is None else self.mean(z_online))
-        return dist.select_atoms(z, action), None
+        return dist.select_atoms(z, self.best(z, z_online, pick)), None
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
         """Quantile Huber loss, kappa 1."""
@@ -143,8 +150,7 @@ class Categorical(Ensemble):
 
     def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
         """All returns, with the probabilities of the action with the best mean as weights."""
-        action = pick(self.mean(z), None if z_online is None else self.mean(z_online))
-        weights = dist.select_atoms(z, action).softmax(-1)
+        weights = dist.select_atoms(z, self.best(z, z_online, pick)).softmax(-1)
         return self.values(z).expand_as(weights), weights
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:

@@ -222,6 +222,16 @@ def test_presets_make_an_agent_for_frames_and_give_way_to_options(frames, name):
     assert torch.isfinite(updates(agent, frames, 1)["loss/total"]).all()
 
 
+def test_a_reset_draws_from_the_initialisation_of_the_agent(frames):
+    resets = {"every": 1, "kind": "shrink_and_perturb", "shrink": 0.0, "noise": 1.0}
+    agent = DQN(frames.spec, preset="atari/dqn", batch_size=4, hidden=(8,), resets=resets)
+    rlop.train(agent, frames, 1, progress=False)
+    hidden = agent.online.torso.hidden
+    bound = (3**0.5 / hidden.weight[0][0].numel()) ** 0.5
+    assert 0.9 * bound < hidden.weight.abs().max() <= bound
+    assert (hidden.bias == 0).all()
+
+
 def test_published_sizes():
     assert {name: make_head(name).n for name in HEADS} == {
         "scalar": 1, "ensemble": 200, "rem": 200, "quantile": 200, "categorical": 51, "hl_gauss": 51,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlop.nets import Conv2d, ImpalaTorso, NatureTorso, QNetwork, make_torso, reset_runs, scaled_runs
+from rlop.nets import Conv2d, ImpalaTorso, NatureTorso, QNetwork, make_torso, reinit_runs, reset_runs
 from rlop.types import InputError, Spec
 
 
@@ -54,12 +54,14 @@ def test_impala_reads_images_only():
 
 def test_dopamines_initialisation():
     network = QNetwork(NatureTorso(2, (4, 36, 36), 64), 5, 2)
-    scaled_runs(network, [0, 1])
+    reset_runs(network, [0, 1])
+    reinit_runs([(network, "dopamine")], [0, 1])
     for layer in (network.torso.convs[0], network.torso.hidden, network.head):
         bound = (3**0.5 / layer.weight[0][0].numel()) ** 0.5
         assert 0.9 * bound < layer.weight.abs().max() <= bound
         assert (layer.bias == 0).all()
         assert not torch.equal(layer.weight[0], layer.weight[1])
     again = QNetwork(NatureTorso(1, (4, 36, 36), 64), 5, 1)
-    scaled_runs(again, [1])
+    reset_runs(again, [1])
+    reinit_runs([(again, "dopamine")], [1])
     assert torch.equal(again.head.weight[0], network.head.weight[1])

@@ -4,7 +4,7 @@ from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
 from rlop.nets.critic import Critics
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.impala import ImpalaTorso
-from rlop.nets.init import INITS, reinit_runs, scaled_runs
+from rlop.nets.init import INITS, reinit_runs
 from rlop.nets.layers import Layers, with_layers
 from rlop.nets.linear import LayerNorm, Linear, reset_runs, stacked_affine
 from rlop.nets.masks import MaskedLinear
@@ -43,7 +43,6 @@ __all__ = [
     "preprocess",
     "reinit_runs",
     "reset_runs",
-    "scaled_runs",
     "stacked_affine",
     "stacked_conv2d",
     "with_layers",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from rlop.nets.conv import Conv2d
-from rlop.nets.linear import Linear, reset_runs
+from rlop.nets.linear import Linear
 
 HEADS: dict[str, Callable[..., Tensor]] = {"small_head": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
-INITS = ("default", *HEADS)
+INITS = ("default", *HEADS, "dopamine")
 
 
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
@@ -20,12 +21,14 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
 
     `default` changes nothing. `small_head` draws the head from Xavier's uniform distribution times 0.01, so that all
     outputs start near 0. `orthogonal` makes the hidden layers orthogonal times sqrt(2) and the head orthogonal times
-    0.01.
+    0.01. `dopamine` draws every `Linear` and `Conv2d` uniform in +-sqrt(sqrt(3) / fan_in), 1.3 times as wide as
+    `reset_runs`.
 
     Args:
         networks: with parameters `[R, ...]` or `[R, E, ...]`, and one of `INITS` for each; each critic draws its own.
         seeds: one per run.
-    Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true.
+    Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true; variance scaling by 1/sqrt(3),
+        fan in, of Dopamine's first and of batch_rl's networks, for parameters `[R, ...]`.
     """
     for run, seed in enumerate(seeds):
         generator = Generator().manual_seed(seed)
@@ -34,29 +37,20 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
                 for layer in network.torso.modules():  # type: ignore[union-attr]
                     if isinstance(layer, Linear):
                         _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
-            if init != "default":
+            if init == "dopamine":
+                for layer in network.modules():
+                    if type(layer) in (Linear, Conv2d):
+                        _scale(layer, run, generator)
+            elif init != "default":
                 _draw(network.head, run, HEADS[init], 0.01, generator)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
-def scaled_runs(network: nn.Module, seeds: Sequence[int]) -> None:
-    """Draw every layer uniform in +-sqrt(sqrt(3) / fan_in), 1.3 times as wide as `reset_runs`; biases become 0.
-
-    Layers that are neither a `Linear` nor a `Conv2d` are drawn by `reset_runs`.
-
-    Args:
-        network: with parameters `[R, ...]`.
-        seeds: one per run.
-    Reference: variance scaling by 1/sqrt(3), fan in, of Dopamine's first and of batch_rl's networks.
-    """
-    reset_runs(network, seeds)
-    layers = [m for m in network.modules() if type(m) in (Linear, Conv2d)]
-    for run, seed in enumerate(seeds):
-        generator = Generator().manual_seed(seed)
-        for layer in layers:
-            bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())  # type: ignore[index]
-            layer.weight[run].uniform_(-bound, bound, generator=generator)  # type: ignore[index]
-            layer.bias[run].zero_()  # type: ignore[index]
+def _scale(layer: Any, run: int, generator: Generator) -> None:
+    """Draw one run's weights of a layer by its fan-in, and zero its biases."""
+    bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())
+    layer.weight[run].uniform_(-bound, bound, generator=generator)
+    layer.bias[run].zero_()
 
 
 @torch.no_grad()
