@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,32 @@ def band(curves: Sequence[Curve], confidence: float = 0.95) -> tuple[np.ndarray,
     return steps, mean, spread * t
 
 
+@contextmanager
+def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Any]:
+    """A figure in the house's style to draw on, which then becomes a PNG, whole or not at all.
+
+    Args:
+        path: of the file. The same drawing gives the same bytes.
+        width, height: in inches.
+        dpi: dots per inch.
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("pictures need matplotlib, which is not there: pip install 'rlop[report]'") from None
+    settings: Any = dict(matplotlib.rcParamsDefault)  # whatever a user's matplotlibrc says
+    settings.update(STYLE)
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+        yield figure
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
+
+
 def draw(panels: Mapping[str, Sequence[Curve | None]], groups: Mapping[str, Sequence[int]], path: str | Path) -> Path:
     """Write the picture: a panel per metric, a colour per group. The same input gives the same bytes.
 
@@ -69,11 +96,6 @@ def draw(panels: Mapping[str, Sequence[Curve | None]], groups: Mapping[str, Sequ
     Raises:
         InputError: matplotlib is not installed, or nothing to draw.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("pictures need matplotlib, which is not there: pip install 'rlop[report]'") from None
     if not panels:
         raise InputError("picture: found no metrics, expected at least one name")
     labels = [_legend(label, runs, panels) for label, runs in groups.items()]
@@ -83,10 +105,7 @@ def draw(panels: Mapping[str, Sequence[Curve | None]], groups: Mapping[str, Sequ
     width = max(3.7 * columns, 0.1 * longest + 1)  # inches; 0.1 holds a letter, a legend's line takes six more
     across = max(1, min(len(labels), int(width / 0.1 / (longest + 6))))
     height = 2.6 * rows + 0.3 + 0.25 * math.ceil(len(labels) / across)
-    settings: Any = dict(matplotlib.rcParamsDefault)  # whatever a user's matplotlibrc says
-    settings.update(STYLE)
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    with canvas(path, width, height) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (name, curves) in zip(axes, panels.items()):
             _panel(axis, name, curves, groups)
@@ -96,9 +115,6 @@ def draw(panels: Mapping[str, Sequence[Curve | None]], groups: Mapping[str, Sequ
             axis.remove()
         title, lines = "mean and 95 % interval over runs", axes[0].get_lines()
         figure.legend(lines, labels, loc="outside lower center", ncols=across, title=title)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
     return Path(path)
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlop.config import write_atomic
 from rlop.experiments.baselines import PLAIN
-from rlop.picture import COLOURS, STYLE
+from rlop.picture import COLOURS, canvas
 from rlop.stats import mean_ci
-from rlop.types import InputError
 
 Record = Mapping[str, Any]
 COLUMNS = {"score": "final score", "auc": "area under the curve", "srank": "srank", "dot": "feature dot"}
@@ -113,26 +110,15 @@ def draw(records: Sequence[Record], path: Path) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("pictures need matplotlib, which is not there: pip install 'rlop[report]'") from None
-    settings: Any = dict(matplotlib.rcParamsDefault)
-    settings.update(STYLE)
-    with matplotlib.rc_context(settings):
-        panels = groups(records)
-        names = [name for name in dict.fromkeys(r["module"] for r in records) if name != PLAIN.name]
-        figure = Figure(figsize=(3.6 * len(panels) + 1.2, 0.26 * len(names) + 1.2), dpi=100, layout="constrained")
+    panels = groups(records)
+    names = [name for name in dict.fromkeys(r["module"] for r in records) if name != PLAIN.name]
+    with canvas(path, 3.6 * len(panels) + 1.2, 0.26 * len(names) + 1.2, dpi=100) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, ((task, agent), group) in zip(axes, panels.items()):
             panel(axis, group, names)
             axis.set(title=f"{agent}, {task}", xlabel="area under the curve")
         axes[0].set_yticks(range(len(names)), names, fontsize=9)
         axes[0].invert_yaxis()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
 
 
 def panel(axis: Any, group: Sequence[Record], names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
@@ -18,7 +17,7 @@ from rlop.checks import check_known
 from rlop.config import write_atomic
 from rlop.experiments.catalogue import available
 from rlop.experiments.outcome import Measure, Outcome
-from rlop.picture import COLOURS, DASHES, STYLE
+from rlop.picture import COLOURS, DASHES, canvas
 from rlop.types import InputError
 
 Record = Mapping[str, Any]  # what `to_record` returns, or {"name": ..., "error": ...}
@@ -94,15 +93,7 @@ def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("pictures need matplotlib, which is not there: pip install 'rlop[report]'") from None
-    settings: Any = dict(matplotlib.rcParamsDefault)  # whatever a user's matplotlibrc says
-    settings.update(STYLE)
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(6.4, 3.8), dpi=150, layout="constrained")
+    with canvas(path, 6.4, 3.8) as figure:
         axis = figure.subplots()
         for i, (label, (x, y)) in enumerate(outcome.curves.items()):
             x, y = np.asarray(x, float), np.asarray(y, float)
@@ -117,7 +108,4 @@ def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
             axis.set_yscale("log")
         if outcome.curves:
             figure.legend(loc="outside right upper", fontsize=9)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
     return Path(path)
