@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from by_hand import updates
 from rlop.agents import BC
 
 import rlop
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table
+from rlop.data.sampler import Table
 from rlop.training import Loop, TrainOptions, compiled
 from rlop.types import InputError, Spec
 
@@ -26,15 +27,6 @@ def linear() -> Dataset:
     action = (obs @ GAIN + 0.05 * rng.normal(size=(400, 2))).clip(-1, 1)
     none = np.zeros(400, bool)
     return Dataset.from_arrays(obs, action.astype(np.float32), np.zeros(400, np.float32), none, none, obs)
-
-
-def updates(agent, data, steps, update=None):
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    for _ in range(steps):
-        index, noise = streams.next()
-        metrics = (update or agent.update)(table.gather(index), noise)
-    return metrics
 
 
 def whole(data, runs=1):

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import CQL
 from rlop.agents.cql_config import PRESETS
 
@@ -47,18 +48,6 @@ def moves() -> Dataset:
         ends & ~terminated,
         rng.normal(size=(200, OBS)).astype(np.float32),
     )
-
-
-def updates(agent, data, steps, update=None):
-    """Train by hand; returns the last metrics."""
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    update = update or agent.update
-    for _ in range(steps):
-        index, noise = streams.next()
-        metrics = update(table.gather(index), noise)
-        agent.update_target()
-    return metrics
 
 
 def parameters(agent):

@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import DQN, DiscreteCQL
 
 import rlop
-from rlop.data.sampler import Streams, Table, probe_batch
+from rlop.data.sampler import Table, probe_batch
 from rlop.training import compiled
 from rlop.types import InputError, Spec
 
@@ -23,19 +24,6 @@ SWEPT = {
     "all": {"regularizers.dr3": 0.2, "alpha": 0.2, "projections.max_norm": 2.0},
 }
 SMALL = {"hidden": (16, 16), "batch_size": 8, "target_period": 3, "lr": 1e-3}
-
-
-def updates(agent, data, steps, update=None):
-    """Train by hand; returns the last metrics."""
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    update = update or agent.update
-    for step in range(steps):
-        index, noise = streams.next()
-        metrics = update(table.gather(index), noise)
-        if (step + 1) % agent.target_period == 0:
-            agent.update_target()
-    return metrics
 
 
 def numpy_twin(agent, batch, run, backup, gamma, alpha, temperature, coef):

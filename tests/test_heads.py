@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import DQN, DiscreteCQL
 from rlop.agents.dqn_config import PRESETS
 from rlop.agents.heads import HEADS, make_head
@@ -36,17 +37,6 @@ def frames():
     return Dataset.from_arrays(
         obs, rng.integers(0, 3, 40), rng.normal(size=40), ends, ends & False, np.roll(obs, -1, 0)
     )
-
-
-def updates(agent, data, steps, update=None):
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    for step in range(steps):
-        index, noise = streams.next()
-        metrics = (update or agent.update)(table.gather(index), noise)
-        if (step + 1) % agent.target_period == 0:
-            agent.update_target()
-    return metrics
 
 
 def parameters(agent):

@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import BC, CQL, DQN
 from torch import nn
 
 from rlop.config import overrides_only, to_dict
-from rlop.data.sampler import Streams, Table
+from rlop.data.sampler import Table
 from rlop.learner import Learner
 from rlop.nets import MLP, Critics, Layers, Linear, LinearStack, MinAtarTorso, QNetwork, reset_runs, with_layers
 from rlop.nets.factorized import (
@@ -40,17 +41,6 @@ OPTIONS = {
     "unit": {"feature_norm": 2.0, "norm": "layer"},
     "mup": {"parametrization": "mup", "base_width": 4, "zero_head": True},
 }
-
-
-def updates(agent, data, steps, update=None):
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    for step in range(steps):
-        index, noise = streams.next()
-        metrics = (update or agent.update)(table.gather(index), noise)
-        if (step + 1) % agent.target_period == 0:
-            agent.update_target()
-    return metrics
 
 
 def make(kind, data, seeds, layers):

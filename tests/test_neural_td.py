@@ -3,24 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import NeuralTD
 
 import rlop
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table
+from rlop.data.sampler import Table
 from rlop.training import Loop, TrainOptions, compiled
 from rlop.types import InputError, Spec
 
 SMALL = {"width": 16, "batch_size": 8}
-
-
-def updates(agent, data, steps, update=None):
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    for _ in range(steps):
-        index, noise = streams.next()
-        metrics = (update or agent.update)(table.gather(index), noise)
-    return metrics
 
 
 def transitions(x, state, following, reward):

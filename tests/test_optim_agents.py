@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import BC, CQL, DQN, DiscreteCQL
 
 import rlop
 from rlop.checkpoint import load_agent
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table
+from rlop.data.sampler import Table
 from rlop.training import compiled
 from rlop.types import InputError
 
@@ -43,17 +44,6 @@ def make(kind, optimizer, tiny, **options):
     if kind == "DQN":
         return DQN(tiny.spec, regularizers={"dr3": 0.01}, target_period=3, **NOISE, **options), tiny
     return DiscreteCQL(tiny.spec, alpha=0.5, logit_adjustment={"tau": 0.5}, **NOISE, **options), tiny
-
-
-def updates(agent, data, steps, update=None):
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    for step in range(steps):
-        index, noise = streams.next()
-        metrics = (update or agent.update)(table.gather(index), noise)
-        if (step + 1) % agent.target_period == 0:
-            agent.update_target()
-    return metrics
 
 
 def learner(agent):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from by_hand import updates
 from rlop.agents import CQL, DQN
 from torch import Tensor
 from torch._dynamo.utils import counters
@@ -14,7 +15,6 @@ from torch._dynamo.utils import counters
 import rlop
 from rlop import checkpoint
 from rlop.data.dataset import Dataset
-from rlop.data.sampler import Streams, Table
 from rlop.regularizers import REGULARIZERS
 from rlop.training import compiled
 from rlop.types import InputError, TDContext, needs
@@ -42,17 +42,6 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Dataset, dict[str, Any]]:
     if request.param == "CQL":
         return CQL, moves(), CONTINUOUS
     return DQN, rlop.load_dataset("gridworld?size=5&steps=200"), DISCRETE
-
-
-def updates(agent: Any, data: Dataset, steps: int, update: Any = None) -> dict[str, Tensor]:
-    table = Table(agent.prepare(data).columns())
-    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
-    for step in range(steps):
-        index, noise = streams.next()
-        metrics = (update or agent.update)(table.gather(index), noise)
-        if (step + 1) % agent.target_period == 0:
-            agent.update_target()
-    return metrics
 
 
 def learner(agent: Any) -> Any:
