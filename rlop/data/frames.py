@@ -111,11 +111,11 @@ class Stacks:
 
 
 class FrameTable(Table):
-    """A `Table` whose observations are `Stacks`: one gather of frames builds obs and next_obs.
+    """A `Table` whose observations are `Stacks`: one gather of stretches of frames builds obs and next_obs.
 
-    A one-step transition needs five distinct frames, not eight: `obs` and `next_obs` of a batch are overlapping views
-    of one window, `window[:, :, :4]` and `window[:, :, 1:]`, and must not be written to. Rows of several steps take
-    eight. Frames of a memory-mapped file stay there, and batches are brought to the device.
+    A one-step transition needs five frames, not eight: `obs` and `next_obs` of a batch are overlapping views of one
+    stretch, `window[:, :, :4]` and `window[:, :, 1:]`, and must not be written to. Rows of several steps take two
+    stretches of four. Frames of a memory-mapped file stay there, and batches are brought to the device.
 
     Args:
         columns: of a data set, `obs` and `next_obs` `Stacks` of the same frames.
@@ -127,25 +127,22 @@ class FrameTable(Table):
         super().__init__({key: value for key, value in columns.items() if key not in ("obs", "next_obs")}, device)
         self.on_disk = isinstance(obs.frames, np.memmap)
         self.frames = torch.from_numpy(obs.frames).to("cpu" if self.on_disk else device)
-        self.flat = self.frames.flatten(1)
         self.first = torch.from_numpy(obs.last - (DEPTH - 1)).to(device)
         ahead = next_obs.last - obs.last
         one_step = bool((ahead == 1).all())
         self.ahead = None if one_step else torch.from_numpy(ahead).to(device)
         self.next_channel = 1 if one_step else DEPTH
-        self.offsets = torch.arange(DEPTH + 1 if one_step else 2 * DEPTH, device=device)
-        self.later = self.offsets >= DEPTH
-        if not one_step:
-            self.offsets = self.offsets % DEPTH
+        length, pixels = DEPTH + one_step, self.frames[0].numel()
+        self.stretches = self.frames.as_strided((len(self.frames) - length + 1, length * pixels), (pixels, 1))
 
     def gather(self, index: Tensor) -> Batch:
         """The transitions at `index` `[R, B]`; observations `[R, B, 4, H, W]` uint8."""
         rows = {name: look_up(column, index) for name, column in self.columns.items()}
-        which = torch.take(self.first, index).unsqueeze(-1) + self.offsets
+        starts = torch.take(self.first, index).unsqueeze(-1)
         if self.ahead is not None:
-            which = which + torch.take(self.ahead, index).unsqueeze(-1) * self.later
-        frames = torch.embedding(self.flat, which.to(self.flat.device)).to(index.device)
-        window = frames.view(*which.shape, *self.frames.shape[1:])
+            starts = torch.cat([starts, starts + torch.take(self.ahead, index).unsqueeze(-1)], -1)
+        window = torch.embedding(self.stretches, starts.to(self.frames.device)).to(index.device)
+        window = window.view(*index.shape, -1, *self.frames.shape[1:])
         obs, next_obs = window[:, :, :DEPTH], window[:, :, self.next_channel :]
         extra = {key: rows.pop(key) for key in self.extra}
         return Batch(obs=obs, next_obs=next_obs, index=index, extra=extra, **rows)
