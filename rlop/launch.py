@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -108,23 +109,27 @@ def pays(steps: int) -> bool:
 
     A rule of the number of steps alone, so that the same configuration always runs the same way.
     """
-    can = hasattr(torch._dynamo.config, "trace_autograd_ops") and any(map(shutil.which, ("g++", "clang++", "cl")))
-    return can and steps >= PAYS_FROM
+    return steps >= PAYS_FROM and can_compile() and any(map(shutil.which, ("g++", "clang++", "cl")))
+
+
+def can_compile() -> bool:
+    """Whether this PyTorch traces `torch.autograd.grad`, and keeps the graphs of one training from those of others."""
+    isolates = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+    return isolates and hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 
 def compiled(update: Callable[..., Metrics], backend: str = "inductor") -> Callable[..., Metrics]:
     """The update as one graph, gradient and optimizer included.
 
     Raises:
-        InputError: when this PyTorch cannot trace `torch.autograd.grad` inside a graph.
+        InputError: for a PyTorch without what is needed, see `can_compile`.
     """
-    config = torch._dynamo.config
-    if not hasattr(config, "trace_autograd_ops"):
+    if not can_compile():
         raise InputError(f"compile = true: PyTorch {torch.__version__} is too old for it; 2.13 is known to work")
-    graph = torch.compile(update, fullgraph=True, backend=backend)
+    graph = torch.compile(update, fullgraph=True, backend=backend, isolate_recompiles=True)
 
     def run(*args: Any) -> Metrics:
-        with config.patch(trace_autograd_ops=True):
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
             return graph(*args)
 
     return run

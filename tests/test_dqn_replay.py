@@ -3,6 +3,7 @@
 import gzip
 import io
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -542,13 +543,14 @@ def agent_on(window):
 
 
 @pytest.mark.parametrize("memory", [None, 1e-4])  # in memory, or mapped from a file
-def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_path, monkeypatch, memory):
+@pytest.mark.parametrize("compile", [False, True])
+def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_path, monkeypatch, memory, compile):
     """Frames of one draw are gone when the next is read, and a training cut anywhere goes on with the same numbers."""
+    monkeypatch.setattr(rlop.training, "compiled", partial(rlop.launch.compiled, backend="eager"))
     options = {"memory_gb": memory, "cache": tmp_path / "cache"} if memory else {}
     read, held, files = rlop.data.rolling_window.read_dqn_replay, [], []
 
     def watched(*args, **kwargs):
-
         assert all(frames() is None for frames in held)
         data = read(*args, **kwargs)
         held.append(weakref.ref(data.obs.frames))
@@ -563,7 +565,7 @@ def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_pat
             files.clear()
             window = RollingWindow(NAME, 1, seed=2, root=root, **options)
             agent = agent_on(window)
-            often = {"reload_every": 40, "log_every": 10, "probe_every": 0, "progress": False}
+            often = {"reload_every": 40, "log_every": 10, "probe_every": 0, "progress": False, "compile": compile}
             rlop.train(agent, window, end, logdir=tmp_path / logdir, resume=end != ends[0], **often)
         return torch.cat([p.detach().flatten() for p in agent.online.parameters()])
 

@@ -105,6 +105,12 @@ def test_compiled_pieces_equal_eager_ones(moves, monkeypatch):
         torch.testing.assert_close(graph.learners["critics"].parameters[name], p, rtol=1e-3, atol=1e-4)
 
 
+def test_many_compiled_trainings_in_a_process_do_not_share_a_limit(tiny, monkeypatch):
+    monkeypatch.setattr("rlop.training.compiled", lambda update: compiled(update, backend="eager"))
+    for _ in range(torch._dynamo.config.recompile_limit + 1):
+        rlop.train(make(tiny), tiny, 2, compile=True, progress=False)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_recorded_launch_equals_updates_one_by_one(tiny, compile):
