@@ -69,12 +69,11 @@ def fused_adam_(
     stop = 0
     for rate, stretch in groupby(lr.tolist()):
         start, stop = stop, stop + len(list(stretch))
-        now = slice(start, stop) if stop - start < len(lr) else slice(None)
+        parts = [params, grads, means, squares]
+        if stop - start < len(lr):
+            parts = [[t[start:stop] for t in tensors] for tensors in parts]
         torch._fused_adam_(
-            [t[now] for t in params],
-            [t[now] for t in grads],
-            [t[now] for t in means],
-            [t[now] for t in squares],
+            *parts,
             [],
             [step] * len(params),
             lr=rate,
