@@ -126,7 +126,8 @@ def compiled(update: Callable[..., Metrics], backend: str = "inductor") -> Calla
     """
     if not can_compile():
         raise InputError(f"compile = true: PyTorch {torch.__version__} is too old for it; 2.13 is known to work")
-    graph = torch.compile(update, fullgraph=True, backend=backend, isolate_recompiles=True)
+    apart: Any = {"isolate_recompiles": True}  # which the signature has, but not the overloads that mypy reads
+    graph = torch.compile(update, fullgraph=True, backend=backend, **apart)
 
     def run(*args: Any) -> Metrics:
         with torch._dynamo.config.patch(trace_autograd_ops=True):

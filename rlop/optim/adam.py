@@ -69,11 +69,14 @@ def fused_adam_(
     stop = 0
     for rate, stretch in groupby(lr.tolist()):
         start, stop = stop, stop + len(list(stretch))
-        parts = [params, grads, means, squares]
+        p, g, m, s = params, grads, means, squares
         if stop - start < len(lr):
-            parts = [[t[start:stop] for t in tensors] for tensors in parts]
+            p, g, m, s = ([t[start:stop] for t in tensors] for tensors in (p, g, m, s))
         torch._fused_adam_(
-            *parts,
+            p,
+            g,
+            m,
+            s,
             [],
             [step] * len(params),
             lr=rate,
