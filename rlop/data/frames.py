@@ -138,12 +138,15 @@ class FrameTable(Table):
     def gather(self, index: Tensor) -> Batch:
         """The transitions at `index` `[R, B]`; observations `[R, B, 4, H, W]` uint8."""
         rows = {name: look_up(column, index) for name, column in self.columns.items()}
-        starts = torch.take(self.first, index).unsqueeze(-1)
+        starts = torch.take(self.first, index)
         if self.ahead is not None:
-            starts = torch.cat([starts, starts + torch.take(self.ahead, index).unsqueeze(-1)], -1)
-        window = torch.embedding(self.stretches, starts.to(self.frames.device)).to(index.device)
+            starts = torch.stack([starts, starts + torch.take(self.ahead, index)], -1)
+        if self.on_disk:
+            window = torch.embedding(self.stretches, starts.cpu()).to(index.device)
+        else:
+            window = torch.embedding(self.stretches, starts)
         window = window.view(*index.shape, -1, *self.frames.shape[1:])
-        obs, next_obs = window[:, :, :DEPTH], window[:, :, self.next_channel :]
+        obs, next_obs = window.narrow(2, 0, DEPTH), window.narrow(2, self.next_channel, DEPTH)
         extra = {key: rows.pop(key) for key in self.extra}
         return Batch(obs=obs, next_obs=next_obs, index=index, extra=extra, **rows)
 
