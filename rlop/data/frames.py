@@ -114,7 +114,7 @@ class FrameTable(Table):
     """A `Table` whose observations are `Stacks`: one gather of stretches of frames builds obs and next_obs.
 
     A one-step transition needs five frames, not eight: `obs` and `next_obs` of a batch are overlapping views of one
-    stretch, `window[:, :, :4]` and `window[:, :, 1:]`, and must not be written to. Rows of several steps take two
+    stretch, its first and its last four frames, and must not be written to. Rows of several steps take two
     stretches of four. Frames of a memory-mapped file stay there, and batches are brought to the device.
 
     Args:
@@ -131,7 +131,6 @@ class FrameTable(Table):
         ahead = next_obs.last - obs.last
         one_step = bool((ahead == 1).all())
         self.ahead = None if one_step else torch.from_numpy(ahead).to(device)
-        self.next_channel = 1 if one_step else DEPTH
         length, pixels = DEPTH + one_step, self.frames[0].numel()
         self.stretches = self.frames.as_strided((len(self.frames) - length + 1, length * pixels), (pixels, 1))
 
@@ -146,7 +145,7 @@ class FrameTable(Table):
         else:
             window = torch.embedding(self.stretches, starts)
         window = window.view(*index.shape, -1, *self.frames.shape[1:])
-        obs, next_obs = window.narrow(2, 0, DEPTH), window.narrow(2, self.next_channel, DEPTH)
+        obs, next_obs = window.narrow(2, 0, DEPTH), window.narrow(2, -DEPTH, DEPTH)
         extra = {key: rows.pop(key) for key in self.extra}
         return Batch(obs=obs, next_obs=next_obs, index=index, extra=extra, **rows)
 

@@ -4,7 +4,7 @@ from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
 from rlop.nets.critic import Critics
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.impala import ImpalaTorso
-from rlop.nets.init import INITS, reinit_runs
+from rlop.nets.init import reinit_runs
 from rlop.nets.layers import Layers, with_layers
 from rlop.nets.linear import LayerNorm, Linear, reset_runs, stacked_affine
 from rlop.nets.masks import MaskedLinear
@@ -18,7 +18,6 @@ from rlop.nets.stack import LinearStack
 
 __all__ = [
     "ACTIVATIONS",
-    "INITS",
     "MLP",
     "BatchNorm",
     "Conv2d",

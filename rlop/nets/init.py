@@ -13,7 +13,6 @@ from rlop.nets.conv import Conv2d
 from rlop.nets.linear import Linear
 
 HEADS: dict[str, Callable[..., Tensor]] = {"small_head": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
-INITS = ("default", *HEADS, "dopamine")
 
 
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
@@ -25,7 +24,7 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
     `reset_runs`.
 
     Args:
-        networks: with parameters `[R, ...]` or `[R, E, ...]`, and one of `INITS` for each; each critic draws its own.
+        networks: with parameters `[R, ...]` or `[R, E, ...]`, each with one of these names; each critic draws its own.
         seeds: one per run.
     Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true; variance scaling by 1/sqrt(3),
         fan in, of Dopamine's first and of batch_rl's networks, for parameters `[R, ...]`.
