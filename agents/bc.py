@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlop import tanh_gaussian, td
-from rlop.build import build
-from rlop.checks import check_range
+from rlop.config.checks import check_range
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
-from rlop.learner import Learner
-from rlop.nets import GaussianPolicy, Layers, QNetwork, ResetOptions, make_torso, reset_runs, with_layers
+from rlop.losses import tanh_gaussian, td
+from rlop.nets import GaussianPolicy, Layers, QNetwork, make_torso, reset_runs, with_layers
 from rlop.optim import optimizer_maker, unsigned_loss
 from rlop.optim.choice import RMDOptions
-from rlop.terms import Sweep, run_numbers
+from rlop.optim.learner import Learner
+from rlop.regularizers.penalties import Sweep, run_numbers
+from rlop.training.resets import ResetOptions
 from rlop.types import Batch, InputError, Metrics, Spec
 
 from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer, nested_options
@@ -28,21 +29,33 @@ from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer
 class BCConfig:
     """Options of `BC`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
-    loss: Literal["auto", "cross_entropy", "mse", "nll"] = "auto"  # auto: cross_entropy or mse, by the actions
-    network: Literal["auto", "mlp", "minatar", "nature"] = "auto"  # auto: by the shape of the observations
+    loss: Literal["auto", "cross_entropy", "mse", "nll"] = (
+        "auto"  # auto: cross_entropy or mse, by the actions
+    )
+    network: Literal["auto", "mlp", "minatar", "nature"] = (
+        "auto"  # auto: by the shape of the observations
+    )
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
-    layers: Layers = field(default_factory=Layers)  # what hidden layers are made of, see rlop/nets/layers.py
+    precision: Literal["fp32", "bf16"] = (
+        "fp32"  # of the products between hidden layers; parameters are fp32
+    )
+    layers: Layers = field(
+        default_factory=Layers
+    )  # what hidden layers are made of, see rlop/nets/layers.py
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of nll
     lr: Sweep = 3e-4
     batch_size: int = 256
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
-    resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
-    optimizer: str | dict[str, Any] = "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    resets: ResetOptions = field(
+        default_factory=ResetOptions
+    )  # of weights, see rlop/training/resets.py
+    optimizer: str | dict[str, Any] = (
+        "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    )
     # --- of cross_entropy ---
     label_noise: LabelNoise | None = None  # {probability: 0.1, off_after: step}
     logit_adjustment: LogitAdjustment | None = None  # {gamma: 0.3, tau: 1.0}: the VS-loss
@@ -91,17 +104,30 @@ class BC:
     ) -> None:
         self.config = config = build(self.Config, options, where="agent")
         self.loss_kind = pick_loss(config.loss, spec)
-        self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
+        self.spec, self.seeds, self.variants, self.device = (
+            spec,
+            seeds,
+            variants,
+            torch.device(device),
+        )
         self.batch_size = config.batch_size
         nested = nested_options(config)
         check_classification(self.loss_kind, nested)
         self.runs, self.hyper = run_numbers(config, ("lr",), seeds, variants, self.device, nested)
         count = len(self.runs)
         torso = make_torso(
-            spec, count, config.network, config.hidden, config.activation, config.layer_norm, config.precision
+            spec,
+            count,
+            config.network,
+            config.hidden,
+            config.activation,
+            config.layer_norm,
+            config.precision,
         )
         if self.loss_kind == "nll":
-            self.policy: Any = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
+            self.policy: Any = GaussianPolicy(
+                torso, spec.action_shape[0], count, config.log_std_range
+            )
         else:
             self.policy = QNetwork(torso, spec.n_actions or spec.action_shape[0], count)
         reset_runs(with_layers(self.policy, config.layers), self.runs.seeds)
@@ -109,13 +135,19 @@ class BC:
             self.policy.to(self.device),
             lr=self.hyper["lr"],
             make=optimizer_maker(
-                nested["optimizer"], self.hyper, betas=config.adam_betas, eps=config.adam_eps, form="unsigned"
+                nested["optimizer"],
+                self.hyper,
+                betas=config.adam_betas,
+                eps=config.adam_eps,
+                form="unsigned",
             ),
             max_grad_norm=config.max_grad_norm,
         )
         self.active = self.learner.active
         self.activation: str = self.policy.torso.activation
-        self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # of the data's actions, see `prepare`
+        self.counts = torch.ones(
+            spec.n_actions or 0, device=self.device
+        )  # of the data's actions, see `prepare`
         self.noise = config.label_noise.draws(config.batch_size) if config.label_noise else {}
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -152,7 +184,9 @@ class BC:
         """Mean cross-entropy of labels `[R, B]`, noisy if wished, under logits `[R, B, A]`, adjusted if wished."""
         if self.config.label_noise:
             probability = self.hyper["label_noise.probability"]
-            label = self.config.label_noise(label, noise["label"], probability, self.learner.steps, logits.shape[-1])
+            label = self.config.label_noise(
+                label, noise["label"], probability, self.learner.steps, logits.shape[-1]
+            )
         if self.config.logit_adjustment:
             gamma, tau = (self.hyper[f"logit_adjustment.{key}"] for key in ("gamma", "tau"))
             logits = td.vs_logits(logits, self.counts, gamma, tau)
@@ -201,7 +235,9 @@ def pick_loss(loss: str, spec: Spec) -> str:
         InputError: for a loss that does not fit the actions.
     """
     if spec.n_actions is None and len(spec.action_shape) != 1:
-        raise InputError(f"BC: expected discrete actions or actions of shape (m,), the data has {spec.action_shape}")
+        raise InputError(
+            f"BC: expected discrete actions or actions of shape (m,), the data has {spec.action_shape}"
+        )
     fits = ("mse", "nll") if spec.n_actions is None else ("cross_entropy",)
     if loss not in ("auto", *fits):
         kind = "continuous" if spec.n_actions is None else "discrete"

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop import tanh_gaussian, td
-from rlop.build import build
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
-from rlop.learner import step_together
+from rlop.losses import tanh_gaussian, td
 from rlop.nets import Critics, GaussianPolicy
+from rlop.optim.learner import step_together
 from rlop.regularizers import initial_features
-from rlop.terms import make_terms
+from rlop.regularizers.penalties import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
 from .cql_config import PRESETS, SWEPT, CQLConfig
@@ -67,9 +67,20 @@ class CQL:
     ) -> None:
         self.config = config = build(self.Config, with_preset(options, PRESETS), where="agent")
         if len(spec.action_shape) != 1:
-            found = f"{spec.n_actions} discrete" if spec.n_actions is not None else f"of shape {spec.action_shape}"
-            raise InputError(f"{type(self).__name__}: expected continuous actions of shape (m,), the data has {found}")
-        self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
+            found = (
+                f"{spec.n_actions} discrete"
+                if spec.n_actions is not None
+                else f"of shape {spec.action_shape}"
+            )
+            raise InputError(
+                f"{type(self).__name__}: expected continuous actions of shape (m,), the data has {found}"
+            )
+        self.spec, self.seeds, self.variants, self.device = (
+            spec,
+            seeds,
+            variants,
+            torch.device(device),
+        )
         self.batch_size, self.target_period = config.batch_size, config.target_period
         stacked = replace(config, projections=per_critic(config.projections, variants))
         terms = make_terms(stacked, SWEPT, seeds, variants, self.device, nested_options(config))
@@ -79,7 +90,10 @@ class CQL:
         self.critics: Critics = self.learners["critics"].online  # type: ignore[assignment]
         self.target: Critics = self.learners["critics"].target
         self.policy: GaussianPolicy = self.learners["policy"].online  # type: ignore[assignment]
-        self.active, self.activation = self.learners["critics"].active, str(self.critics.torso.activation)
+        self.active, self.activation = (
+            self.learners["critics"].active,
+            str(self.critics.torso.activation),
+        )
         self.steps = self.learners["critics"].steps
         self.noise = noise_of(config, *spec.action_shape)
 
@@ -107,22 +121,39 @@ class CQL:
             there = self.policy(batch.next_obs)
         critic_loss, diff, metrics = self.critic_loss(batch, noise, here, there)
         policy_loss, log_pi, q = self.policy_loss(batch, noise, here)
-        losses = {"critics": critic_loss, "policy": policy_loss, "entropy": self.entropy_loss(log_pi)}
-        metrics |= {"loss/policy": policy_loss, "loss/entropy": losses["entropy"], "q/policy": q.mean(-1)}
+        losses = {
+            "critics": critic_loss,
+            "policy": policy_loss,
+            "entropy": self.entropy_loss(log_pi),
+        }
+        metrics |= {
+            "loss/policy": policy_loss,
+            "loss/entropy": losses["entropy"],
+            "q/policy": q.mean(-1),
+        }
         metrics |= {"policy/entropy": -log_pi.mean(-1), "policy/entropy_coef": self.entropy_coef}
         if "multiplier" in self.learners:
             losses["multiplier"] = -self.penalty(diff.detach()).mean(-1)
-            metrics |= {"lagrange/weight": self.log_weight("multiplier").exp(), "loss/lagrange": losses["multiplier"]}
+            metrics |= {
+                "lagrange/weight": self.log_weight("multiplier").exp(),
+                "loss/lagrange": losses["multiplier"],
+            }
         return losses, {name: value.detach() for name, value in metrics.items()}
 
-    def critic_loss(self, batch: Batch, noise: Noise, here: Moments, there: Moments) -> tuple[Tensor, Tensor, Metrics]:
+    def critic_loss(
+        self, batch: Batch, noise: Noise, here: Moments, there: Moments
+    ) -> tuple[Tensor, Tensor, Metrics]:
         """Loss of the critics `[R]`, their conservative differences `[R, E]`, and the loss's parts."""
         next_action, target = self.backup(batch, noise, there)
         features, q = self.critics(batch.obs, batch.action)
         q_values, log_density = self.candidates(batch, noise, here, there)
         td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
         diff = self.conservative_diff(q_values, log_density, q)
-        pair, next_pair, critics = (batch.obs, batch.action), (batch.next_obs, next_action), self.learners["critics"]
+        pair, next_pair, critics = (
+            (batch.obs, batch.action),
+            (batch.next_obs, next_action),
+            self.learners["critics"],
+        )
         context = TDContext.of(
             batch,
             self.hyper["gamma"],
@@ -132,8 +163,12 @@ class CQL:
             q_values=q_values,
             target=target,
             next_features=self.critics(*next_pair)[0] if "next_features" in self.needs else None,
-            next_features_target=self.target(*next_pair)[0] if "next_features_target" in self.needs else None,
-            initial_features=initial_features(critics, *pair) if "initial_features" in self.needs else None,
+            next_features_target=self.target(*next_pair)[0]
+            if "next_features_target" in self.needs
+            else None,
+            initial_features=initial_features(critics, *pair)
+            if "initial_features" in self.needs
+            else None,
         )
         penalties = {name: (fn(context), coef) for name, (fn, coef) in self.regularizers.items()}
         regularization = sum(coef * value for value, coef in penalties.values())
@@ -153,22 +188,31 @@ class CQL:
     def backup(self, batch: Batch, noise: Noise, there: Moments) -> tuple[Tensor, Tensor]:
         """The action a' at s' that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
         mean = there[0].unsqueeze(2)
-        actions, log_pi = tanh_gaussian.sample(*there, noise.get("backup", torch.zeros_like(mean)))  # [R, B, K, m]
+        actions, log_pi = tanh_gaussian.sample(
+            *there, noise.get("backup", torch.zeros_like(mean))
+        )  # [R, B, K, m]
         values = self.target.values(batch.next_obs, actions)
         value, best = td.pessimistic_max(values, min_first=self.config.backup != "max_then_min")
         if self.config.backup_entropy:
             value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
-        target = td.td_target(batch.reward, value, batch.terminated, batch.discount, self.hyper["gamma"])
+        target = td.td_target(
+            batch.reward, value, batch.terminated, batch.discount, self.hyper["gamma"]
+        )
         target = noisy_target(target, noise, self.config.target_noise, self.hyper, self.steps)
         return td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(there[0])), target
 
-    def candidates(self, batch: Batch, noise: Noise, here: Moments, there: Moments) -> tuple[Tensor, Tensor]:
+    def candidates(
+        self, batch: Batch, noise: Noise, here: Moments, there: Moments
+    ) -> tuple[Tensor, Tensor]:
         """Values at s `[R, E, B, 3N]` of actions from the uniform density, pi(.|s) and pi(.|s'), and log-densities."""
         with torch.no_grad():
             uniform = 2 * noise["random"] - 1
             log_uniform = torch.full_like(uniform[..., 0], -uniform.shape[-1] * math.log(2))
             drawn = [(uniform, log_uniform)]
-            drawn += [tanh_gaussian.sample(*pi, noise[name]) for pi, name in ((here, "here"), (there, "there"))]
+            drawn += [
+                tanh_gaussian.sample(*pi, noise[name])
+                for pi, name in ((here, "here"), (there, "there"))
+            ]
         actions, log_density = (torch.cat(parts, dim=2) for parts in zip(*drawn))
         return self.critics.values(batch.obs, actions), log_density
 
@@ -188,9 +232,13 @@ class CQL:
         if form == "off":
             return alpha.unsqueeze(-1) * diff
         log_weight = self.log_weight("multiplier")
-        return td.lagrange_penalty(diff, log_weight if trained else log_weight.detach(), alpha, self.hyper["gap"], form)
+        return td.lagrange_penalty(
+            diff, log_weight if trained else log_weight.detach(), alpha, self.hyper["gap"], form
+        )
 
-    def policy_loss(self, batch: Batch, noise: Noise, here: Moments) -> tuple[Tensor, Tensor, Tensor]:
+    def policy_loss(
+        self, batch: Batch, noise: Noise, here: Moments
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Loss of the policy `[R]`, and log pi(a|s) and min_e Q_e(s, a) `[R, B]` of the actions it would take."""
         action, log_pi = tanh_gaussian.sample(*here, noise["policy"])
         q = self.critics(batch.obs, action)[1].amin(1)

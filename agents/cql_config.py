@@ -6,14 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlop.checks import check_range
-from rlop.nets import Layers, ResetOptions
-from rlop.terms import Sweep
+from rlop.config.checks import check_range
+from rlop.nets import Layers
+from rlop.regularizers.penalties import Sweep
+from rlop.training.resets import ResetOptions
 from rlop.types import InputError
 
 from .options import TargetNoise, check_optimizer
 
-SWEPT = ("lr", "policy_lr", "entropy_lr", "alpha_lr", "gamma", "tau", "alpha", "temperature", "target_entropy", "gap")
+SWEPT = (
+    "lr",
+    "policy_lr",
+    "entropy_lr",
+    "alpha_lr",
+    "gamma",
+    "tau",
+    "alpha",
+    "temperature",
+    "target_entropy",
+    "gap",
+)
 
 
 @dataclass(frozen=True)
@@ -22,38 +34,52 @@ class CQLConfig:
 
     preset: str | None = None  # a key of `PRESETS`; options given beside it win
     # --- what is learned ---
-    backup: Literal["sample", "mean", "max_then_min", "min_then_max"] = "sample"  # a' in the target, see `CQL`
+    backup: Literal["sample", "mean", "max_then_min", "min_then_max"] = (
+        "sample"  # a' in the target, see `CQL`
+    )
     backup_samples: int = 10  # actions drawn by the two max backups
     backup_entropy: bool = False  # subtract entropy_coef * log pi(a'|s') in the target
     gamma: Sweep = 0.99  # discount factor in [0, 1)
     n_critics: int = 2
     # --- conservative term ---
-    conservative: Literal["H", "rho"] = "H"  # CQL(H) with importance sampling, or CQL(rho) without, see `CQL`
+    conservative: Literal["H", "rho"] = (
+        "H"  # CQL(H) with importance sampling, or CQL(rho) without, see `CQL`
+    )
     alpha: Sweep = 5.0  # weight of the conservative term; 0 is plain SAC
     temperature: Sweep = 1.0  # T of the log-sum-exp
     action_samples: int = 10  # actions drawn from each of the three distributions
     clip_diff_min: float | None = None  # clip logsumexp - Q(s, a), state by state
     clip_diff_max: float | None = None
-    lagrange: Literal["off", "official", "corl", "d3rlpy"] = "off"  # train the term's weight, see `td.LAGRANGES`
+    lagrange: Literal["off", "official", "corl", "d3rlpy"] = (
+        "off"  # train the term's weight, see `td.LAGRANGES`
+    )
     gap: Sweep = 5.0  # threshold of the Lagrange form, not the tau of the target network
     alpha_lr: Sweep = 3e-4  # of the trained weight
     # --- policy ---
     policy_lr: Sweep = 1e-4
     entropy_coef: float = 1.0  # weight of the entropy at the start
     entropy_lr: Sweep = 1e-4  # of its logarithm; 0 keeps it
-    entropy_loss: Literal["log", "exp"] = "log"  # what multiplies the entropy's error: log of the weight, or the weight
+    entropy_loss: Literal["log", "exp"] = (
+        "log"  # what multiplies the entropy's error: log of the weight, or the weight
+    )
     target_entropy: Sweep = -1.0  # for each action dimension
     bc_steps: int = 0  # the policy clones the data for so many first steps
     log_std_range: tuple[float, float] = (-20.0, 2.0)
-    log_std_affine: tuple[float, float] | None = None  # trained scale and shift of log std, from these values
+    log_std_affine: tuple[float, float] | None = (
+        None  # trained scale and shift of log std, from these values
+    )
     # --- networks ---
     hidden: tuple[int, ...] = (256, 256)  # of the critics
     policy_hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     layer_norm: bool = False  # in the critics, before each activation
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
+    precision: Literal["fp32", "bf16"] = (
+        "fp32"  # of the products between hidden layers; parameters are fp32
+    )
     layers: Layers = field(default_factory=Layers)  # of the critics, see rlop/nets/layers.py
-    init: Literal["default", "small_head", "orthogonal"] = "default"  # orthogonal: critics only, policy as small_head
+    init: Literal["default", "small_head", "orthogonal"] = (
+        "default"  # orthogonal: critics only, policy as small_head
+    )
     # --- optimization ---
     lr: Sweep = 3e-4  # of the critics
     batch_size: int = 256
@@ -62,11 +88,19 @@ class CQLConfig:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run and network; None for no clipping
-    resets: ResetOptions = field(default_factory=ResetOptions)  # of the critics, see rlop/nets/resets.py
-    optimizer: str | dict[str, Any] = "adam"  # of the critics, see `rlop.optim.choice`; Adam trains all else
+    resets: ResetOptions = field(
+        default_factory=ResetOptions
+    )  # of the critics, see rlop/training/resets.py
+    optimizer: str | dict[str, Any] = (
+        "adam"  # of the critics, see `rlop.optim.choice`; Adam trains all else
+    )
     # --- implicit and explicit regularization of the critics ---
-    regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
-    projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
+    regularizers: dict[str, Any] = field(
+        default_factory=dict
+    )  # name -> coef, [coefs] or {coef: ..., option: ...}
+    projections: dict[str, Any] = field(
+        default_factory=dict
+    )  # name -> radius, [radii] or {radius: ..., option: ...}
     target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
 
     def __post_init__(self) -> None:
@@ -78,7 +112,13 @@ class CQLConfig:
             check_range(name, getattr(self, name), low=0, low_open=True)
         for name in ("gap", "target_entropy"):
             check_range(name, getattr(self, name))
-        for name in ("batch_size", "target_period", "n_critics", "action_samples", "backup_samples"):
+        for name in (
+            "batch_size",
+            "target_period",
+            "n_critics",
+            "action_samples",
+            "backup_samples",
+        ):
             check_range(name, getattr(self, name), low=1)
         for name in ("hidden", "policy_hidden"):
             check_range(name, list(getattr(self, name)), low=1)
@@ -86,13 +126,19 @@ class CQLConfig:
             check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
         check_optimizer(self)
         if not self.log_std_range[0] < self.log_std_range[1]:
-            raise InputError(f"log_std_range = {list(self.log_std_range)}: expected the lower end first")
+            raise InputError(
+                f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
+            )
         draws = [*self.layers.replaced, *["zero_head"] * self.layers.zero_head]
         if draws and self.init != "default":
-            raise InputError(f"init = {self.init}: not with layers.{draws[0]}, whose draw it would undo")
+            raise InputError(
+                f"init = {self.init}: not with layers.{draws[0]}, whose draw it would undo"
+            )
         low, high = self.clip_diff_min, self.clip_diff_max
         if low is not None and high is not None and not low < high:
-            raise InputError(f"clip_diff_min = {low:g}: expected less than clip_diff_max = {high:g}")
+            raise InputError(
+                f"clip_diff_min = {low:g}: expected less than clip_diff_max = {high:g}"
+            )
 
 
 # Reward transforms, observation scaling and evaluation are not the agent's. Ours differ from all of these codes in

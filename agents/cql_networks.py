@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlop import td
-from rlop.learner import Learner
+from rlop.losses import td
 from rlop.nets import MLP, Critics, GaussianPolicy, Layers, reinit_runs, reset_runs, with_layers
 from rlop.optim import Adam, optimizer_maker, optimizer_options
-from rlop.terms import Terms
+from rlop.optim.learner import Learner
+from rlop.regularizers.penalties import Terms
 from rlop.types import Spec
 
 from .cql_config import CQLConfig
@@ -23,7 +23,9 @@ Noise = dict[str, Tensor]  # name -> [R, *shape], see `noise_of`
 Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [R, B, m] each
 
 
-def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.device) -> dict[str, Learner]:
+def make_learners(
+    spec: Spec, config: CQLConfig, terms: Terms, device: torch.device
+) -> dict[str, Learner]:
     """Learners by name: `critics` (with target network), `policy`, `entropy`, and `multiplier` with a Lagrange form.
 
     Args:
@@ -40,10 +42,16 @@ def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.dev
     make = optimizer_maker(optimizer_options(config.optimizer), hyper, **adam)
     learners = {
         "critics": learner(
-            critics.to(device), lr=hyper["lr"], tau=hyper["tau"], make=make, projections=terms.projections
+            critics.to(device),
+            lr=hyper["lr"],
+            tau=hyper["tau"],
+            make=make,
+            projections=terms.projections,
         ),
         "policy": learner(policy.to(device), lr=hyper["policy_lr"]),
-        "entropy": learner(log_weight(math.log(config.entropy_coef), runs).to(device), lr=hyper["entropy_lr"]),
+        "entropy": learner(
+            log_weight(math.log(config.entropy_coef), runs).to(device), lr=hyper["entropy_lr"]
+        ),
     }
     if config.lagrange != "off":
         start = td.LAGRANGES[config.lagrange].log_initial
@@ -51,17 +59,33 @@ def make_learners(spec: Spec, config: CQLConfig, terms: Terms, device: torch.dev
     return learners
 
 
-def make_networks(spec: Spec, config: CQLConfig, seeds: Sequence[int]) -> tuple[Critics, GaussianPolicy]:
+def make_networks(
+    spec: Spec, config: CQLConfig, seeds: Sequence[int]
+) -> tuple[Critics, GaussianPolicy]:
     """Critics and policy, every run drawn from its own seed."""
     obs_size, n_dims, runs = max(1, math.prod(spec.obs_shape)), spec.action_shape[0], len(seeds)
     lead = (runs, config.n_critics)
-    critics = Critics(obs_size, n_dims, lead, config.hidden, config.activation, config.layer_norm, config.precision)
+    critics = Critics(
+        obs_size,
+        n_dims,
+        lead,
+        config.hidden,
+        config.activation,
+        config.layer_norm,
+        config.precision,
+    )
     critics = with_layers(critics, config.layers)
     critics.plain = config.layers == Layers()
-    torso = MLP((runs,), obs_size, config.policy_hidden, config.activation, precision=config.precision)
+    torso = MLP(
+        (runs,), obs_size, config.policy_hidden, config.activation, precision=config.precision
+    )
     policy = GaussianPolicy(torso, n_dims, runs, config.log_std_range, config.log_std_affine)
-    reset_runs(nn.ModuleList([critics, policy]), seeds)  # together, so that they do not start from the same numbers
-    reinit_runs([(critics, config.init), (policy, config.init.replace("orthogonal", "small_head"))], seeds)
+    reset_runs(
+        nn.ModuleList([critics, policy]), seeds
+    )  # together, so that they do not start from the same numbers
+    reinit_runs(
+        [(critics, config.init), (policy, config.init.replace("orthogonal", "small_head"))], seeds
+    )
     return critics, policy
 
 
@@ -70,11 +94,21 @@ def log_weight(start: float, runs: int) -> nn.Module:
     return nn.ParameterDict({"log": nn.Parameter(torch.full((runs, 1), start))})
 
 
-def per_critic(projections: Mapping[str, Any], variants: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
+def per_critic(
+    projections: Mapping[str, Any], variants: Mapping[str, Mapping[str, float]] | None
+) -> dict[str, Any]:
     """Projections for parameters `[R, E, ...]`: each neuron of each critic has its ball, not each critic one."""
-    named = {key for changes in (variants or {}).values() for key in changes if key.startswith("projections.")}
+    named = {
+        key
+        for changes in (variants or {}).values()
+        for key in changes
+        if key.startswith("projections.")
+    }
     entries = {**{key.partition(".")[2]: math.inf for key in sorted(named)}, **projections}
-    given = {name: entry if isinstance(entry, Mapping) else {"radius": entry} for name, entry in entries.items()}
+    given = {
+        name: entry if isinstance(entry, Mapping) else {"radius": entry}
+        for name, entry in entries.items()
+    }
     return {name: {"lead": 2, **entry} for name, entry in given.items()}
 
 

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop import td
-from rlop.build import build
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
-from rlop.distributional import select_atoms
-from rlop.learner import Learner
+from rlop.losses import td
+from rlop.losses.distributional import select_atoms
 from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
 from rlop.optim import optimizer_maker
+from rlop.optim.learner import Learner
 from rlop.regularizers import initial_features
-from rlop.terms import make_terms
+from rlop.regularizers.penalties import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
 from .dqn_config import PRESETS, SWEPT, DiscreteCQLConfig, DQNConfig
@@ -68,19 +68,42 @@ class DQN:
     ) -> None:
         self.config = config = build(self.Config, with_preset(options, PRESETS), where="agent")
         if spec.n_actions is None:
-            raise InputError(f"{type(self).__name__}: expected discrete actions, the data has {spec.action_shape}")
-        self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
+            raise InputError(
+                f"{type(self).__name__}: expected discrete actions, the data has {spec.action_shape}"
+            )
+        self.spec, self.seeds, self.variants, self.device = (
+            spec,
+            seeds,
+            variants,
+            torch.device(device),
+        )
         self.batch_size, self.target_period = config.batch_size, config.target_period
         nested = nested_options(config)
         terms = make_terms(config, SWEPT, seeds, variants, self.device, nested)
-        self.runs, self.regularizers, self.head = terms.runs, terms.regularizers, make_head(config.head)
-        if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
-            raise InputError("gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma")
-        self.gamma, self.alpha, self.temperature = (terms.hyper[k] for k in ("gamma", "alpha", "temperature"))
-        torso = make_torso(
-            spec, len(self.runs), config.network, config.hidden, config.activation, config.layer_norm, config.precision
+        self.runs, self.regularizers, self.head = (
+            terms.runs,
+            terms.regularizers,
+            make_head(config.head),
         )
-        network = with_layers(QNetwork(torso, spec.n_actions * self.head.n, len(self.runs)), config.layers)
+        if len(set(self.runs.values["gamma"])) > 1 and (config.n_step > 1 or config.backup == "mc"):
+            raise InputError(
+                "gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma"
+            )
+        self.gamma, self.alpha, self.temperature = (
+            terms.hyper[k] for k in ("gamma", "alpha", "temperature")
+        )
+        torso = make_torso(
+            spec,
+            len(self.runs),
+            config.network,
+            config.hidden,
+            config.activation,
+            config.layer_norm,
+            config.precision,
+        )
+        network = with_layers(
+            QNetwork(torso, spec.n_actions * self.head.n, len(self.runs)), config.layers
+        )
         reset_runs(network, self.runs.seeds)
         reinit_runs([(network, config.init)], self.runs.seeds)
         self.activation: str = network.torso.activation  # type: ignore[assignment]
@@ -89,19 +112,31 @@ class DQN:
             network.to(self.device),
             lr=terms.hyper["lr"],
             tau=terms.hyper["tau"],
-            make=optimizer_maker(nested["optimizer"], terms.hyper, betas=config.adam_betas, eps=config.adam_eps),
+            make=optimizer_maker(
+                nested["optimizer"], terms.hyper, betas=config.adam_betas, eps=config.adam_eps
+            ),
             max_grad_norm=config.max_grad_norm,
             projections=terms.projections,
         )
-        self.online, self.target, self.active = self.learner.online, self.learner.target, self.learner.active
+        self.online, self.target, self.active = (
+            self.learner.online,
+            self.learner.target,
+            self.learner.active,
+        )
         self.head_weight = network.head.weight  # [R, A K, D]
         self.hyper, self.needs = terms.hyper, terms.needs
         self.pays_gap = any(self.runs.values["alpha"])
         if config.logit_adjustment and not self.pays_gap:
-            raise InputError("logit_adjustment: it is of the conservative term, expected alpha > 0 in some run")
-        self.counts = torch.ones(spec.n_actions, device=self.device)  # of the data's actions, see `prepare`
+            raise InputError(
+                "logit_adjustment: it is of the conservative term, expected alpha > 0 in some run"
+            )
+        self.counts = torch.ones(
+            spec.n_actions, device=self.device
+        )  # of the data's actions, see `prepare`
         self.noise = self.head.draws()
-        self.noise |= {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
+        self.noise |= (
+            {"action": ("uniform", (config.batch_size,))} if config.backup == "behaviour" else {}
+        )
         self.noise |= config.target_noise.draws(config.batch_size) if config.target_noise else {}
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -129,7 +164,9 @@ class DQN:
         q_values = self.head.mean(z)
         q = td.select(q_values, batch.action)
         particles, weights = self.td_target(batch, noise, next_z, next_z_online)
-        td_loss = self.head.loss(select_atoms(z, batch.action), particles, weights, self.error(batch)).mean(-1)
+        td_loss = self.head.loss(
+            select_atoms(z, batch.action), particles, weights, self.error(batch)
+        ).mean(-1)
         target = particles.mean(-1) if weights is None else (weights * particles).sum(-1)
         gap = self.conservative_gap(q_values, batch.action)
         context = TDContext.of(
@@ -142,7 +179,9 @@ class DQN:
             target=target,
             next_features=next_features,
             next_features_target=next_features_target,
-            initial_features=initial_features(self.learner, batch.obs) if "initial_features" in self.needs else None,
+            initial_features=initial_features(self.learner, batch.obs)
+            if "initial_features" in self.needs
+            else None,
         )
         penalties = {name: (fn(context), coef) for name, (fn, coef) in self.regularizers.items()}
         total = td_loss + self.alpha * gap + sum(coef * value for value, coef in penalties.values())
@@ -164,10 +203,16 @@ class DQN:
             values = td.vs_logits(values, self.counts, gamma, tau)
         return td.conservative_gap(values, td.select(values, action), self.temperature).mean(-1)
 
-    def forward(self, batch: Batch, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    def forward(
+        self, batch: Batch, noise: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where something reads them."""
-        if "next_features" in self.needs:  # one pass over both, so that gradient flows through both sides
-            features, z = self.outputs(self.online, torch.cat([batch.obs, batch.next_obs], dim=1), noise)
+        if (
+            "next_features" in self.needs
+        ):  # one pass over both, so that gradient flows through both sides
+            features, z = self.outputs(
+                self.online, torch.cat([batch.obs, batch.next_obs], dim=1), noise
+            )
             (features, next_features), (z, next_z) = features.chunk(2, dim=1), z.chunk(2, dim=1)
             return features, z, next_features, next_z.detach()
         features, z = self.outputs(self.online, batch.obs, noise)
@@ -177,19 +222,27 @@ class DQN:
             return features, z, None, self.outputs(self.online, batch.next_obs, noise)[1]
 
     @torch.no_grad()
-    def forward_target(self, batch: Batch, noise: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+    def forward_target(
+        self, batch: Batch, noise: dict[str, Tensor]
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Target network's features and outputs at s'."""
         reads = self.config.backup != "mc" or "next_features_target" in self.needs
         return self.outputs(self.target, batch.next_obs, noise) if reads else (None, None)
 
-    def outputs(self, network: QNetwork, obs: Tensor, noise: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def outputs(
+        self, network: QNetwork, obs: Tensor, noise: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Features, and what the update sees of a network's outputs, `[R, B, A, K]`."""
         features, outputs = network(obs)
         return features, self.head.mix(self.head.split(outputs), noise)
 
     @torch.no_grad()
     def td_target(
-        self, batch: Batch, noise: dict[str, Tensor], next_z: Tensor | None, next_z_online: Tensor | None
+        self,
+        batch: Batch,
+        noise: dict[str, Tensor],
+        next_z: Tensor | None,
+        next_z_online: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """What Q(s, a) is held to: particles `[R, B, J]`, and their weights where they are not alike."""
         if self.config.backup == "mc":
@@ -197,9 +250,13 @@ class DQN:
         else:
             pick = partial(td.BACKUPS[self.config.backup], batch=batch, noise=noise)
             values, weights = self.head.particles(next_z, next_z_online, pick)
-            particles = td.td_target(batch.reward, values, batch.terminated, batch.discount, self.gamma)
+            particles = td.td_target(
+                batch.reward, values, batch.terminated, batch.discount, self.gamma
+            )
         if self.config.target_noise is not None:  # heads with a single target only
-            noisy = noisy_target(particles[..., 0], noise, self.config.target_noise, self.hyper, self.learner.steps)
+            noisy = noisy_target(
+                particles[..., 0], noise, self.config.target_noise, self.hyper, self.learner.steps
+            )
             particles = noisy.unsqueeze(-1)
         return particles, weights
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlop.checks import check_range
-from rlop.nets import Layers, ResetOptions
+from rlop.config.checks import check_range
+from rlop.nets import Layers
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
-from rlop.terms import Sweep
+from rlop.regularizers.penalties import Sweep
+from rlop.training.resets import ResetOptions
 from rlop.types import InputError
 
 from .heads import Scalar, make_head
@@ -25,21 +26,36 @@ class DQNConfig:
 
     preset: str | None = None  # a key of `PRESETS`; options given beside it win
     # --- what is learned ---
-    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = "max"  # V(s') in the target, see `DQN`
+    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = (
+        "max"  # V(s') in the target, see `DQN`
+    )
     gamma: Sweep = 0.99  # discount factor in [0, 1)
     n_step: int = 1  # rewards summed before bootstrapping
-    head: str | dict[str, Any] = "scalar"  # ensemble, rem, {quantile: {n: 50}}, categorical, hl_gauss: see heads.py
+    head: str | dict[str, Any] = (
+        "scalar"  # ensemble, rem, {quantile: {n: 50}}, categorical, hl_gauss: see heads.py
+    )
     loss: Literal["huber", "mse"] = "huber"  # of differences; distributions have their own
     alpha: Sweep = 0.0  # weight of the conservative term; 0 is plain DQN
     temperature: Sweep = 1.0  # T of the conservative term
     # --- network ---
-    network: Literal["auto", "mlp", "minatar", "nature", "impala"] = "auto"  # auto: by the shape of the observations
-    hidden: tuple[int, ...] = (256, 256)  # widths; the convolutional networks' hidden layer takes the last
+    network: Literal["auto", "mlp", "minatar", "nature", "impala"] = (
+        "auto"  # auto: by the shape of the observations
+    )
+    hidden: tuple[int, ...] = (
+        256,
+        256,
+    )  # widths; the convolutional networks' hidden layer takes the last
     activation: str = "relu"
     layer_norm: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the products between hidden layers; parameters are fp32
-    init: Literal["default", "dopamine"] = "default"  # PyTorch's, or that of Dopamine's and batch_rl's networks
-    layers: Layers = field(default_factory=Layers)  # what hidden layers are made of, see rlop/nets/layers.py
+    precision: Literal["fp32", "bf16"] = (
+        "fp32"  # of the products between hidden layers; parameters are fp32
+    )
+    init: Literal["default", "dopamine"] = (
+        "default"  # PyTorch's, or that of Dopamine's and batch_rl's networks
+    )
+    layers: Layers = field(
+        default_factory=Layers
+    )  # what hidden layers are made of, see rlop/nets/layers.py
     # --- optimization ---
     lr: Sweep = 3e-4
     batch_size: int = 64
@@ -48,13 +64,23 @@ class DQNConfig:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
     max_grad_norm: float | None = None  # per run; None for no clipping
-    resets: ResetOptions = field(default_factory=ResetOptions)  # of weights, see rlop/nets/resets.py
-    optimizer: str | dict[str, Any] = "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    resets: ResetOptions = field(
+        default_factory=ResetOptions
+    )  # of weights, see rlop/training/resets.py
+    optimizer: str | dict[str, Any] = (
+        "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    )
     # --- implicit and explicit regularization ---
-    regularizers: dict[str, Any] = field(default_factory=dict)  # name -> coef, [coefs] or {coef: ..., option: ...}
-    projections: dict[str, Any] = field(default_factory=dict)  # name -> radius, [radii] or {radius: ..., option: ...}
+    regularizers: dict[str, Any] = field(
+        default_factory=dict
+    )  # name -> coef, [coefs] or {coef: ..., option: ...}
+    projections: dict[str, Any] = field(
+        default_factory=dict
+    )  # name -> radius, [radii] or {radius: ..., option: ...}
     target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
-    logit_adjustment: LogitAdjustment | None = None  # {gamma: 0.3, tau: 1.0}: the VS-loss as conservative term
+    logit_adjustment: LogitAdjustment | None = (
+        None  # {gamma: 0.3, tau: 1.0}: the VS-loss as conservative term
+    )
 
     def __post_init__(self) -> None:
         check_range("gamma", self.gamma, low=0, high=1, high_open=True)
@@ -70,7 +96,9 @@ class DQNConfig:
         check_optimizer(self)
         check_head(self)
         if self.network == "impala" and self.resets.every and self.resets.kind == "redo":
-            raise InputError("resets.kind = redo: not with network impala, whose units are also read past their layer")
+            raise InputError(
+                "resets.kind = redo: not with network impala, whose units are also read past their layer"
+            )
 
 
 def check_head(config: DQNConfig) -> None:
@@ -79,13 +107,20 @@ def check_head(config: DQNConfig) -> None:
     Raises:
         InputError: for an unknown head or option, and for losses and targets that it does not have.
     """
-    head, name = make_head(config.head), config.head if isinstance(config.head, str) else next(iter(config.head))
+    head, name = (
+        make_head(config.head),
+        config.head if isinstance(config.head, str) else next(iter(config.head)),
+    )
     if config.loss != "huber" and not head.by_error:
         raise InputError(f"loss = {config.loss}: not with head {name}, which has a loss of its own")
     if config.target_noise is not None and not head.one_target:
-        raise InputError(f"target_noise: not with head {name}, expected one with a single target: scalar or hl_gauss")
+        raise InputError(
+            f"target_noise: not with head {name}, expected one with a single target: scalar or hl_gauss"
+        )
     if isinstance(optimizer_options(config.optimizer), RMDOptions) and not isinstance(head, Scalar):
-        raise InputError(f"optimizer rmd: not with head {name}, its slacks are of one value for each transition")
+        raise InputError(
+            f"optimizer rmd: not with head {name}, its slacks are of one value for each transition"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What stands on the features of DQN: one value for each action, or K numbers from which values are made.
 
 A head turns the network's outputs z `[R, B, A, K]` into action values `[R, B, A]`, names the particles that stand for
-the next state's value (see `rlop.distributional`), and holds z of the data's action to the particles once they are
-backed up.
+the next state's value (see `rlop.losses.distributional`), and holds z of the data's action to the particles once
+they are backed up.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlop import distributional as dist
-from rlop.build import build
-from rlop.checks import check_known, check_range, show
+from rlop.config.checks import check_known, check_range, show
+from rlop.config.schema import build
+from rlop.losses import distributional as dist
 from rlop.types import InputError
 
-Pick = Callable[[Any, Any], Tensor]  # (target values, online values) [..., A] -> the action that is backed up
+Pick = Callable[
+    [Any, Any], Tensor
+]  # (target values, online values) [..., A] -> the action that is backed up
 Draws = dict[str, tuple[str, tuple[int, ...]]]  # random numbers of an update, as in `agent.noise`
 Error = Callable[[Tensor], Tensor]  # Huber or square, elementwise
 
@@ -32,7 +34,9 @@ class Ensemble:
     """
 
     one_target: ClassVar[bool] = False  # whether what a transition is regressed on is one number
-    by_error: ClassVar[bool] = True  # whether the loss is a function of differences, Huber or square
+    by_error: ClassVar[bool] = (
+        True  # whether the loss is a function of differences, Huber or square
+    )
     n: int = 200
 
     def __post_init__(self) -> None:
@@ -58,7 +62,9 @@ class Ensemble:
         """The action that is backed up, picked by action values `[R, B]`."""
         return pick(self.mean(z), None if z_online is None else self.mean(z_online))
 
-    def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
+    def particles(
+        self, z: Tensor, z_online: Tensor | None, pick: Pick
+    ) -> tuple[Tensor, Tensor | None]:
         """Next state's particles and their weights, `[R, B, J]` each, from the target and the online network's z."""
         action = pick(z.mT, None if z_online is None else z_online.mT)  # of each head
         return dist.select_atoms(z, action), None
@@ -113,7 +119,9 @@ class Quantile(Ensemble):
 
     by_error: ClassVar[bool] = False
 
-    def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
+    def particles(
+        self, z: Tensor, z_online: Tensor | None, pick: Pick
+    ) -> tuple[Tensor, Tensor | None]:
         """The quantiles of the action with the best mean."""
         return dist.select_atoms(z, self.best(z, z_online, pick)), None
 
@@ -148,7 +156,9 @@ class Categorical(Ensemble):
         """Expected returns."""
         return z.softmax(-1) @ self.values(z)
 
-    def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
+    def particles(
+        self, z: Tensor, z_online: Tensor | None, pick: Pick
+    ) -> tuple[Tensor, Tensor | None]:
         """All returns, with the probabilities of the action with the best mean as weights."""
         weights = dist.select_atoms(z, self.best(z, z_online, pick)).softmax(-1)
         return self.values(z).expand_as(weights), weights
@@ -156,7 +166,9 @@ class Categorical(Ensemble):
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
         """Cross-entropy against the projected particles."""
         weights = torch.ones_like(particles) if weights is None else weights
-        return dist.cross_entropy(z, dist.project_categorical(particles, weights, self.v_min, self.v_max, self.n))
+        return dist.cross_entropy(
+            z, dist.project_categorical(particles, weights, self.v_min, self.v_max, self.n)
+        )
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,9 @@ class HLGauss(Categorical):
         """Middles of the bins, `[n]`."""
         return dist.bin_centers(self.v_min, self.v_max, self.n, z)
 
-    def particles(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> tuple[Tensor, Tensor | None]:
+    def particles(
+        self, z: Tensor, z_online: Tensor | None, pick: Pick
+    ) -> tuple[Tensor, Tensor | None]:
         """One: the mean of the action with the best mean."""
         values = self.mean(z)
         action = pick(values, None if z_online is None else self.mean(z_online))
@@ -185,7 +199,9 @@ class HLGauss(Categorical):
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
         """Cross-entropy against the smoothed target."""
-        return dist.cross_entropy(z, dist.hl_gauss(particles.squeeze(-1), self.v_min, self.v_max, self.n, self.sigma))
+        return dist.cross_entropy(
+            z, dist.hl_gauss(particles.squeeze(-1), self.v_min, self.v_max, self.n, self.sigma)
+        )
 
 
 HEADS: dict[str, type[Ensemble]] = {
@@ -206,7 +222,9 @@ def make_head(head: str | Mapping[str, Any]) -> Ensemble:
     """
     named = {head: {}} if isinstance(head, str) else dict(head)
     if len(named) != 1:
-        raise InputError(f"head = {show(head)}: expected one of them, as in quantile or {{quantile: {{n: 50}}}}")
+        raise InputError(
+            f"head = {show(head)}: expected one of them, as in quantile or {{quantile: {{n: 50}}}}"
+        )
     ((name, options),) = named.items()
     check_known("head", name, HEADS)
     return build(HEADS[name], options or {}, where=f"head: {name}")

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from rlop import td
-from rlop.build import build
-from rlop.checks import check_range
+from rlop.config.checks import check_range
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
-from rlop.learner import Learner, Projection
+from rlop.losses import td
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD, per_run
+from rlop.optim.learner import Learner, Projection
 from rlop.projections import make_projection
-from rlop.terms import Sweep, run_numbers
+from rlop.regularizers.penalties import Sweep, run_numbers
 from rlop.types import Batch, InputError, Metrics, Spec
 
 from .options import TargetNoise, noisy_target
@@ -30,7 +30,9 @@ class NeuralTDConfig:
     """Options of `NeuralTD`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
     projection: Literal["free", "max_norm", "frobenius"] = "max_norm"
-    radius: Sweep = 30.0  # R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R
+    radius: Sweep = (
+        30.0  # R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R
+    )
     lr: Sweep = 0.1
     gamma: Sweep = 0.99
     width: int = 256  # m, even
@@ -45,7 +47,9 @@ class NeuralTDConfig:
             check_range(name, getattr(self, name), low=0, low_open=True)
         check_range("batch_size", self.batch_size, low=1)
         if self.width < 2 or self.width % 2:
-            raise InputError(f"width = {self.width}: expected an even number, for neurons start in pairs")
+            raise InputError(
+                f"width = {self.width}: expected an even number, for neurons start in pairs"
+            )
 
 
 class TwoLayer(nn.Module):
@@ -121,14 +125,26 @@ class NeuralTD:
         **options: Any,
     ) -> None:
         self.config = config = build(self.Config, options, where="agent")
-        self.spec, self.seeds, self.variants, self.device = spec, seeds, variants, torch.device(device)
+        self.spec, self.seeds, self.variants, self.device = (
+            spec,
+            seeds,
+            variants,
+            torch.device(device),
+        )
         self.batch_size = config.batch_size
         nested = {"target_noise": config.target_noise}
-        self.runs, self.hyper = run_numbers(config, ("lr", "gamma", "radius"), seeds, variants, self.device, nested)
-        network = TwoLayer(len(self.runs), max(1, math.prod(spec.obs_shape)) + config.bias, config.width)
+        self.runs, self.hyper = run_numbers(
+            config, ("lr", "gamma", "radius"), seeds, variants, self.device, nested
+        )
+        network = TwoLayer(
+            len(self.runs), max(1, math.prod(spec.obs_shape)) + config.bias, config.width
+        )
         reset_runs(network, self.runs.seeds)
         self.learner = Learner(
-            network.to(self.device), lr=self.hyper["lr"], make=SGD, projections=self.projections(config.projection)
+            network.to(self.device),
+            lr=self.hyper["lr"],
+            make=SGD,
+            projections=self.projections(config.projection),
         )
         self.online: TwoLayer = self.learner.online  # type: ignore[assignment]
         self.active = self.learner.active
@@ -138,7 +154,11 @@ class NeuralTD:
 
     def projections(self, kind: str) -> list[tuple[Projection, Tensor]]:
         """What is applied after a step, with its radii `[R]`."""
-        return [] if kind == "free" else [(make_projection(kind, parametrization="ntk"), self.hyper["radius"])]
+        return (
+            []
+            if kind == "free"
+            else [(make_projection(kind, parametrization="ntk"), self.hyper["radius"])]
+        )
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set as it is; finds the longest observation, but for a trained agent, which keeps its scale."""
@@ -148,7 +168,9 @@ class NeuralTD:
 
     def longest_of(self, obs: Any, chunk: int = 65536) -> float:
         """Largest l2 norm of the observations `[N, *obs_shape]`, the constant input included; 1 if all are zero."""
-        parts = (self.flat(torch.from_numpy(obs[i : i + chunk])[None]) for i in range(0, len(obs), chunk))
+        parts = (
+            self.flat(torch.from_numpy(obs[i : i + chunk])[None]) for i in range(0, len(obs), chunk)
+        )
         return max(float(part.norm(dim=-1).max()) for part in parts) or 1.0
 
     def flat(self, obs: Tensor) -> Tensor:
@@ -165,10 +187,19 @@ class NeuralTD:
         value = self.online(self.inputs(batch.obs))
         with torch.no_grad():
             next_value = self.online(self.inputs(batch.next_obs))
-        target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, self.hyper["gamma"])
-        target = noisy_target(target, noise, self.config.target_noise, self.hyper, self.learner.steps)
+        target = td.td_target(
+            batch.reward, next_value, batch.terminated, batch.discount, self.hyper["gamma"]
+        )
+        target = noisy_target(
+            target, noise, self.config.target_noise, self.hyper, self.learner.steps
+        )
         loss = td.mse(value - target).mean(-1) / 2
-        metrics = {"loss/td": loss, "loss/total": loss, "q/data": value.mean(-1), "q/target": target.mean(-1)}
+        metrics = {
+            "loss/td": loss,
+            "loss/total": loss,
+            "q/data": value.mean(-1),
+            "q/target": target.mean(-1),
+        }
         return loss, {name: metric.detach() for name, metric in metrics.items()}
 
     @torch.no_grad()
@@ -204,12 +235,16 @@ class NeuralTD:
         Raises:
             InputError: always.
         """
-        raise InputError("NeuralTD: values the policy that made the data and has none to act by; set eval_every = 0")
+        raise InputError(
+            "NeuralTD: values the policy that made the data and has none to act by; set eval_every = 0"
+        )
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """relu(W x)/sqrt(m) at s and s' under the last weights, `[R, B, m]` each."""
-        return self.online.features(self.inputs(batch.obs)), self.online.features(self.inputs(batch.next_obs))
+        return self.online.features(self.inputs(batch.obs)), self.online.features(
+            self.inputs(batch.next_obs)
+        )
 
     @property
     def head_weight(self) -> Tensor:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlop import noise
-from rlop.checks import check_known, check_range
+from rlop.config.checks import check_known, check_range
+from rlop.losses import noise
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
-from rlop.terms import Sweep
+from rlop.regularizers.penalties import Sweep
 from rlop.types import Batch, InputError
 
 
@@ -56,9 +56,13 @@ class LabelNoise:
         """The random numbers that one step needs, as in `agent.noise`."""
         return {"label": ("uniform", (batch_size,))}
 
-    def __call__(self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int) -> Tensor:
+    def __call__(
+        self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int
+    ) -> Tensor:
         """The noisy labels `[R, B]`, from uniforms `[R, B]`, `probability` `[R]` and the steps done `[]`."""
-        return noise.flip_labels(label, drawn, _until(self.off_after, probability, steps), n_actions)
+        return noise.flip_labels(
+            label, drawn, _until(self.off_after, probability, steps), n_actions
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ class LogitAdjustment:
             check_range(name, getattr(self, name), low=0)
 
 
-def with_preset(options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def with_preset(
+    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """The options, with those of their `preset` where they do not say.
 
     Raises:
@@ -100,10 +106,18 @@ def relaxed(error: Tensor, batch: Batch) -> Tensor:
 
 
 def noisy_target(
-    target: Tensor, drawn: Mapping[str, Tensor], options: TargetNoise | None, hyper: Mapping[str, Tensor], steps: Tensor
+    target: Tensor,
+    drawn: Mapping[str, Tensor],
+    options: TargetNoise | None,
+    hyper: Mapping[str, Tensor],
+    steps: Tensor,
 ) -> Tensor:
     """The target `[R, B]`, with the noise that `target_noise` of an agent asks for."""
-    return target if options is None else options(target, drawn["target"], hyper["target_noise.scale"], steps)
+    return (
+        target
+        if options is None
+        else options(target, drawn["target"], hyper["target_noise.scale"], steps)
+    )
 
 
 def check_optimizer(config: Any) -> None:
@@ -112,7 +126,10 @@ def check_optimizer(config: Any) -> None:
     Raises:
         InputError: for an unknown optimizer or option, and for clipping with RMD.
     """
-    if isinstance(optimizer_options(config.optimizer), RMDOptions) and config.max_grad_norm is not None:
+    if (
+        isinstance(optimizer_options(config.optimizer), RMDOptions)
+        and config.max_grad_norm is not None
+    ):
         raise InputError(
             "max_grad_norm: not with optimizer rmd, for it would shorten the step of the weights and not that of the "
             "slacks, and the regularizer would no longer be lam's"

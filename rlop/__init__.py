@@ -11,26 +11,32 @@ history = rlop.train(agent, data, steps=20_000, logdir="runs/first")
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlop.data import Dataset as Dataset
     from rlop.data import load_dataset as load_dataset
-    from rlop.evaluate import Evaluator as Evaluator
     from rlop.probes import probe as probe
     from rlop.probes import rank_measures as feature_rank  # noqa: F401
     from rlop.projections import frobenius_ball_ as frobenius_ball_
     from rlop.projections import max_norm_ as max_norm_
     from rlop.regularizers import dr3 as dr3
-    from rlop.training import train as train
+    from rlop.training.evaluate import Evaluator as Evaluator
+    from rlop.training.loop import train as train
     from rlop.types import InputError as InputError
 
 __version__ = "0.1.0"
 
+# A checkout keeps the agents at its top level, an installed wheel has them in this folder.
+_CHECKOUT = Path(__file__).resolve().parents[1]
+if not (_CHECKOUT / "rlop" / "agents").exists() and (_CHECKOUT / "agents" / "__init__.py").exists():
+    __path__.append(str(_CHECKOUT))
+
 # Resolved at first use: h5py, Gymnasium and TensorBoard are not loaded by someone who only wants a regularizer.
 _HOME = {
     "Dataset": "rlop.data:Dataset",
-    "Evaluator": "rlop.evaluate:Evaluator",
+    "Evaluator": "rlop.training.evaluate:Evaluator",
     "InputError": "rlop.types:InputError",
     "dr3": "rlop.regularizers:dr3",
     "feature_rank": "rlop.probes:rank_measures",
@@ -38,7 +44,7 @@ _HOME = {
     "load_dataset": "rlop.data:load_dataset",
     "max_norm_": "rlop.projections:max_norm_",
     "probe": "rlop.probes:probe",
-    "train": "rlop.training:train",
+    "train": "rlop.training.loop:train",
 }
 __all__ = sorted(_HOME)
 

@@ -10,14 +10,22 @@ from pathlib import Path
 from rlop.types import InputError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
-SCORES = ["eval/return", "eval/normalized_score", "eval/human_normalized", "eval/dqn_normalized", "eval/q_error"]
+SCORES = [
+    "eval/return",
+    "eval/normalized_score",
+    "eval/human_normalized",
+    "eval/dqn_normalized",
+    "eval/q_error",
+]
 SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
 
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
     if sys.path and Path(sys.path[0]).resolve() == Path(sys.argv[0]).resolve().parent:
-        sys.path.pop(0)  # the folder of a script: one called minatar.py would hide the package of that name
+        sys.path.pop(
+            0
+        )  # the folder of a script: one called minatar.py would hide the package of that name
     try:
         command(sys.argv[1:] if argv is None else argv)
     except InputError as error:
@@ -30,8 +38,8 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
     """`rlop train CONFIG.yaml [--key value ...]`: train, print the table, say where the logs are."""
-    from rlop.experiment import from_args, run
-    from rlop.report import table
+    from rlop.report.tables import table
+    from rlop.training.run import from_args, run
 
     if "--help" in argv or "-h" in argv:
         return print_keys()
@@ -44,9 +52,11 @@ def print_keys() -> None:
     """Every key of a configuration and its default."""
     from dataclasses import MISSING, fields
 
-    from rlop.experiment import Experiment
+    from rlop.training.run import Experiment
 
-    print("rlop train CONFIG.yaml [--key value ...]\n\nkeys (dotted for nested ones, e.g. --agent.lr 1e-3):")
+    print(
+        "rlop train CONFIG.yaml [--key value ...]\n\nkeys (dotted for nested ones, e.g. --agent.lr 1e-3):"
+    )
     for item in fields(Experiment):
         value = item.default_factory() if item.default_factory is not MISSING else item.default
         print(f"  {item.name:18} {item.type}, default {value!r}")
@@ -56,22 +66,42 @@ def collect_command(argv: Sequence[str]) -> None:
     """`rlop collect --env ID --policy POLICY OUT`: roll a policy out and write the transitions."""
     import torch
 
-    from rlop.data.collect import collect
-    from rlop.data.collect_atari import MILLION, collect_dqn_replay
+    from rlop.collect.atari import MILLION, collect_dqn_replay
+    from rlop.collect.collector import collect
 
     parser = argparse.ArgumentParser(prog="rlop collect", description=collect_command.__doc__)
-    parser.add_argument("out", help="HDF5 file in D4RL's layout, or for dqn-replay a folder DIR/GAME/RUN")
-    parser.add_argument("--format", default="hdf5", choices=["hdf5", "dqn-replay"], help="dqn-replay: of Atari games")
-    parser.add_argument("--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do")
-    parser.add_argument("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
+    parser.add_argument(
+        "out", help="HDF5 file in D4RL's layout, or for dqn-replay a folder DIR/GAME/RUN"
+    )
+    parser.add_argument(
+        "--format",
+        default="hdf5",
+        choices=["hdf5", "dqn-replay"],
+        help="dqn-replay: of Atari games",
+    )
+    parser.add_argument(
+        "--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do"
+    )
+    parser.add_argument(
+        "--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task"
+    )
     policies = "random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS or replay:sac:STEPS"
     parser.add_argument("--policy", default="random", help=policies)
     parser.add_argument(
-        "--mix", nargs="+", metavar="POLICY:SHARE", help="several policies, e.g. random:0.5 ppo:9999:0.5"
+        "--mix",
+        nargs="+",
+        metavar="POLICY:SHARE",
+        help="several policies, e.g. random:0.5 ppo:9999:0.5",
     )
-    parser.add_argument("--shuffle", action="store_true", help="episodes of a mixture in random order")
-    parser.add_argument("--stochastic", action="store_true", help="draw from the policy's distribution of actions")
-    parser.add_argument("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
+    parser.add_argument(
+        "--shuffle", action="store_true", help="episodes of a mixture in random order"
+    )
+    parser.add_argument(
+        "--stochastic", action="store_true", help="draw from the policy's distribution of actions"
+    )
+    parser.add_argument(
+        "--epsilon", type=float, default=0.0, help="probability of a uniformly random action"
+    )
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--envs", type=int, default=8, help="environments that are played together")
     parser.add_argument("--rows-per-file", type=int, default=MILLION, help="of dqn-replay")
@@ -87,9 +117,14 @@ def collect_command(argv: Sequence[str]) -> None:
         collect_dqn_replay(args.env, args.policy, args.steps, args.out, **options)
         return
     try:
-        mix = {name: float(share) for name, _, share in (item.rpartition(":") for item in args.mix or [])}
+        mix = {
+            name: float(share)
+            for name, _, share in (item.rpartition(":") for item in args.mix or [])
+        }
     except ValueError as error:
-        raise InputError(f"--mix {' '.join(args.mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5") from error
+        raise InputError(
+            f"--mix {' '.join(args.mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5"
+        ) from error
     env_kwargs = {"layout": args.layout} if args.layout else None
     options |= {"shuffle": args.shuffle, "n_envs": args.envs, "env_kwargs": env_kwargs}
     collect(args.env, mix or args.policy, args.steps, args.out, **options)
@@ -97,10 +132,12 @@ def collect_command(argv: Sequence[str]) -> None:
 
 def generate_command(argv: Sequence[str]) -> None:
     """`rlop generate "gridworld?steps=20000&epsilon=0.3" OUT.hdf5`: write embedded data, report their coverage."""
-    from rlop.data.embedded import write_embedded
+    from rlop.data.formats.embedded import write_embedded
 
     parser = argparse.ArgumentParser(prog="rlop generate", description=generate_command.__doc__)
-    parser.add_argument("source", help="gridworld or chain with options, as in `data:` of a configuration")
+    parser.add_argument(
+        "source", help="gridworld or chain with options, as in `data:` of a configuration"
+    )
     parser.add_argument("out", help="HDF5 file in D4RL's layout")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
@@ -123,17 +160,23 @@ def info_command(argv: Sequence[str]) -> None:
 
 def probe_command(argv: Sequence[str]) -> None:
     """`rlop probe CHECKPOINT --data DATASET`: representation measures of every run of a checkpoint."""
-    from rlop.checkpoint import load_agent
     from rlop.data import load_dataset
-    from rlop.training import Loop, TrainOptions
+    from rlop.training.checkpoint import load_agent
+    from rlop.training.loop import Loop, TrainOptions
 
     parser = argparse.ArgumentParser(prog="rlop probe", description=probe_command.__doc__)
     parser.add_argument("checkpoint")
-    parser.add_argument("--data", required=True, help="file or name, as in `data:` of a configuration")
-    parser.add_argument("--size", type=int, default=0, help="transitions measured; default max(2048, 4 D)")
+    parser.add_argument(
+        "--data", required=True, help="file or name, as in `data:` of a configuration"
+    )
+    parser.add_argument(
+        "--size", type=int, default=0, help="transitions measured; default max(2048, 4 D)"
+    )
     args = parser.parse_args(argv)
     agent, content = load_agent(args.checkpoint)
-    measured = Loop(agent, load_dataset(args.data), TrainOptions(probe_size=args.size), None).probe()
+    measured = Loop(
+        agent, load_dataset(args.data), TrainOptions(probe_size=args.size), None
+    ).probe()
     print(f"{content['agent']} at step {content['step']}")
     width = max(map(len, measured))
     for run, name in enumerate(agent.runs.labels):
@@ -144,12 +187,17 @@ def probe_command(argv: Sequence[str]) -> None:
 
 def report_command(argv: Sequence[str]) -> None:
     """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
-    from rlop.report import AT, STABILITY, report
+    from rlop.report.tables import AT, STABILITY, report
 
     parser = argparse.ArgumentParser(prog="rlop report", description=report_command.__doc__)
     parser.add_argument("runs", help="a log folder, or a folder of log folders")
     parser.add_argument("--metrics", nargs="+", default=None)
-    parser.add_argument("--at", default="final", choices=[*AT, STABILITY], help="default final; stability: all of them")
+    parser.add_argument(
+        "--at",
+        default="final",
+        choices=[*AT, STABILITY],
+        help="default final; stability: all of them",
+    )
     parser.add_argument("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
     print(report(args.runs, args.metrics, args.at, args.png))
@@ -157,22 +205,32 @@ def report_command(argv: Sequence[str]) -> None:
 
 def sweep_command(argv: Sequence[str]) -> None:
     """`rlop sweep CONFIG.yaml --over KEY VALUE VALUE ... --logdir DIR`: every combination, a process each."""
-    from rlop.sweep import commands, run_local, submit
+    from rlop.sweep.plan import commands, run_local, submit
 
     parser = argparse.ArgumentParser(prog="rlop sweep", description=sweep_command.__doc__)
     parser.add_argument("config")
-    parser.add_argument("--over", nargs="+", action="append", required=True, metavar=("KEY", "VALUE"))
-    parser.add_argument("--logdir", required=True, type=Path, help="parent folder; `rlop report DIR` compares")
+    parser.add_argument(
+        "--over", nargs="+", action="append", required=True, metavar=("KEY", "VALUE")
+    )
+    parser.add_argument(
+        "--logdir", required=True, type=Path, help="parent folder; `rlop report DIR` compares"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument("--cluster", default=None, help="slurm, or local: hand the jobs to submitit instead")
-    parser.add_argument("--minutes", type=int, default=24 * 60, help="time limit of a job on a cluster")
+    parser.add_argument(
+        "--cluster", default=None, help="slurm, or local: hand the jobs to submitit instead"
+    )
+    parser.add_argument(
+        "--minutes", type=int, default=24 * 60, help="time limit of a job on a cluster"
+    )
     args, rest = parser.parse_known_args(argv)
     jobs = commands(args.config, {key: values for key, *values in args.over}, rest, args.logdir)
     if args.cluster:
         print("submitted", *submit(jobs, args.cluster, args.logdir, args.minutes))
         return
     failed = run_local(jobs, max(1, args.jobs))
-    print(f"{len(jobs) - len(failed)} of {len(jobs)} trainings finished; compare them: rlop report {args.logdir}")
+    print(
+        f"{len(jobs) - len(failed)} of {len(jobs)} trainings finished; compare them: rlop report {args.logdir}"
+    )
     if failed:
         raise InputError(f"sweep: {', '.join(failed)} failed; see {args.logdir}/*.log")
 

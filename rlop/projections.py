@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.types import InputError
 
 Radius = TypeVar("Radius", float, Tensor)
@@ -38,7 +38,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 @torch.no_grad()
-def max_norm(weight: Tensor, center: Tensor | None, radius: float | Tensor, lead: int = 0) -> Tensor:
+def max_norm(
+    weight: Tensor, center: Tensor | None, radius: float | Tensor, lead: int = 0
+) -> Tensor:
     """Project every neuron's incoming weights onto an l2 ball.
 
         w_i <- c_i + (w_i - c_i) min(1, radius / ||w_i - c_i||_2)
@@ -61,7 +63,9 @@ def max_norm(weight: Tensor, center: Tensor | None, radius: float | Tensor, lead
 
 
 @torch.no_grad()
-def frobenius_ball(weight: Tensor, center: Tensor | None, radius: float | Tensor, lead: int = 0) -> Tensor:
+def frobenius_ball(
+    weight: Tensor, center: Tensor | None, radius: float | Tensor, lead: int = 0
+) -> Tensor:
     """Project a whole weight matrix onto one l2 ball.
 
         W <- C + (W - C) min(1, radius / ||W - C||_F)
@@ -77,7 +81,9 @@ def frobenius_ball(weight: Tensor, center: Tensor | None, radius: float | Tensor
     return _move_inward(weight, center, _inward([weight], [center], radius, lead, lead)[0])
 
 
-def neuron_radius(radius: Radius, n_out: int, fan_in: int, parametrization: str = "standard") -> Radius:
+def neuron_radius(
+    radius: Radius, n_out: int, fan_in: int, parametrization: str = "standard"
+) -> Radius:
     """The radius of one neuron's ball, from the radius R of its layer.
 
         ntk: R / sqrt(n_out);  standard: R / sqrt(n_out fan_in);  none: R
@@ -94,7 +100,9 @@ def neuron_radius(radius: Radius, n_out: int, fan_in: int, parametrization: str 
         standard parametrisation are our extension.
     """
     check_known("parametrization", parametrization, OPTIONS["parametrization"])
-    return radius / math.sqrt({"standard": n_out * fan_in, "ntk": n_out, "none": 1}[parametrization])
+    return radius / math.sqrt(
+        {"standard": n_out * fan_in, "ntk": n_out, "none": 1}[parametrization]
+    )
 
 
 def max_norm_(
@@ -132,11 +140,19 @@ def max_norm_(
             parameter itself.
     Reference: Cayci et al., arXiv:2103.01391.
     """
-    options = {"center": center, "bias": bias, "layers": layers, "lead": lead, "parametrization": parametrization}
+    options = {
+        "center": center,
+        "bias": bias,
+        "layers": layers,
+        "lead": lead,
+        "parametrization": parametrization,
+    }
     make_projection("max_norm", **options)(dict(module.named_parameters()), initial, radius)
 
 
-def frobenius_ball_(module: nn.Module, initial: Initial, radius: float | Tensor, **options: Any) -> None:
+def frobenius_ball_(
+    module: nn.Module, initial: Initial, radius: float | Tensor, **options: Any
+) -> None:
     """Project every layer of a module onto one ball each, in place; options and errors as in `max_norm_`.
 
     At the same R, over sqrt(fan_in) in the standard parametrisation, this set contains that of `max_norm_`.
@@ -144,7 +160,9 @@ def frobenius_ball_(module: nn.Module, initial: Initial, radius: float | Tensor,
     Args: as in `max_norm_`.
     Reference: Cai et al., arXiv:1905.10027.
     """
-    make_projection("frobenius", **{"lead": 0, **options})(dict(module.named_parameters()), initial, radius)
+    make_projection("frobenius", **{"lead": 0, **options})(
+        dict(module.named_parameters()), initial, radius
+    )
 
 
 def make_projection(kind: str, **options: Any) -> Projection:
@@ -165,7 +183,9 @@ def make_projection(kind: str, **options: Any) -> Projection:
         if OPTIONS[option]:
             check_known(f"projection {kind}: {option}", value, OPTIONS[option])
     if isinstance(options.get("layers"), str):
-        raise InputError(f"projection {kind}: layers {options['layers']!r}: expected a list of names")
+        raise InputError(
+            f"projection {kind}: layers {options['layers']!r}: expected a list of names"
+        )
     return functools.partial(_apply, own=KINDS[kind], **options)
 
 
@@ -175,7 +195,11 @@ def check_radius(radius: float | Sequence[float] | Tensor) -> None:
     Args:
         radius: one number or several.
     """
-    if not (radius > 0 if isinstance(radius, (int, float)) else bool((torch.as_tensor(radius) > 0).all())):
+    if not (
+        radius > 0
+        if isinstance(radius, (int, float))
+        else bool((torch.as_tensor(radius) > 0).all())
+    ):
         raise InputError(f"projection radius {radius}: expected a number above 0")
 
 
@@ -198,11 +222,15 @@ def _apply(
         centers = [None if center == "zero" else _center(name, params, initial) for name in names]
         shape = tensors[0].shape[lead:]
         r = neuron_radius(radius, shape[:own].numel(), shape[1:].numel(), parametrization)
-        for tensor, center_, inward in zip(tensors, centers, _inward(tensors, centers, r, lead, lead + own)):
+        for tensor, center_, inward in zip(
+            tensors, centers, _inward(tensors, centers, r, lead, lead + own)
+        ):
             tensor.mul_(1 - inward) if center_ is None else tensor.lerp_(center_, inward)
 
 
-def _rows(params: Mapping[str, Tensor], bias: str, layers: Sequence[str] | None, lead: int) -> list[list[str]]:
+def _rows(
+    params: Mapping[str, Tensor], bias: str, layers: Sequence[str] | None, lead: int
+) -> list[list[str]]:
     """Names of the parameters that are projected together: a weight, and the bias that joins it."""
     found = {}
     for name, tensor in params.items():
@@ -217,14 +245,22 @@ def _rows(params: Mapping[str, Tensor], bias: str, layers: Sequence[str] | None,
 
 def _center(name: str, params: Mapping[str, Tensor], initial: Initial) -> Tensor:
     if initial is None or name not in initial:
-        raise InputError(f"projection: initial value of {name!r} not found, expected it with center = 'init'")
+        raise InputError(
+            f"projection: initial value of {name!r} not found, expected it with center = 'init'"
+        )
     if not torch.compiler.is_compiling() and initial[name].data_ptr() == params[name].data_ptr():
-        raise InputError(f"projection: initial value of {name!r} is the parameter itself, expected a clone of it")
+        raise InputError(
+            f"projection: initial value of {name!r} is the parameter itself, expected a clone of it"
+        )
     return initial[name]
 
 
 def _inward(
-    tensors: Sequence[Tensor], centers: Sequence[Tensor | None], radius: float | Tensor, lead: int, keep: int
+    tensors: Sequence[Tensor],
+    centers: Sequence[Tensor | None],
+    radius: float | Tensor,
+    lead: int,
+    keep: int,
 ) -> list[Tensor]:
     """How far each tensor goes towards its center, 0 to 1, so that together they lie in the ball of each index.
 
@@ -232,15 +268,22 @@ def _inward(
     """
     for tensor, center in zip(tensors, centers):
         if tensor.ndim < keep or tensor.shape[:keep] != tensors[0].shape[:keep]:
-            raise ValueError(f"weight: expected {lead} leading axes and neurons, got {tuple(tensor.shape)}")
+            raise ValueError(
+                f"weight: expected {lead} leading axes and neurons, got {tuple(tensor.shape)}"
+            )
         if center is not None and center.shape != tensor.shape:
             raise ValueError(f"center: expected {tuple(tensor.shape)}, got {tuple(center.shape)}")
     if isinstance(radius, Tensor):
         if radius.ndim > lead or radius.shape != tensors[0].shape[: radius.ndim]:
-            raise ValueError(f"radius: expected one per leading axis {tensors[0].shape[:lead]}, got {radius.shape}")
+            raise ValueError(
+                f"radius: expected one per leading axis {tensors[0].shape[:lead]}, got {radius.shape}"
+            )
         radius = radius.to(tensors[0].dtype).reshape(radius.shape + (1,) * (keep - radius.ndim))
     moves = [t if c is None else t - c for t, c in zip(tensors, centers)]
-    norms = [m.abs() if m.ndim == keep else torch.linalg.vector_norm(m, dim=tuple(range(keep, m.ndim))) for m in moves]
+    norms = [
+        m.abs() if m.ndim == keep else torch.linalg.vector_norm(m, dim=tuple(range(keep, m.ndim)))
+        for m in moves
+    ]
     norm = norms[0] if len(norms) == 1 else torch.hypot(*norms)
     inward = 1 - (radius / norm).clamp_max(1)  # radius inf and norm 0 give 0, which changes no bit
     return [inward.reshape(norm.shape + (1,) * (t.ndim - keep)) for t in tensors]

@@ -18,7 +18,9 @@ class Runs:
     """R runs: one entry per run in every field."""
 
     seeds: tuple[int, ...]
-    values: Mapping[str, tuple[float, ...]]  # hyper-parameter -> one value per run, also the constant ones
+    values: Mapping[
+        str, tuple[float, ...]
+    ]  # hyper-parameter -> one value per run, also the constant ones
     hparams: tuple[dict[str, Any], ...]  # what tells the runs apart: seed, variant, swept values
     labels: tuple[str, ...]
 
@@ -38,7 +40,9 @@ def seed_list(seeds: int | Sequence[int]) -> list[int]:
     """
     found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not found or min(found) < 0 or len(set(found)) != len(found):
-        raise InputError(f"seeds = {seeds}: expected a number of at least 1 or a list of different seeds >= 0")
+        raise InputError(
+            f"seeds = {seeds}: expected a number of at least 1 or a list of different seeds >= 0"
+        )
     return found
 
 
@@ -64,14 +68,21 @@ def expand(
     for variant, changes in (variants or {"": {}}).items():
         unknown = set(changes) - set(choices)
         if unknown:
-            raise InputError(f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; one of {sorted(choices)}")
-        own = {name: [changes[name]] if name in changes else listed for name, listed in choices.items()}
+            raise InputError(
+                f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; one of {sorted(choices)}"
+            )
+        own = {
+            name: [changes[name]] if name in changes else listed for name, listed in choices.items()
+        }
         swept = [name for name, listed in own.items() if len(listed) > 1]
         for combination in product(*own.values()):
             value = dict(zip(own, combination, strict=True))
             told = {"variant": variant} if variant else {}
             told |= {name: value[name] for name in swept}
-            rows += [{"value": value, "hparams": {**told, "seed": seed}, "seed": seed} for seed in seed_list(seeds)]
+            rows += [
+                {"value": value, "hparams": {**told, "seed": seed}, "seed": seed}
+                for seed in seed_list(seeds)
+            ]
     return Runs(
         seeds=tuple(row["seed"] for row in rows),
         values={name: tuple(float(row["value"][name]) for row in rows) for name in choices},
@@ -82,5 +93,24 @@ def expand(
 
 def label(hparams: Mapping[str, Any]) -> str:
     """A run's name, e.g. `dr3,seed=0` for a variant or `alpha=0.1,dr3=0.03,seed=1` for swept values."""
-    parts = [str(v) if k == "variant" else f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in hparams.items()]
+    parts = [
+        str(v) if k == "variant" else f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in hparams.items()
+    ]
     return ",".join(parts)
+
+
+def per_run(value: Tensor, like: Tensor) -> Tensor:
+    """Reshape `[R]` so that it broadcasts against `[R, ...]`."""
+    return value.view(-1, *[1] * (like.ndim - 1))
+
+
+def run_values(value: Tensor | float, like: Tensor) -> Tensor:
+    """A number for all runs, or one per run, as a tensor `[R]` of the dtype and on the device of `like` `[R, ...]`."""
+    return (
+        torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape[0]).clone()
+    )
+
+
+def on_the_host(tensor: Tensor) -> bool:
+    """Whether a look at the values is free: eager on a CPU. In a graph or on a GPU nothing may branch on them."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -42,7 +42,11 @@ class Spec:
     @property
     def shapes(self) -> str:
         """What an agent's networks depend on, in words."""
-        actions = f"continuous {self.action_shape}" if self.n_actions is None else f"{self.n_actions} discrete"
+        actions = (
+            f"continuous {self.action_shape}"
+            if self.n_actions is None
+            else f"{self.n_actions} discrete"
+        )
         return f"observations {self.obs_shape} {self.obs_dtype}, {actions} actions"
 
 
@@ -60,7 +64,9 @@ class Batch(NamedTuple):
     terminated: Tensor  # [R, B] float, 1 where the episode ended for good
     discount: Tensor  # [R, B]
     index: Tensor  # type: ignore[assignment]  # [R, B] int64, row in the data set
-    extra: dict[str, Tensor]  # columns that only some backups need: next_action, next_policy, mc_return
+    extra: dict[
+        str, Tensor
+    ]  # columns that only some backups need: next_action, next_policy, mc_return
 
 
 KEPT = "terms."  # prefix of the parameters and buffers that regularizers keep in a network
@@ -86,8 +92,12 @@ class TDContext:
     next_features_target: Tensor | None = None  # [R, B, D]
     initial_features: Tensor | None = None  # [R, B, D] phi0(s, a)
     reward: Tensor | None = None  # [R, B], of n steps where the data is
-    discount: Tensor | None = None  # [R, B] what the next value is multiplied with: gamma, gamma^n of n steps
-    parameters: Mapping[str, Tensor] = field(default_factory=dict)  # online network, by name, each [R, ...]
+    discount: Tensor | None = (
+        None  # [R, B] what the next value is multiplied with: gamma, gamma^n of n steps
+    )
+    parameters: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # online network, by name, each [R, ...]
     initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialisation
 
     @classmethod
@@ -97,8 +107,8 @@ class TDContext:
         Args:
             batch: that the update sees.
             gamma: `[R]`.
-            learner: with `parameters` and `initial`; what regularizers keep in the network (see `rlop.terms`) is not
-                among the network's parameters here.
+            learner: with `parameters` and `initial`; what regularizers keep in the network (see `regularizers.penalties`) is not among
+                the network's parameters here.
             values: the other fields.
         """
         return cls(
@@ -107,13 +117,17 @@ class TDContext:
             index=batch.index,
             reward=batch.reward,
             discount=gamma.unsqueeze(-1) * batch.discount,
-            parameters={name: p for name, p in learner.parameters.items() if not name.startswith(KEPT)},
+            parameters={
+                name: p for name, p in learner.parameters.items() if not name.startswith(KEPT)
+            },
             initial={name: p for name, p in learner.initial.items() if not name.startswith(KEPT)},
             **values,  # type: ignore[arg-type]
         )
 
 
-OPTIONAL = frozenset({"next_features", "next_features_target", "initial_features", "reward", "discount"})
+OPTIONAL = frozenset(
+    {"next_features", "next_features_target", "initial_features", "reward", "discount"}
+)
 
 Metrics: TypeAlias = dict[str, Tensor]  # name -> [R], detached, on the device
 Regularizer: TypeAlias = Callable[[TDContext], Tensor]  # -> [R], unweighted

@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-if __name__ == "__main__":  # in place of this folder, whose mujoco.py and minatar.py hide the packages of that name
+if (
+    __name__ == "__main__"
+):  # in place of this folder, whose mujoco.py and minatar.py hide the packages of that name
     sys.path[0] = str(ROOT)
 
-from rlop.config import write_atomic  # noqa: E402
+from rlop.config.files import write_atomic  # noqa: E402
 from scripts.bench import loading, overhead, sampling, side_by_side, start, updates  # noqa: E402
 from scripts.bench.measure import machine  # noqa: E402
 from scripts.bench.problems import CASES  # noqa: E402
@@ -49,7 +51,10 @@ def main(argv: list[str] | None = None) -> None:
 def run(subject: str, options: argparse.Namespace) -> None:
     """Measure one subject and put it into the record, where the others stay as they are."""
     print(f"\n== {subject}", flush=True)
-    content = {"machine": machine(), "options": {k: v for k, v in vars(options).items() if k != "out"}}
+    content = {
+        "machine": machine(),
+        "options": {k: v for k, v in vars(options).items() if k != "out"},
+    }
     if subject == "update":
         content["cases"] = []
         for case in updates.benchmark(options, SCRIPT):
@@ -74,7 +79,9 @@ def save(subject: str, content: dict[str, Any], out: Path) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="what", required=True)
     for name in (*SUBJECTS, "all"):
         add_options(commands.add_parser(name), name)
@@ -94,15 +101,24 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
     seconds = 5.0 if subject == "runs" else 0.5
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/benchmark.json"), help="JSON record, default %(default)s"
+        "--out",
+        type=Path,
+        default=Path("runs/benchmark.json"),
+        help="JSON record, default %(default)s",
     )
-    parser.add_argument("--rows", type=int, default=100_000, help="transitions in memory, default %(default)s")
+    parser.add_argument(
+        "--rows", type=int, default=100_000, help="transitions in memory, default %(default)s"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="default %(default)s")
-    parser.add_argument("--seconds", type=float, default=seconds, help="of a measurement, default %(default)s")
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help="of a measurement, default %(default)s"
+    )
     parser.add_argument("--compiled", action="store_true", help="runs: the compiled update")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--contestants", nargs="+", choices=updates.NAMES, default=list(updates.NAMES))
+    parser.add_argument(
+        "--contestants", nargs="+", choices=updates.NAMES, default=list(updates.NAMES)
+    )
     parser.add_argument(
         "--fresh",
         action=argparse.BooleanOptionalAction,

@@ -11,10 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from rlop.cli import guarded
-from rlop.experiment import from_args, run
-from rlop.report import figure, table
+from rlop.report.tables import figure, table
+from rlop.training.run import from_args, run
 
-SHOWN = ["rank/srank", "rank/effective_rank", "feature/dot", "units/dormant", "eval/q_error", "eval/return"]
+SHOWN = [
+    "rank/srank",
+    "rank/effective_rank",
+    "feature/dot",
+    "units/dormant",
+    "eval/q_error",
+    "eval/return",
+]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -23,7 +30,9 @@ def main(argv: Sequence[str]) -> None:
     _, history, logdir = run(experiment, f"gridworld-{name}")
     print(table(history, SHOWN))
     figure(history, SHOWN, logdir / "curves.png")
-    print(f"\npicture: {logdir}/curves.png\ncurves:  tensorboard --logdir {logdir}  (in .venv/bin after `make demo`)")
+    print(
+        f"\npicture: {logdir}/curves.png\ncurves:  tensorboard --logdir {logdir}  (in .venv/bin after `make demo`)"
+    )
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 
-from rlop.checks import check_known
 from rlop.cli import guarded
-from rlop.config import write_atomic
+from rlop.config.checks import check_known
+from rlop.config.files import write_atomic
 from rlop.experiments.baselines import SEEDS, STEPS
 from rlop.experiments.catalogue import SLOW, available
 from rlop.experiments.reproduction import markdown, table
@@ -41,11 +41,16 @@ def run_one(name: str, seed: int, out: Path) -> dict:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, WORKER, name, "--seed", str(seed), "--out", out]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
     except subprocess.TimeoutExpired:
         return {"name": name, "error": f"no result after {LIMIT} s"}
     if done.returncode:
-        return {"name": name, "error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+        return {
+            "name": name,
+            "error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1],
+        }
     return json.loads((out / f"{name}.json").read_text())
 
 
@@ -98,7 +103,9 @@ def run_baselines(options: argparse.Namespace) -> bool:
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), baselines.prepare_process) as pool:
         for job, record in zip(todo, pool.map(work, todo)):
             records.append(record)
-            print(f"{len(records)} of {len(todo)}: {job.name} {record.get('error', '')}", flush=True)
+            print(
+                f"{len(records)} of {len(todo)}: {job.name} {record.get('error', '')}", flush=True
+            )
     write_atomic(options.out / "baselines.json", json.dumps(records, indent=1).encode())
     write_atomic(options.out / "BASELINES.md", baselines_table.markdown(records).encode())
     baselines_table.draw(records, options.out / "baselines.png")
@@ -109,14 +116,20 @@ def run_baselines(options: argparse.Namespace) -> bool:
 # What a first word other than an experiment's name does: (options) -> whether all went well.
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "all": lambda options: run_experiments(available(), options),
-    "fast": lambda options: run_experiments([name for name in available() if name not in SLOW], options),
+    "fast": lambda options: run_experiments(
+        [name for name in available() if name not in SLOW], options
+    ),
     "baselines": run_baselines,
 }
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(COMMANDS)}, or experiments")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help=f"{', '.join(COMMANDS)}, or experiments"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="experiments at a time")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training of `baselines`")

@@ -8,14 +8,14 @@ import torch
 from rlop.agents import DQN
 
 from rlop.cli import main
+from rlop.collect.atari import Log, collect_dqn_replay
 from rlop.data import dqn_normalized_score, human_normalized_score, read_dqn_replay
 from rlop.data.atari_scores import normalized_scores, scores
-from rlop.data.collect_atari import Log, collect_dqn_replay
 from rlop.envs.atari import AtariSettings, atari_game, atari_id, vector_arguments
 from rlop.envs.make import make_vec_env
-from rlop.evaluate import Evaluator, make_evaluator
-from rlop.experiment import Experiment, from_args
-from rlop.launch import launch_size
+from rlop.training.compile import launch_size
+from rlop.training.evaluate import Evaluator, make_evaluator
+from rlop.training.run import Experiment, from_args
 from rlop.types import InputError, Spec
 
 BREAKOUT = "ALE/Breakout-v5"
@@ -40,7 +40,9 @@ class Policies:
 
     def act(self, obs):
         self.seen, self.at = obs, self.at + 1
-        return torch.stack([torch.full((obs.shape[1],), move[self.at % len(move)]) for move in self.moves])
+        return torch.stack(
+            [torch.full((obs.shape[1],), move[self.at % len(move)]) for move in self.moves]
+        )
 
 
 def test_names_of_games():
@@ -70,7 +72,11 @@ def test_the_emulator_takes_them(ale):
     """What can be seen of each: zeros before the first frame, all lives, no ball before FIRE, and the time limit."""
     envs = make_vec_env(BREAKOUT, 2, **SHORT)
     obs, info = envs.reset(seed=1)
-    assert (obs.shape, obs.dtype, info["episode_frame_number"].tolist()) == ((2, 4, 84, 84), np.uint8, [0, 0])
+    assert (obs.shape, obs.dtype, info["episode_frame_number"].tolist()) == (
+        (2, 4, 84, 84),
+        np.uint8,
+        [0, 0],
+    )
     assert not obs[:, :3].any()
     assert obs[:, 3].any()
     for step in range(50):
@@ -110,7 +116,9 @@ def test_rewards_are_not_clipped_in_evaluation(ale):
     """In MsPacman a dot pays 10."""
     found = Evaluator("ALE/MsPacman-v5", [0], 1, LONGER)(Policies([2, 3]))
     assert found["eval/return"][0] >= 10
-    clipped = Evaluator("ALE/MsPacman-v5", [0], 1, LONGER | {"reward_clipping": True})(Policies([2, 3]))
+    clipped = Evaluator("ALE/MsPacman-v5", [0], 1, LONGER | {"reward_clipping": True})(
+        Policies([2, 3])
+    )
     assert clipped["eval/return"][0] == found["eval/return"][0] / 10
 
 
@@ -127,7 +135,9 @@ def test_epsilon_of_evaluation(ale):
 
 def test_what_is_wrong_is_named_in_one_line(ale):
     agent = DQN(Spec((4, 84, 84), 3, (), "uint8"), hidden=(8,))
-    with pytest.raises(InputError, match=r"ALE/Breakout-v5: action space Discrete\(4\), but the data has 3"):
+    with pytest.raises(
+        InputError, match=r"ALE/Breakout-v5: action space Discrete\(4\), but the data has 3"
+    ):
         make_evaluator(agent, BREAKOUT, SHORT, 1)
     with pytest.raises(InputError, match=r"ALE/Braekout-v5.*did you mean 'ALE/Breakout-v5'"):
         make_evaluator(agent, "ALE/Braekout-v5", SHORT, 1)
@@ -171,7 +181,9 @@ def test_its_games_are_the_emulators(ale):
 
 def test_normalized_scores_by_hand():
     # Breakout: random 1.7, human 30.5; Pong: random -20.7, human 14.6
-    np.testing.assert_allclose(human_normalized_score([1.7, 16.1, 30.5, 59.3], "Breakout"), [0, 50, 100, 200])
+    np.testing.assert_allclose(
+        human_normalized_score([1.7, 16.1, 30.5, 59.3], "Breakout"), [0, 50, 100, 200]
+    )
     assert human_normalized_score(-3.05, "ALE/Pong-v5") == pytest.approx(50)
     np.testing.assert_allclose(dqn_normalized_score([[1.7, 93.9541]], BREAKOUT), [[0, 100]])
     assert dqn_normalized_score(47.82705, "Breakout") == pytest.approx(50)
@@ -180,7 +192,9 @@ def test_normalized_scores_by_hand():
 def test_scores_that_are_not_there_are_named():
     with pytest.raises(InputError, match="'Braekout': unknown, did you mean 'Breakout'"):
         human_normalized_score(0, "Braekout")
-    with pytest.raises(InputError, match="'Surround': has only the score of random, human, expected random and dqn"):
+    with pytest.raises(
+        InputError, match="'Surround': has only the score of random, human, expected random and dqn"
+    ):
         dqn_normalized_score(0, "Surround")
     with pytest.raises(InputError, match="'Pooyan': has only the score of dqn"):
         dqn_normalized_score(0, "Pooyan")
@@ -192,8 +206,12 @@ def test_scores_that_are_not_there_are_named():
 
 def test_evaluation_reports_them(ale):
     found = Evaluator(BREAKOUT, [0, 1], 1, SHORT, spec=Spec(*PIXELS))(Policies([1, 3], [1, 2]))
-    np.testing.assert_allclose(found["eval/human_normalized"], 100 * (found["eval/return"] - 1.7) / 28.8)
-    np.testing.assert_allclose(found["eval/dqn_normalized"], 100 * (found["eval/return"] - 1.7) / (93.9541 - 1.7))
+    np.testing.assert_allclose(
+        found["eval/human_normalized"], 100 * (found["eval/return"] - 1.7) / 28.8
+    )
+    np.testing.assert_allclose(
+        found["eval/dqn_normalized"], 100 * (found["eval/return"] - 1.7) / (93.9541 - 1.7)
+    )
 
 
 # --- collecting -------------------------------------------------------------------------------------------------------
@@ -230,7 +248,9 @@ class Counter:
 
 def test_rows_of_each_environment_stand_together_in_order():
     log = Log(11, 2, (2, 2))
-    log.play(Counter(2), lambda obs, rng: obs[:, 0, 0, 0].astype(np.int64), [0, 0], [], lambda rows: None)
+    log.play(
+        Counter(2), lambda obs, rng: obs[:, 0, 0, 0].astype(np.int64), [0, 0], [], lambda rows: None
+    )
     frames = [0, 1, 2, 10, 11, 50, 51, 52, 60, 61, 62]
     assert log.frames[:, 0, 0].tolist() == log.action.tolist() == frames
     assert log.reward.tolist() == [0, 1, 2, 0, 1, 10, 11, 12, 10, 11, 12]
@@ -241,11 +261,22 @@ def test_rows_of_each_environment_stand_together_in_order():
 
 def test_a_log_that_is_stopped_keeps_what_was_played(tmp_path):
     log, stop = Log(40, 2, (2, 2)), []
-    log.play(Counter(2), lambda obs, rng: np.zeros(2, np.int64), [0, 0], stop, lambda n: stop.extend([2][: n // 12]))
+    log.play(
+        Counter(2),
+        lambda obs, rng: np.zeros(2, np.int64),
+        [0, 0],
+        stop,
+        lambda n: stop.extend([2][: n // 12]),
+    )
     assert log.write(tmp_path / "Pong/1/replay_logs", 0, clip_reward=True) == 12
     data = read_dqn_replay("dqn-replay:Pong/1", root=tmp_path)
     ends = data.obs.frames[data.obs.last[data.end], 0, 0].tolist()
-    assert ends == [2, 11, 52, 61]  # the second episode of each is cut behind its third row, 12 and 62
+    assert ends == [
+        2,
+        11,
+        52,
+        61,
+    ]  # the second episode of each is cut behind its third row, 12 and 62
 
 
 def replayed(seed, moves):
@@ -263,7 +294,17 @@ def replayed(seed, moves):
 
 def test_what_is_collected_is_read_back(ale, tmp_path, monkeypatch):
     folder = tmp_path / "Breakout" / "1"
-    command = ["collect", "--format", "dqn-replay", "--env", "Breakout", "--steps", "150", "--envs", "2"]
+    command = [
+        "collect",
+        "--format",
+        "dqn-replay",
+        "--env",
+        "Breakout",
+        "--steps",
+        "150",
+        "--envs",
+        "2",
+    ]
     assert main([*command, "--rows-per-file", "100", str(folder)]) == 0
     monkeypatch.setenv("DQN_REPLAY_DIR", str(tmp_path))
     data = read_dqn_replay("dqn-replay:Breakout/1")
@@ -312,7 +353,9 @@ def test_bad_input_of_a_collection(ale, tmp_path):
     with pytest.raises(InputError, match=r"'ppo:100': expected random or sb3"):
         collect_dqn_replay("Breakout", "ppo:100", 10, tmp_path / "Breakout/1")
     with pytest.raises(InputError, match=r"rows_per_file: its frames need .* GB"):
-        collect_dqn_replay("Breakout", "random", 10**12, tmp_path / "Breakout/1", rows_per_file=10**12)
+        collect_dqn_replay(
+            "Breakout", "random", 10**12, tmp_path / "Breakout/1", rows_per_file=10**12
+        )
     with pytest.raises(InputError, match="epsilon = 2"):
         collect_dqn_replay("Breakout", "random", 10, tmp_path / "Breakout/1", epsilon=2)
     assert not list(tmp_path.iterdir())

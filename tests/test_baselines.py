@@ -19,11 +19,19 @@ def records(tmp_path_factory):
 
 def test_every_strength_has_its_runs(records):
     assert not [record for record in records if "error" in record]
-    rows = [(record["agent"], record["module"], row) for record in records for row in record["rows"]]
+    rows = [
+        (record["agent"], record["module"], row) for record in records for row in record["rows"]
+    ]
     assert len(rows) == 2 * (1 + 3 + 3 + 3)
     for _, _, row in rows:
-        assert all(len(row[name]) == SMALL["seeds"] for name in ("score", "auc", "srank", "dot", "active"))
-    dots = {row["strength"]: sum(row["dot"]) for agent, module, row in rows if (agent, module) == ("DQN", "dr3")}
+        assert all(
+            len(row[name]) == SMALL["seeds"] for name in ("score", "auc", "srank", "dot", "active")
+        )
+    dots = {
+        row["strength"]: sum(row["dot"])
+        for agent, module, row in rows
+        if (agent, module) == ("DQN", "dr3")
+    }
     assert dots[0.3] < dots[0.03] < dots[0.003]  # the sweep reaches the rows it is written under
 
 
@@ -50,14 +58,23 @@ def test_the_table_has_a_line_for_every_row_and_the_best_of_each_module(records)
     assert text.count("| dr3 | 0.03 |") == 2
     assert text.count("## ") == 3  # the short table, and one for each agent
     short = text.split("## ")[1]
-    aucs = {row["strength"]: sum(row["auc"]) for r in records if r["module"] == "dr3" for row in r["rows"]}
+    aucs = {
+        row["strength"]: sum(row["auc"])
+        for r in records
+        if r["module"] == "dr3"
+        for row in r["rows"]
+    }
     assert "| dr3 |" in short
     assert len(aucs) == 3
     json.dumps(records, allow_nan=False)
 
 
 def test_best_is_the_largest_mean_and_ignores_runs_without_a_value():
-    rows = [{"strength": 1, "auc": [0.1, 0.2]}, {"strength": 2, "auc": [0.3, 0.4]}, {"strength": 3, "auc": [9, None]}]
+    rows = [
+        {"strength": 1, "auc": [0.1, 0.2]},
+        {"strength": 2, "auc": [0.3, 0.4]},
+        {"strength": 3, "auc": [9, None]},
+    ]
     record = {"module": "m", "rows": rows}
     assert baselines_table.best([record])["m"][1]["strength"] == 2
 

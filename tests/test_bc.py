@@ -12,11 +12,13 @@ from rlop.agents import BC
 import rlop
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Table
-from rlop.training import Loop, TrainOptions, compiled
+from rlop.training.loop import Loop, TrainOptions, compiled
 from rlop.types import InputError, Spec
 
 SMALL = {"hidden": (16, 16), "batch_size": 8}
-GAIN = np.array([[0.3, -0.2], [0.1, 0.25], [-0.35, 0.05]], np.float32)  # stays well inside the bounds
+GAIN = np.array(
+    [[0.3, -0.2], [0.1, 0.25], [-0.35, 0.05]], np.float32
+)  # stays well inside the bounds
 
 
 @pytest.fixture
@@ -26,7 +28,9 @@ def linear() -> Dataset:
     obs = rng.uniform(-1, 1, size=(400, 3)).astype(np.float32)
     action = (obs @ GAIN + 0.05 * rng.normal(size=(400, 2))).clip(-1, 1)
     none = np.zeros(400, bool)
-    return Dataset.from_arrays(obs, action.astype(np.float32), np.zeros(400, np.float32), none, none, obs)
+    return Dataset.from_arrays(
+        obs, action.astype(np.float32), np.zeros(400, np.float32), none, none, obs
+    )
 
 
 def whole(data, runs=1):
@@ -85,9 +89,13 @@ def test_a_run_alone_equals_itself_among_others(linear, loss):
         alone = BC(linear.spec, seeds=[[3, 4][row % 2]], lr=rates[row // 2], loss=loss, **SMALL)
         metrics = updates(alone, linear, 30)
         for name, p in many.learner.parameters.items():
-            torch.testing.assert_close(p[row], alone.learner.parameters[name][0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                p[row], alone.learner.parameters[name][0], rtol=1e-5, atol=1e-5
+            )
         for name in metrics:
-            assert metrics[name][0].item() == pytest.approx(among[name][row].item(), rel=1e-4, abs=1e-5)
+            assert metrics[name][0].item() == pytest.approx(
+                among[name][row].item(), rel=1e-4, abs=1e-5
+            )
 
 
 def test_compiled_equals_eager_in_one_graph(linear):
@@ -104,7 +112,9 @@ def test_compiled_equals_eager_in_one_graph(linear):
 
 
 def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(linear):
-    agent = BC(linear.spec, variants={"mad": {"lr": 1e30}, "calm": {"lr": 1e-3}}, loss="nll", **SMALL)
+    agent = BC(
+        linear.spec, variants={"mad": {"lr": 1e30}, "calm": {"lr": 1e-3}}, loss="nll", **SMALL
+    )
     updates(agent, linear, 20)
     assert agent.active.tolist() == [False, True]
     assert all(torch.isfinite(p).all() for p in agent.policy.parameters())
@@ -117,7 +127,9 @@ def test_probe_loop_and_resumption(linear, tmp_path):
     quiet = {"log_every": 10, "probe_every": 20, "progress": False}
     whole_run = rlop.train(BC(linear.spec, **SMALL), linear, 40, **quiet)
     rlop.train(BC(linear.spec, **SMALL), linear, 20, logdir=tmp_path, **quiet)
-    resumed = rlop.train(BC(linear.spec, **SMALL), linear, 40, logdir=tmp_path, resume=True, **quiet)
+    resumed = rlop.train(
+        BC(linear.spec, **SMALL), linear, 40, logdir=tmp_path, resume=True, **quiet
+    )
     assert resumed.get("loss/bc")[1][-1] == whole_run.get("loss/bc")[1][-1]
 
 
@@ -136,7 +148,11 @@ def test_images_are_cloned_through_the_convolution():
     ("spec", "options", "message"),
     [
         (Spec((3,), 4), {"loss": "mse"}, "loss = mse: expected cross_entropy for discrete actions"),
-        (Spec((3,), None, (2,)), {"loss": "cross_entropy"}, "expected mse or nll for continuous actions"),
+        (
+            Spec((3,), None, (2,)),
+            {"loss": "cross_entropy"},
+            "expected mse or nll for continuous actions",
+        ),
         (Spec((3,), None, (2, 2)), {}, r"shape \(m,\)"),
         (Spec((3,), 4), {"loss": "hinge"}, "'cross_entropy'"),
         (Spec((3,), 4), {"lr": 0.0}, "lr"),

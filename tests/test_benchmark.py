@@ -29,7 +29,12 @@ def test_a_ratio_is_the_median_of_the_ratios_within_rounds():
 
 
 def test_a_summary_keeps_the_rounds():
-    assert measure.summary([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0, "rounds": [3.0, 1.0, 2.0]}
+    assert measure.summary([3.0, 1.0, 2.0]) == {
+        "median": 2.0,
+        "min": 1.0,
+        "max": 3.0,
+        "rounds": [3.0, 1.0, 2.0],
+    }
 
 
 def test_a_table_is_aligned():
@@ -39,7 +44,9 @@ def test_a_table_is_aligned():
 
 def test_everybody_runs_in_every_round():
     calls = []
-    found = measure.race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, seconds=0)
+    found = measure.race(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, seconds=0
+    )
     assert calls[-6:] == ["a", "b"] * 3
     assert [len(found[name][clock]) for name in "ab" for clock in ("cpu", "wall")] == [3] * 4
 
@@ -47,7 +54,9 @@ def test_everybody_runs_in_every_round():
 def test_products_of_dqn_by_hand():
     """17 -> 256 -> 256 at 256 states: forward twice, weights of both layers, inputs of the second."""
     first, second = 2 * 256 * 17 * 256, 2 * 256 * 256 * 256
-    assert limit.gflop(PROBLEMS["DQN 2x256, batch 256"]) == pytest.approx((3 * first + 4 * second) / 1e9)
+    assert limit.gflop(PROBLEMS["DQN 2x256, batch 256"]) == pytest.approx(
+        (3 * first + 4 * second) / 1e9
+    )
 
 
 def test_products_of_cql_by_hand():
@@ -65,7 +74,9 @@ def test_layers_of_convolutions_by_hand():
 
 
 @pytest.mark.parametrize(
-    "problem", [SMALL, *(CASES[name][-1] for name in ("dqn", "minatar", "nature"))], ids=lambda p: p.name
+    "problem",
+    [SMALL, *(CASES[name][-1] for name in ("dqn", "minatar", "nature"))],
+    ids=lambda p: p.name,
 )
 def test_plain_updates_learn_something(problem, monkeypatch):
     made = []
@@ -89,7 +100,15 @@ def test_random_transitions_have_the_shapes_asked_for():
 def test_update_from_the_command_line(tmp_path):
     """As a user starts it; of what is not installed there is a line."""
     out = tmp_path / "new" / "benchmark.json"
-    argv = [sys.executable, ROOT / "scripts" / "benchmark.py", "update", "--cases", "dqn", "--threads", "1"]
+    argv = [
+        sys.executable,
+        ROOT / "scripts" / "benchmark.py",
+        "update",
+        "--cases",
+        "dqn",
+        "--threads",
+        "1",
+    ]
     argv += ["--rounds", "2", "--seconds", "0.001", "--rows", "500", "--no-fresh", "--out", out]
     argv += ["--contestants", "plain PyTorch", "rlop", "tianshou"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -16,12 +16,15 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
-from rlop.board import Board, read_metrics, safe_labels
-from rlop.progress import Progress
+from rlop.logs.logger import Board, read_metrics, safe_labels
+from rlop.logs.progress import Progress
 from rlop.types import InputError
 
 LABELS = ["dr3=0/seed=0", "dr3=0.03/seed=0"]
-HPARAMS: list[dict[str, Any]] = [{"dr3": 0.0, "seed": 0, "double": True}, {"dr3": 0.03, "seed": 0, "double": True}]
+HPARAMS: list[dict[str, Any]] = [
+    {"dr3": 0.0, "seed": 0, "double": True},
+    {"dr3": 0.03, "seed": 0, "double": True},
+]
 
 
 def board(folder: Path, **options: Any) -> Board:
@@ -68,13 +71,23 @@ def test_the_hyper_parameter_tab(tmp_path):
     assert [info.name.tag for info in experiment.metric_infos] == ["final/eval/return"]
     assert points(tmp_path / "b", "final/eval/return") == [(7, 2.0)]
     for label in ("a", "b"):
-        assert parse_session_end_info_plugin_data(hparams_data(tmp_path / label, "session_end_info")).status == 1
+        assert (
+            parse_session_end_info_plugin_data(
+                hparams_data(tmp_path / label, "session_end_info")
+            ).status
+            == 1
+        )
 
 
 def test_an_exception_is_a_failed_session(tmp_path):
     with pytest.raises(KeyboardInterrupt), board(tmp_path):
         raise KeyboardInterrupt
-    assert parse_session_end_info_plugin_data(hparams_data(tmp_path / "dr3=0_seed=0", "session_end_info")).status == 2
+    assert (
+        parse_session_end_info_plugin_data(
+            hparams_data(tmp_path / "dr3=0_seed=0", "session_end_info")
+        ).status
+        == 2
+    )
 
 
 def test_the_record_is_plain_json(tmp_path):
@@ -133,9 +146,14 @@ def test_a_record_is_never_overwritten(tmp_path):
     with board(tmp_path) as log:
         log.log(0, {"a": [1, 2]})
     before = (tmp_path / "metrics.jsonl").read_bytes()
-    with pytest.raises(InputError, match=r"already holds a record .*expected another logdir, or resume"):
+    with pytest.raises(
+        InputError, match=r"already holds a record .*expected another logdir, or resume"
+    ):
         board(tmp_path)
-    with pytest.raises(InputError, match=r"found the runs dr3=0_seed=0, dr3=0.03_seed=0, expected a, b, c and 1 more"):
+    with pytest.raises(
+        InputError,
+        match=r"found the runs dr3=0_seed=0, dr3=0.03_seed=0, expected a, b, c and 1 more",
+    ):
         Board(tmp_path, list("abcd"), [{}] * 4, resume=True)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
@@ -156,11 +174,15 @@ def test_resume_goes_on_where_the_checkpoint_was(tmp_path):
     found = read_metrics(tmp_path)
     assert found.get("a")[0].tolist() == [0, 10, 15, 30]
     assert found.get("late")[0].tolist() == [0, 10, 20]  # not logged again yet
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5  # the superseded line is kept
+    assert (
+        len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5
+    )  # the superseded line is kept
     assert points(tmp_path / "dr3=0_seed=0", "a") == [(0, 0.0), (10, 10.0), (15, 1.0), (30, 2.0)]
     runs = json.loads((tmp_path / "runs.json").read_text())
     assert (runs["config"], runs["earlier_configs"]) == ({"steps": 3}, [{"steps": 2}])
-    times = [json.loads(line)["time"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    times = [
+        json.loads(line)["time"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert times == sorted(times)
 
 
@@ -170,13 +192,17 @@ def test_resume_of_nothing_is_a_start(tmp_path):
     assert read_metrics(tmp_path / "new").get("a")[1].tolist() == [[1, 2]]
 
 
-@pytest.mark.parametrize(("tail", "kept"), [(b'{"step": 20, "metr', 2), (b"\0\0\0", 2), (b"", 2), (None, 2)])
+@pytest.mark.parametrize(
+    ("tail", "kept"), [(b'{"step": 20, "metr', 2), (b"\0\0\0", 2), (b"", 2), (None, 2)]
+)
 def test_a_line_cut_short_by_a_crash(tmp_path, tail, kept):
     with board(tmp_path) as log:
         log.log(0, {"a": [1, 2]})
         log.log(10, {"a": [3, 4]})
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(path.read_bytes()[:-1] if tail is None else path.read_bytes() + tail)  # None: only its end is lost
+    path.write_bytes(
+        path.read_bytes()[:-1] if tail is None else path.read_bytes() + tail
+    )  # None: only its end is lost
     assert read_metrics(tmp_path).steps.tolist() == [0, 10]
     with board(tmp_path, resume=True) as log:
         log.log(20, {"a": [5, 6]})
@@ -185,19 +211,31 @@ def test_a_line_cut_short_by_a_crash(tmp_path, tail, kept):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b"[]", b"x", b'{"step": 1, "metrics": {"a": [1]}}', b'{"step": "1", "metrics": {}}', b"\xff"]
+    "line",
+    [
+        b"{}",
+        b"[]",
+        b"x",
+        b'{"step": 1, "metrics": {"a": [1]}}',
+        b'{"step": "1", "metrics": {}}',
+        b"\xff",
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path, line):
     with board(tmp_path) as log:
         log.log(0, {"a": [1, 2]})
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + line + b"\n")
-    with pytest.raises(InputError, match=r"metrics.jsonl: line 2 is damaged, expected a step and its metrics"):
+    with pytest.raises(
+        InputError, match=r"metrics.jsonl: line 2 is damaged, expected a step and its metrics"
+    ):
         read_metrics(tmp_path)
 
 
 def test_what_is_no_logdir(tmp_path):
-    with pytest.raises(InputError, match=r"found no metrics.jsonl, expected the logdir of a training run"):
+    with pytest.raises(
+        InputError, match=r"found no metrics.jsonl, expected the logdir of a training run"
+    ):
         read_metrics(tmp_path / "none")
     board(tmp_path).close()
     for broken in ("{", "[]", '{"labels": ["a"], "hparams": []}'):
@@ -221,7 +259,7 @@ def test_safe_labels():
 
 KILLED = """
 import os, signal, sys
-from rlop.board import Board
+from rlop.logs.logger import Board
 log = Board(sys.argv[1], ["a", "b"], [{"seed": 0}, {"seed": 1}])
 assert not {"tensorflow", "torch.utils.tensorboard"} & set(sys.modules)
 for step in range(5):
@@ -231,11 +269,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_loses_nothing_it_logged(tmp_path):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)], capture_output=True, text=True
+    )
     assert done.returncode == -9, done.stderr
     assert read_metrics(tmp_path).get("x")[1][:, 1].tolist() == [0, -1, -2, -3, -4]
     assert points(tmp_path / "b", "x") == [(step, -step) for step in range(5)]
-    assert parse_session_start_info_plugin_data(hparams_data(tmp_path / "b", "session_start_info")).hparams["seed"]
+    assert parse_session_start_info_plugin_data(
+        hparams_data(tmp_path / "b", "session_start_info")
+    ).hparams["seed"]
 
 
 def test_say_once(tmp_path, capsys):
@@ -250,7 +292,7 @@ def test_say_once(tmp_path, capsys):
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("rlop.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("rlop.logs.progress.time.monotonic", lambda: now[0])
     return now
 
 
@@ -275,7 +317,10 @@ def test_progress_prints_neither_too_often_nor_too_seldom(clock, capsys, seconds
     run_for(clock, seconds, 2000)
     lines = capsys.readouterr().err.splitlines()
     assert max(1, seconds / 300 - 15) <= len(lines) <= most
-    assert lines[-1] == f"step 2000/2000 (100 %)  {2000 / seconds:,.0f} steps/s  loss 0.25  return 2  0:00:00 left"
+    assert (
+        lines[-1]
+        == f"step 2000/2000 (100 %)  {2000 / seconds:,.0f} steps/s  loss 0.25  return 2  0:00:00 left"
+    )
 
 
 def test_progress_can_be_silent(clock, capsys):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlop.board import read_metrics
-from rlop.checkpoint import load
 from rlop.cli import main
 from rlop.data import load_dataset
+from rlop.logs.logger import read_metrics
+from rlop.training.checkpoint import load
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
@@ -60,7 +60,9 @@ def test_generate_writes_embedded_data_and_reports_coverage(tmp_path, capsys):
     assert "of state-action pairs" in capsys.readouterr().out
     written, rolled = load_dataset(out), load_dataset("gridworld?size=4&steps=300&epsilon=1")
     np.testing.assert_array_equal(written.next_obs, rolled.next_obs)
-    assert written.spec == rolled.spec  # the same environment, so that exact evaluation works from the file
+    assert (
+        written.spec == rolled.spec
+    )  # the same environment, so that exact evaluation works from the file
     assert run("generate", "gridworld?size=4", out) == 2
     assert run("generate", "gridwrld", tmp_path / "no.hdf5") == 2
     assert not (tmp_path / "no.hdf5").exists()
@@ -68,7 +70,9 @@ def test_generate_writes_embedded_data_and_reports_coverage(tmp_path, capsys):
 
 def test_resume_continues(config, tmp_path):
     assert run("train", config, "--logdir", tmp_path / "logs") == 0
-    assert run("train", config, "--logdir", tmp_path / "logs", "--steps", 50, "--resume", "true") == 0
+    assert (
+        run("train", config, "--logdir", tmp_path / "logs", "--steps", 50, "--resume", "true") == 0
+    )
     assert load(tmp_path / "logs" / "checkpoint.pt")["step"] == 50
 
 
@@ -92,7 +96,9 @@ def test_resume_continues(config, tmp_path):
         (["--steps"], "--steps"),
     ],
 )
-def test_bad_input_is_one_line_exit_code_two_and_nothing_written(config, tmp_path, capsys, override, message):
+def test_bad_input_is_one_line_exit_code_two_and_nothing_written(
+    config, tmp_path, capsys, override, message
+):
     logdir = tmp_path / "logs"
     assert run("train", config, *override, "--logdir", logdir) == 2
     error = capsys.readouterr().err.strip()
@@ -147,32 +153,51 @@ def test_a_configuration_may_collect_a_mixture(tmp_path):
     ("script", "overrides"),
     [
         ("gridworld", ["--data", "gridworld?size=4&steps=300", "--seeds", "2"]),
-        ("classic", ["--collect.policy", "random", "--collect.steps", "300", "--eval_episodes", "2"]),
-        ("minatar", ["--collect.policy", "random", "--collect.steps", "300", "--eval_episodes", "2"]),
+        (
+            "classic",
+            ["--collect.policy", "random", "--collect.steps", "300", "--eval_episodes", "2"],
+        ),
+        (
+            "minatar",
+            ["--collect.policy", "random", "--collect.steps", "300", "--eval_episodes", "2"],
+        ),
     ],
 )
 def test_scripts_train(script, overrides, tmp_path):
     """As a user starts them: in a process of their own, whose first import path is the scripts' folder."""
     if script == "minatar":
         pytest.importorskip("minatar")
-    argv = [sys.executable, f"scripts/{script}.py", *overrides, "--steps", "20", "--logdir", str(tmp_path / "logs")]
+    argv = [
+        sys.executable,
+        f"scripts/{script}.py",
+        *overrides,
+        "--steps",
+        "20",
+        "--logdir",
+        str(tmp_path / "logs"),
+    ]
     if script != "gridworld":
         argv += ["--data", str(tmp_path / "data.hdf5"), "--log_every", "10"]
     found = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     content = load(tmp_path / "logs" / "checkpoint.pt")
     assert content["step"] == 20
-    moved = [(content["state"]["initial"][k] - p).abs().max() for k, p in content["state"]["online"].items()]
+    moved = [
+        (content["state"]["initial"][k] - p).abs().max()
+        for k, p in content["state"]["online"].items()
+    ]
     assert max(moved) > 0
     assert json.loads((tmp_path / "logs" / "runs.json").read_text())["labels"]
 
 
-@pytest.mark.parametrize("config", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize(
+    "config", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}"
+)
 def test_every_shipped_configuration_is_valid_and_restates_no_default(config):
-    from rlop.build import build
-    from rlop.checkpoint import agent_class
-    from rlop.config import read_yaml, to_dict
-    from rlop.experiment import Experiment, from_args
+    from rlop.config.files import read_yaml, to_dict
+    from rlop.config.schema import build
+    from rlop.training.checkpoint import agent_class
+    from rlop.training.run import Experiment, from_args
 
     values = read_yaml(config)
     experiment, _ = from_args([str(config)])
@@ -189,5 +214,7 @@ def test_every_shipped_configuration_is_valid_and_restates_no_default(config):
 
 
 def test_the_command_is_installed():
-    found = subprocess.run([Path(sys.executable).parent / "rlop", "--help"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [Path(sys.executable).parent / "rlop", "--help"], capture_output=True, text=True, check=True
+    )
     assert "rlop collect" in found.stderr

@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlop.cli import main
+from rlop.collect.collector import _counts, collect
+from rlop.collect.policies import load_sb3
+from rlop.collect.rollout import Episode, first, interleave, last, pack
+from rlop.collect.vecnormalize import Reader, read_vecnormalize
 from rlop.data import load_dataset
-from rlop.data.collect import _counts, collect
-from rlop.data.normalizer import Reader, read_vecnormalize
-from rlop.data.policies import load_sb3
-from rlop.data.rollout import Episode, first, interleave, last, pack
 from rlop.envs.layouts import from_unit, to_unit
-from rlop.evaluate import Evaluator
+from rlop.training.evaluate import Evaluator
 from rlop.types import InputError
 
 
@@ -39,7 +39,9 @@ class Tickets(gymnasium.Env):
     def __init__(self, endless=False, box=False):
         self.endless = endless
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-        self.action_space = gymnasium.spaces.Box(-2, 2, (3,)) if box else gymnasium.spaces.Discrete(2)
+        self.action_space = (
+            gymnasium.spaces.Box(-2, 2, (3,)) if box else gymnasium.spaces.Discrete(2)
+        )
         self.obs = np.zeros(2)
 
     def reset(self, *, seed=None, options=None):
@@ -105,12 +107,16 @@ def test_rows_stand_in_the_order_in_which_episodes_began(tmp_path, steps, n_envs
     # All but the last episode end where the environment ended them: even lengths terminate, odd ones are time-outs.
     end = arrays["terminals"] | arrays["timeouts"]
     whole = np.flatnonzero(end)[:-1]
-    assert np.array_equal(arrays["terminals"][whole], arrays["next_observations"][whole, 1] % 2 == 0)
+    assert np.array_equal(
+        arrays["terminals"][whole], arrays["next_observations"][whole, 1] % 2 == 0
+    )
     assert load_dataset(path).spec.n_actions == 2
 
 
 def test_an_environment_that_never_ends_gives_one_cut_episode(tmp_path):
-    path = collect("test/Tickets-v0", "random", 50, tmp_path / "x.hdf5", n_envs=4, env_kwargs={"endless": True})
+    path = collect(
+        "test/Tickets-v0", "random", 50, tmp_path / "x.hdf5", n_envs=4, env_kwargs={"endless": True}
+    )
     arrays, attributes = stored(path)
     check_rows(arrays, 50)
     assert arrays["timeouts"].nonzero()[0].tolist() == [49]
@@ -195,7 +201,9 @@ def always(action):
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_a_mixture_has_its_shares_and_whole_episodes(tmp_path, shuffle):
     mix = {always(0): 0.25, "random": 0.5, always(1): 0.25}
-    arrays, attributes = stored(collect("test/Tickets-v0", mix, 1000, tmp_path / "x.hdf5", shuffle=shuffle, seed=1))
+    arrays, attributes = stored(
+        collect("test/Tickets-v0", mix, 1000, tmp_path / "x.hdf5", shuffle=shuffle, seed=1)
+    )
     policy = arrays["infos/policy"]
     assert policy.dtype == np.int8
     assert np.bincount(policy).tolist() == [250, 500, 250]
@@ -214,7 +222,9 @@ def test_a_mixture_has_its_shares_and_whole_episodes(tmp_path, shuffle):
     about = json.loads(attributes["policies"])
     assert [part["steps"] for part in about] == [250, 500, 250]
     assert sum(part["episodes"] for part in about) == attributes["episodes"]
-    assert len(ticket[begins]) - attributes["episodes"] <= 3  # at most the last episode of each policy is cut
+    assert (
+        len(ticket[begins]) - attributes["episodes"] <= 3
+    )  # at most the last episode of each policy is cut
     weighted = sum(part["return_mean"] * part["episodes"] for part in about)
     assert weighted / attributes["episodes"] == pytest.approx(attributes["return_mean"])
 
@@ -225,7 +235,9 @@ def test_interleaving_keeps_all_parts():
     assert mixed != parts
     assert sorted(id(part.episode) for part in mixed) == sorted(id(part.episode) for part in parts)
     for number in (0, 1):
-        assert [p for p in mixed if p.episode.policy == number] == [p for p in parts if p.episode.policy == number]
+        assert [p for p in mixed if p.episode.policy == number] == [
+            p for p in parts if p.episode.policy == number
+        ]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +260,16 @@ def test_impossible_mixtures(tmp_path, mix, message):
 
 def test_units_by_hand():
     box = gymnasium.spaces.Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32))
-    assert to_unit(np.array([[-2, 0], [1, 5], [2, 10]]), box).tolist() == [[-1, -1], [0.5, 0], [1, 1]]
-    assert from_unit(np.array([[-1, -1], [0.5, 0], [9, 1]]), box).tolist() == [[-2, 0], [1, 5], [2, 10]]
+    assert to_unit(np.array([[-2, 0], [1, 5], [2, 10]]), box).tolist() == [
+        [-1, -1],
+        [0.5, 0],
+        [1, 1],
+    ]
+    assert from_unit(np.array([[-1, -1], [0.5, 0], [9, 1]]), box).tolist() == [
+        [-2, 0],
+        [1, 5],
+        [2, 10],
+    ]
     for space in (gymnasium.spaces.Discrete(3), gymnasium.spaces.Box(-np.inf, np.inf, (2,))):
         actions = np.array([[5, 7]])
         assert to_unit(actions, space) is actions
@@ -283,7 +303,9 @@ class Paid(gymnasium.Env):
 
     def __init__(self):
         self.observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float64)
-        self.action_space = gymnasium.spaces.Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32))
+        self.action_space = gymnasium.spaces.Box(
+            np.array([-2, 0], np.float32), np.array([2, 10], np.float32)
+        )
 
     def reset(self, *, seed=None, options=None):
         self.left = 3
@@ -331,7 +353,13 @@ def test_a_function_acts_on_batches(tmp_path):
 
 def test_epsilon_is_the_share_of_random_actions(tmp_path):
     arrays, attributes = stored(
-        collect("test/Tickets-v0", lambda obs, rng: np.zeros(len(obs), int), 4000, tmp_path / "x.hdf5", epsilon=0.5)
+        collect(
+            "test/Tickets-v0",
+            lambda obs, rng: np.zeros(len(obs), int),
+            4000,
+            tmp_path / "x.hdf5",
+            epsilon=0.5,
+        )
     )
     # A random action is 1 half of the time: 1000 of 4000, give or take 4 standard deviations.
     assert abs(arrays["actions"].sum() - 1000) < 4 * np.sqrt(4000 * 0.25 * 0.75)
@@ -340,7 +368,9 @@ def test_epsilon_is_the_share_of_random_actions(tmp_path):
 
 def test_continuous_actions_are_clipped_and_stored_in_units_of_the_bounds(tmp_path):
     far = lambda obs, rng: np.full((len(obs), 3), [9.0, 1.0, -9.0])  # noqa: E731
-    arrays, _ = stored(collect("test/Tickets-v0", far, 20, tmp_path / "x.hdf5", env_kwargs={"box": True}))
+    arrays, _ = stored(
+        collect("test/Tickets-v0", far, 20, tmp_path / "x.hdf5", env_kwargs={"box": True})
+    )
     assert arrays["actions"].tolist() == [[1, 0.5, -1]] * 20  # of [-2, 2]
     arrays, attributes = stored(
         collect("test/Tickets-v0", "random", 2000, tmp_path / "y.hdf5", env_kwargs={"box": True})
@@ -354,7 +384,10 @@ def test_continuous_actions_are_clipped_and_stored_in_units_of_the_bounds(tmp_pa
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (lambda obs, rng: np.zeros(3, int), r"policy: actions int64 of shape \(3,\), expected \(8,\) within Discrete"),
+        (
+            lambda obs, rng: np.zeros(3, int),
+            r"policy: actions int64 of shape \(3,\), expected \(8,\) within Discrete",
+        ),
         (lambda obs, rng: np.full(len(obs), 2), "policy: actions"),
         (lambda obs, rng: np.zeros(len(obs)), "policy: actions float64"),
         ("expert", "policy 'expert': expected random, sb3:FILE.zip"),
@@ -408,7 +441,9 @@ def test_existing_files_are_kept_unless_told(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["int", "term"]
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],
+    ids=["int", "term"],
 )
 def test_an_interrupted_run_keeps_its_rows(tmp_path, capsys, number, error):
     def policy(obs, rng):
@@ -432,7 +467,7 @@ def test_a_killed_run_leaves_the_last_checkpoint(tmp_path):
     code = f"""
 import os, signal
 import numpy as np
-from rlop.data.collect import collect
+from rlop.collect.collector import collect
 
 def policy(obs, rng, calls=[0]):
     calls[0] += 1
@@ -451,7 +486,9 @@ collect("CartPole-v1", policy, 100_000, {str(tmp_path / "x.hdf5")!r}, n_envs=4, 
 
 
 def test_works_outside_the_main_thread(tmp_path):
-    worker = threading.Thread(target=collect, args=("CartPole-v1", "random", 30, tmp_path / "x.hdf5"))
+    worker = threading.Thread(
+        target=collect, args=("CartPole-v1", "random", 30, tmp_path / "x.hdf5")
+    )
     worker.start()
     worker.join()
     assert len(load_dataset(tmp_path / "x.hdf5")) == 30
@@ -497,12 +534,17 @@ def no_unpickling(monkeypatch):
         ("TD3", CONTINUOUS, {"buffer_size": 10, "policy_kwargs": {"net_arch": [16]}}),
     ],
 )
-def test_zips_act_as_their_models_and_no_pickle_is_opened(tmp_path, request, name, actions, options):
+def test_zips_act_as_their_models_and_no_pickle_is_opened(
+    tmp_path, request, name, actions, options
+):
     sb3 = pytest.importorskip("stable_baselines3")
     import torch
 
     if "activation_fn" in options.get("policy_kwargs", {}):
-        options = {**options, "policy_kwargs": {**options["policy_kwargs"], "activation_fn": torch.nn.ReLU}}
+        options = {
+            **options,
+            "policy_kwargs": {**options["policy_kwargs"], "activation_fn": torch.nn.ReLU},
+        }
     env = Spaces(5, actions)
     model = getattr(sb3, name)("MlpPolicy", env, device="cpu", seed=0, **options)
     model.save(tmp_path / "m.zip")
@@ -519,16 +561,24 @@ def test_zips_that_do_not_fit_are_named(tmp_path):
     sb3 = pytest.importorskip("stable_baselines3")
     path = tmp_path / "m.zip"
     sb3.DQN("MlpPolicy", Spaces(5, DISCRETE), buffer_size=10, device="cpu").save(path)
-    with pytest.raises(InputError, match=r"m\.zip: DQNPolicy does not fit observations \(4,\).*size mismatch"):
+    with pytest.raises(
+        InputError, match=r"m\.zip: DQNPolicy does not fit observations \(4,\).*size mismatch"
+    ):
         load_sb3(path, Spaces(4, DISCRETE))
     with pytest.raises(InputError, match="DQNPolicy does not fit"):
         load_sb3(path, Spaces(5, CONTINUOUS))
-    with pytest.raises(InputError, match=r"holds stable_baselines3\.dqn\.policies\.DQNPolicy, which is not ppo's"):
+    with pytest.raises(
+        InputError, match=r"holds stable_baselines3\.dqn\.policies\.DQNPolicy, which is not ppo's"
+    ):
         load_sb3(path, Spaces(5, DISCRETE), "ppo")
-    with pytest.raises(InputError, match="DQNPolicy has one action per observation, nothing to draw from"):
+    with pytest.raises(
+        InputError, match="DQNPolicy has one action per observation, nothing to draw from"
+    ):
         load_sb3(path, Spaces(5, DISCRETE), stochastic=True)
     (tmp_path / "vecnormalize.pkl").write_bytes(b"")
-    with pytest.raises(InputError, match=r"vecnormalize\.pkl: not a pickle of VecNormalize: EOFError"):
+    with pytest.raises(
+        InputError, match=r"vecnormalize\.pkl: not a pickle of VecNormalize: EOFError"
+    ):
         load_sb3(path, Spaces(5, DISCRETE))
     (tmp_path / "text.zip").write_text("no")
     with pytest.raises(InputError, match=r"text\.zip: not a zip of Stable-Baselines3"):
@@ -548,11 +598,17 @@ def test_classes_of_ones_own_are_refused(tmp_path):
             super().__init__(*args, **kwargs)
 
     env, options = Spaces(5, DISCRETE), {"buffer_size": 10, "device": "cpu"}
-    sb3.DQN("MlpPolicy", env, policy_kwargs={"features_extractor_class": Extractor}, **options).save(tmp_path / "a.zip")
-    with pytest.raises(InputError, match=r"a\.zip: policy argument features_extractor_class = .* cannot be rebuilt"):
+    sb3.DQN(
+        "MlpPolicy", env, policy_kwargs={"features_extractor_class": Extractor}, **options
+    ).save(tmp_path / "a.zip")
+    with pytest.raises(
+        InputError, match=r"a\.zip: policy argument features_extractor_class = .* cannot be rebuilt"
+    ):
         load_sb3(tmp_path / "a.zip", env)
     sb3.DQN(Mine, env, **options).save(tmp_path / "b.zip")
-    with pytest.raises(InputError, match=r"b\.zip: the policy's class, of test_collect, is not one of"):
+    with pytest.raises(
+        InputError, match=r"b\.zip: the policy's class, of test_collect, is not one of"
+    ):
         load_sb3(tmp_path / "b.zip", env)
 
 
@@ -569,7 +625,9 @@ def test_stochastic_policies_draw_around_the_deterministic_action(tmp_path, name
     sb3 = pytest.importorskip("stable_baselines3")
     env = Spaces(5, CONTINUOUS)
     getattr(sb3, name)("MlpPolicy", env, device="cpu", seed=0, **options).save(tmp_path / "m.zip")
-    obs = np.repeat(np.random.default_rng(0).standard_normal((1, 5)).astype(np.float32), 4000, axis=0)
+    obs = np.repeat(
+        np.random.default_rng(0).standard_normal((1, 5)).astype(np.float32), 4000, axis=0
+    )
     calm = load_sb3(tmp_path / "m.zip", env)(obs[:1], np.random.default_rng(0))[0]
     act = load_sb3(tmp_path / "m.zip", env, stochastic=True)
     before = torch.get_rng_state()
@@ -578,7 +636,9 @@ def test_stochastic_policies_draw_around_the_deterministic_action(tmp_path, name
     assert np.array_equal(act(obs, np.random.default_rng(3)), drawn)
     assert not np.array_equal(act(obs, np.random.default_rng(4)), drawn)
     assert (np.abs(drawn) <= 2).all()
-    if not options.get("use_sde"):  # there the spread depends on features, and clipping biases the mean
+    if not options.get(
+        "use_sde"
+    ):  # there the spread depends on features, and clipping biases the mean
         assert drawn.std(0).min() > 0.3
     assert (np.abs(np.median(drawn, axis=0) - calm) < 0.1).all()
 
@@ -608,7 +668,9 @@ def test_statistics_are_read_without_unpickling(tmp_path, protocol, request):
     assert found.clip == 1.5
     np.testing.assert_array_equal(found(obs), wrapped.normalize_obs(obs).astype(np.float32))
     expected = model.predict(wrapped.normalize_obs(obs), deterministic=True)[0]
-    np.testing.assert_array_equal(load_sb3(tmp_path / "m.zip", env)(obs, np.random.default_rng(0)), expected)
+    np.testing.assert_array_equal(
+        load_sb3(tmp_path / "m.zip", env)(obs, np.random.default_rng(0)), expected
+    )
     with pytest.raises(InputError, match=r"m\.zip: .*does not fit"):
         load_sb3(tmp_path / "m.zip", Spaces(4, CONTINUOUS))
 
@@ -657,7 +719,9 @@ def test_a_malicious_pickle_does_nothing(tmp_path, call, protocol):
     assert set(sys.modules) == modules
     file.unlink()
     file.write_bytes(b"cnot_imported_before\nthing\n.")
-    with pytest.raises(InputError, match=r"holds not_imported_before\.thing|not a pickle|holds type"):
+    with pytest.raises(
+        InputError, match=r"holds not_imported_before\.thing|not a pickle|holds type"
+    ):
         read_vecnormalize(file)
     assert "not_imported_before" not in sys.modules
 
@@ -680,7 +744,10 @@ def test_a_malicious_pickle_inside_true_statistics_does_nothing(tmp_path):
     ("change", "message"),
     [
         (lambda w: setattr(w, "obs_rms", {"a": w.obs_rms}), "holds dict, expected RunningMeanStd"),
-        (lambda w: setattr(w.obs_rms, "mean", w.obs_rms.mean.astype(object)), "mean is no array of floats: dtype"),
+        (
+            lambda w: setattr(w.obs_rms, "mean", w.obs_rms.mean.astype(object)),
+            "mean is no array of floats: dtype",
+        ),
         (lambda w: setattr(w.obs_rms, "mean", "x"), "mean is no array of floats"),
         (lambda w: setattr(w.obs_rms, "var", w.obs_rms.var[:3]), r"mean \(5,\), var \(3,\)"),
         (lambda w: setattr(w.obs_rms, "var", -w.obs_rms.var), "not positive"),
@@ -691,7 +758,10 @@ def test_statistics_that_make_no_sense_are_named(tmp_path, change, message):
     _, wrapped, _ = trained_on_normalised(tmp_path)
     change(wrapped)
     wrapped.save(str(tmp_path / "m.vecnormalize.pkl"))
-    with np.errstate(invalid="ignore"), pytest.raises(InputError, match=rf"m\.vecnormalize\.pkl: .*{message}"):
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(InputError, match=rf"m\.vecnormalize\.pkl: .*{message}"),
+    ):
         read_vecnormalize(tmp_path / "m.vecnormalize.pkl")
 
 
@@ -726,15 +796,21 @@ def test_real_policy(shared_data, tmp_path):
 
 def test_a_replay_stream_is_the_trainings_own_in_order(tmp_path):
     pytest.importorskip("stable_baselines3")
-    arrays, attributes = stored(collect("test/Tickets-v0", "replay:ppo:1500", 1500, tmp_path / "x.hdf5"))
+    arrays, attributes = stored(
+        collect("test/Tickets-v0", "replay:ppo:1500", 1500, tmp_path / "x.hdf5")
+    )
     check_rows(arrays, 1500)  # episode after episode, and only the last one cut
     end = arrays["terminals"] | arrays["timeouts"]
     whole = np.flatnonzero(end)[:-1]
-    assert np.array_equal(arrays["terminals"][whole], arrays["next_observations"][whole, 1] % 2 == 0)
+    assert np.array_equal(
+        arrays["terminals"][whole], arrays["next_observations"][whole, 1] % 2 == 0
+    )
     assert attributes["policy"] == "replay:ppo:1500"
     assert 0.1 < arrays["actions"].mean() < 0.9  # it explores
     Tickets.issued = 0
-    buffer, attributes = stored(collect("test/Tickets-v0", "replay:ppo:1500", 400, tmp_path / "y.hdf5"))
+    buffer, attributes = stored(
+        collect("test/Tickets-v0", "replay:ppo:1500", 400, tmp_path / "y.hdf5")
+    )
     for key, column in buffer.items():  # the same training, of which the last rows are kept
         np.testing.assert_array_equal(column, arrays[key][-400:])
     assert attributes["steps"] == 400
@@ -743,7 +819,9 @@ def test_a_replay_stream_is_the_trainings_own_in_order(tmp_path):
 def test_a_replay_stream_of_continuous_actions(tmp_path):
     pytest.importorskip("stable_baselines3")
     options = {"env_kwargs": {"box": True}, "chunk": 50}
-    arrays, _ = stored(collect("test/Tickets-v0", "replay:sac:110", 110, tmp_path / "x.hdf5", **options))
+    arrays, _ = stored(
+        collect("test/Tickets-v0", "replay:sac:110", 110, tmp_path / "x.hdf5", **options)
+    )
     check_rows(arrays, 110)
     assert np.abs(arrays["actions"]).max() <= 1
     assert arrays["actions"].min() < -0.9  # drawn uniformly at first
@@ -773,9 +851,13 @@ def test_an_interrupted_replay_stream_keeps_its_rows(tmp_path, monkeypatch):
 def test_policies_for_continuous_actions_are_trained(tmp_path):
     pytest.importorskip("stable_baselines3")
     options = {"env_kwargs": {"box": True}, "n_envs": 2}
-    arrays, attributes = stored(collect("test/Tickets-v0", "stochastic:ppo:300", 200, tmp_path / "x.hdf5", **options))
+    arrays, attributes = stored(
+        collect("test/Tickets-v0", "stochastic:ppo:300", 200, tmp_path / "x.hdf5", **options)
+    )
     assert (attributes["policy"], attributes["stochastic"]) == ("ppo:300", True)
-    assert 0.3 < arrays["actions"].std() < 0.7  # of a standard deviation of 1 in [-2, 2], cut at the ends
+    assert (
+        0.3 < arrays["actions"].std() < 0.7
+    )  # of a standard deviation of 1 in [-2, 2], cut at the ends
 
 
 def test_the_command_line_mixes_policies(tmp_path, capsys):
@@ -787,5 +869,7 @@ def test_the_command_line_mixes_policies(tmp_path, capsys):
     arrays, attributes = stored(path)
     assert np.bincount(arrays["infos/policy"]).tolist() == [150, 50]
     assert json.loads(attributes["policies"])[1]["stochastic"] is True
-    assert main(["collect", str(path), "--env", "CartPole-v1", "--overwrite", "--mix", "random"]) == 2
+    assert (
+        main(["collect", str(path), "--env", "CartPole-v1", "--overwrite", "--mix", "random"]) == 2
+    )
     assert "--mix random: could not convert" in capsys.readouterr().err

@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlop.build import build
-from rlop.checks import check_range, nearest
-from rlop.config import apply_overrides, dump_yaml, overrides_only, read_yaml, to_dict, write_atomic
+from rlop.config.checks import check_range, nearest
+from rlop.config.files import (
+    apply_overrides,
+    dump_yaml,
+    overrides_only,
+    read_yaml,
+    to_dict,
+    write_atomic,
+)
+from rlop.config.schema import build
 from rlop.types import InputError
 
 
@@ -61,7 +68,9 @@ def make(**values: Any) -> Config:
 
 
 def test_build_keeps_defaults_and_converts_what_it_may():
-    config = make(agent={"lr": "1e-4", "net": {"hidden": [8]}}, file="a/b.hdf5", box=[1, 2], seeds=[1, 2])
+    config = make(
+        agent={"lr": "1e-4", "net": {"hidden": [8]}}, file="a/b.hdf5", box=[1, 2], seeds=[1, 2]
+    )
     assert config.agent.lr == 1e-4
     assert config.agent.gamma == 0.99
     assert config.agent.net == Net(hidden=(8,))
@@ -74,7 +83,14 @@ def test_build_keeps_defaults_and_converts_what_it_may():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-4", 1e-4), ("-1_000", -1000.0), (".5E+3", 500.0), ("2.", 2.0), (7, 7.0), (np.float64(0.5), 0.5)],
+    [
+        ("1e-4", 1e-4),
+        ("-1_000", -1000.0),
+        (".5E+3", 500.0),
+        ("2.", 2.0),
+        (7, 7.0),
+        (np.float64(0.5), 0.5),
+    ],
 )
 def test_numbers_for_floats(text, value):
     found = make(agent={"clip": text}).agent.clip
@@ -107,26 +123,44 @@ def test_unions_prefer_the_exact_type():
         ({"steps": True}, "config: steps = true: expected a whole number"),
         ({"steps": 1.5}, "config: steps = 1.5: expected a whole number"),
         ({"steps": "1e6"}, "config: steps = '1e6': expected a whole number (write 1000000)"),
-        ({"seeds": 1e2}, "config: seeds = 100.0: expected a whole number or a list of whole numbers (write 100)"),
+        (
+            {"seeds": 1e2},
+            "config: seeds = 100.0: expected a whole number or a list of whole numbers (write 100)",
+        ),
         ({"steps": 1e6}, "config: steps = 1000000.0: expected a whole number (write 1000000)"),
         ({"agent": {"gamma": True}}, "config: agent.gamma = true: expected a number"),
         ({"agent": {"gamma": "high"}}, "config: agent.gamma = 'high': expected a number"),
         ({"agent": {"gamma": "inf"}}, "config: agent.gamma = 'inf': expected a number"),
         ({"agent": {"double": 1}}, "config: agent.double = 1: expected true or false"),
-        ({"agent": {"lr": "high"}}, "config: agent.lr = 'high': expected a number or a list of numbers"),
+        (
+            {"agent": {"lr": "high"}},
+            "config: agent.lr = 'high': expected a number or a list of numbers",
+        ),
         ({"agent": {"lr": [1, "a"]}}, "config: agent.lr[1] = 'a': expected a number"),
         ({"agent": {"lr": {}}}, "config: agent.lr = {}: expected a number or a list of numbers"),
         ({"agent": {"clip": "no"}}, "config: agent.clip = 'no': expected a number or null"),
         ({"agent": {"scales": {"a": "b"}}}, "config: agent.scales.a = 'b': expected a number"),
-        ({"agent": {"scales": {1: 2}}}, "config: agent.scales: found the key 1, expected keys to be text"),
+        (
+            {"agent": {"scales": {1: 2}}},
+            "config: agent.scales: found the key 1, expected keys to be text",
+        ),
         ({"agent": {"scales": 1}}, "config: agent.scales = 1: expected a mapping"),
         (
             {"agent": {"net": {"norm": "layr"}}},
             "config: agent.net.norm = 'layr': expected one of 'layer', 'none', did you mean 'layer'?",
         ),
-        ({"agent": {"net": {"norm": 3}}}, "config: agent.net.norm = 3: expected one of 'layer', 'none'"),
-        ({"agent": {"net": {"hidden": 64}}}, "config: agent.net.hidden = 64: expected a list of whole numbers"),
-        ({"agent": {"net": {"hidden": [6.5]}}}, "config: agent.net.hidden[0] = 6.5: expected a whole number"),
+        (
+            {"agent": {"net": {"norm": 3}}},
+            "config: agent.net.norm = 3: expected one of 'layer', 'none'",
+        ),
+        (
+            {"agent": {"net": {"hidden": 64}}},
+            "config: agent.net.hidden = 64: expected a list of whole numbers",
+        ),
+        (
+            {"agent": {"net": {"hidden": [6.5]}}},
+            "config: agent.net.hidden[0] = 6.5: expected a whole number",
+        ),
         ({"box": [1]}, "config: box = [1]: expected a list of 2 values"),
         ({"names": "a"}, "config: names = 'a': expected a list of texts"),
         ({"names": [1]}, "config: names[0] = 1: expected text"),
@@ -163,7 +197,9 @@ class Outer:
 
 def test_an_error_that_does_not_begin_with_a_key_is_put_under_its_section():
     assert message(build, Odd, {"a": 2}) == "config: a and b: expected them to differ"
-    assert message(build, Outer, {"odd": {"a": 2}}) == "config: odd: a and b: expected them to differ"
+    assert (
+        message(build, Outer, {"odd": {"a": 2}}) == "config: odd: a and b: expected them to differ"
+    )
 
 
 def test_an_annotation_that_is_not_supported_is_the_programmers_error():
@@ -245,7 +281,9 @@ def test_read_yaml_errors(tmp_path, text, expected):
 
 def test_read_yaml_without_a_file(tmp_path):
     (tmp_path / "dqn.yaml").touch()
-    assert message(read_yaml, tmp_path / "dqm.yaml").endswith("no such file, did you mean 'dqn.yaml'?")
+    assert message(read_yaml, tmp_path / "dqm.yaml").endswith(
+        "no such file, did you mean 'dqn.yaml'?"
+    )
     assert message(read_yaml, tmp_path / "none" / "a.yaml").endswith("no such file")
     assert "cannot be read" in message(read_yaml, tmp_path)
 
@@ -284,7 +322,9 @@ def test_apply_overrides(line, expected):
 
 def test_overrides_do_not_touch_the_values_they_are_laid_over():
     values = {"agent": {"lr": 1, "regularizers": {"dr3": 0.03}}, "empty": None}
-    found = apply_overrides(values, ["--agent.gamma", "0.5", "--agent.regularizers.l2", "1", "--empty.x", "1"])
+    found = apply_overrides(
+        values, ["--agent.gamma", "0.5", "--agent.regularizers.l2", "1", "--empty.x", "1"]
+    )
     assert found == {
         "agent": {"lr": 1, "regularizers": {"dr3": 0.03, "l2": 1}, "gamma": 0.5},
         "empty": {"x": 1},
@@ -304,7 +344,9 @@ def test_overrides_do_not_touch_the_values_they_are_laid_over():
     ],
 )
 def test_a_regularizer_is_a_number_or_options(entry, line, expected):
-    assert apply_overrides({"regularizers": {"dr3": entry}}, line.split()) == {"regularizers": {"dr3": expected}}
+    assert apply_overrides({"regularizers": {"dr3": entry}}, line.split()) == {
+        "regularizers": {"dr3": expected}
+    }
 
 
 @pytest.mark.parametrize(
@@ -318,7 +360,10 @@ def test_a_regularizer_is_a_number_or_options(entry, line, expected):
         ("--a=", "--a: found an empty value, expected a value"),
         ("--a [1,2", "--a [1,2: expected a YAML value with its brackets and quotes closed"),
         ("--lr.x 1", "--lr.x: lr = 0.1 is a plain value, expected a section to hold it"),
-        ("--agent 1", "--agent: agent is a section (lr, gamma), expected a key in it, as in --agent.KEY"),
+        (
+            "--agent 1",
+            "--agent: agent is a section (lr, gamma), expected a key in it, as in --agent.KEY",
+        ),
     ],
 )
 def test_apply_overrides_errors(line, expected):
@@ -333,19 +378,28 @@ def test_to_dict_is_plain():
     assert found["box"] == [0.0, 1.0]
     assert found["agent"]["net"] == {"hidden": [64, 64], "norm": "none"}
     assert found["agent"]["regularizers"] == {"dr3": [1, "p"]}
-    assert to_dict({"a": np.float32(0.5), "b": np.arange(2), 3: None}) == {"a": 0.5, "b": [0, 1], "3": None}
+    assert to_dict({"a": np.float32(0.5), "b": np.arange(2), 3: None}) == {
+        "a": 0.5,
+        "b": [0, 1],
+        "3": None,
+    }
 
 
 def test_overrides_only():
     assert overrides_only(make()) == {"data": "d"}
     config = make(agent={"gamma": 0.5}, seeds=[0, 1], other={})
-    assert overrides_only(config) == {"data": "d", "agent": {"gamma": 0.5}, "seeds": [0, 1], "other": {}}
+    assert overrides_only(config) == {
+        "data": "d",
+        "agent": {"gamma": 0.5},
+        "seeds": [0, 1],
+        "other": {},
+    }
 
 
 numbers = st.floats(1e-12, 1e12) | st.integers(1, 10**6).map(float)
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=8) | st.sampled_from(
-    ["1e-4", "null", "true", "12", "", "a: b", "# x", "1_0e5"]
-)
+texts = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=8
+) | st.sampled_from(["1e-4", "null", "true", "12", "", "a: b", "# x", "1_0e5"])
 agents = st.builds(
     Agent,
     lr=numbers | st.lists(numbers, min_size=1, max_size=3),
@@ -354,7 +408,9 @@ agents = st.builds(
     clip=st.none() | numbers,
     regularizers=st.dictionaries(texts, numbers | st.lists(numbers) | texts, max_size=2),
     scales=st.dictionaries(texts, numbers, max_size=2),
-    net=st.builds(Net, hidden=st.lists(st.integers()).map(tuple), norm=st.sampled_from(["layer", "none"])),
+    net=st.builds(
+        Net, hidden=st.lists(st.integers()).map(tuple), norm=st.sampled_from(["layer", "none"])
+    ),
 )
 configs = st.builds(
     Config,
@@ -380,7 +436,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, config):
 
 def test_dump_yaml_is_readable(tmp_path):
     dump_yaml({"agent": {"hidden": (64, 64), "lr": 1e-5}, "seeds": 8}, tmp_path / "a.yaml")
-    assert (tmp_path / "a.yaml").read_text() == "agent:\n  hidden: [64, 64]\n  lr: 1.0e-05\nseeds: 8\n"
+    assert (
+        tmp_path / "a.yaml"
+    ).read_text() == "agent:\n  hidden: [64, 64]\n  lr: 1.0e-05\nseeds: 8\n"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

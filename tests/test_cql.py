@@ -13,17 +13,23 @@ from rlop.agents import CQL
 from rlop.agents.cql_config import PRESETS
 
 import rlop
-from rlop import tanh_gaussian, td
-from rlop.data.collect import collect
+from rlop.collect.collector import collect
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table, probe_batch
-from rlop.evaluate import Evaluator
+from rlop.losses import tanh_gaussian, td
 from rlop.nets import Critics, reinit_runs, reset_runs
-from rlop.training import Loop, TrainOptions, compiled
+from rlop.training.evaluate import Evaluator
+from rlop.training.loop import Loop, TrainOptions, compiled
 from rlop.types import InputError, Spec
 
 OBS, ACT = 4, 2
-SMALL = {"hidden": (16, 16), "policy_hidden": (16, 16), "batch_size": 8, "action_samples": 3, "backup_samples": 4}
+SMALL = {
+    "hidden": (16, 16),
+    "policy_hidden": (16, 16),
+    "batch_size": 8,
+    "action_samples": 3,
+    "backup_samples": 4,
+}
 SWEPT = {
     "plain": {},
     "bold": {"alpha": 0.5, "temperature": 0.5},
@@ -51,7 +57,11 @@ def moves() -> Dataset:
 
 
 def parameters(agent):
-    return {f"{k}.{n}": p for k, learner in agent.learners.items() for n, p in learner.parameters.items()}
+    return {
+        f"{k}.{n}": p
+        for k, learner in agent.learners.items()
+        for n, p in learner.parameters.items()
+    }
 
 
 def one_batch(agent, data, dtype=torch.float32):
@@ -69,7 +79,9 @@ def one_batch(agent, data, dtype=torch.float32):
 
 def mlp(params, x, layers):
     for i in range(layers):
-        x = np.maximum(x @ params[f"torso.layers.{i}.weight"].T + params[f"torso.layers.{i}.bias"], 0)
+        x = np.maximum(
+            x @ params[f"torso.layers.{i}.weight"].T + params[f"torso.layers.{i}.bias"], 0
+        )
     return x, x @ params["head.weight"].T + params["head.bias"]
 
 
@@ -89,16 +101,26 @@ class Twin:
         def copy(module):
             return {k: v[run].detach().double().numpy() for k, v in module.named_parameters()}
 
-        self.online, self.target, self.pi = copy(agent.critics), copy(agent.target), copy(agent.policy)
+        self.online, self.target, self.pi = (
+            copy(agent.critics),
+            copy(agent.target),
+            copy(agent.policy),
+        )
         self.c, self.e, self.depth = agent.config, agent.config.n_critics, len(agent.config.hidden)
         self.h = {k: v[run].double().item() for k, v in agent.hyper.items()}
         self.log_c = agent.learners["entropy"].parameters["log"][run].item()
-        self.log_w = agent.learners["multiplier"].parameters["log"][run].item() if agent.config.lagrange != "off" else 0
+        self.log_w = (
+            agent.learners["multiplier"].parameters["log"][run].item()
+            if agent.config.lagrange != "off"
+            else 0
+        )
 
     def q(self, params, s, a):
         """[E, ...]"""
         x = np.concatenate([np.broadcast_to(s, (*a.shape[:-1], s.shape[-1])), a], -1)
-        return np.stack([mlp(self.critic(params, e), x, self.depth)[1][..., 0] for e in range(self.e)])
+        return np.stack(
+            [mlp(self.critic(params, e), x, self.depth)[1][..., 0] for e in range(self.e)]
+        )
 
     def phi(self, s, a):
         x = np.concatenate([s, a], -1)
@@ -120,7 +142,9 @@ class Twin:
         (mean, log_std), (mean2, log_std2) = self.moments(s), self.moments(s2)
         coef = np.exp(self.log_c)
         # target
-        raw = mean2[:, None] + np.exp(log_std2)[:, None] * noise.get("backup", np.zeros((len(s), 1, ACT)))
+        raw = mean2[:, None] + np.exp(log_std2)[:, None] * noise.get(
+            "backup", np.zeros((len(s), 1, ACT))
+        )
         values = self.q(self.target, s2[:, None], np.tanh(raw))  # [E, B, K]
         best = np.empty(len(s), int)
         value = np.empty(len(s))
@@ -140,7 +164,8 @@ class Twin:
         here = mean[:, None] + np.exp(log_std)[:, None] * noise["here"]
         there = mean2[:, None] + np.exp(log_std2)[:, None] * noise["there"]
         q_rand, q_here, q_there = (
-            self.q(self.online, s[:, None], x) for x in (2 * noise["random"] - 1, np.tanh(here), np.tanh(there))
+            self.q(self.online, s[:, None], x)
+            for x in (2 * noise["random"] - 1, np.tanh(here), np.tanh(there))
         )
         if c.conservative == "H":
             cat = np.concatenate(
@@ -155,7 +180,9 @@ class Twin:
             cat = np.concatenate([q_rand, q[..., None], q_there, q_here], -1)
         per_state = lse(cat, h["temperature"]) - q
         low, high = c.clip_diff_min, c.clip_diff_max
-        diff = per_state.clip(-np.inf if low is None else low, np.inf if high is None else high).mean(1)  # [E]
+        diff = per_state.clip(
+            -np.inf if low is None else low, np.inf if high is None else high
+        ).mean(1)  # [E]
         weight = min(np.exp(self.log_w), 1e6)
         penalty = {
             "off": h["alpha"] * diff,
@@ -163,7 +190,9 @@ class Twin:
             "corl": weight * h["alpha"] * (diff - h["gap"]),
             "d3rlpy": weight * h["alpha"] * (diff - h["gap"]),
         }[c.lagrange]
-        dots = [(p * p2).sum(-1) * (1 - d) for p, p2 in zip(self.phi(s, a), self.phi(s2, np.tanh(raw)))]
+        dots = [
+            (p * p2).sum(-1) * (1 - d) for p, p2 in zip(self.phi(s, a), self.phi(s2, np.tanh(raw)))
+        ]
         dr3 = sum(dot.mean() for dot in dots)
         # policy and entropy
         raw = mean + np.exp(log_std) * noise["policy"]
@@ -200,9 +229,18 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_all_losses_equal_a_float64_numpy_twin(moves, case):
-    options = {**SMALL, "alpha": [0.7, 5.0], "lr": 1e-2, "policy_lr": 1e-2, "entropy_lr": 0.1, "alpha_lr": 0.1}
+    options = {
+        **SMALL,
+        "alpha": [0.7, 5.0],
+        "lr": 1e-2,
+        "policy_lr": 1e-2,
+        "entropy_lr": 0.1,
+        "alpha_lr": 0.1,
+    }
     agent = CQL(moves.spec, seeds=[3], regularizers={"dr3": 0.25}, **{**options, **CASES[case]})
-    updates(agent, moves, 5)  # so that target and online networks, and weights and their starts, differ
+    updates(
+        agent, moves, 5
+    )  # so that target and online networks, and weights and their starts, differ
     for learner in agent.learners.values():
         learner.online.double()
     agent.target.double()
@@ -210,7 +248,9 @@ def test_all_losses_equal_a_float64_numpy_twin(moves, case):
     losses, metrics = agent.losses(batch, noise)
     for run in range(2):
         arrays = [x[run].numpy() for x in batch[:6]]
-        expected, dr3 = Twin(agent, run)(arrays, {k: v[run].numpy() for k, v in noise.items()}, steps=5)
+        expected, dr3 = Twin(agent, run)(
+            arrays, {k: v[run].numpy() for k, v in noise.items()}, steps=5
+        )
         found = {name: loss[run] for name, loss in losses.items()}
         found["critics"] = found["critics"] - 0.25 * dr3
         found |= {"td": metrics["loss/td"][run], "conservative": metrics["loss/conservative"][run]}
@@ -223,14 +263,18 @@ def test_all_losses_equal_a_float64_numpy_twin(moves, case):
 
 def test_clips_hold_and_bind(moves):
     """The sum over two critics of a mean of numbers in [1, 1.5]."""
-    clipped = updates(CQL(moves.spec, **{**SMALL, **CASES["clipped"]}), moves, 1)["loss/conservative"]
+    clipped = updates(CQL(moves.spec, **{**SMALL, **CASES["clipped"]}), moves, 1)[
+        "loss/conservative"
+    ]
     free = updates(CQL(moves.spec, **{**SMALL, "temperature": 2.0}), moves, 1)["loss/conservative"]
     assert 2 <= clipped.item() <= 3
     assert not torch.isclose(clipped, free, atol=1e-2)
 
 
 def test_order_of_maximum_and_minimum_by_hand():
-    q = torch.tensor([[[[1.0, 4.0, 2.0]], [[5.0, 0.0, 3.0]]]])  # two critics, one state, three actions
+    q = torch.tensor(
+        [[[[1.0, 4.0, 2.0]], [[5.0, 0.0, 3.0]]]]
+    )  # two critics, one state, three actions
     value, action = td.pessimistic_max(q, min_first=True)
     assert (value.item(), action.item()) == (2.0, 2)
     value, action = td.pessimistic_max(q, min_first=False)
@@ -253,7 +297,9 @@ def test_lagrange_forms_by_hand():
 def test_the_gap_holds_the_logarithm_of_the_number_of_candidates():
     """Equal values and a density of 1: what remains is log 3N, since the sum is not divided by it."""
     q = torch.full((1, 2, 5, 30), 0.7)
-    gap = td.conservative_gap(td.importance_values(q, torch.zeros(1, 5, 30)), q[..., 0], torch.ones(1))
+    gap = td.conservative_gap(
+        td.importance_values(q, torch.zeros(1, 5, 30)), q[..., 0], torch.ones(1)
+    )
     torch.testing.assert_close(gap, torch.full((1, 2, 5), math.log(30)))
 
 
@@ -319,7 +365,9 @@ def feed(d3rlpy, monkeypatch, normals, uniform):
             return self.loc + self.scale * drawn
 
     monkeypatch.setattr(distributions, "Normal", Normal)
-    monkeypatch.setattr(torch.Tensor, "uniform_", lambda self, low, high: self.copy_(low + (high - low) * uniform))
+    monkeypatch.setattr(
+        torch.Tensor, "uniform_", lambda self, low, high: self.copy_(low + (high - low) * uniform)
+    )
 
 
 @pytest.mark.parametrize(
@@ -359,7 +407,12 @@ def test_losses_and_gradients_equal_those_of_d3rlpy(moves, d3rlpy, monkeypatch, 
     )
     first = {k: v[0] for k, v in noise.items()}
     backup = [first["backup"].transpose(0, 1)] if "backup" in first else []
-    normals = [*backup, first["here"].transpose(0, 1), first["there"].transpose(0, 1), first["policy"]]
+    normals = [
+        *backup,
+        first["here"].transpose(0, 1),
+        first["there"].transpose(0, 1),
+        first["policy"],
+    ]
     if "soft_q_backup" in theirs:
         normals[0] = normals[0][0]
     feed(d3rlpy, monkeypatch, normals, first["random"].flatten(0, 1))
@@ -370,18 +423,26 @@ def test_losses_and_gradients_equal_those_of_d3rlpy(moves, d3rlpy, monkeypatch, 
     assert not normals
 
     def close(found, expected):
-        torch.testing.assert_close(found.detach().squeeze(), expected.detach().squeeze(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            found.detach().squeeze(), expected.detach().squeeze(), rtol=1e-5, atol=1e-5
+        )
 
     close(losses["critics"][0], critic.critic_loss)
     close(losses["multiplier"][0], -critic.conservative_loss / 2)
     close(losses["policy"][0], actor.actor_loss)
     close(losses["entropy"][0], actor.temp_loss)
-    found = torch.autograd.grad(losses["critics"].sum(), agent.critics.torso.layers[0].weight, retain_graph=True)[0]
+    found = torch.autograd.grad(
+        losses["critics"].sum(), agent.critics.torso.layers[0].weight, retain_graph=True
+    )[0]
     for e, q_func in enumerate(modules.q_funcs):
         layer = next(m for m in q_func.encoder.modules() if isinstance(m, torch.nn.Linear))
-        close(found[0, e], torch.autograd.grad(critic.critic_loss, layer.weight, retain_graph=True)[0])
+        close(
+            found[0, e], torch.autograd.grad(critic.critic_loss, layer.weight, retain_graph=True)[0]
+        )
     found = torch.autograd.grad(losses["policy"].sum(), agent.policy.head.weight)[0][0]
-    expected = torch.autograd.grad(actor.actor_loss, [modules.policy._mu.weight, modules.policy._logstd.weight])
+    expected = torch.autograd.grad(
+        actor.actor_loss, [modules.policy._mu.weight, modules.policy._logstd.weight]
+    )
     close(found, torch.cat(expected))
 
 
@@ -393,7 +454,9 @@ def test_density_integrates_to_one_and_agrees_with_itself():
     grid = torch.linspace(-1, 1, 40_001, dtype=torch.float64)[1:-1].unsqueeze(-1)
     density = tanh_gaussian.log_prob(mean.expand_as(grid), log_std.expand_as(grid), grid).exp()
     assert torch.trapezoid(density, grid[:, 0]).item() == pytest.approx(1, abs=1e-4)
-    action, log_density = tanh_gaussian.sample(mean, log_std, torch.tensor([[0.1], [-1.7], [2.2]]).double())
+    action, log_density = tanh_gaussian.sample(
+        mean, log_std, torch.tensor([[0.1], [-1.7], [2.2]]).double()
+    )
     again = tanh_gaussian.log_prob(mean.expand_as(action), log_std.expand_as(action), action)
     torch.testing.assert_close(again, log_density)
     reference = torch.distributions.TransformedDistribution(
@@ -408,7 +471,9 @@ def test_density_is_finite_where_the_tanh_is_flat_and_on_the_bounds():
     assert (action == 1).all()
     assert torch.isfinite(log_density)
     bound = tanh_gaussian.log_prob(torch.zeros(1, 2), log_std, torch.tensor([[1.0, -1.0]]))
-    inside = tanh_gaussian.log_prob(torch.zeros(1, 2), log_std, torch.tensor([[1 - 1e-6, -1 + 1e-6]]))
+    inside = tanh_gaussian.log_prob(
+        torch.zeros(1, 2), log_std, torch.tensor([[1 - 1e-6, -1 + 1e-6]])
+    )
     assert torch.isfinite(bound)
     assert torch.equal(bound, inside)
 
@@ -423,27 +488,42 @@ def test_actions_beyond_the_bounds_are_refused_with_their_range(moves):
 # --- runs, graph, divergence ---
 
 
-@pytest.mark.parametrize("options", [{}, {"lagrange": "corl", "gap": 0.5, "backup": "min_then_max"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"lagrange": "corl", "gap": 0.5, "backup": "min_then_max"}]
+)
 def test_a_run_alone_equals_itself_among_others(moves, options):
     many = CQL(moves.spec, seeds=[5, 7], variants=SWEPT, **SMALL, **options)
     among = updates(many, moves, 30)
     for row in (1, 5, 7, 9, 11):
         name, seed = list(SWEPT)[row // 2], [5, 7][row % 2]
-        everything = {"regularizers.dr3": 0.0, "projections.max_norm": math.inf}  # the same terms must be present
-        alone = CQL(moves.spec, seeds=[seed], variants={name: {**everything, **SWEPT[name]}}, **SMALL, **options)
+        everything = {
+            "regularizers.dr3": 0.0,
+            "projections.max_norm": math.inf,
+        }  # the same terms must be present
+        alone = CQL(
+            moves.spec,
+            seeds=[seed],
+            variants={name: {**everything, **SWEPT[name]}},
+            **SMALL,
+            **options,
+        )
         metrics = updates(alone, moves, 30)
         for key, p in parameters(many).items():
             torch.testing.assert_close(p[row], parameters(alone)[key][0], rtol=1e-5, atol=1e-5)
         for key in metrics:
             assert metrics[key].shape == (1,)
-            assert metrics[key][0].item() == pytest.approx(among[key][row].item(), rel=1e-4, abs=1e-5), key
+            assert metrics[key][0].item() == pytest.approx(
+                among[key][row].item(), rel=1e-4, abs=1e-5
+            ), key
 
 
 def test_runs_that_differ_do_differ(moves):
     many = CQL(moves.spec, seeds=[5], variants=SWEPT, **SMALL)
     updates(many, moves, 30)
     weight = many.critics.head.weight
-    assert all(not torch.allclose(weight[0], weight[row], atol=1e-6) for row in range(1, len(SWEPT)))
+    assert all(
+        not torch.allclose(weight[0], weight[row], atol=1e-6) for row in range(1, len(SWEPT))
+    )
     twins = weight[0]
     assert not torch.allclose(twins[0], twins[1], atol=1e-3)  # critics of one run are drawn apart
 
@@ -452,8 +532,16 @@ def test_compiled_equals_eager_in_one_graph_without_recompilation(moves):
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch._dynamo.reset()
-    options = {**SMALL, "lagrange": "official", "bc_steps": 10, "backup": "max_then_min", "max_grad_norm": 1.0}
-    eager, graph = (CQL(moves.spec, variants=SWEPT, backup_entropy=True, **options) for _ in range(2))
+    options = {
+        **SMALL,
+        "lagrange": "official",
+        "bc_steps": 10,
+        "backup": "max_then_min",
+        "max_grad_norm": 1.0,
+    }
+    eager, graph = (
+        CQL(moves.spec, variants=SWEPT, backup_entropy=True, **options) for _ in range(2)
+    )
     counter = CompileCounterWithBackend("aot_eager")
     update = compiled(graph.update, backend=counter)
     expected, found = updates(eager, moves, 20), updates(graph, moves, 20, update)
@@ -481,7 +569,9 @@ def test_a_diverging_run_is_frozen_in_all_its_networks(moves):
     updates(alone, moves, 5)
     for name, p in parameters(agent).items():
         assert torch.isfinite(p).all(), name
-        assert torch.equal(p[0], frozen[name]), name  # the policy too, though its own loss may be finite
+        assert torch.equal(p[0], frozen[name]), (
+            name
+        )  # the policy too, though its own loss may be finite
         torch.testing.assert_close(p[1], parameters(alone)[name][0], rtol=1e-5, atol=1e-5)
 
 
@@ -518,7 +608,10 @@ def test_first_steps_clone_the_actions_of_the_data(moves):
     for _ in range(5):
         batch, noise = one_batch(agent, moves)
         other = batch._replace(action=-batch.action)
-        seen.append(agent.losses(batch, noise)[0]["policy"].item() != agent.losses(other, noise)[0]["policy"].item())
+        seen.append(
+            agent.losses(batch, noise)[0]["policy"].item()
+            != agent.losses(other, noise)[0]["policy"].item()
+        )
         agent.update(batch, noise)
     assert seen == [True, True, True, False, False]
 
@@ -552,18 +645,33 @@ def test_dr3_lowers_the_dot_product_that_the_probe_measures_on_critics(moves):
     actions = agent.act(torch.from_numpy(moves.next_obs).expand(2, -1, -1))
     assert actions.shape == (2, 200, ACT)
     torch.testing.assert_close(
-        phi_next[:, 1], agent.critics(torch.from_numpy(moves.next_obs).expand(2, -1, -1), actions)[0][:, 1].detach()
+        phi_next[:, 1],
+        agent.critics(torch.from_numpy(moves.next_obs).expand(2, -1, -1), actions)[0][
+            :, 1
+        ].detach(),
     )
 
 
 def test_max_norm_gives_each_neuron_of_each_critic_its_ball(moves):
-    agent = CQL(moves.spec, seeds=2, variants={"ball": {"projections.max_norm": 0.1}}, **SMALL, lr=1e-3)
+    agent = CQL(
+        moves.spec, seeds=2, variants={"ball": {"projections.max_norm": 0.1}}, **SMALL, lr=1e-3
+    )
     updates(agent, moves, 60)
     now, start = agent.learners["critics"].parameters, agent.learners["critics"].initial
-    for layer, width, fan_in in (("torso.layers.0", 16, OBS + ACT), ("torso.layers.1", 16, 16), ("head", 1, 16)):
-        weight, bias = (now[f"{layer}.{kind}"] - start[f"{layer}.{kind}"] for kind in ("weight", "bias"))
-        norms = torch.cat([weight, bias.unsqueeze(-1)], -1).norm(dim=-1)  # [R, E, neurons], each with its own ball
-        torch.testing.assert_close(norms.amax(-1), torch.full((2, 2), 0.1 / (width * fan_in) ** 0.5), rtol=1e-3, atol=0)
+    for layer, width, fan_in in (
+        ("torso.layers.0", 16, OBS + ACT),
+        ("torso.layers.1", 16, 16),
+        ("head", 1, 16),
+    ):
+        weight, bias = (
+            now[f"{layer}.{kind}"] - start[f"{layer}.{kind}"] for kind in ("weight", "bias")
+        )
+        norms = torch.cat([weight, bias.unsqueeze(-1)], -1).norm(
+            dim=-1
+        )  # [R, E, neurons], each with its own ball
+        torch.testing.assert_close(
+            norms.amax(-1), torch.full((2, 2), 0.1 / (width * fan_in) ** 0.5), rtol=1e-3, atol=0
+        )
 
 
 def test_regularizers_see_every_critic(moves):
@@ -577,7 +685,9 @@ def test_regularizers_see_every_critic(moves):
         assert not ctx.next_features_target.requires_grad
         return ctx.features.square().mean((1, 2, 3))
 
-    updates(CQL(moves.spec, seeds=3, regularizers={"own": {"fn": look, "coef": 0.1}}, **SMALL), moves, 1)
+    updates(
+        CQL(moves.spec, seeds=3, regularizers={"own": {"fn": look, "coef": 0.1}}, **SMALL), moves, 1
+    )
     assert seen["features"] == seen["next_features"] == seen["target_features"] == (3, 2, 8, 16)
     assert (seen["q"], seen["q_values"], seen["target"]) == ((3, 2, 8), (3, 2, 8, 9), (3, 8))
 
@@ -593,7 +703,10 @@ def test_every_preset_trains_and_explicit_options_win(moves, preset):
 
 
 def test_lagrange_weight_starts_where_its_code_starts_it_and_follows_the_gap(moves):
-    start = {form: CQL(moves.spec, lagrange=form, **SMALL).log_weight("multiplier").item() for form in td.LAGRANGES}
+    start = {
+        form: CQL(moves.spec, lagrange=form, **SMALL).log_weight("multiplier").item()
+        for form in td.LAGRANGES
+    }
     assert start == {"official": 0.0, "corl": 1.0, "d3rlpy": 0.0}
     agent = CQL(moves.spec, lagrange="official", gap=[-100.0, 100.0], **SMALL)
     updates(agent, moves, 3)
@@ -614,7 +727,9 @@ def test_orthogonal_layers_are_orthogonal_and_drawn_by_run_and_critic():
     reset_runs(critics, [0, 1])
     reinit_runs([(critics, "orthogonal")], [0, 1])
     weight = critics.torso.layers[1].weight.detach()
-    torch.testing.assert_close(weight @ weight.mT, 2 * torch.eye(32).expand(2, 2, 32, 32), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        weight @ weight.mT, 2 * torch.eye(32).expand(2, 2, 32, 32), atol=1e-5, rtol=0
+    )
     assert len({round(w[0, 0].item(), 6) for w in weight.flatten(0, 1)}) == 4
     torch.testing.assert_close(critics.head.weight.norm(dim=-1), torch.full((2, 2, 1), 0.01))
     assert critics.torso.layers[0].bias.abs().max() == 0
@@ -629,7 +744,10 @@ def test_small_heads_start_near_zero_and_networks_from_different_numbers(moves):
     bound = 0.01 * (6 / (16 + 1)) ** 0.5
     assert 0.5 * bound < agent.critics.head.weight.abs().max() <= bound
     assert agent.critics.head.bias.abs().max() == agent.policy.head.bias.abs().max() == 0
-    first = agent.critics.torso.layers[0].weight[0, 0].flatten(), agent.policy.torso.layers[0].weight[0].flatten()
+    first = (
+        agent.critics.torso.layers[0].weight[0, 0].flatten(),
+        agent.policy.torso.layers[0].weight[0].flatten(),
+    )
     assert abs(torch.corrcoef(torch.stack([x[:64].detach() for x in first]))[0, 1]) < 0.5
 
 
@@ -680,17 +798,32 @@ def swing_up(obs, rng):
     """Pump energy into the pendulum and hold it on top; seven actions in ten are random. Torques in [-2, 2]."""
     cos, sin, speed = obs.T
     lacks_energy = (speed**2 / 6 + 5 * (cos - 1)).clip(-1, 1)
-    torque = np.where(cos > 0.85, -(8 * np.arctan2(sin, cos) + 2 * speed), -2 * np.sign(speed) * lacks_energy)
+    torque = np.where(
+        cos > 0.85, -(8 * np.arctan2(sin, cos) + 2 * speed), -2 * np.sign(speed) * lacks_energy
+    )
     wander = rng.random(len(obs)) < 0.7
-    return np.where(wander, rng.uniform(-2, 2, len(obs)), torque.clip(-2, 2))[:, None].astype(np.float32)
+    return np.where(wander, rng.uniform(-2, 2, len(obs)), torque.clip(-2, 2))[:, None].astype(
+        np.float32
+    )
 
 
 def test_pendulum_is_learned_far_beyond_the_policy_that_made_the_data(tmp_path):
     collect("Pendulum-v1", swing_up, 10_000, tmp_path / "pendulum.hdf5", n_envs=50)
     raw = rlop.load_dataset(tmp_path / "pendulum.hdf5")
-    data = dataclasses.replace(raw, reward=raw.reward * 0.1)  # returns of some -100 rather than -1000
-    rates = {"lr": 3e-3, "policy_lr": 3e-3, "entropy_lr": 3e-3, "tau": 0.02, "gamma": 0.95, "alpha": 1.0}
-    agent = CQL(data.spec, hidden=(64, 64), policy_hidden=(64, 64), batch_size=64, action_samples=4, **rates)
+    data = dataclasses.replace(
+        raw, reward=raw.reward * 0.1
+    )  # returns of some -100 rather than -1000
+    rates = {
+        "lr": 3e-3,
+        "policy_lr": 3e-3,
+        "entropy_lr": 3e-3,
+        "tau": 0.02,
+        "gamma": 0.95,
+        "alpha": 1.0,
+    }
+    agent = CQL(
+        data.spec, hidden=(64, 64), policy_hidden=(64, 64), batch_size=64, action_samples=4, **rates
+    )
     score = Evaluator("Pendulum-v1", agent.runs.seeds, episodes=20, spec=data.spec)
     before = score(agent)["eval/return"].item()
     rlop.train(agent, data, 2000, log_every=0, probe_every=0, progress=False)

@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlop.data import d4rl, download, load_dataset, normalized_score, write_hdf5
-from rlop.data.d4rl import count_timeouts, find
+from rlop.data.formats.d4rl import count_timeouts, find
 from rlop.data.scores import source_of, sources
 from rlop.types import InputError
 
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 PEN = "pen-human-v0"  # 100 steps at most
 
 
@@ -106,12 +108,22 @@ def test_transitions_are_those_of_d4rl(rows, terminals, timeouts, keep):
 
 
 @SETTINGS
-@given(st.integers(1, 60), st.lists(st.integers(0, 59), max_size=9), st.integers(2, 9), st.booleans())
+@given(
+    st.integers(1, 60), st.lists(st.integers(0, 59), max_size=9), st.integers(2, 9), st.booleans()
+)
 def test_counted_timeouts_are_d4rls(rows, terminals, limit, keep):
-    made = arrays(rows + 1, [row for row in terminals if row < rows])  # D4RL never looks at the very last row
+    made = arrays(
+        rows + 1, [row for row in terminals if row < rows]
+    )  # D4RL never looks at the very last row
     kept, cut = twin(made, limit, keep)
-    expected = sorted(set(range(rows)) - set(kept)) if not keep else [row for row, last in zip(kept, cut) if last]
-    assert np.flatnonzero(count_timeouts(made["terminals"], limit, keep)[:rows]).tolist() == expected
+    expected = (
+        sorted(set(range(rows)) - set(kept))
+        if not keep
+        else [row for row, last in zip(kept, cut) if last]
+    )
+    assert (
+        np.flatnonzero(count_timeouts(made["terminals"], limit, keep)[:rows]).tolist() == expected
+    )
 
 
 def test_counter_by_hand():
@@ -130,7 +142,10 @@ def test_flags_win_over_the_limit():
     made = arrays(250, timeouts=[7])
     put(PEN, made)
     assert len(load_dataset(f"d4rl:{PEN}")) == 248
-    assert load_dataset(f"d4rl:{PEN}", terminate_on_end=True).truncated.nonzero()[0].tolist() == [7, 248]
+    assert load_dataset(f"d4rl:{PEN}", terminate_on_end=True).truncated.nonzero()[0].tolist() == [
+        7,
+        248,
+    ]
 
 
 def test_stored_keeps_timeouts_with_their_true_next_observation():
@@ -185,7 +200,10 @@ def test_discrete_actions():
         ({"timeouts": np.zeros(9)}, r"timeouts: 9 rows, expected 20$"),
         ({"rewards": np.array(3.0)}, r"rewards: 1 rows, expected 20$"),
         ({"rewards": np.zeros((20, 2))}, r"rewards: shape"),
-        ({"observations": np.full((20, 3), np.nan)}, r"observations: 19 of 19 rows hold NaN|20 of 20 rows"),
+        (
+            {"observations": np.full((20, 3), np.nan)},
+            r"observations: 19 of 19 rows hold NaN|20 of 20 rows",
+        ),
         ({"actions": np.zeros((0, 2))}, r"actions: 0 rows, expected 20$"),
         ({"infos/goal": np.zeros(3)}, r"goal: 3 rows, expected 20$"),
     ],
@@ -200,18 +218,34 @@ def test_wrong_contents_are_named(change, message, keep):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("hoper-medium-v2", {}, r"^'hoper-medium-v2': no such D4RL data set, did you mean 'hopper-medium-v2'\?$"),
+        (
+            "hoper-medium-v2",
+            {},
+            r"^'hoper-medium-v2': no such D4RL data set, did you mean 'hopper-medium-v2'\?$",
+        ),
         ("hopper-medium-v7", {}, r"did you mean 'hopper-medium-v[012]'"),
         (PEN, {"next_obs": "auto"}, r"next_obs = 'auto': expected shifted or stored"),
-        (PEN, {"next_obs": "stored", "terminate_on_end": True}, r"terminate_on_end = true: expected next_obs"),
-        (PEN, {"terminate_on_ends": True}, r"d4rl:pen-human-v0: no option 'terminate_on_ends', did you mean 'term"),
+        (
+            PEN,
+            {"next_obs": "stored", "terminate_on_end": True},
+            r"terminate_on_end = true: expected next_obs",
+        ),
+        (
+            PEN,
+            {"terminate_on_ends": True},
+            r"d4rl:pen-human-v0: no option 'terminate_on_ends', did you mean 'term",
+        ),
         (PEN, {"time_limit": 3}, r"no option 'time_limit'"),
         (
             PEN,
             {"download": False},
             r"^d4rl:pen-human-v0: no file .*pen-v0_demos_clipped.hdf5; put there what is at http",
         ),
-        (PEN, {}, r"^d4rl:pen-human-v0: no file .*, and no download: http://rail.*pen-v0.*: no network in tests$"),
+        (
+            PEN,
+            {},
+            r"^d4rl:pen-human-v0: no file .*, and no download: http://rail.*pen-v0.*: no network in tests$",
+        ),
     ],
 )
 def test_wrong_names_and_options(name, options, message, offline, folder):
@@ -238,7 +272,9 @@ def test_not_hdf5_and_default_folder(monkeypatch, tmp_path, folder, offline):
 def test_a_file_cut_short(next_obs):
     path = put("hopper-medium-v2", arrays(5000))
     os.truncate(path, 20_000)
-    with pytest.raises(InputError, match=r"hopper_medium-v2\.hdf5: damaged or cut short \(.*truncated") as error:
+    with pytest.raises(
+        InputError, match=r"hopper_medium-v2\.hdf5: damaged or cut short \(.*truncated"
+    ) as error:
         load_dataset("d4rl:hopper-medium-v2", next_obs=next_obs)
     assert "\n" not in str(error.value)
 
@@ -248,7 +284,9 @@ def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path, server):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "taken"))
     about = source_of("hopper-medium-v2")
     monkeypatch.setattr(d4rl, "source_of", lambda name: about._replace(url=server.url))
-    with pytest.raises(InputError, match=r"^d4rl:hopper-medium-v2: no file .*taken/file\.hdf5, and no download: "):
+    with pytest.raises(
+        InputError, match=r"^d4rl:hopper-medium-v2: no file .*taken/file\.hdf5, and no download: "
+    ):
         load_dataset("d4rl:hopper-medium-v2")
 
 
@@ -284,7 +322,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault != "no length":
             self.send_header("Content-Length", str(length + (100 if fault == "long length" else 0)))
         self.end_headers()
-        body = content[start : len(content) // 2] if fault == "truncated" else content[start:][:length]
+        body = (
+            content[start : len(content) // 2] if fault == "truncated" else content[start:][:length]
+        )
         self.wfile.write(body)
         return None
 
@@ -333,7 +373,9 @@ def test_a_data_set_is_fetched_once(server, monkeypatch, folder):
 @pytest.mark.parametrize("fault", ["truncated", "long length"])
 def test_a_broken_transfer_is_continued(server, target, fault):
     server.fault = fault
-    with pytest.raises(InputError, match=r"broke off after .* bytes.*file\.hdf5\.part, run again to continue") as error:
+    with pytest.raises(
+        InputError, match=r"broke off after .* bytes.*file\.hdf5\.part, run again to continue"
+    ) as error:
         download.download(server.url, target)
     assert "\n" not in str(error.value)
     assert names(target) == ["file.hdf5.part"]
@@ -342,7 +384,9 @@ def test_a_broken_transfer_is_continued(server, target, fault):
     server.fault = ""
     download.download(server.url, target)
     assert server.asked[1] == f"bytes={have}-"
-    assert len(server.asked) == (2 if fault == "truncated" else 3)  # a part that is complete is asked for anew
+    assert len(server.asked) == (
+        2 if fault == "truncated" else 3
+    )  # a part that is complete is asked for anew
     assert target.read_bytes() == server.content
     assert names(target) == ["file.hdf5"]
 
@@ -366,7 +410,9 @@ def test_without_a_length_the_file_itself_tells(server, target):
 def test_what_is_no_whole_hdf5_file_is_thrown_away(server, target, fault):
     server.fault = fault
     server.content = b"<html>please log in</html>" if fault == "not HDF5" else server.content
-    with pytest.raises(InputError, match=r"bytes received are not a whole HDF5 file; nothing is kept$"):
+    with pytest.raises(
+        InputError, match=r"bytes received are not a whole HDF5 file; nothing is kept$"
+    ):
         download.download(server.url, target)
     assert names(target) == []
 
@@ -446,7 +492,11 @@ def original(monkeypatch, tmp_path):
             pytest.skip(f"d4rl: {str(error).splitlines()[0]}")
 
 
-LIKE = [f"{env}_{level}" for env in ("halfcheetah", "hopper", "walker2d") for level in ("random", "medium", "expert")]
+LIKE = [
+    f"{env}_{level}"
+    for env in ("halfcheetah", "hopper", "walker2d")
+    for level in ("random", "medium", "expert")
+]
 
 
 @pytest.mark.parametrize("counted", [False, True])
@@ -468,18 +518,27 @@ def test_the_original_returns_the_same(original, shared_data, file, counted, rec
         for keep in (False, True):
             theirs = original.qlearning_dataset(env, env.get_dataset(path), terminate_on_end=keep)
             ours = load_dataset(f"d4rl:{name}", terminate_on_end=keep)
-            pairs = {"obs": "observations", "action": "actions", "next_obs": "next_observations", "reward": "rewards"}
+            pairs = {
+                "obs": "observations",
+                "action": "actions",
+                "next_obs": "next_observations",
+                "reward": "rewards",
+            }
             for key, other in {**pairs, "terminated": "terminals"}.items():
                 column = getattr(ours, key)
                 assert np.array_equal(column, theirs[other]), (name, keep, key)
                 assert column.dtype == theirs[other].dtype
     returns = np.array([-300.0, 0.0, 4000.0])
     name = f"{file.replace('_', '-')}-v2"
-    np.testing.assert_allclose(normalized_score(returns, name), 100 * original.get_normalized_score(name, returns))
+    np.testing.assert_allclose(
+        normalized_score(returns, name), 100 * original.get_normalized_score(name, returns)
+    )
 
 
 def test_the_original_has_the_same_table(original):
     assert {name: source.url for name, source in sources().items()} == original.infos.DATASET_URLS
     scores = {name: source.scores for name, source in sources().items() if source.scores}
     infos = original.infos
-    assert scores == {name: (infos.REF_MIN_SCORE[name], infos.REF_MAX_SCORE[name]) for name in infos.REF_MIN_SCORE}
+    assert scores == {
+        name: (infos.REF_MIN_SCORE[name], infos.REF_MAX_SCORE[name]) for name in infos.REF_MIN_SCORE
+    }

@@ -44,7 +44,12 @@ episodes = st.lists(st.tuples(st.integers(1, 7), st.booleans()), min_size=1, max
 @st.composite
 def datasets(draw, **kwargs):
     drawn = draw(episodes)
-    return make([length for length, _ in drawn], [over for _, over in drawn], seed=draw(st.integers(0, 99)), **kwargs)
+    return make(
+        [length for length, _ in drawn],
+        [over for _, over in drawn],
+        seed=draw(st.integers(0, 99)),
+        **kwargs,
+    )
 
 
 # ---- from_arrays
@@ -72,7 +77,12 @@ def test_missing_next_obs_by_hand():
     a.pop("next_obs")
     data = Dataset.from_arrays(**a)
     assert data.obs[:, 0].tolist() == [0, 2, 3, 5]
-    assert data.next_obs[:, 0].tolist() == [1, 3, 4, 6]  # row 3 terminated and keeps whatever follows
+    assert data.next_obs[:, 0].tolist() == [
+        1,
+        3,
+        4,
+        6,
+    ]  # row 3 terminated and keeps whatever follows
     assert data.terminated.tolist() == [False, False, True, False]
     assert data.truncated.tolist() == [True, False, False, True]
     assert data.n_episodes == 3
@@ -110,7 +120,11 @@ def test_missing_next_obs_equals_a_loop(drawn):
     assert data.obs[:, 0].tolist() == kept
     assert data.next_obs[:, 0].tolist() == [min(i + 1, rows - 1) for i in kept]
     assert data.terminated.tolist() == [bool(a["terminated"][i]) for i in kept]
-    cut = [not a["terminated"][i] and bool(a["truncated"][i + 1]) for i in kept if i + 1 < rows or a["terminated"][i]]
+    cut = [
+        not a["terminated"][i] and bool(a["truncated"][i + 1])
+        for i in kept
+        if i + 1 < rows or a["terminated"][i]
+    ]
     assert data.truncated.tolist() == cut
     assert data.end[-1]
 
@@ -141,9 +155,10 @@ def test_dtypes_and_shapes_are_brought_into_form():
         truncated=np.zeros((3, 1), np.uint8),
         next_obs=np.zeros((3, 2), int),
     )
-    assert [data.columns()[k].dtype for k in ("obs", "action", "reward", "next_obs", "terminated", "discount")] == [
-        np.dtype(t) for t in ("f4", "i8", "f4", "f4", "f4", "f4")
-    ]
+    assert [
+        data.columns()[k].dtype
+        for k in ("obs", "action", "reward", "next_obs", "terminated", "discount")
+    ] == [np.dtype(t) for t in ("f4", "i8", "f4", "f4", "f4", "f4")]
     assert data.action.tolist() == [0, 2, 1]
     assert data.columns()["terminated"].tolist() == [0.0, 0.0, 1.0]
     assert data.columns()["discount"].tolist() == [1.0, 1.0, 1.0]
@@ -167,18 +182,30 @@ def test_continuous_actions():
             {"reward": np.array([0, np.nan, 1, np.inf, 2])},
             r"^reward: 2 of 5 rows hold NaN or infinity \(first: row 1\)",
         ),
-        ({"obs": np.array([[0.0, 0], [0, 0], [0, np.nan], [0, 0], [0, 0]])}, r"^obs: 1 of 5 rows.*row 2"),
+        (
+            {"obs": np.array([[0.0, 0], [0, 0], [0, np.nan], [0, 0], [0, 0]])},
+            r"^obs: 1 of 5 rows.*row 2",
+        ),
         ({"next_obs": np.full((5, 2), -np.inf)}, r"^next_obs: 5 of 5 rows.*row 0"),
         ({"reward": np.array([1e300] * 5)}, r"^reward: 5 of 5 rows"),
         ({"action": np.array([0, 1, 3, 0, 0])}, r"^action: 3 at row 2, expected 0 <= action < 3"),
         ({"action": np.array([0, 1, -1, 0, 0])}, r"^action: -1 at row 2"),
-        ({"action": np.array([0.0, 1, 1, 0, 0])}, r"^action: dtype float64 with n_actions = 3, expected integers"),
+        (
+            {"action": np.array([0.0, 1, 1, 0, 0])},
+            r"^action: dtype float64 with n_actions = 3, expected integers",
+        ),
         ({"action": np.zeros((5, 2), int)}, r"^action: shape \(5, 2\), expected \[N\] or \[N, 1\]"),
-        ({"terminated": np.array([0, 0, 0, 2, 0])}, r"^terminated: 2 at row 3, expected only 0 and 1"),
+        (
+            {"terminated": np.array([0, 0, 0, 2, 0])},
+            r"^terminated: 2 at row 3, expected only 0 and 1",
+        ),
         ({"truncated": np.array([0, np.nan, 0, 0, 0])}, r"^truncated: nan at row 1"),
         ({"obs": np.arange(5.0)}, r"^obs: shape \(5,\), expected \[N, \*obs_shape\]"),
         ({"obs": np.array([["a"]] * 5)}, r"^obs: dtype <U1, expected numbers"),
-        ({"next_obs": np.zeros((5, 3))}, r"^next_obs: rows of \(3,\) float32, expected \(2,\) float32"),
+        (
+            {"next_obs": np.zeros((5, 3))},
+            r"^next_obs: rows of \(3,\) float32, expected \(2,\) float32",
+        ),
         ({"next_obs": np.zeros((5, 2), np.uint8)}, r"^next_obs: rows of \(2,\) uint8"),
         ({"reward": 1.0}, r"^reward: a single number"),
         ({"infos": {"state": np.zeros(3)}}, r"^state: 3 rows, expected 5"),
@@ -252,14 +279,18 @@ def test_returns_to_go_equal_a_loop(data, gamma):
     for i in reversed(range(len(data))):
         total = float(data.reward[i]) + (0.0 if data.end[i] else gamma * total)
         expected[i] = total
-    np.testing.assert_allclose(returns_to_go(data.reward, data.end, gamma), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        returns_to_go(data.reward, data.end, gamma), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_returns_to_go_of_a_long_episode_in_closed_form():
     rows, gamma = 1000, 0.9
     end = np.arange(rows) == rows - 1
     expected = (1 - gamma ** np.arange(rows, 0, -1)) / (1 - gamma)
-    np.testing.assert_allclose(returns_to_go(np.ones(rows, np.float32), end, gamma), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        returns_to_go(np.ones(rows, np.float32), end, gamma), expected, rtol=1e-12
+    )
 
 
 def test_returns_to_go_checks_shapes():
@@ -284,7 +315,9 @@ def test_mc_returns_by_hand():
 
 
 def test_mc_returns_need_an_end():
-    with pytest.raises(InputError, match=r"no Monte-Carlo return is known.*gamma\^5 = 0.95 > tail = 0.01"):
+    with pytest.raises(
+        InputError, match=r"no Monte-Carlo return is known.*gamma\^5 = 0.95 > tail = 0.01"
+    ):
         make([5], [False]).with_mc_returns(0.99)
     with pytest.raises(InputError, match=r"gamma = 1.5"):
         make([5], [True]).with_mc_returns(1.5)
@@ -293,7 +326,10 @@ def test_mc_returns_need_an_end():
 def test_n_step_over_whole_episodes_is_the_monte_carlo_return():
     data = make([5, 2, 6], [True, True, True])
     np.testing.assert_allclose(
-        data.n_step(6, 0.9).reward, data.with_mc_returns(0.9).extra["mc_return"], rtol=1e-6, atol=1e-7
+        data.n_step(6, 0.9).reward,
+        data.with_mc_returns(0.9).extra["mc_return"],
+        rtol=1e-6,
+        atol=1e-7,
     )
 
 
@@ -304,7 +340,12 @@ def test_next_action_by_hand():
     data = make([3, 1, 2], [True, False, False])
     following = data.with_next_action()
     a = data.action
-    assert following.obs[:, 0].tolist() == [0, 1, 2, 4]  # rows 3 and 5 are cut: what was done next is unknown
+    assert following.obs[:, 0].tolist() == [
+        0,
+        1,
+        2,
+        4,
+    ]  # rows 3 and 5 are cut: what was done next is unknown
     assert following.extra["next_action"].tolist() == [a[1], a[2], 0, a[5]]
     assert following.truncated.tolist() == [False, False, False, True]
     assert following.columns()["next_action"].dtype == np.int64
@@ -350,7 +391,9 @@ def test_next_policy_equals_counting(seed, dtype):
 
 
 def test_next_policy_needs_repeats_and_discrete_actions():
-    with pytest.raises(InputError, match=r"needs repeated observations, found 1 rows per distinct one.*use 'sarsa'"):
+    with pytest.raises(
+        InputError, match=r"needs repeated observations, found 1 rows per distinct one.*use 'sarsa'"
+    ):
         make([9, 8], [True, False]).with_next_policy()
     a = arrays([8], [False], states=2)
     a["next_obs"] = a["next_obs"] + 10
@@ -384,7 +427,9 @@ def test_n_step_equals_a_loop(data, n, gamma):
         data = data.with_next_action()
     got, expected = data.n_step(n, gamma), slow_n_step(data, n, gamma)
     last = [row for _, row, _ in expected]
-    np.testing.assert_allclose(got.reward, [total for total, _, _ in expected], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        got.reward, [total for total, _, _ in expected], rtol=1e-5, atol=1e-5
+    )
     np.testing.assert_allclose(got.discount, [weight for _, _, weight in expected], rtol=1e-6)
     assert np.array_equal(got.next_obs, data.next_obs[last])
     assert np.array_equal(got.terminated, data.terminated[last])
@@ -401,7 +446,9 @@ def test_n_step_target_is_the_return_plus_the_bootstrap():
     got = data.n_step(3, gamma)
     target = got.reward + gamma * got.discount * (1 - got.columns()["terminated"]) * value
     r = data.reward.astype(np.float64)
-    assert target[1] == pytest.approx(r[1] + gamma * r[2] + gamma**2 * r[3] + gamma**3 * value, rel=1e-5)
+    assert target[1] == pytest.approx(
+        r[1] + gamma * r[2] + gamma**2 * r[3] + gamma**3 * value, rel=1e-5
+    )
     assert target[4] == pytest.approx(r[4] + gamma * r[5] + gamma**2 * value, rel=1e-5)
 
 
@@ -470,9 +517,14 @@ def test_check_spaces():
     check_spaces(discrete, Shaped(box(4, dtype=np.float64), gymnasium.spaces.Discrete(2)))
     check_spaces(continuous, Shaped(box(4), box(3)))
     check_spaces(discrete, gymnasium.make_vec("CartPole-v1", 2, vectorization_mode="sync"))
-    with pytest.raises(InputError, match=r"CartPole-v1: observations \(4,\) float32, but the data has \(5,\) float32"):
+    with pytest.raises(
+        InputError,
+        match=r"CartPole-v1: observations \(4,\) float32, but the data has \(5,\) float32",
+    ):
         check_spaces(Spec((5,), 2), gymnasium.make("CartPole-v1"))
-    with pytest.raises(InputError, match=r"CartPole-v1: action space Discrete\(2\), but the data has 3 discrete"):
+    with pytest.raises(
+        InputError, match=r"CartPole-v1: action space Discrete\(2\), but the data has 3 discrete"
+    ):
         check_spaces(Spec((4,), 3), gymnasium.make("CartPole-v1"))
     with pytest.raises(InputError, match=r"but the data has continuous \(3,\) actions"):
         check_spaces(continuous, Shaped(box(4), box(2)))
@@ -485,4 +537,7 @@ def test_check_spaces_tells_bytes_from_floats():
     check_spaces(Spec((4,), 2, obs_dtype="uint8"), env)
     with pytest.raises(InputError, match=r"\(4,\) uint8, but the data has \(4,\) float32"):
         check_spaces(Spec((4,), 2), env)
-    check_spaces(Spec((4,), 2, obs_dtype="bool"), Shaped(box(4, dtype=np.bool_), gymnasium.spaces.Discrete(2)))
+    check_spaces(
+        Spec((4,), 2, obs_dtype="bool"),
+        Shaped(box(4, dtype=np.bool_), gymnasium.spaces.Discrete(2)),
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlop import distributional as dist
+from rlop.losses import distributional as dist
 
 F64 = torch.float64
 
@@ -61,10 +61,14 @@ def test_projection_equals_the_papers_loop_and_keeps_the_mean():
     rng = np.random.default_rng(0)
     particles, weights = rng.uniform(-3, 3, (6, 9)), rng.dirichlet(np.ones(9), 6)
     particles[0, :3] = (-2.0, 0.5, 2.0)  # on atoms and at the ends
-    found = dist.project_categorical(torch.tensor(particles), torch.tensor(weights), -2.0, 2.0, 9).numpy()
+    found = dist.project_categorical(
+        torch.tensor(particles), torch.tensor(weights), -2.0, 2.0, 9
+    ).numpy()
     for row, values, p in zip(found, particles, weights, strict=True):
         np.testing.assert_allclose(row, categorical_by_loop(values, p, -2, 2, 9), atol=1e-12)
-    np.testing.assert_allclose(found @ np.linspace(-2, 2, 9), (np.clip(particles, -2, 2) * weights).sum(1), atol=1e-12)
+    np.testing.assert_allclose(
+        found @ np.linspace(-2, 2, 9), (np.clip(particles, -2, 2) * weights).sum(1), atol=1e-12
+    )
 
 
 def test_hl_gauss_against_the_normal_distribution_function():

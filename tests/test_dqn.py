@@ -10,7 +10,7 @@ from rlop.agents import DQN, DiscreteCQL
 
 import rlop
 from rlop.data.sampler import Table, probe_batch
-from rlop.training import compiled
+from rlop.training.loop import compiled
 from rlop.types import InputError, Spec
 
 SWEPT = {
@@ -81,12 +81,21 @@ def test_a_run_alone_equals_itself_among_eight(tiny, backup):
     for run in (1, 3, 7):
         name = list(SWEPT)[run]
         # the same terms must be present; their values are those of the variant
-        alone = DQN(tiny.spec, seeds=[7], variants={name: variants[name], "none": variants["all"]}, **options)
+        alone = DQN(
+            tiny.spec,
+            seeds=[7],
+            variants={name: variants[name], "none": variants["all"]},
+            **options,
+        )
         metrics = updates(alone, tiny, 200)
         for key, p in many.online.named_parameters():
-            torch.testing.assert_close(p[run], dict(alone.online.named_parameters())[key][0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                p[run], dict(alone.online.named_parameters())[key][0], rtol=1e-5, atol=1e-5
+            )
         for key in metrics:
-            assert metrics[key][0].item() == pytest.approx(among[key][run].item(), rel=1e-4, abs=1e-5), key
+            assert metrics[key][0].item() == pytest.approx(
+                among[key][run].item(), rel=1e-4, abs=1e-5
+            ), key
 
 
 def test_single_run_without_neighbours_equals_itself_among_eight(tiny):
@@ -100,8 +109,12 @@ def test_single_run_without_neighbours_equals_itself_among_eight(tiny):
 
 def test_no_metric_hides_a_sum_over_runs(tiny):
     """Eight equal runs report what one run reports."""
-    eight = updates(DQN(tiny.spec, seeds=[5], alpha=[0.1] * 8, regularizers={"dr3": 0.03}, **SMALL), tiny, 20)
-    one = updates(DQN(tiny.spec, seeds=[5], alpha=0.1, regularizers={"dr3": 0.03}, **SMALL), tiny, 20)
+    eight = updates(
+        DQN(tiny.spec, seeds=[5], alpha=[0.1] * 8, regularizers={"dr3": 0.03}, **SMALL), tiny, 20
+    )
+    one = updates(
+        DQN(tiny.spec, seeds=[5], alpha=0.1, regularizers={"dr3": 0.03}, **SMALL), tiny, 20
+    )
     for name, value in one.items():
         assert eight[name].shape == (8,)
         torch.testing.assert_close(eight[name], value.expand(8), rtol=1e-4, atol=1e-6)
@@ -109,7 +122,9 @@ def test_no_metric_hides_a_sum_over_runs(tiny):
 
 def test_compiled_equals_eager_in_one_graph_without_recompilation(tiny):
     torch._dynamo.reset()
-    eager, graph = (DQN(tiny.spec, seeds=1, variants=SWEPT, max_grad_norm=1.0, **SMALL) for _ in range(2))
+    eager, graph = (
+        DQN(tiny.spec, seeds=1, variants=SWEPT, max_grad_norm=1.0, **SMALL) for _ in range(2)
+    )
     from torch._dynamo.testing import CompileCounter
 
     counter = CompileCounter()
@@ -134,7 +149,11 @@ def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(tiny):
 
 
 def test_max_norm_holds_after_every_update(tiny):
-    agent = DQN(tiny.spec, projections={"max_norm": {"radius": [0.1, float("inf")], "center": "init"}}, **SMALL)
+    agent = DQN(
+        tiny.spec,
+        projections={"max_norm": {"radius": [0.1, float("inf")], "center": "init"}},
+        **SMALL,
+    )
     updates(agent, tiny, 50)
     for name, p in agent.online.named_parameters():
         if not name.endswith("weight"):
@@ -142,7 +161,13 @@ def test_max_norm_holds_after_every_update(tiny):
         bias = name.removesuffix("weight") + "bias"
         moved = p - agent.learner.initial[name]
         joined = torch.cat(
-            [moved, (dict(agent.online.named_parameters())[bias] - agent.learner.initial[bias])[..., None]], -1
+            [
+                moved,
+                (dict(agent.online.named_parameters())[bias] - agent.learner.initial[bias])[
+                    ..., None
+                ],
+            ],
+            -1,
         )
         radius = 0.1 / (p.shape[1] * p.shape[2]) ** 0.5
         norms = joined.norm(dim=-1)
@@ -157,7 +182,10 @@ def test_targets_get_no_gradient_and_follow_the_period(tiny):
     updates(agent, tiny, 9)
     assert all(torch.equal(a, b) for a, b in zip(start, agent.target.parameters(), strict=True))
     updates(agent, tiny, 10)
-    assert all(torch.equal(a, b) for a, b in zip(agent.online.parameters(), agent.target.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(agent.online.parameters(), agent.target.parameters(), strict=True)
+    )
 
 
 def test_cql_pushes_down_actions_that_the_data_lack(tiny):
@@ -242,7 +270,7 @@ def test_continuous_actions_are_refused():
 
 
 def test_agents_are_found_by_name():
-    from rlop.checkpoint import agent_class
+    from rlop.training.checkpoint import agent_class
 
     assert agent_class("DQN") is DQN
     with pytest.raises(InputError, match="did you mean 'DQN'"):

@@ -14,19 +14,22 @@ from rlop.agents import BC, DQN
 
 import rlop
 from rlop.cli import main
-from rlop.data import load_dataset, read_dqn_replay, write_dqn_replay
+from rlop.collect.dqn_replay import write_dqn_replay
+from rlop.data import load_dataset, read_dqn_replay
 from rlop.data.dataset import Dataset
-from rlop.data.dqn_replay_files import file_name
-from rlop.data.frames import DEPTH, FrameTable, Stacks, make_table, ring, valid_positions
+from rlop.data.dqn_replay.files import file_name
+from rlop.data.dqn_replay.stacks import DEPTH, FrameTable, Stacks, make_table, ring, valid_positions
+from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.info import summary
 from rlop.data.prefetch import Prefetcher
-from rlop.data.rolling_window import RollingWindow
 from rlop.data.sampler import Streams, Table, probe_batch
-from rlop.experiment import Experiment, data_of
-from rlop.training import Loop, TrainOptions
+from rlop.training.loop import Loop, TrainOptions
+from rlop.training.run import Experiment, data_of
 from rlop.types import InputError
 
-FAST = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 NAME = "dqn-replay:Pong/1"
 
 
@@ -69,7 +72,12 @@ def log(rng, rows, ends=0.1, shape=(4, 5)):
     """Frames, actions, rewards and terminals of `rows` rows, all random."""
     frames = rng.integers(1, 256, (rows, *shape), dtype=np.uint8)
     action = rng.integers(0, 4, rows).astype(np.int32)
-    return frames, action, rng.normal(size=rows).astype(np.float32), (rng.random(rows) < ends).astype(np.uint8)
+    return (
+        frames,
+        action,
+        rng.normal(size=rows).astype(np.float32),
+        (rng.random(rows) < ends).astype(np.uint8),
+    )
 
 
 def folder_of(root):
@@ -108,7 +116,9 @@ def test_whole_files_give_the_references_batches(tmp_path, seed, rows, add_count
             read_dqn_replay(NAME, root=tmp_path)
         return
     data = read_dqn_replay(NAME, root=tmp_path, clip_reward=False)
-    assert_like_twin(data, np.arange(len(expected)), frames, action, reward, terminal, expected, rows)
+    assert_like_twin(
+        data, np.arange(len(expected)), frames, action, reward, terminal, expected, rows
+    )
 
 
 def assert_like_twin(data, at, frames, action, reward, terminal, expected, capacity):
@@ -116,8 +126,14 @@ def assert_like_twin(data, at, frames, action, reward, terminal, expected, capac
     batch = make_table(data.columns()).gather(torch.from_numpy(at).unsqueeze(0))
     for k, index in enumerate(expected):
         assert np.array_equal(batch.obs[0, k], twin_stack(frames, index, capacity))
-        assert np.array_equal(batch.next_obs[0, k], twin_stack(frames, (index + 1) % capacity, capacity))
-    for found, column in ((batch.action, action), (batch.reward, reward), (batch.terminated, terminal != 0)):
+        assert np.array_equal(
+            batch.next_obs[0, k], twin_stack(frames, (index + 1) % capacity, capacity)
+        )
+    for found, column in (
+        (batch.action, action),
+        (batch.reward, reward),
+        (batch.terminated, terminal != 0),
+    ):
         assert np.array_equal(found[0].numpy(), column[expected])
     assert (batch.obs.dtype, batch.action.dtype, batch.reward.dtype, batch.terminated.dtype) == (
         torch.uint8,
@@ -129,7 +145,9 @@ def assert_like_twin(data, at, frames, action, reward, terminal, expected, capac
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([5, 10, 25]), st.integers(0, 3), st.booleans())
 @FAST
-def test_the_first_rows_of_a_file_give_the_references_batches(tmp_path, seed, percent, suffix, stale):
+def test_the_first_rows_of_a_file_give_the_references_batches(
+    tmp_path, seed, percent, suffix, stale
+):
     rows, capacity = 200, 2 * percent
     frames, action, reward, terminal = log(np.random.default_rng(seed), rows)
     add_count = (suffix + 1) * rows - stale
@@ -138,8 +156,12 @@ def test_the_first_rows_of_a_file_give_the_references_batches(tmp_path, seed, pe
     # The reference keeps `capacity` + 4 rows and takes them for a buffer of that capacity.
     expected = twin_valid(terminal[: capacity + 4], add_count, invalid, capacity)
     if expected:
-        data = read_dqn_replay(f"{NAME}?files={suffix}&subset={percent}%", root=tmp_path, clip_reward=False)
-        assert_like_twin(data, np.arange(len(data)), frames, action, reward, terminal, expected, capacity)
+        data = read_dqn_replay(
+            f"{NAME}?files={suffix}&subset={percent}%", root=tmp_path, clip_reward=False
+        )
+        assert_like_twin(
+            data, np.arange(len(data)), frames, action, reward, terminal, expected, capacity
+        )
         assert len(data.obs.frames) <= capacity
 
 
@@ -169,7 +191,9 @@ def test_what_is_written_is_read_back(tmp_path, monkeypatch, seed, steps, capaci
     count = write_dqn_replay(folder, frames, action, reward, terminal, truncated, capacity=capacity)
     assert len(list(folder.iterdir())) == count * (7 if truncated.any() else 6)
     starts = np.append(True, (terminal[:-1] != 0) | truncated[:-1])
-    step = np.repeat(np.arange(steps), 1 + 3 * starts)  # the step of each stored row; its padding first
+    step = np.repeat(
+        np.arange(steps), 1 + 3 * starts
+    )  # the step of each stored row; its padding first
     padding = np.concatenate([[True] * 3 + [False] if start else [False] for start in starts])
     begin = np.maximum.accumulate(np.where(starts, np.arange(steps), 0))
     size = len(step) if capacity is None else capacity - 1
@@ -182,10 +206,15 @@ def test_what_is_written_is_read_back(tmp_path, monkeypatch, seed, steps, capaci
     if not expected:
         return
     data = read_dqn_replay(NAME, root=tmp_path, clip_reward=False)
-    assert list(zip(data.infos["file"], data.infos["row"])) == [(file, row) for file, row, _ in expected]
+    assert list(zip(data.infos["file"], data.infos["row"])) == [
+        (file, row) for file, row, _ in expected
+    ]
     steps_of = [t for *_, t in expected]
     for obs, t in zip(np.asarray(data.obs), steps_of):
-        wanted = [frames[t - back] if t - back >= begin[t] else np.zeros((4, 5), np.uint8) for back in (3, 2, 1, 0)]
+        wanted = [
+            frames[t - back] if t - back >= begin[t] else np.zeros((4, 5), np.uint8)
+            for back in (3, 2, 1, 0)
+        ]
         assert np.array_equal(obs, wanted)
     for obs, t in zip(np.asarray(data.next_obs)[:, -1], steps_of):
         assert terminal[t] or np.array_equal(obs, frames[t + 1])
@@ -198,8 +227,13 @@ def test_what_is_written_is_read_back(tmp_path, monkeypatch, seed, steps, capaci
 
 def test_written_files_hold_what_the_format_says(tmp_path):
     frames, action, reward, _ = log(np.random.default_rng(0), 5)
-    assert write_dqn_replay(tmp_path, frames, action, reward, [0, 0, 1, 0, 0], capacity=12, suffix=7) == 1
-    read = {p.name: np.load(io.BytesIO(gzip.decompress(p.read_bytes()))) for p in tmp_path.iterdir()}
+    assert (
+        write_dqn_replay(tmp_path, frames, action, reward, [0, 0, 1, 0, 0], capacity=12, suffix=7)
+        == 1
+    )
+    read = {
+        p.name: np.load(io.BytesIO(gzip.decompress(p.read_bytes()))) for p in tmp_path.iterdir()
+    }
     assert sorted(read) == [
         "$store$_action_ckpt.7.gz",
         "$store$_observation_ckpt.7.gz",
@@ -214,7 +248,10 @@ def test_written_files_hold_what_the_format_says(tmp_path):
     assert read["$store$_terminal_ckpt.7.gz"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
     assert read["add_count_ckpt.7.gz"] == 11
     assert read["invalid_range_ckpt.7.gz"].tolist() == [10, 11, 0, 1, 2]
-    kinds = [read[f"$store$_{name}_ckpt.7.gz"].dtype for name in ("observation", "action", "reward", "terminal")]
+    kinds = [
+        read[f"$store$_{name}_ckpt.7.gz"].dtype
+        for name in ("observation", "action", "reward", "terminal")
+    ]
     assert kinds == [np.uint8, np.int32, np.float32, np.uint8]
 
 
@@ -226,7 +263,13 @@ def test_the_writer_says_what_does_not_fit(tmp_path):
         ({"rewards": reward > 0}, "reward: bool"),
         ({"capacity": 5}, "capacity = 5"),
     ]:
-        arrays = {"frames": frames, "actions": action, "rewards": reward, "terminals": terminal, **change}
+        arrays = {
+            "frames": frames,
+            "actions": action,
+            "rewards": reward,
+            "terminals": terminal,
+            **change,
+        }
         with pytest.raises(InputError, match=message):
             write_dqn_replay(tmp_path, **arrays)
     write_dqn_replay(tmp_path, frames, action, reward, terminal)
@@ -256,8 +299,12 @@ def test_subsets(root):
     whole = read_dqn_replay(NAME, root=root)
     tenth = read_dqn_replay(f"{NAME}?subset=10%", root=root)
     early = read_dqn_replay(NAME, root=root, subset="first-50%")
-    drawn, again, other = (read_dqn_replay(NAME, root=root, subset="iid-10%", seed=seed) for seed in (3, 3, 4))
-    assert tenth.infos["row"].max() == 37  # of 40 rows the last two have no successor in the reference's buffer
+    drawn, again, other = (
+        read_dqn_replay(NAME, root=root, subset="iid-10%", seed=seed) for seed in (3, 3, 4)
+    )
+    assert (
+        tenth.infos["row"].max() == 37
+    )  # of 40 rows the last two have no successor in the reference's buffer
     assert np.unique(tenth.infos["file"]).tolist() == [0, 1, 2]
     assert 390 < early.infos["row"][early.infos["file"] == 0].max() <= 397
     assert 190 < early.infos["row"][early.infos["file"] == 1].max() <= 197
@@ -317,18 +364,42 @@ def write(path, array=None, content=None):
         ("reward", lambda p: p.unlink(), "no such file; a checkpoint has six"),
         ("add_count", lambda p: p.unlink(), "no such file; a checkpoint has six"),
         ("observation", lambda p: p.write_bytes(p.read_bytes()[:-600]), "damaged or cut short"),
-        ("observation", lambda p: p.write_bytes(p.read_bytes()[:-6] + b"123456"), "damaged or cut short"),
+        (
+            "observation",
+            lambda p: p.write_bytes(p.read_bytes()[:-6] + b"123456"),
+            "damaged or cut short",
+        ),
         ("action", lambda p: p.write_bytes(p.read_bytes()[:-20]), "damaged or cut short"),
         ("action", lambda p: write(p, content=b"text"), "damaged or cut short"),
         ("action", lambda p: write(p, content=gzip.compress(b"text" * 9)), "no NumPy array"),
-        ("action", lambda p: write(p, np.array([{}] * 400)), "no NumPy array free of Python objects"),
+        (
+            "action",
+            lambda p: write(p, np.array([{}] * 400)),
+            "no NumPy array free of Python objects",
+        ),
         ("action", lambda p: write(p, np.zeros(399, np.int32)), "399 rows, expected 400"),
         ("action", lambda p: write(p, np.zeros(400)), "float64 of shape .*, expected integers"),
-        ("reward", lambda p: write(p, np.full(400, np.nan, np.float32)), "400 of 400 rows hold NaN"),
-        ("terminal", lambda p: write(p, np.zeros((400, 1), np.uint8)), r"shape \(400, 1\), expected flags"),
+        (
+            "reward",
+            lambda p: write(p, np.full(400, np.nan, np.float32)),
+            "400 of 400 rows hold NaN",
+        ),
+        (
+            "terminal",
+            lambda p: write(p, np.zeros((400, 1), np.uint8)),
+            r"shape \(400, 1\), expected flags",
+        ),
         ("observation", lambda p: write(p, np.zeros((400, 20), np.uint8)), "expected uint8 frames"),
-        ("observation", lambda p: write(p, np.zeros((400, 4, 5))), "float64 of shape .*, expected uint8 frames"),
-        ("observation", lambda p: write(p, np.zeros((400, 3, 3), np.uint8)), r"frames of \(3, 3\), expected \(4, 5\)"),
+        (
+            "observation",
+            lambda p: write(p, np.zeros((400, 4, 5))),
+            "float64 of shape .*, expected uint8 frames",
+        ),
+        (
+            "observation",
+            lambda p: write(p, np.zeros((400, 3, 3), np.uint8)),
+            r"frames of \(3, 3\), expected \(4, 5\)",
+        ),
         ("add_count", lambda p: write(p, np.zeros(3, int)), "expected one number of transitions"),
     ],
 )
@@ -354,11 +425,17 @@ def test_a_header_that_promises_too_much(root):
 def plain(data):
     """The same data set with its stacks built."""
     keys = ("action", "reward", "terminated", "truncated", "spec", "name", "infos", "end")
-    return Dataset(np.asarray(data.obs), next_obs=np.asarray(data.next_obs), **{k: getattr(data, k) for k in keys})
+    return Dataset(
+        np.asarray(data.obs),
+        next_obs=np.asarray(data.next_obs),
+        **{k: getattr(data, k) for k in keys},
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"n_step": 3}, {"backup": "sarsa"}, {"backup": "sarsa", "n_step": 2}, {"backup": "mc"}], ids=str
+    "options",
+    [{}, {"n_step": 3}, {"backup": "sarsa"}, {"backup": "sarsa", "n_step": 2}, {"backup": "mc"}],
+    ids=str,
 )
 def test_every_backup_gets_what_plain_arrays_would_give(root, options):
     data = read_dqn_replay(NAME, root=root)
@@ -382,9 +459,19 @@ def test_a_million_frames_cost_little_beside_themselves(root):
     table = make_table(data.columns())
     assert table.frames.data_ptr() == data.obs.frames.ctypes.data  # shared, not copied
     assert len(data.obs.frames) <= 1200
-    arrays = [data.obs.last, data.next_obs.last, data.action, data.reward, data.terminated, data.truncated, data.end]
+    arrays = [
+        data.obs.last,
+        data.next_obs.last,
+        data.action,
+        data.reward,
+        data.terminated,
+        data.truncated,
+        data.end,
+    ]
     arrays += [*data.infos.values(), *table.columns.values(), table.first]
-    assert sum(array.nbytes for array in arrays) / len(data) < 144  # 7.2 GB less 1e6 frames of 84 x 84
+    assert (
+        sum(array.nbytes for array in arrays) / len(data) < 144
+    )  # 7.2 GB less 1e6 frames of 84 x 84
 
 
 def test_stacks_behave_like_an_array():
@@ -426,9 +513,10 @@ def test_beyond_the_budget_frames_are_mapped_and_kept(root, tmp_path):
 
 
 def test_too_little_memory_or_disk_is_said_before_anything_is_read(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlop.data.frame_store.available_bytes", lambda: 1000)
+    monkeypatch.setattr("rlop.data.dqn_replay.storage.available_bytes", lambda: 1000)
     with pytest.raises(
-        InputError, match=r"needs .* GB of memory, 1e-06 GB are free: expected a smaller subset, or mem"
+        InputError,
+        match=r"needs .* GB of memory, 1e-06 GB are free: expected a smaller subset, or mem",
     ):
         read_dqn_replay(NAME, root=root)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
@@ -477,7 +565,13 @@ def test_what_gathering_raises_reaches_the_caller(tiny):
 # --- training and info -----------------------------------------------------------------------------------------------
 
 SMALL = {"hidden": (8, 8), "batch_size": 8, "target_period": 7, "seeds": 2}
-OFTEN = {"log_every": 10, "probe_every": 20, "probe_size": 64, "checkpoint_every": 30, "progress": False}
+OFTEN = {
+    "log_every": 10,
+    "probe_every": 20,
+    "probe_size": 64,
+    "checkpoint_every": 30,
+    "progress": False,
+}
 
 
 def parameters(agent):
@@ -511,7 +605,12 @@ def test_resuming_from_mapped_frames_continues_exactly(root, tmp_path):
 
 def test_behaviour_cloning_and_a_batch_too_large(root):
     data = read_dqn_replay(NAME, root=root)
-    rlop.train(BC(data.spec, **{k: v for k, v in SMALL.items() if k != "target_period"}), data, 5, progress=False)
+    rlop.train(
+        BC(data.spec, **{k: v for k, v in SMALL.items() if k != "target_period"}),
+        data,
+        5,
+        progress=False,
+    )
     with pytest.raises(InputError, match="batch_size = 5000: larger than the data set"):
         Loop(DQN(data.spec, hidden=(4, 4), batch_size=5000), data, TrainOptions(), None)
     with pytest.raises(InputError, match="behaviour"):
@@ -544,11 +643,15 @@ def agent_on(window):
 
 @pytest.mark.parametrize("memory", [None, 1e-4])  # in memory, or mapped from a file
 @pytest.mark.parametrize("compile", [False, True])
-def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_path, monkeypatch, memory, compile):
+def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(
+    root, tmp_path, monkeypatch, memory, compile
+):
     """Frames of one draw are gone when the next is read, and a training cut anywhere goes on with the same numbers."""
-    monkeypatch.setattr(rlop.training, "compiled", partial(rlop.launch.compiled, backend="eager"))
+    monkeypatch.setattr(
+        rlop.training.loop, "compiled", partial(rlop.training.compile.compiled, backend="eager")
+    )
     options = {"memory_gb": memory, "cache": tmp_path / "cache"} if memory else {}
-    read, held, files = rlop.data.rolling_window.read_dqn_replay, [], []
+    read, held, files = rlop.data.dqn_replay.window.read_dqn_replay, [], []
 
     def watched(*args, **kwargs):
         assert all(frames() is None for frames in held)
@@ -557,7 +660,7 @@ def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_pat
         files.append(kwargs["files"])
         return data
 
-    monkeypatch.setattr(rlop.data.rolling_window, "read_dqn_replay", watched)
+    monkeypatch.setattr(rlop.data.dqn_replay.window, "read_dqn_replay", watched)
 
     def trained(logdir, *ends):
         for end in ends:
@@ -565,7 +668,13 @@ def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, tmp_pat
             files.clear()
             window = RollingWindow(NAME, 1, seed=2, root=root, **options)
             agent = agent_on(window)
-            often = {"reload_every": 40, "log_every": 10, "probe_every": 0, "progress": False, "compile": compile}
+            often = {
+                "reload_every": 40,
+                "log_every": 10,
+                "probe_every": 0,
+                "progress": False,
+                "compile": compile,
+            }
             rlop.train(agent, window, end, logdir=tmp_path / logdir, resume=end != ends[0], **often)
         return torch.cat([p.detach().flatten() for p in agent.online.parameters()])
 

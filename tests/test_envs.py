@@ -39,7 +39,11 @@ def random_mdp(seed: int, s: int = 6, a: int = 3) -> tuple[TabularMDP, np.ndarra
     terminal = np.arange(s) >= s - rng.integers(1, 3)
     initial = np.where(terminal, 0, rng.random(s))
     mdp = TabularMDP(
-        transition, rng.normal(size=(s, a, s)), terminal, initial / initial.sum(), rng.normal(size=(s, 2, 2))
+        transition,
+        rng.normal(size=(s, a, s)),
+        terminal,
+        initial / initial.sum(),
+        rng.normal(size=(s, 2, 2)),
     )
     return mdp, rng.dirichlet(np.ones(a), s)
 
@@ -81,7 +85,9 @@ def test_policy_q_satisfies_the_bellman_equation(seed, gamma):
         for a in range(mdp.n_actions):
             following = [0.0 if mdp.terminal[n] else policy[n] @ q[n] for n in range(mdp.n_states)]
             backup = mdp.transition[s, a] @ (mdp.reward[s, a] + gamma * np.array(following))
-            np.testing.assert_allclose(q[s, a], 0.0 if mdp.terminal[s] else backup, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(
+                q[s, a], 0.0 if mdp.terminal[s] else backup, rtol=0, atol=1e-10
+            )
 
 
 def test_tolerance_bounds_the_distance_to_q_star():
@@ -100,7 +106,11 @@ def test_occupancy_weighs_rewards_to_the_return(seed, gamma):
     assert d.sum() == pytest.approx(1)
     assert not d[mdp.terminal].any()
     value_of_ones = policy_return(
-        TabularMDP(mdp.transition, np.ones_like(mdp.reward), mdp.terminal, mdp.initial, mdp.observations), policy, gamma
+        TabularMDP(
+            mdp.transition, np.ones_like(mdp.reward), mdp.terminal, mdp.initial, mdp.observations
+        ),
+        policy,
+        gamma,
     )
     expected = policy_return(mdp, policy, gamma)
     assert (d * mdp.expected_reward).sum() * value_of_ones == pytest.approx(expected, abs=1e-9)
@@ -122,7 +132,13 @@ def test_policies_by_hand():
 def test_shapes_and_probabilities_are_checked():
     m = chain(3)
     parts = (m.transition, m.reward, m.terminal, m.initial, m.observations)
-    wrong = {0: m.transition * 2, 1: m.reward[0], 2: m.terminal[:2], 3: np.array([0.0, 0, 1]), 4: np.zeros(3)}
+    wrong = {
+        0: m.transition * 2,
+        1: m.reward[0],
+        2: m.terminal[:2],
+        3: np.array([0.0, 0, 1]),
+        4: np.zeros(3),
+    }
     for i, bad in wrong.items():
         with pytest.raises(ValueError, match="expected"):
             TabularMDP(*(bad if i == j else part for j, part in enumerate(parts)))
@@ -189,7 +205,9 @@ def test_slip_by_hand():
 def test_goal_is_reachable_and_all_states_are(size, seed):
     world = gridworld(size, seed=seed)
     assert world.initial[world.goal] == 0
-    assert (occupancy(world, np.full((world.n_states, 5), 0.2), 0.9).sum(1)[~world.terminal] > 0).all()
+    assert (
+        occupancy(world, np.full((world.n_states, 5), 0.2), 0.9).sum(1)[~world.terminal] > 0
+    ).all()
     assert optimal_q(world, 0.99)[world.initial.argmax()].max() > 0
     picture = ascii_map(world)
     assert (picture.count("S"), picture.count("G")) == (1, 1)
@@ -232,7 +250,9 @@ def test_smooth_observations_vary_slowly_over_the_grid_and_random_ones_do_not():
 
     assert ratio("smooth") < 0.5
     assert ratio("random") == pytest.approx(1, abs=0.05)
-    np.testing.assert_allclose(gridworld(16, observation="smooth").observations.std(0), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        gridworld(16, observation="smooth").observations.std(0), 1, rtol=1e-5
+    )
 
 
 def test_smooth_observations_are_swept_in_place_and_rescaled():
@@ -240,7 +260,11 @@ def test_smooth_observations_are_swept_in_place_and_rescaled():
     table = np.random.default_rng(5).spawn(2)[1].standard_normal((world.n_states, 3))
     for _ in range(10):
         for s in range(world.n_states):
-            table[s] = sum(world.transition[s, a, n] * table[n] / 5 for a in range(5) for n in range(world.n_states))
+            table[s] = sum(
+                world.transition[s, a, n] * table[n] / 5
+                for a in range(5)
+                for n in range(world.n_states)
+            )
     np.testing.assert_allclose(world.observations, table / table.std(0), rtol=1e-4, atol=1e-5)
 
 
@@ -249,7 +273,9 @@ def test_layout_and_observations_depend_on_the_seed_alone():
     for name in ("transition", "reward", "observations", "cells"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert ascii_map(one) != ascii_map(other)
-    assert ascii_map(one) == ascii_map(gridworld(8, observation="smooth", reward="distance", slip=0.5, seed=3))
+    assert ascii_map(one) == ascii_map(
+        gridworld(8, observation="smooth", reward="distance", slip=0.5, seed=3)
+    )
 
 
 def test_sparse_and_distance_rewards_by_hand():
@@ -280,7 +306,9 @@ def test_shortest_path_sets_the_value():
     world = gridworld(7, walls=0.0, slip=0.0)
     distance = np.abs(world.cells - world.cells[world.goal]).sum(1)
     value = optimal_q(world, 0.9).max(1)
-    np.testing.assert_allclose(np.delete(value, world.goal), np.delete(0.9 ** (distance - 1.0), world.goal), atol=1e-12)
+    np.testing.assert_allclose(
+        np.delete(value, world.goal), np.delete(0.9 ** (distance - 1.0), world.goal), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,7 +336,9 @@ def test_impossible_gridworlds_are_refused(kwargs, message):
         gridworld(**kwargs)
 
 
-@pytest.mark.parametrize("kwargs", [{"length": 1}, {"length": 2000}, {"slip": -1}, {"observation": "onehot"}])
+@pytest.mark.parametrize(
+    "kwargs", [{"length": 1}, {"length": 2000}, {"slip": -1}, {"observation": "onehot"}]
+)
 def test_impossible_chains_are_refused(kwargs):
     with pytest.raises(InputError):
         chain(**kwargs)
@@ -348,7 +378,9 @@ def test_registered_time_limits(name, limit):
         truncated = single.step(away)[3]
         assert truncated == (step == limit)
         assert (many.step(np.full(3, away))[3] == truncated).all()
-    assert gymnasium.make_vec(name, num_envs=2, max_episode_steps=7).unwrapped.max_episode_steps == 7
+    assert (
+        gymnasium.make_vec(name, num_envs=2, max_episode_steps=7).unwrapped.max_episode_steps == 7
+    )
 
 
 @settings(max_examples=10, deadline=None)
@@ -369,10 +401,14 @@ def test_sampled_successors_have_their_probabilities():
         drawn = sample_next(successors(mdp), np.full(n, s), np.full(n, a), rng)
         p, share = mdp.transition[s, a], np.bincount(drawn, minlength=6) / n
         assert not share[p == 0].any()
-        assert (np.abs(share - p) <= 4 * np.sqrt(p * (1 - p) / n) + 2 / n).all()  # 2 / n for what is all but impossible
+        assert (
+            np.abs(share - p) <= 4 * np.sqrt(p * (1 - p) / n) + 2 / n
+        ).all()  # 2 / n for what is all but impossible
 
 
-def rollout_returns(env: TabularVectorEnv, policy: np.ndarray, gamma: float, steps: int) -> np.ndarray:
+def rollout_returns(
+    env: TabularVectorEnv, policy: np.ndarray, gamma: float, steps: int
+) -> np.ndarray:
     """Discounted return of the first episode of each copy."""
     rng = np.random.default_rng(1)
     _, info = env.reset(seed=2)
@@ -393,7 +429,9 @@ def test_rollouts_average_to_the_exact_return(seed):
     returns = rollout_returns(TabularVectorEnv(mdp, n), policy, 0.8, 80)  # 0.8^80 = 2e-8
     assert abs(returns.mean() - policy_return(mdp, policy, 0.8)) < 4 * returns.std() / np.sqrt(n)
     returns = rollout_returns(TabularVectorEnv(mdp, n, max_episode_steps=6), policy, 1.0, 6)
-    assert abs(returns.mean() - policy_return_undiscounted(mdp, policy, 6)) < 4 * returns.std() / np.sqrt(n)
+    assert abs(
+        returns.mean() - policy_return_undiscounted(mdp, policy, 6)
+    ) < 4 * returns.std() / np.sqrt(n)
 
 
 def test_single_env_rollouts_average_to_the_exact_return():
@@ -408,17 +446,32 @@ def test_single_env_rollouts_average_to_the_exact_return():
             _, reward, terminated, truncated, _ = env.step(1)
             returns[i] += reward
             over = terminated or truncated
-    assert abs(returns.mean() - policy_return_undiscounted(mdp, right, 5)) < 4 * returns.std() / np.sqrt(n)
+    assert abs(
+        returns.mean() - policy_return_undiscounted(mdp, right, 5)
+    ) < 4 * returns.std() / np.sqrt(n)
 
 
 @pytest.mark.parametrize(
-    ("name", "kwargs"), [("rlop/Chain-v0", {"length": 4}), ("rlop/GridWorld-v0", {"size": 4, "slip": 0.0})]
+    ("name", "kwargs"),
+    [("rlop/Chain-v0", {"length": 4}), ("rlop/GridWorld-v0", {"size": 4, "slip": 0.0})],
 )
 def test_vector_env_steps_like_gymnasiums_own(name, kwargs):
-    ours, theirs = (gymnasium.make_vec(name, num_envs=5, vectorization_mode=mode, **kwargs) for mode in (None, "sync"))
+    ours, theirs = (
+        gymnasium.make_vec(name, num_envs=5, vectorization_mode=mode, **kwargs)
+        for mode in (None, "sync")
+    )
     assert isinstance(ours, TabularVectorEnv)
-    assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
-    for space in ("single_observation_space", "single_action_space", "observation_space", "action_space"):
+    assert (
+        ours.metadata["autoreset_mode"]
+        == theirs.metadata["autoreset_mode"]
+        == AutoresetMode.NEXT_STEP
+    )
+    for space in (
+        "single_observation_space",
+        "single_action_space",
+        "observation_space",
+        "action_space",
+    ):
         assert getattr(ours, space) == getattr(theirs, space)
     np.testing.assert_array_equal(ours.reset(seed=0)[0], theirs.reset(seed=0)[0])
     rng, ends = np.random.default_rng(0), np.zeros(2)
@@ -442,12 +495,26 @@ def test_vector_env_autoreset_by_hand():
     state, reward, terminated, truncated = [], [], [], []
     for action in ([1, 0], [1, 0], [1, 0], [1, 1], [1, 1]):
         _, r, te, tr, info = env.step(np.array(action))
-        for column, value in zip((state, reward, terminated, truncated), (info["state"], r, te, tr)):
+        for column, value in zip(
+            (state, reward, terminated, truncated), (info["state"], r, te, tr)
+        ):
             column.append(value.tolist())
     assert state == [[1, 0], [2, 0], [0, 0], [1, 0], [2, 1]]
     assert reward == [[0, 0], [1, 0], [0, 0], [0, 0], [1, 0]]
-    assert terminated == [[False, False], [True, False], [False, False], [False, False], [True, False]]
-    assert truncated == [[False, False], [False, False], [False, True], [False, False], [False, False]]
+    assert terminated == [
+        [False, False],
+        [True, False],
+        [False, False],
+        [False, False],
+        [True, False],
+    ]
+    assert truncated == [
+        [False, False],
+        [False, False],
+        [False, True],
+        [False, False],
+        [False, False],
+    ]
 
 
 def test_returned_observations_are_the_callers_own():

@@ -7,7 +7,7 @@ import torch
 from rlop.agents import DQN
 
 from rlop.envs import chain, optimal_q, policy_return_undiscounted
-from rlop.evaluate import Evaluator, TabularEvaluator, make_evaluator
+from rlop.training.evaluate import Evaluator, TabularEvaluator, make_evaluator
 from rlop.types import InputError, Spec
 
 
@@ -33,7 +33,9 @@ def right(obs):
 
 
 def test_returns_equal_a_plain_loop_over_single_environments():
-    returns, lengths = Evaluator("rlop/Chain-v0", [0], episodes=5, env_kwargs={"slip": 0.0}).rollout(Scripted(right))
+    returns, lengths = Evaluator(
+        "rlop/Chain-v0", [0], episodes=5, env_kwargs={"slip": 0.0}
+    ).rollout(Scripted(right))
     assert returns.tolist() == [[1.0] * 5]
     assert lengths.tolist() == [[5] * 5]
 
@@ -118,14 +120,20 @@ def test_observations_are_normalized_as_the_data_were():
     spec = Spec((4,), 2, obs_normalizer=((1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 2.0)))
     Evaluator("CartPole-v1", [0], episodes=2, spec=spec).rollout(Scripted(look))
     plain = []
-    Evaluator("CartPole-v1", [0], episodes=2).rollout(Scripted(lambda obs: (plain.append(obs.clone()), right(obs))[1]))
-    torch.testing.assert_close(seen[0], (plain[0] - torch.tensor([1.0, 0, 0, 0])) / torch.tensor([1.0, 1, 1, 2]))
+    Evaluator("CartPole-v1", [0], episodes=2).rollout(
+        Scripted(lambda obs: (plain.append(obs.clone()), right(obs))[1])
+    )
+    torch.testing.assert_close(
+        seen[0], (plain[0] - torch.tensor([1.0, 0, 0, 0])) / torch.tensor([1.0, 1, 1, 2])
+    )
 
 
 def test_returns_are_normalized_where_there_are_references():
     plain = Evaluator("CartPole-v1", [0], episodes=2)(Scripted(right))
     assert "eval/normalized_score" not in plain
-    scored = Evaluator("CartPole-v1", [0], episodes=2, reference="d4rl:hopper-medium-v2")(Scripted(right))
+    scored = Evaluator("CartPole-v1", [0], episodes=2, reference="d4rl:hopper-medium-v2")(
+        Scripted(right)
+    )
     low, high = -20.272305, 3234.3
     expected = 100 * (scored["eval/return"] - low) / (high - low)
     np.testing.assert_allclose(scored["eval/normalized_score"], expected, rtol=1e-6)

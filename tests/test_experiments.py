@@ -116,7 +116,9 @@ def test_stationary_variance_by_hand():
 
     assert formula(0.5, 0.0, eta=1.0, sigma=0.2) == pytest.approx(0.04 / 1.5)
     assert stationary(0.5, 0.0, eta=1.0, sigma=0.2) == pytest.approx(0.04 / 1.5)
-    assert stationary(1.3, 0.6, eta=0.7, sigma=0.2) == pytest.approx(formula(1.3, 0.6, eta=0.7, sigma=0.2))
+    assert stationary(1.3, 0.6, eta=0.7, sigma=0.2) == pytest.approx(
+        formula(1.3, 0.6, eta=0.7, sigma=0.2)
+    )
 
 
 def test_concatenated_pairs_by_hand():
@@ -140,9 +142,15 @@ def test_least_variation_by_hand():
     from rlop.experiments import path_norm
 
     values = np.interp(np.linspace(-1, 1, path_norm.POINTS), [-1, 0, 1], [0, 1, 0])
-    assert path_norm.least_variation(values) == pytest.approx(2.0, abs=0.3)  # the kink falls between two points
-    assert path_norm.least_variation(np.linspace(0, 3, path_norm.POINTS)) == pytest.approx(0, abs=1e-12)
-    kink = np.maximum(np.linspace(-1, 1, path_norm.POINTS) - np.linspace(-1, 1, path_norm.POINTS)[3], 0)
+    assert path_norm.least_variation(values) == pytest.approx(
+        2.0, abs=0.3
+    )  # the kink falls between two points
+    assert path_norm.least_variation(np.linspace(0, 3, path_norm.POINTS)) == pytest.approx(
+        0, abs=1e-12
+    )
+    kink = np.maximum(
+        np.linspace(-1, 1, path_norm.POINTS) - np.linspace(-1, 1, path_norm.POINTS)[3], 0
+    )
     assert path_norm.least_variation(3 * kink) == pytest.approx(3.0)
 
 
@@ -165,5 +173,7 @@ def test_alignment_of_known_layers():
 
     first, swap = np.diag([3.0, 1.0]), np.array([[0.0, 1.0], [1.0, 0.0]])
     assert alignment([first, first]) == pytest.approx(1)
-    assert alignment([first, first @ swap]) == pytest.approx(0)  # its right singular vectors come in the other order
+    assert alignment([first, first @ swap]) == pytest.approx(
+        0
+    )  # its right singular vectors come in the other order
     assert imbalance([first, 2 * first]) == pytest.approx(3 * np.sqrt(82))

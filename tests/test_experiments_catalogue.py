@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from rlop.experiments import Measure, Outcome
-from rlop.experiments.catalogue import CATALOGUE, KINDS, PENDING, Row, available, experiment_names, resolve
+from rlop.experiments.catalogue import (
+    CATALOGUE,
+    KINDS,
+    PENDING,
+    Row,
+    available,
+    experiment_names,
+    resolve,
+)
 from rlop.experiments.reproduction import band, markdown, table
 from rlop.experiments.running import draw, measure_of, run_experiment, to_record
 from rlop.types import InputError
@@ -52,12 +60,16 @@ def test_every_experiment_is_there(name):
 def test_a_name_that_is_not_there():
     with pytest.raises(InputError, match="max_nrom"):
         resolve("rlop.projections.max_nrom")
-    with pytest.raises(InputError, match=r"experiment 'robust_rigde': unknown, did you mean 'robust_ridge'"):
+    with pytest.raises(
+        InputError, match=r"experiment 'robust_rigde': unknown, did you mean 'robust_ridge'"
+    ):
         run_experiment("robust_rigde")
 
 
 def row(*experiments):
-    return Row(1, "title", "authors", "experiment", ("rlop",), "Claim.", experiments, "Use.", "1234.56789")
+    return Row(
+        1, "title", "authors", "experiment", ("rlop",), "Claim.", experiments, "Use.", "1234.56789"
+    )
 
 
 def test_the_verdict_is_computed():
@@ -73,7 +85,9 @@ def outcome():
         Measure("within", 1.5, 1.0, 2.0, "two"),
         Measure("beyond |x|", float("nan"), 0.0, float("inf"), "any"),
     )
-    return Outcome(measures, {"curve": ([1, 2, 3], [1.0, float("inf"), 3.0])}, x="x", y="y", log="xy")
+    return Outcome(
+        measures, {"curve": ([1, 2, 3], [1.0, float("inf"), 3.0])}, x="x", y="y", log="xy"
+    )
 
 
 def test_a_record_survives_json():
@@ -124,7 +138,10 @@ def test_script_end_to_end(reproduce, tmp_path, capsys):
     assert all(m["holds"] for r in results["experiments"] for m in r["measures"])
     page = (tmp_path / "REPRODUCTION.md").read_text()
     assert page.count("| reproduced |") == 2
-    assert "| 25 | Mitigating deep double descent by concatenating inputs | experiment | reproduced | 4 of 4 |" in page
+    assert (
+        "| 25 | Mitigating deep double descent by concatenating inputs | experiment | reproduced | 4 of 4 |"
+        in page
+    )
     assert (tmp_path / "robust_ridge.png").exists()
 
 
@@ -138,7 +155,11 @@ def test_script_reports_what_fails_and_runs_the_rest(reproduce, tmp_path, capsys
     record = to_record("robust_ridge", outcome(), 1.0, 0)
     lines = "import pathlib, sys", "name, out = sys.argv[1], pathlib.Path(sys.argv[5])"
     fails = "if name == 'concat_inputs': sys.exit('boom')"
-    worker.write_text("\n".join([*lines, fails, f"(out / 'robust_ridge.json').write_text({json.dumps(record)!r})"]))
+    worker.write_text(
+        "\n".join(
+            [*lines, fails, f"(out / 'robust_ridge.json').write_text({json.dumps(record)!r})"]
+        )
+    )
     monkeypatch.setattr(reproduce, "WORKER", worker)
     with pytest.raises(SystemExit) as stop:
         reproduce.main(["concat_inputs", "robust_ridge", "--out", str(tmp_path)])

@@ -48,7 +48,11 @@ def module(name):
 def test_every_experiment_says_whose_claim_it_is(name):
     text = " ".join(module(name).__doc__.split())
     assert "Row" in text
-    assert "arXiv" in text or "2021 workshop" in " ".join(text.split()) or "title was not found" in text
+    assert (
+        "arXiv" in text
+        or "2021 workshop" in " ".join(text.split())
+        or "title was not found" in text
+    )
 
 
 def test_a_seed_gives_the_same_numbers_again_and_another_seed_others():
@@ -93,14 +97,18 @@ def test_kernel_of_logistic_regression_is_at_its_optimum():
     phi = torch.randn(1, m.N, 300, generator=generator, dtype=torch.float64) / 300**0.5
     y = torch.randint(2, (1, m.N), generator=generator).double() * 2 - 1
     w = m.logistic(phi, y).requires_grad_()
-    loss = torch.nn.functional.softplus(-y * (phi @ w)[..., 0]).mean() + m.RIDGE / 2 * w.square().sum()
+    loss = (
+        torch.nn.functional.softplus(-y * (phi @ w)[..., 0]).mean() + m.RIDGE / 2 * w.square().sum()
+    )
     (gradient,) = torch.autograd.grad(loss, w)
     assert gradient.abs().max() < 1e-6
 
 
 def test_single_neuron_gradient_is_that_of_the_population_loss():
     # a quarter of E (x D x)^2 = 2 ||D||^2 + tr(D)^2, differentiated by autograd
-    w = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    w = torch.randn(
+        3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     teacher = torch.zeros(5, 5, dtype=torch.float64)
     teacher[0, 0] = 1
     difference = w.mT @ w - teacher
@@ -110,7 +118,9 @@ def test_single_neuron_gradient_is_that_of_the_population_loss():
 
 
 def test_first_share_converges_to_that_of_the_first_component():
-    x = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 2, 1, 1, 1, 1])
+    x = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [3.0, 2, 1, 1, 1, 1]
+    )
     u = torch.nn.functional.normalize(torch.ones(2, 6, 1), dim=1)
     for _ in range(100):
         share, u = module("block_structure").first_share(x, u)
@@ -134,7 +144,9 @@ def test_rank_correlation_with_ties_by_hand():
 def test_variance_ratio_by_hand():
     # class means -1 and 1 around 0: between 1; distances 1 to them: within 1
     features = torch.tensor([[[-2.0], [0.0], [0.0], [2.0]]])
-    assert module("class_variance").variance_ratio(features, torch.tensor([0, 0, 1, 1]), 2).item() == pytest.approx(1)
+    assert module("class_variance").variance_ratio(
+        features, torch.tensor([0, 0, 1, 1]), 2
+    ).item() == pytest.approx(1)
 
 
 def test_calibration_gap_is_0_for_runs_that_are_right_and_2_for_runs_that_agree_on_an_error():

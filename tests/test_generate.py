@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlop.data.generate import coverage, full_coverage, generate
+from rlop.data.formats.generate import coverage, full_coverage, generate
 from rlop.envs import (
     chain,
     epsilon_greedy,
@@ -26,7 +26,13 @@ def test_columns_fit_the_mdp_and_each_other(name):
     mdp, n = WORLDS[name](), 3001
     data = generate(mdp, n, epsilon=0.4, max_episode_steps=11)
     state, following = data["infos/state"], data["infos/next_state"]
-    types = {"observations": "f4", "next_observations": "f4", "rewards": "f4", "actions": "i8", "infos/state": "i8"}
+    types = {
+        "observations": "f4",
+        "next_observations": "f4",
+        "rewards": "f4",
+        "actions": "i8",
+        "infos/state": "i8",
+    }
     assert all(len(column) == n for column in data.values())
     assert all(data[key].dtype == dtype for key, dtype in types.items())
     assert data["terminals"].dtype == data["timeouts"].dtype == bool
@@ -34,7 +40,9 @@ def test_columns_fit_the_mdp_and_each_other(name):
     np.testing.assert_array_equal(state_index(mdp, data["observations"]), state)
     np.testing.assert_array_equal(state_index(mdp, data["next_observations"]), following)
     assert (mdp.transition[state, data["actions"], following] > 0).all()
-    np.testing.assert_array_equal(data["rewards"], mdp.reward[state, data["actions"], following].astype(np.float32))
+    np.testing.assert_array_equal(
+        data["rewards"], mdp.reward[state, data["actions"], following].astype(np.float32)
+    )
 
     np.testing.assert_array_equal(data["terminals"], mdp.terminal[following])
     assert not (data["terminals"] & data["timeouts"]).any()
@@ -42,7 +50,9 @@ def test_columns_fit_the_mdp_and_each_other(name):
     assert ends[-1]
     inside = ~ends[:-1]
     np.testing.assert_array_equal(following[:-1][inside], state[1:][inside])
-    np.testing.assert_array_equal(data["next_observations"][:-1][inside], data["observations"][1:][inside])
+    np.testing.assert_array_equal(
+        data["next_observations"][:-1][inside], data["observations"][1:][inside]
+    )
     assert (mdp.initial[state[1:][ends[:-1]]] > 0).all()
 
     length = np.diff(np.flatnonzero(np.concatenate([[True], ends])))
@@ -55,7 +65,9 @@ def test_columns_fit_the_mdp_and_each_other(name):
 
 def test_the_seed_decides_and_more_steps_continue_the_same_data():
     mdp = gridworld(5)
-    a, b, c, longer = (generate(mdp, n, seed=s) for n, s in ((500, 1), (500, 1), (500, 2), (20_000, 1)))
+    a, b, c, longer = (
+        generate(mdp, n, seed=s) for n, s in ((500, 1), (500, 1), (500, 2), (20_000, 1))
+    )
     for key in a:
         np.testing.assert_array_equal(a[key], b[key])
         if key != "timeouts":
@@ -120,7 +132,9 @@ def test_full_coverage_has_the_model_exactly_so_that_q_iteration_on_it_finds_q_s
     s, a, following = data["infos/state"], data["actions"], data["infos/next_state"]
     counts = np.zeros_like(mdp.transition)
     np.add.at(counts, (s, a, following), 1)
-    np.testing.assert_allclose((counts / 100)[~mdp.terminal], mdp.transition[~mdp.terminal], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        (counts / 100)[~mdp.terminal], mdp.transition[~mdp.terminal], rtol=0, atol=1e-12
+    )
 
     q = np.zeros((mdp.n_states, mdp.n_actions))
     for _ in range(200):

@@ -9,11 +9,11 @@ from rlop.agents.dqn_config import PRESETS
 from rlop.agents.heads import HEADS, make_head
 
 import rlop
-from rlop.checkpoint import load_agent
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table
-from rlop.evaluate import make_evaluator
-from rlop.training import compiled
+from rlop.training.checkpoint import load_agent
+from rlop.training.evaluate import make_evaluator
+from rlop.training.loop import compiled
 from rlop.types import InputError
 
 SIDE = 36  # the smallest image that the Nature network takes
@@ -45,7 +45,9 @@ def parameters(agent):
 
 def conv(x, weight, bias, stride):
     k = weight.shape[-1]
-    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))[:, :, ::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(2, 3))[
+        :, :, ::stride, ::stride
+    ]
     return np.einsum("bchwij,ocij->bohw", windows, weight) + bias[:, None, None]
 
 
@@ -81,14 +83,26 @@ def td_rem(z, next_z, a, backed_up, noise):
     alpha = noise["mixture"].double().numpy()
     alpha = alpha / alpha.sum(0)
     q, next_q = z @ alpha, next_z @ alpha  # [B, A, C]
-    errors = [q[np.arange(len(a)), a, c] - backed_up(next_q[..., c].max(1)) for c in range(alpha.shape[1])]
+    errors = [
+        q[np.arange(len(a)), a, c] - backed_up(next_q[..., c].max(1)) for c in range(alpha.shape[1])
+    ]
     return np.mean([huber(e) for e in errors], axis=0), q.mean(-1)
 
 
-@pytest.mark.parametrize(("name", "td_loss"), [("scalar", td_scalar), ("quantile", td_quantile), ("rem", td_rem)])
+@pytest.mark.parametrize(
+    ("name", "td_loss"), [("scalar", td_scalar), ("quantile", td_quantile), ("rem", td_rem)]
+)
 def test_loss_with_cql_and_dr3_equals_a_float64_numpy_twin_on_frames(frames, name, td_loss):
     swept = {"plain": {}, "all": {"alpha": 0.5, "regularizers.dr3": 0.03, "gamma": 0.9}}
-    agent = DQN(frames.spec, seeds=[3], variants=swept, head=CASES[name], network="nature", hidden=(16,), batch_size=6)
+    agent = DQN(
+        frames.spec,
+        seeds=[3],
+        variants=swept,
+        head=CASES[name],
+        network="nature",
+        hidden=(16,),
+        batch_size=6,
+    )
     updates(agent, frames, 3)  # so that the target network differs
     rows, streams = torch.arange(12).expand(2, -1), Streams([3, 3], 6, 40, agent.noise)
     batch, noise = Table(frames.columns()).gather(rows), streams.next()[1]
@@ -99,12 +113,20 @@ def test_loss_with_cql_and_dr3_equals_a_float64_numpy_twin_on_frames(frames, nam
             for net in (agent.online, agent.target)
         )
         s, s2 = (x[run].double().numpy() / 255 for x in (batch.obs, batch.next_obs))
-        (phi, z), (phi2, _), (_, next_z) = forward(online, s), forward(online, s2), forward(target, s2)
+        (phi, z), (phi2, _), (_, next_z) = (
+            forward(online, s),
+            forward(online, s2),
+            forward(target, s2),
+        )
         z, next_z = (x.reshape(12, 3, -1) for x in (z, next_z))
         alive, a = 1 - batch.terminated[run].double().numpy(), batch.action[run].numpy()
         reward = batch.reward[run].double().numpy()
         td, q = td_loss(
-            z, next_z, a, lambda v, r=reward, g=gamma, k=alive: r + g * k * v, {k: v[run] for k, v in noise.items()}
+            z,
+            next_z,
+            a,
+            lambda v, r=reward, g=gamma, k=alive: r + g * k * v,
+            {k: v[run] for k, v in noise.items()},
         )
         gap = np.log(np.exp(q).sum(1)) - q[np.arange(12), a]
         expected = td.mean() + alpha * gap.mean() + coef * ((phi * phi2).sum(1) * alive).mean()
@@ -115,7 +137,9 @@ def test_loss_with_cql_and_dr3_equals_a_float64_numpy_twin_on_frames(frames, nam
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("backup", BACKUPS)
 def test_every_backup_gives_a_finite_loss_with_gradient_in_every_head(tiny, name, backup):
-    data = rlop.load_dataset("gridworld?size=4&steps=300") if backup == "behaviour" else tiny  # states repeat
+    data = (
+        rlop.load_dataset("gridworld?size=4&steps=300") if backup == "behaviour" else tiny
+    )  # states repeat
     agent = DQN(data.spec, head=CASES[name], backup=backup, **SMALL)
     before = [p.clone() for p in parameters(agent)]
     metrics = updates(agent, data, 2)
@@ -158,9 +182,18 @@ def test_the_update_is_one_graph_with_the_same_numbers(tiny, name):
 def test_learns_the_values_of_a_chain(name, options):
     data = rlop.load_dataset("chain?length=6")
     agent = DQN(
-        data.spec, head={name: options}, gamma=0.9, hidden=(32,), lr=3e-3, target_period=20, batch_size=32, tau=1.0
+        data.spec,
+        head={name: options},
+        gamma=0.9,
+        hidden=(32,),
+        lr=3e-3,
+        target_period=20,
+        batch_size=32,
+        tau=1.0,
     )
-    history = rlop.train(agent, data, 800, evaluate=make_evaluator(agent, data.spec.env_id, {}, 1), progress=False)
+    history = rlop.train(
+        agent, data, 800, evaluate=make_evaluator(agent, data.spec.env_id, {}, 1), progress=False
+    )
     assert history.get("eval/q_error_max")[1][-1].max() < 0.08
     assert history.get("eval/q_error_max")[1][0].min() > 0.3
 
@@ -169,7 +202,9 @@ def test_rem_shares_one_mixture_between_both_networks_and_acts_on_the_mean(tiny)
     agent = DQN(tiny.spec, head={"rem": {"n": 3}}, **SMALL)
     obs = torch.randn(1, 5, *tiny.spec.obs_shape)
     noise = {"mixture": torch.rand(1, 3, 1)}
-    torch.testing.assert_close(*(agent.outputs(net, obs, noise)[1] for net in (agent.online, agent.target)))
+    torch.testing.assert_close(
+        *(agent.outputs(net, obs, noise)[1] for net in (agent.online, agent.target))
+    )
     z = agent.online(obs)[1].unflatten(-1, (-1, 3))
     torch.testing.assert_close(agent.q_values(obs), z.mean(-1))
 
@@ -193,7 +228,10 @@ def test_checkpoint_keeps_the_head(tiny, tmp_path):
         ({"head": {"rem": {}, "quantile": {}}}, "expected one of them"),
         ({"head": "quantile", "loss": "mse"}, "loss = mse: not with head quantile"),
         ({"head": "rem", "target_noise": {"scale": 0.1}}, "target_noise: not with head rem"),
-        ({"head": {"ensemble": {}}, "optimizer": {"rmd": {"lam": 1.0}}}, "rmd: not with head ensemble"),
+        (
+            {"head": {"ensemble": {}}, "optimizer": {"rmd": {"lam": 1.0}}},
+            "rmd: not with head ensemble",
+        ),
         ({"preset": "atari/c51"}, "atari/"),
         ({"network": "impala", "resets": {"every": 10, "kind": "redo"}}, "not with network impala"),
     ],

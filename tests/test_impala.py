@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from rlop.nets import Conv2d, ImpalaTorso, NatureTorso, QNetwork, make_torso, reinit_runs, reset_runs
+from rlop.nets import (
+    Conv2d,
+    ImpalaTorso,
+    NatureTorso,
+    QNetwork,
+    make_torso,
+    reinit_runs,
+    reset_runs,
+)
 from rlop.types import InputError, Spec
 
 
@@ -23,7 +31,9 @@ def twin(channels, side, width):
     for i, o in ((channels, 16), (16, 32), (32, 32)):
         layers += [nn.Conv2d(i, o, 3, padding=1), nn.MaxPool2d(3, 2, padding=1), Block(o), Block(o)]
         side = (side + 1) // 2
-    return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(32 * side * side, width), nn.ReLU())
+    return nn.Sequential(
+        *layers, nn.ReLU(), nn.Flatten(), nn.Linear(32 * side * side, width), nn.ReLU()
+    )
 
 
 @pytest.mark.parametrize("runs", [1, 2])

@@ -33,7 +33,10 @@ def test_nothing_suspicious():
 def test_summary_of_continuous_actions():
     data = make(reward=np.repeat([1.0, 0.0], 50))
     lines = summary(data).splitlines()
-    assert lines[0] == "arrays: 100 transitions in 10 episodes of 10.0 on average (10 to 10), quartiles 10, 10, 10"
+    assert (
+        lines[0]
+        == "arrays: 100 transitions in 10 episodes of 10.0 on average (10 to 10), quartiles 10, 10, 10"
+    )
     assert lines[1] == "observations (3,) float32, continuous (2,) actions, environment None"
     assert lines[2] == "ends: 10 terminated, 0 truncated"
     assert lines[3] == "return: mean 5, 0 to 10"
@@ -43,7 +46,9 @@ def test_summary_of_continuous_actions():
     low, high = data.obs.min(0), data.obs.max(0)
     ranges = " ".join(f"[{a:.3g}, {b:.3g}]" for a, b in zip(low, high))
     assert lines[13] == f"coverage: 100.0% observations distinct; ranges {ranges}"
-    assert lines[14].startswith(f"actions: {data.action.min():.4g} to {data.action.max():.4g}, 0.0% of the entries at")
+    assert lines[14].startswith(
+        f"actions: {data.action.min():.4g} to {data.action.max():.4g}, 0.0% of the entries at"
+    )
     assert len(lines) == 15
 
 
@@ -53,7 +58,9 @@ def test_histogram_by_hand():
     assert [line.split()[-1] for line in lines] == ["4", "1", "0", "0", "0", "0", "0", "1"]
     assert [line.count("█") for line in lines] == [30, 8, 0, 0, 0, 0, 0, 8]
     assert len({len(line) for line in lines}) == 1
-    assert [line.count("█") for line in histogram(np.array([0.0] * 1000 + [8.0]))][-1] == 1  # one is not none
+    assert [line.count("█") for line in histogram(np.array([0.0] * 1000 + [8.0]))][
+        -1
+    ] == 1  # one is not none
 
 
 def test_normalized_scores_by_name_or_environment():
@@ -63,7 +70,9 @@ def test_normalized_scores_by_name_or_environment():
     assert text in summary(data)
     assert text in summary(make(env_id="Hopper-v4"))
     assert "D4RL-normalized" in summary(top_returns(data, 0.5))
-    assert "D4RL-normalized" not in summary(scale_reward(data, 2.0))  # returns are no longer the environment's
+    assert "D4RL-normalized" not in summary(
+        scale_reward(data, 2.0)
+    )  # returns are no longer the environment's
     assert "D4RL-normalized" not in summary(make(env_id="CartPole-v1"))
     assert "D4RL-normalized" not in summary(replace(make(), name="d4rl:carla-town-full-v0"))
 
@@ -82,7 +91,9 @@ def test_images_and_booleans():
     for dtype, top in ((np.uint8, 200), (np.bool_, 1)):
         obs = np.zeros((100, 4, 4), dtype)
         obs[3, 2, 1] = top
-        assert f"2.0% observations distinct; ranges 0 to {top}" in summary(make(obs=obs, next_obs=obs))
+        assert f"2.0% observations distinct; ranges 0 to {top}" in summary(
+            make(obs=obs, next_obs=obs)
+        )
 
 
 def test_distinct_compares_the_first_rows_byte_by_byte():
@@ -98,7 +109,10 @@ def test_distinct_compares_the_first_rows_byte_by_byte():
 def test_repeated_rows():
     once = make(100)
     twice = Dataset.from_arrays(
-        *[np.concatenate([getattr(once, key)] * 2) for key in ("obs", "action", "reward", "terminated", "truncated")],
+        *[
+            np.concatenate([getattr(once, key)] * 2)
+            for key in ("obs", "action", "reward", "terminated", "truncated")
+        ],
         np.concatenate([once.next_obs] * 2),
     )
     assert repeated_rows(twice) == pytest.approx(0.5)
@@ -120,7 +134,10 @@ def test_chain():
     gap, rows = chain_gap(data)
     assert rows == 2
     assert gap == pytest.approx(0.5)
-    assert "next_obs is not the next row's obs in 2 rows inside episodes, by 0.5 at most" in suspicions(data)
+    assert (
+        "next_obs is not the next row's obs in 2 rows inside episodes, by 0.5 at most"
+        in suspicions(data)
+    )
     assert chain_gap(data.n_step(2, 0.9)) == (0.0, 0)
 
 
@@ -136,7 +153,9 @@ def test_chain_in_several_parts(monkeypatch):
 def test_chain_of_bytes_does_not_wrap():
     obs = np.arange(0, 11, dtype=np.uint8).reshape(11, 1) * 20
     end = np.arange(10) == 9
-    data = Dataset.from_arrays(obs[:-1], np.zeros(10, int), np.arange(10.0), end, np.zeros(10), obs[:-1])
+    data = Dataset.from_arrays(
+        obs[:-1], np.zeros(10, int), np.arange(10.0), end, np.zeros(10), obs[:-1]
+    )
     assert chain_gap(data) == (20.0, 9)
 
 
@@ -144,7 +163,10 @@ def test_chain_of_bytes_does_not_wrap():
     ("changes", "message"),
     [
         ({"reward": np.full(100, -1.5)}, "every reward is -1.5"),
-        ({"terminated": False}, "no row terminates: right only where the task has no end of its own"),
+        (
+            {"terminated": False},
+            "no row terminates: right only where the task has no end of its own",
+        ),
         (
             {"action": np.linspace(-2, 2, 200).reshape(100, 2)},
             "50.0% of the action entries lie outside [-1, 1], up to 2: agents act within [-1, 1]",
@@ -191,6 +213,8 @@ def test_real_files(shared_data):
         data = load_dataset(path)
         found = suspicions(data)
         assert found == (
-            [] if data.terminated.any() else ["no row terminates: right only where the task has no end of its own"]
+            []
+            if data.terminated.any()
+            else ["no row terminates: right only where the task has no end of its own"]
         )
         assert len(summary(data).splitlines()) >= 15

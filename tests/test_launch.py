@@ -6,13 +6,19 @@ import torch
 from rlop.agents import CQL, DQN
 
 import rlop
-from rlop import launch
 from rlop.data.dataset import Dataset
-from rlop.launch import compiled, launch_size, pays
-from rlop.training import Loop, TrainOptions
+from rlop.training import compile as launch
+from rlop.training.compile import compiled, launch_size, pays
+from rlop.training.loop import Loop, TrainOptions
 from rlop.types import InputError
 
-OFTEN = {"log_every": 24, "probe_every": 48, "eval_every": 0, "checkpoint_every": 0, "progress": False}
+OFTEN = {
+    "log_every": 24,
+    "probe_every": 48,
+    "eval_every": 0,
+    "checkpoint_every": 0,
+    "progress": False,
+}
 
 
 def make(tiny, **options):
@@ -42,7 +48,12 @@ def test_a_launch_of_many_updates_equals_one_by_one(tiny, period, size):
 
 
 def test_after_a_resume_at_an_odd_step_launches_line_up_again(tiny):
-    loop = Loop(make(tiny, target_period=1), tiny, TrainOptions(steps=96, updates_per_launch=12, **without()), None)
+    loop = Loop(
+        make(tiny, target_period=1),
+        tiny,
+        TrainOptions(steps=96, updates_per_launch=12, **without()),
+        None,
+    )
     loop.step = 10
     sizes = []
     while loop.step < 96:
@@ -70,7 +81,9 @@ def test_launch_size_by_hand(intervals, period, expected):
 
 
 def test_a_launch_that_does_not_fit_is_refused(tiny):
-    with pytest.raises(InputError, match="updates_per_launch = 5: expected a divisor of steps and all intervals"):
+    with pytest.raises(
+        InputError, match="updates_per_launch = 5: expected a divisor of steps and all intervals"
+    ):
         rlop.train(make(tiny), tiny, 96, updates_per_launch=5, **OFTEN)
     with pytest.raises(InputError, match="multiple of target_period = 7"):
         rlop.train(make(tiny, target_period=7), tiny, 96, updates_per_launch=4, **OFTEN)
@@ -78,7 +91,7 @@ def test_a_launch_that_does_not_fit_is_refused(tiny):
 
 def test_compilation_is_decided_by_the_number_of_steps_and_said(tiny, monkeypatch, capsys):
     monkeypatch.setattr(launch, "PAYS_FROM", 48)
-    monkeypatch.setattr("rlop.training.compiled", lambda update: update)
+    monkeypatch.setattr("rlop.training.loop.compiled", lambda update: update)
     assert not pays(47)
     rlop.train(make(tiny), tiny, 24, **OFTEN)
     assert "compiling" not in capsys.readouterr().err
@@ -94,19 +107,33 @@ def test_compiled_pieces_equal_eager_ones(moves, monkeypatch):
     monkeypatch.setattr("rlop.nets.pieces.ROWS", 64)
     monkeypatch.setattr("rlop.nets.critic.ROWS", 64)
     torch._dynamo.reset()
-    options = {"hidden": (16, 16), "policy_hidden": (8,), "batch_size": 16, "action_samples": 4, "precision": "bf16"}
-    eager, graph = (CQL(moves.spec, seeds=2, regularizers={"dr3": 0.01}, **options) for _ in range(2))
-    loops = [Loop(agent, moves, TrainOptions(steps=10, compile=False), None) for agent in (eager, graph)]
+    options = {
+        "hidden": (16, 16),
+        "policy_hidden": (8,),
+        "batch_size": 16,
+        "action_samples": 4,
+        "precision": "bf16",
+    }
+    eager, graph = (
+        CQL(moves.spec, seeds=2, regularizers={"dr3": 0.01}, **options) for _ in range(2)
+    )
+    loops = [
+        Loop(agent, moves, TrainOptions(steps=10, compile=False), None) for agent in (eager, graph)
+    ]
     loops[1].launches.update = compiled(loops[1].one_update, backend="aot_eager")
     for _ in range(10):
         for loop in loops:
             loop.advance()
     for name, p in eager.learners["critics"].parameters.items():
-        torch.testing.assert_close(graph.learners["critics"].parameters[name], p, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            graph.learners["critics"].parameters[name], p, rtol=1e-3, atol=1e-4
+        )
 
 
 def test_many_compiled_trainings_in_a_process_do_not_share_a_limit(tiny, monkeypatch):
-    monkeypatch.setattr("rlop.training.compiled", lambda update: compiled(update, backend="eager"))
+    monkeypatch.setattr(
+        "rlop.training.loop.compiled", lambda update: compiled(update, backend="eager")
+    )
     for _ in range(torch._dynamo.config.recompile_limit + 1):
         rlop.train(make(tiny), tiny, 2, compile=True, progress=False)
 

@@ -11,10 +11,19 @@ from by_hand import updates
 from rlop.agents import BC, CQL, DQN
 from torch import nn
 
-from rlop.config import overrides_only, to_dict
+from rlop.config.files import overrides_only, to_dict
 from rlop.data.sampler import Table
-from rlop.learner import Learner
-from rlop.nets import MLP, Critics, Layers, Linear, LinearStack, MinAtarTorso, QNetwork, reset_runs, with_layers
+from rlop.nets import (
+    MLP,
+    Critics,
+    Layers,
+    Linear,
+    LinearStack,
+    MinAtarTorso,
+    QNetwork,
+    reset_runs,
+    with_layers,
+)
 from rlop.nets.factorized import (
     FactorizedLinear,
     effective_parameters,
@@ -24,8 +33,9 @@ from rlop.nets.factorized import (
 )
 from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere, batch_norm, unit_rows_
 from rlop.optim import Adam
+from rlop.optim.learner import Learner
 from rlop.probes.rank import effective_rank, singular_values
-from rlop.training import compiled
+from rlop.training.loop import compiled
 from rlop.types import InputError
 
 SMALL = {"hidden": (16, 16), "batch_size": 8, "target_period": 3, "lr": 1e-3}
@@ -44,7 +54,9 @@ OPTIONS = {
 
 
 def make(kind, data, seeds, layers):
-    own = {CQL: {"policy_hidden": (8,), "action_samples": 2}, BC: {"target_period": None}}.get(kind, {})
+    own = {CQL: {"policy_hidden": (8,), "action_samples": 2}, BC: {"target_period": None}}.get(
+        kind, {}
+    )
     options = {name: value for name, value in {**SMALL, **own}.items() if value is not None}
     return kind(data.spec, seeds=seeds, layers=layers, **options)
 
@@ -76,7 +88,10 @@ def test_a_collapsed_stack_is_the_same_map(lead, init):
 
 def test_more_linear_layers_make_the_code_of_a_linear_autoencoder_lower_in_rank():
     size, runs = 16, 2
-    x = torch.randn(1, 128, size, generator=torch.Generator().manual_seed(0)) * torch.arange(1, size + 1) ** -0.5
+    x = (
+        torch.randn(1, 128, size, generator=torch.Generator().manual_seed(0))
+        * torch.arange(1, size + 1) ** -0.5
+    )
     x, ranks = x.expand(runs, -1, -1), []
     for length in (0, 2, 4, 8):
         encoder, stack, decoder = (
@@ -104,10 +119,14 @@ def test_truncated_svd_is_the_best_approximation_of_its_rank():
     w = torch.randn(2, 7, 5, dtype=torch.float64)
     u, v = truncated_svd(w, 3)
     values = torch.linalg.svdvals(w)
-    torch.testing.assert_close((w - u @ v).square().sum((-2, -1)), values[:, 3:].square().sum(-1))  # Eckart-Young
+    torch.testing.assert_close(
+        (w - u @ v).square().sum((-2, -1)), values[:, 3:].square().sum(-1)
+    )  # Eckart-Young
     torch.testing.assert_close(u.mT @ u, v @ v.mT)  # balanced
     u, v = truncated_svd(w, 3, keep_values=False)
-    torch.testing.assert_close(torch.linalg.svdvals(u @ v)[:, :3], torch.ones(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(
+        torch.linalg.svdvals(u @ v)[:, :3], torch.ones(2, 3, dtype=torch.float64)
+    )
     with pytest.raises(ValueError, match="rank 6"):
         truncated_svd(w, 6)
 
@@ -115,7 +134,10 @@ def test_truncated_svd_is_the_best_approximation_of_its_rank():
 def test_frobenius_decay_by_hand_and_without_the_product():
     u, v = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 4.0]])  # U V = [[3, 4], [6, 8]]
     assert frobenius_decay(u, v).item() == 125.0
-    u, v = torch.randn(3, 2, 7, 4, dtype=torch.float64), torch.randn(3, 2, 4, 5, dtype=torch.float64)
+    u, v = (
+        torch.randn(3, 2, 7, 4, dtype=torch.float64),
+        torch.randn(3, 2, 4, 5, dtype=torch.float64),
+    )
     u.requires_grad_()
     value = frobenius_decay(u, v)
     torch.testing.assert_close(value, (u @ v).square().sum((-2, -1)))
@@ -167,7 +189,10 @@ def test_the_penalty_on_factors_is_a_term_of_the_loss(tiny):
 
 
 def test_batch_norm_equals_torch_in_training_and_in_use():
-    ours, theirs = BatchNorm((2,), 4, momentum=0.9), [nn.BatchNorm1d(4, momentum=0.1) for _ in range(2)]
+    ours, theirs = (
+        BatchNorm((2,), 4, momentum=0.9),
+        [nn.BatchNorm1d(4, momentum=0.1) for _ in range(2)],
+    )
     for _ in range(5):
         x = torch.randn(2, 8, 4)
         y = ours(x)
@@ -181,7 +206,9 @@ def test_batch_norm_equals_torch_in_training_and_in_use():
     expected = batch_norm(x, ours.mean, ours.variance)
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(ours.eval()(x), expected)
-    torch.testing.assert_close(copy.deepcopy(ours).train().requires_grad_(False)(x), expected)  # a target network
+    torch.testing.assert_close(
+        copy.deepcopy(ours).train().requires_grad_(False)(x), expected
+    )  # a target network
     # torch's running variance is unbiased, ours is the batch's own
     theirs[0].eval().running_var.mul_(0).add_(ours.variance[0])
     torch.testing.assert_close(y[0], theirs[0](x[0]), rtol=1e-4, atol=1e-5)
@@ -212,7 +239,9 @@ def test_running_statistics_survive_a_batch_that_is_not_finite():
 
 
 def test_sphere_and_hyperspherical_layers_by_hand():
-    assert torch.equal(Sphere(5.0)(torch.tensor([[3.0, 4.0], [0.0, 0.0]])), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    assert torch.equal(
+        Sphere(5.0)(torch.tensor([[3.0, 4.0], [0.0, 0.0]])), torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    )
     layer = HypersphericalLinear((1,), 2, 1, shift=None)
     layer.weight.data[:], layer.scale.data[:] = torch.tensor([[[0.6, 0.8]]]), 2.0
     assert layer(torch.tensor([[[30.0, 40.0]]])).item() == pytest.approx(2 * (0.36 + 0.64))
@@ -230,17 +259,23 @@ def test_sphere_and_hyperspherical_layers_by_hand():
 
 @pytest.mark.parametrize("layers", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("kind", [DQN, CQL, BC])
-def test_one_option_switches_layers_on_and_a_run_alone_equals_itself_among_three(kind, layers, tiny, moves):
+def test_one_option_switches_layers_on_and_a_run_alone_equals_itself_among_three(
+    kind, layers, tiny, moves
+):
     data = moves if kind is CQL else tiny
     many, alone = make(kind, data, 3, layers), make(kind, data, [1], layers)
     before = copy.deepcopy(alone.state_dict())
     among, single = updates(many, data, 12), updates(alone, data, 12)
     for name in single:
-        assert single[name][0].item() == pytest.approx(among[name][1].item(), rel=1e-3, abs=1e-4), name
+        assert single[name][0].item() == pytest.approx(among[name][1].item(), rel=1e-3, abs=1e-4), (
+            name
+        )
     state = alone.state_dict()
     if kind is CQL:
         state, before = state["critics"], before["critics"]
-    assert any(not torch.equal(state["online"][name], value) for name, value in before["online"].items())
+    assert any(
+        not torch.equal(state["online"][name], value) for name, value in before["online"].items()
+    )
     again = make(kind, data, [1], layers)
     again.load_state_dict(alone.state_dict())
     batch = Table(data.columns()).gather(torch.arange(8).unsqueeze(0))
@@ -260,9 +295,14 @@ def test_compiled_equals_eager_in_one_graph(layers, tiny):
     from torch._dynamo.testing import CompileCounter
 
     torch._dynamo.reset()
-    eager, graph = (DQN(tiny.spec, seeds=2, layers=layers, max_grad_norm=1.0, **SMALL) for _ in range(2))
+    eager, graph = (
+        DQN(tiny.spec, seeds=2, layers=layers, max_grad_norm=1.0, **SMALL) for _ in range(2)
+    )
     counter = CompileCounter()
-    expected, found = updates(eager, tiny, 5), updates(graph, tiny, 5, compiled(graph.update, backend=counter))
+    expected, found = (
+        updates(eager, tiny, 5),
+        updates(graph, tiny, 5, compiled(graph.update, backend=counter)),
+    )
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-5)
     assert counter.frame_count == 1
@@ -272,7 +312,10 @@ def test_the_network_is_what_the_option_says():
     def network(**layers):
         return with_layers(Critics(5, 2, (2, 3), (16, 8)), Layers(**layers))
 
-    assert [type(m) for m in network(factorized=7).torso.layers] == [Linear, FactorizedLinear]  # 16x7 stays dense
+    assert [type(m) for m in network(factorized=7).torso.layers] == [
+        Linear,
+        FactorizedLinear,
+    ]  # 16x7 stays dense
     assert network(linear_stack=3).torso.after[0].collapse().shape == (2, 3, 8, 8)
     assert network(linear_stack=1).torso.activation == "identity"
     assert network(feature_norm=1.0).torso.activation == "relu"
@@ -287,7 +330,9 @@ def test_the_network_is_what_the_option_says():
 
 
 def test_layers_reach_the_part_after_the_convolutions():
-    network = with_layers(QNetwork(MinAtarTorso(2, (10, 10, 4), 32), 3, 2), Layers(norm="layer", density=0.1))
+    network = with_layers(
+        QNetwork(MinAtarTorso(2, (10, 10, 4), 32), 3, 2), Layers(norm="layer", density=0.1)
+    )
     reset_runs(network, [0, 1])
     assert network(torch.rand(2, 3, 10, 10, 4))[1].shape == (2, 3, 3)
     assert network.torso.hidden[0].mask.double().mean().item() == pytest.approx(0.1, abs=1e-4)

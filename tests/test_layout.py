@@ -10,51 +10,94 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 
-# A module may import those of its own level and of the levels above it in this list.
-LEVELS = [
-    {"types"},
-    {"checks", "build"},
-    {"regularizers", "projections", "td", "distributional", "noise", "tanh_gaussian", "nets", "optim", "probes",
-     "envs"},
-    {"config", "record", "stats", "events", "board", "picture", "report", "progress", "data", "runs", "terms",
-     "learner", "evaluate", "checkpoint", "launch", "stop", "training", "experiment", "experiments", "sweep"},
-    {"agents"},
-    {"cli"},
-]  # fmt: skip
+# Every module belongs to the longest name here that it starts with, and may import that one and those before it.
+ORDER = [
+    "types",
+    "config.checks",
+    "config",
+    "runs",
+    "losses",
+    "projections",
+    "nets",
+    "optim",
+    "regularizers",
+    "probes",
+    "envs",
+    "data.columns",
+    "data.returns",
+    "data.dataset",
+    "data.sampler",
+    "data.prefetch",
+    "data.scores",
+    "data.atari_scores",
+    "data.transforms",
+    "data.dqn_replay",
+    "data.formats",
+    "data.info",
+    "data",
+    "logs.progress",
+    "collect",
+    "logs.tensorboard",
+    "logs",
+    "training.interrupt",
+    "training.checkpoint",
+    "training.resets",
+    "training.evaluate",
+    "training.compile",
+    "training.loop",
+    "training.run",
+    "training",
+    "report.statistics",
+    "report.figures",
+    "report.tables",
+    "report",
+    "sweep",
+    "agents",
+    "experiments",
+    "cli",
+]
 
 
-def part(path):
-    """`rlop/data/hdf5.py` -> data, `agents/dqn.py` -> agents, `rlop/td.py` -> td."""
-    relative = path.relative_to(ROOT).with_suffix("").parts
-    return "agents" if relative[0] == "agents" else relative[1]
+def module_of(path):
+    """`rlop/data/sampler.py` -> data.sampler, `agents/dqn.py` -> agents.dqn, `rlop/data/__init__.py` -> data."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[1:] if parts[0] == "rlop" else parts
+    return ".".join(part for part in parts if part != "__init__")
 
 
-def level(name):
-    return next(i for i, names in enumerate(LEVELS) if name in names)
+def rank(name):
+    """Position in `ORDER` of the longest entry that the dotted name starts with."""
+    fitting = [entry for entry in ORDER if f"{name}.".startswith(f"{entry}.")]
+    assert fitting, f"rlop.{name}: add its room to ORDER"
+    return ORDER.index(max(fitting, key=len))
 
 
 def imports(path):
+    """Dotted names, without `rlop.`, of every module that a file imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "rlop" else [node.module]
+            names = [node.module]
+            if not (ROOT / node.module.replace(".", "/")).with_suffix(".py").exists():
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             continue
-        yield from (name.split(".")[1] for name in names if name.startswith("rlop."))
+        yield from (name.removeprefix("rlop.") for name in names if name.startswith("rlop."))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_one_way(path):
-    if path == ROOT / "rlop" / "__init__.py":
-        return
-    for imported in imports(path):
-        assert level(imported) <= level(part(path)), f"{path.name} imports rlop.{imported}"
+def test_imports_point_one_way():
+    for path in FILES:
+        if path == ROOT / "rlop" / "__init__.py":
+            continue
+        for imported in imports(path):
+            where = f"{path.relative_to(ROOT)} imports rlop.{imported}"
+            assert rank(imported) <= rank(module_of(path)), where
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_files_hold_one_idea(path):
-    assert len(path.read_text().splitlines()) <= 250
+def test_files_hold_one_idea():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 400, path
 
 
 @pytest.mark.parametrize("package", ["regularizers", "probes", "projections"])
@@ -76,7 +119,7 @@ def test_nothing_a_stranger_wrote_is_unpickled():
 
 def test_importing_the_library_loads_no_optional_package():
     code = (
-        "import sys, rlop, rlop.training, rlop.experiment, rlop.agents;"
+        "import sys, rlop, rlop.training.loop, rlop.training.run, rlop.agents;"
         "heavy = {'stable_baselines3', 'matplotlib', 'minatar', 'minari', 'ale_py', 'd4rl', 'pandas',"
         " 'torch.utils.tensorboard'};"
         "print(sorted(heavy & set(sys.modules)))"

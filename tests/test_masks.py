@@ -52,7 +52,9 @@ def test_random_masks_keep_an_exact_number_in_every_matrix():
     mask = random_mask((3, 10, 7), 0.3, torch.Generator().manual_seed(0))
     assert mask.sum((-2, -1)).tolist() == [21, 21, 21]
     assert not torch.equal(mask[0], mask[1])
-    many = torch.stack([random_mask((4, 5), 0.5, torch.Generator().manual_seed(s)) for s in range(2000)])
+    many = torch.stack(
+        [random_mask((4, 5), 0.5, torch.Generator().manual_seed(s)) for s in range(2000)]
+    )
     assert (many.double().mean(0) - 0.5).abs().max() < 0.06  # every place alike: 5 standard errors
 
 
@@ -67,7 +69,9 @@ def test_masked_linear_keeps_the_scale_and_draws_by_the_seed_alone():
     assert many.mask.sum((-2, -1)).unique().tolist() == [12_000]
     assert (many.weight == 0).sum() == (~many.mask).sum()
     kept = many.weight[many.mask]
-    assert kept.std().item() == pytest.approx((3 * 0.1 * 400) ** -0.5, rel=0.02)  # as nn.Linear with 40 inputs
+    assert kept.std().item() == pytest.approx(
+        (3 * 0.1 * 400) ** -0.5, rel=0.02
+    )  # as nn.Linear with 40 inputs
     mask = many.mask.clone()
     reset_runs(many, [8, 9, 10])
     assert torch.equal(many.mask, mask)
@@ -78,7 +82,10 @@ def test_masked_linear_keeps_the_scale_and_draws_by_the_seed_alone():
 
 
 def test_masking_is_a_projection():
-    params, masks = {"w": torch.randn(2, 3, 4), "b": torch.randn(2, 3)}, {"w": torch.rand(2, 3, 4) > 0.5}
+    params, masks = (
+        {"w": torch.randn(2, 3, 4), "b": torch.randn(2, 3)},
+        {"w": torch.rand(2, 3, 4) > 0.5},
+    )
     before = {name: p.clone() for name, p in params.items()}
     mask_(params, masks)
     once = params["w"].clone()
@@ -111,13 +118,18 @@ def test_masked_weights_stay_zero_under_adam_and_projections(tiny, kind):
         assert (layer.weight[~layer.mask] == 0).all()
         assert (layer.weight[layer.mask] != 0).all()
     moments = [agent.learner.optimizer.state[layer.weight]["mean"] for layer in layers]
-    assert any((m[~layer.mask] != 0).any() for m, layer in zip(moments, layers, strict=True))  # Adam would move them
+    assert any(
+        (m[~layer.mask] != 0).any() for m, layer in zip(moments, layers, strict=True)
+    )  # Adam would move them
     kept = sum(layer.mask[0].sum().item() for layer in layers)
     assert kept == pytest.approx(0.25 * (16 * 4 + 16 * 16), abs=1)
 
 
 def test_global_magnitude_pruning_by_hand_and_run_by_run():
-    params = {"a": torch.tensor([[[3.0, -1.0]], [[0.1, 0.2]]]), "b": torch.tensor([[[0.5, -4.0]], [[0.3, 0.4]]])}
+    params = {
+        "a": torch.tensor([[[3.0, -1.0]], [[0.1, 0.2]]]),
+        "b": torch.tensor([[[0.5, -4.0]], [[0.3, 0.4]]]),
+    }
     masks = magnitude_masks(params, 0.5)
     assert masks["a"].tolist() == [[[True, False]], [[False, False]]]
     assert masks["b"].tolist() == [[[False, True]], [[True, True]]]
@@ -135,7 +147,9 @@ def test_global_magnitude_pruning_by_hand_and_run_by_run():
 
 
 def test_ties_do_not_keep_too_many():
-    assert density(magnitude_masks({"w": torch.ones(2, 4, 5)}, 0.3)).tolist() == pytest.approx([0.3, 0.3])
+    assert density(magnitude_masks({"w": torch.ones(2, 4, 5)}, 0.3)).tolist() == pytest.approx(
+        [0.3, 0.3]
+    )
 
 
 def test_weight_rewinding_and_learning_rate_rewinding():
@@ -162,7 +176,9 @@ def test_overlap_of_masks():
     assert intersection(first, second)["w"].tolist() == [[[True, False, False, False]]]
     assert jaccard(first, second).tolist() == pytest.approx([1 / 3])
     assert jaccard(first, first).tolist() == [1.0]
-    one, two = ({"w": random_mask((1, 300, 300), 0.1, torch.Generator().manual_seed(s))} for s in range(2))
+    one, two = (
+        {"w": random_mask((1, 300, 300), 0.1, torch.Generator().manual_seed(s))} for s in range(2)
+    )
     assert jaccard(one, two).item() == pytest.approx(0.1 / 1.9, rel=0.1)  # chance
 
 
@@ -173,13 +189,21 @@ def test_siblings_share_more_of_their_masks_the_longer_they_trained_together():
     y = torch.tanh(x @ w)
     overlaps = []
     for shared in (0, 100, 300):
-        net = [torch.randn(2, 64, 20, generator=generator) / 20**0.5, torch.randn(2, 3, 64, generator=generator) / 8]
+        net = [
+            torch.randn(2, 64, 20, generator=generator) / 20**0.5,
+            torch.randn(2, 3, 64, generator=generator) / 8,
+        ]
         params = [p[:1].expand(2, -1, -1).clone().requires_grad_() for p in net]
         optimizer = Adam(params, 1e-2)
         for step in range(400):
             index = torch.randint(512, (2, 32), generator=generator)
             index = index[:1].expand(2, -1) if step < shared else index
-            loss = (torch.relu(x[index] @ params[0].mT) @ params[1].mT - y[index]).square().mean((1, 2)).sum()
+            loss = (
+                (torch.relu(x[index] @ params[0].mT) @ params[1].mT - y[index])
+                .square()
+                .mean((1, 2))
+                .sum()
+            )
             optimizer.apply(list(torch.autograd.grad(loss, params)))
         masks = magnitude_masks({"0": params[0].detach()}, 0.1)
         pair = [{"0": masks["0"][run : run + 1]} for run in range(2)]

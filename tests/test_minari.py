@@ -12,12 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlop.collect.minari import write_minari
 from rlop.data import Dataset, load_dataset
-from rlop.data.minari_write import write_minari
 from rlop.envs.make import make_vec_env
 from rlop.types import InputError
 
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 BOX = {"type": "Box", "dtype": "float64", "shape": [3], "low": [-np.inf] * 3, "high": [np.inf] * 3}
 UNIT = {"type": "Box", "dtype": "float32", "shape": [2], "low": [-1.0] * 2, "high": [1.0] * 2}
 GOAL = {
@@ -25,7 +27,10 @@ GOAL = {
     "subspaces": {
         "observation": BOX,
         "desired_goal": {**BOX, "shape": [1]},
-        "achieved_goal": {"type": "Dict", "subspaces": {"y": {**BOX, "shape": [2, 1]}, "x": {**BOX, "shape": []}}},
+        "achieved_goal": {
+            "type": "Dict",
+            "subspaces": {"y": {**BOX, "shape": [2, 1]}, "x": {**BOX, "shape": []}},
+        },
         "gear": {"type": "Discrete", "start": 1, "n": 3},
         "words": {"type": "Text"},
     },
@@ -85,7 +90,11 @@ def test_every_row_has_its_next_observation(root):
 
 @SETTINGS
 @given(
-    st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["terminations", "truncations"])), min_size=1, max_size=14)
+    st.lists(
+        st.tuples(st.integers(1, 6), st.sampled_from(["terminations", "truncations"])),
+        min_size=1,
+        max_size=14,
+    )
 )
 def test_episodes_stay_in_the_order_of_their_numbers(root, drawn):
     put(root, "x-v0", [episode(steps, 100 * i, end) for i, (steps, end) in enumerate(drawn)])
@@ -138,11 +147,24 @@ def test_dict_observations_are_flattened_as_gymnasium_does(root):
     )
     space.seed(0)
     drawn = [space.sample() for _ in range(5)]
-    goal = {"type": "Dict", "subspaces": {key: {"type": "Discrete", "n": n} for key, n in (("b", 3), ("a", 2))}}
+    goal = {
+        "type": "Dict",
+        "subspaces": {key: {"type": "Discrete", "n": n} for key, n in (("b", 3), ("a", 2))},
+    }
     kinds = {"observation": BOX, "achieved_goal": {**BOX, "shape": [2]}, "desired_goal": goal}
-    columns = {f"observations/{key}": np.array([x[key] for x in drawn]) for key in ("observation", "achieved_goal")}
-    columns |= {f"observations/desired_goal/{key}": [x["desired_goal"][key] for x in drawn] for key in "ab"}
-    put(root, "x-v0", [episode(4, observations=None, **columns)], {"type": "Dict", "subspaces": kinds})
+    columns = {
+        f"observations/{key}": np.array([x[key] for x in drawn])
+        for key in ("observation", "achieved_goal")
+    }
+    columns |= {
+        f"observations/desired_goal/{key}": [x["desired_goal"][key] for x in drawn] for key in "ab"
+    }
+    put(
+        root,
+        "x-v0",
+        [episode(4, observations=None, **columns)],
+        {"type": "Dict", "subspaces": kinds},
+    )
     data = load_dataset("minari:x-v0")
     expected = np.array([gymnasium.spaces.flatten(space, x) for x in drawn], np.float32)
     assert np.array_equal(data.obs, expected[:-1])
@@ -156,13 +178,25 @@ def test_images_and_discrete_observations(root):
     data = load_dataset("minari:image-v0")
     assert data.obs.dtype == np.uint8
     assert np.array_equal(data.next_obs, pixels[1:])
-    put(root, "state-v0", [episode(3, observations=np.array([0, 2, 1, 0]))], {"type": "Discrete", "start": 0, "n": 3})
+    put(
+        root,
+        "state-v0",
+        [episode(3, observations=np.array([0, 2, 1, 0]))],
+        {"type": "Discrete", "start": 0, "n": 3},
+    )
     assert load_dataset("minari:state-v0").next_obs.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
 
 
 def test_discrete_observations_out_of_range(root):
-    put(root, "x-v0", [episode(3, observations=np.array([0, 2, 3, 0]))], {"type": "Discrete", "start": 0, "n": 3})
-    with pytest.raises(InputError, match="observations: 0 to 3, expected 3 values of a Discrete space"):
+    put(
+        root,
+        "x-v0",
+        [episode(3, observations=np.array([0, 2, 3, 0]))],
+        {"type": "Discrete", "start": 0, "n": 3},
+    )
+    with pytest.raises(
+        InputError, match="observations: 0 to 3, expected 3 values of a Discrete space"
+    ):
         load_dataset("minari:x-v0")
 
 
@@ -175,15 +209,21 @@ def test_actions(root):
     assert load_dataset("minari:none-v0").spec.n_actions == 4
     assert load_dataset("minari:none-v0", n_actions=9).spec.n_actions == 9
     wide = {**UNIT, "low": [-2.0, 0.0], "high": [2.0, 10.0]}
-    put(root, "wide-v0", [episode(2, actions=np.array([[-2, 10], [1, 5]], np.float32))], action=wide)
+    put(
+        root, "wide-v0", [episode(2, actions=np.array([[-2, 10], [1, 5]], np.float32))], action=wide
+    )
     assert load_dataset("minari:wide-v0").action.tolist() == [[-1, 1], [0.5, 0]]
     free = {**UNIT, "low": [-np.inf] * 2, "high": [np.inf] * 2}
-    put(root, "free-v0", [episode(2, actions=np.array([[-2, 10], [1, 5]], np.float32))], action=free)
+    put(
+        root, "free-v0", [episode(2, actions=np.array([[-2, 10], [1, 5]], np.float32))], action=free
+    )
     assert load_dataset("minari:free-v0").action.tolist() == [[-2, 10], [1, 5]]
 
 
 def test_environment(root):
-    own = json.dumps({"id": "CartPole-v1", "kwargs": {"sutton_barto_reward": True}, "max_episode_steps": 500})
+    own = json.dumps(
+        {"id": "CartPole-v1", "kwargs": {"sutton_barto_reward": True}, "max_episode_steps": 500}
+    )
     put(root, "own-v0", [episode(3)], env_spec=own)
     spec = load_dataset("minari:own-v0").spec
     assert (spec.env_id, spec.env_kwargs) == ("CartPole-v1", {"sutton_barto_reward": True})
@@ -203,21 +243,51 @@ def test_environment(root):
     [
         ({"rewards": None}, {}, {}, r"x-v0/data: episode_0: no 'rewards'"),
         ({"rewards": np.zeros(3)}, {}, {}, r"episode_0/actions: 5 rows, expected 3 with 3 rewards"),
-        ({"observations": np.zeros((5, 3))}, {}, {}, r"episode_0/observations: 5 rows, expected 6 with 5 rewards"),
+        (
+            {"observations": np.zeros((5, 3))},
+            {},
+            {},
+            r"episode_0/observations: 5 rows, expected 6 with 5 rewards",
+        ),
         ({"actions": np.zeros((4, 2))}, {}, {}, r"episode_0/actions: 4 rows, expected 5"),
-        ({"rewards": np.array(1.0)}, {}, {}, r"episode_0/actions: 5 rows, expected 1 with 1 rewards"),
+        (
+            {"rewards": np.array(1.0)},
+            {},
+            {},
+            r"episode_0/actions: 5 rows, expected 1 with 1 rewards",
+        ),
         ({"truncations": np.zeros(2)}, {}, {}, r"episode_0/truncations: 2 rows, expected 5"),
         ({"rewards": np.full(5, np.nan)}, {}, {}, r"x-v0/data: reward: 5 of 10 rows hold NaN"),
-        ({"actions": None, "actions/a": np.zeros(5)}, {}, {}, r"episode_0/actions: a group, expected one array"),
+        (
+            {"actions": None, "actions/a": np.zeros(5)},
+            {},
+            {},
+            r"episode_0/actions: a group, expected one array",
+        ),
         (
             {},
             {"action": {"type": "Discrete", "start": 1, "n": 2}},
             {},
             r"actions: Discrete space, expected Box, or Disc",
         ),
-        ({}, {"action": {"type": "MultiDiscrete"}}, {}, r"actions: MultiDiscrete space, expected Box"),
-        ({}, {"obs": {"type": "Text"}}, {}, r"observations: Text of float64, expected numbers; leave it out with keys"),
-        ({}, {"obs": {**BOX, "shape": [32, 32, 3]}}, {}, r"observations: rows \(3,\), expected \(32, 32, 3\); JPEG"),
+        (
+            {},
+            {"action": {"type": "MultiDiscrete"}},
+            {},
+            r"actions: MultiDiscrete space, expected Box",
+        ),
+        (
+            {},
+            {"obs": {"type": "Text"}},
+            {},
+            r"observations: Text of float64, expected numbers; leave it out with keys",
+        ),
+        (
+            {},
+            {"obs": {**BOX, "shape": [32, 32, 3]}},
+            {},
+            r"observations: rows \(3,\), expected \(32, 32, 3\); JPEG",
+        ),
         ({}, {}, {"keys": ["goal"]}, r"observations: no part 'goal'"),
         ({}, {}, {"key": ["goal"]}, r"minari:x-v0: no option 'key', did you mean 'keys'"),
     ],
@@ -232,7 +302,8 @@ def test_what_is_wrong_is_named(root, changes, spaces, options, message):
 def test_parts_that_cannot_be_numbers_are_named(root):
     put(root, "goal-v0", [goal_episode()], GOAL)
     with pytest.raises(
-        InputError, match=r"observations/words: Text of object, expected numbers; leave it out with keys"
+        InputError,
+        match=r"observations/words: Text of object, expected numbers; leave it out with keys",
     ):
         load_dataset("minari:goal-v0")
     with pytest.raises(InputError, match=r"no part 'observatio', did you mean 'observation'"):
@@ -263,7 +334,10 @@ def test_broken_folders_are_named(root):
 
 
 def test_not_on_disk(root):
-    with pytest.raises(InputError, match=r"^minari:D4RL/door/human-v2: no data set in .*human-v2; download = true, or"):
+    with pytest.raises(
+        InputError,
+        match=r"^minari:D4RL/door/human-v2: no data set in .*human-v2; download = true, or",
+    ):
         load_dataset("minari:D4RL/door/human-v2")
     assert not root.exists()
     put(root, "D4RL/door/human-v1", [episode(3)])
@@ -289,7 +363,8 @@ def test_download_asks_the_package(root, monkeypatch):
     stub.download_dataset = fail
     assert len(load_dataset("minari:a/x-v0", download=True)) == 4  # it is there already
     with pytest.raises(
-        InputError, match=r"^minari:y-v0: no data set in .*, and no download: Name or service not known$"
+        InputError,
+        match=r"^minari:y-v0: no data set in .*, and no download: Name or service not known$",
     ):
         load_dataset("minari:y-v0", download=True)
     monkeypatch.setitem(sys.modules, "minari", None)
@@ -312,7 +387,10 @@ def put_arrow(root, name, kind, episodes):
     for i, columns in enumerate(episodes):
         obs = columns["observations"]
         parts = [fixed(obs), fixed(obs[:, :2]), pa.array(np.arange(len(obs)) % 3)]
-        padded = {key: np.append(columns[key], columns[key][:1]) for key in ("rewards", "terminations", "truncations")}
+        padded = {
+            key: np.append(columns[key], columns[key][:1])
+            for key in ("rewards", "terminations", "truncations")
+        }
         actions = np.concatenate([columns["actions"], columns["actions"][:1]])
         table = pa.table(
             {
@@ -324,14 +402,26 @@ def put_arrow(root, name, kind, episodes):
         folder = root / name / "data" / str(i)
         pyarrow.dataset.write_dataset(table, folder, format=kind)
         (folder / "metadata.json").write_text("{}")
-    kinds = {"observation": BOX, "image": {**BOX, "shape": [2, 1]}, "gear": {"type": "Discrete", "start": 0, "n": 3}}
-    spaces = {"observation_space": json.dumps({"type": "Dict", "subspaces": kinds}), "action_space": json.dumps(UNIT)}
+    kinds = {
+        "observation": BOX,
+        "image": {**BOX, "shape": [2, 1]},
+        "gear": {"type": "Discrete", "start": 0, "n": 3},
+    }
+    spaces = {
+        "observation_space": json.dumps({"type": "Dict", "subspaces": kinds}),
+        "action_space": json.dumps(UNIT),
+    }
     (root / name / "data" / "metadata.json").write_text(json.dumps({**spaces, "data_format": kind}))
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
 def test_arrow_and_parquet(root, kind):
-    put_arrow(root, "x-v0", kind, [episode(3, 100 * i, "truncations" if i % 2 else "terminations") for i in range(11)])
+    put_arrow(
+        root,
+        "x-v0",
+        kind,
+        [episode(3, 100 * i, "truncations" if i % 2 else "terminations") for i in range(11)],
+    )
     data = load_dataset("minari:x-v0")
     assert data.obs.shape == (33, 3 + 2 + 3)
     assert data.obs[data.end, :3].tolist() == [[0, 0, 1]] * 11  # in gear 2 of 0..2
@@ -358,7 +448,9 @@ def same(a, b):
 
 
 def test_round_trip(root, tiny):
-    assert write_minari(tiny.subset(np.arange(200) < 195), "rlop/tiny-v0") == root / "rlop" / "tiny-v0"
+    assert (
+        write_minari(tiny.subset(np.arange(200) < 195), "rlop/tiny-v0") == root / "rlop" / "tiny-v0"
+    )
     # tiny's next_obs do not chain, so only the ends of episodes come back
     again = load_dataset("minari:rlop/tiny-v0")
     assert np.array_equal(again.next_obs[again.end], tiny.next_obs[:195][again.end])
@@ -391,7 +483,7 @@ def test_writing_refuses(root, tiny, monkeypatch):
     ):
         with pytest.raises(InputError, match=message):
             write_minari(data, name)
-    monkeypatch.setattr("rlop.data.minari_write._about", lambda data: {"bad": object()})
+    monkeypatch.setattr("rlop.collect.minari._about", lambda data: {"bad": object()})
     with pytest.raises(TypeError):
         write_minari(tiny, "z-v0")
     assert [path.name for path in root.iterdir()] == ["x-v0"]
@@ -407,13 +499,20 @@ def original():
 @pytest.mark.filterwarnings("ignore")
 def test_the_original_reads_what_is_written(original, root, shared_data):
     hopper = load_dataset(shared_data / "d4rl_like" / "hopper_medium-like.hdf5")
-    for name, data in (("hopper-v0", hopper), ("grid-v0", load_dataset("gridworld?size=4&steps=300"))):
+    for name, data in (
+        ("hopper-v0", hopper),
+        ("grid-v0", load_dataset("gridworld?size=4&steps=300")),
+    ):
         write_minari(data, name)
         episodes = list(original.load_dataset(name).iterate_episodes())
         assert [len(e.rewards) for e in episodes] == data.episode_lengths().tolist()
         assert np.array_equal(np.concatenate([e.observations[:-1] for e in episodes]), data.obs)
         assert np.array_equal(np.concatenate([e.observations[1:] for e in episodes]), data.next_obs)
-        pairs = {"actions": data.action, "terminations": data.terminated, "truncations": data.truncated}
+        pairs = {
+            "actions": data.action,
+            "terminations": data.terminated,
+            "truncations": data.truncated,
+        }
         for key, column in {**pairs, "rewards": data.reward}.items():
             assert np.array_equal(np.concatenate([getattr(e, key) for e in episodes]), column), key
     assert original.load_dataset("grid-v0").recover_environment().spec.id == "rlop/GridWorld-v0"
@@ -429,7 +528,11 @@ def test_what_the_original_writes_is_read(original, root, kind):
     spaces = gymnasium.spaces
     goal = spaces.Box(-9, 9, (2,), np.float64)
     obs = spaces.Dict(
-        {"observation": spaces.Box(-9, 9, (3,), np.float64), "achieved_goal": goal, "b": spaces.Discrete(3)}
+        {
+            "observation": spaces.Box(-9, 9, (3,), np.float64),
+            "achieved_goal": goal,
+            "b": spaces.Discrete(3),
+        }
     )
     act = spaces.Box(-2, 2, (2,), np.float32)
     obs.seed(0)
@@ -447,7 +550,9 @@ def test_what_the_original_writes_is_read(original, root, kind):
         for sample, action in zip(drawn, actions)
     ]
     spaces_of = {"observation_space": obs, "action_space": act}
-    original.create_dataset_from_buffers("goal-v0", buffers, env="CartPole-v1", data_format=kind, **spaces_of)
+    original.create_dataset_from_buffers(
+        "goal-v0", buffers, env="CartPole-v1", data_format=kind, **spaces_of
+    )
     data = load_dataset("minari:goal-v0")
     flat = [np.array([spaces.flatten(obs, x) for x in sample], np.float32) for sample in drawn]
     assert np.array_equal(data.obs, np.concatenate([rows[:-1] for rows in flat]))

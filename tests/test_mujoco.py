@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from rlop.checkpoint import load
-from rlop.data.collect import collect
-from rlop.data.hdf5 import write_hdf5
+from rlop.collect.collector import collect
+from rlop.data.formats.hdf5 import write_hdf5
 from rlop.envs.layouts import d4rl_env, simulator
 from rlop.envs.make import make_env, make_vec_env
-from rlop.evaluate import Evaluator
+from rlop.training.checkpoint import load
+from rlop.training.evaluate import Evaluator
 from rlop.types import InputError, Spec
 
 pytest.importorskip("mujoco")
@@ -30,17 +30,23 @@ def robotics():
 def read(path):
     with h5py.File(path) as file:
         names: list[str] = []
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
         return {name: file[name][()] for name in names}, dict(file.attrs)
 
 
 # ---- environments
 
 
-@pytest.mark.parametrize(("name", "width", "actions"), [("Hopper", 11, 3), ("HalfCheetah", 17, 6), ("Walker2d", 17, 6)])
+@pytest.mark.parametrize(
+    ("name", "width", "actions"), [("Hopper", 11, 3), ("HalfCheetah", 17, 6), ("Walker2d", 17, 6)]
+)
 @pytest.mark.parametrize("version", [4, 5])
 def test_gym_environments_have_d4rls_layout(name, width, actions, version):
-    env = make_env(f"{name}-v{version}", layout="d4rl")  # and no warning about version 4, which would be an error here
+    env = make_env(
+        f"{name}-v{version}", layout="d4rl"
+    )  # and no warning about version 4, which would be an error here
     assert env.observation_space.shape == (width,)
     assert env.action_space.shape == (actions,)
     obs, _ = env.reset(seed=0)
@@ -108,7 +114,9 @@ def test_ant_maze_observations_are_positions_and_velocities():
     data = simulator(env)
     for _ in range(20):
         obs, reward, terminated, _, _ = env.step(np.full(8, 0.5))
-        np.testing.assert_allclose(obs[2:], np.append(data.qpos[2:], data.qvel), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            obs[2:], np.append(data.qpos[2:], data.qvel), rtol=1e-6, atol=1e-6
+        )
         np.testing.assert_allclose(obs[:2], data.qpos[:2] - env.origin, atol=1e-5)
         assert (reward, terminated) == (0.0, False)
     model = env.unwrapped.ant_env.model
@@ -121,7 +129,10 @@ def test_ant_maze_walls_stand_where_d4rl_has_them():
     env = ant_maze()
     env.reset(seed=0)
     model = env.unwrapped.ant_env.model
-    walls = {tuple(np.round((pos[:2] - env.origin) / 4).astype(int)) for pos in model.geom_pos[model.geom_type == 6]}
+    walls = {
+        tuple(np.round((pos[:2] - env.origin) / 4).astype(int))
+        for pos in model.geom_pos[model.geom_type == 6]
+    }
     free = {(x, y) for x in range(-1, 4) for y in range(-1, 4)} - walls
     assert free == {(0, 0), (1, 0), (2, 0), (2, 1), (2, 2), (1, 2), (0, 2)}
 
@@ -157,11 +168,15 @@ def test_a_dropped_pen_ends_the_episode():
 def test_the_simulators_state_stands_beside_each_row(tmp_path):
     arrays, attributes = read(collect("Hopper-v4", "random", 120, tmp_path / "x.hdf5", n_envs=3))
     assert arrays["infos/qpos"].shape == arrays["infos/qvel"].shape == (120, 6)
-    np.testing.assert_allclose(arrays["infos/qpos"][:, 1:], arrays["observations"][:, :5], atol=1e-6)
+    np.testing.assert_allclose(
+        arrays["infos/qpos"][:, 1:], arrays["observations"][:, :5], atol=1e-6
+    )
     env = make_env("Hopper-v4").unwrapped
     env.reset(seed=0)
     for row in range(0, 120, 7):  # put the simulator there, and it must go where the file says
-        env.set_state(arrays["infos/qpos"][row].astype(float), arrays["infos/qvel"][row].astype(float))
+        env.set_state(
+            arrays["infos/qpos"][row].astype(float), arrays["infos/qvel"][row].astype(float)
+        )
         obs, reward, terminated, _, _ = env.step(arrays["actions"][row])
         np.testing.assert_allclose(obs, arrays["next_observations"][row], atol=2e-3)
         assert reward == pytest.approx(arrays["rewards"][row], abs=2e-3)
@@ -175,14 +190,19 @@ def test_real_policies_have_their_levels(shared_data, tmp_path):
     torch.set_num_threads(1)
     folder = shared_data / "policies"
     # One episode each; the folder's README has means of 3 to 5: 2437 (with statistics of observations) and 9433.
-    for algorithm, name, low, high in (("ppo", "Hopper", 2300, 2550), ("sac", "HalfCheetah", 8800, 9900)):
+    for algorithm, name, low, high in (
+        ("ppo", "Hopper", 2300, 2550),
+        ("sac", "HalfCheetah", 8800, 9900),
+    ):
         zip_path = folder / algorithm / f"{name}-v3.zip"
         path = collect(f"{name}-v4", f"sb3:{zip_path}", 1000, tmp_path / f"{name}.hdf5", n_envs=1)
         arrays, attributes = read(path)
         assert low < arrays["rewards"].sum() < high
         assert ("vecnormalize_sha256" in attributes) == (algorithm == "ppo")
         assert attributes["return_mean"] == pytest.approx(arrays["rewards"].sum(), rel=1e-5)
-    with pytest.raises(InputError, match=r"Walker2d-v3\.zip: ActorCriticPolicy does not fit observations \(17,\)"):
+    with pytest.raises(
+        InputError, match=r"Walker2d-v3\.zip: ActorCriticPolicy does not fit observations \(17,\)"
+    ):
         collect("Walker2d-v4", f"sb3:{folder / 'ppo' / 'Walker2d-v3.zip'}", 10, tmp_path / "x.hdf5")
 
 
@@ -194,10 +214,23 @@ def kitchen(path):
     arrays = {"observations": rng.normal(size=(60, 60)), "actions": rng.uniform(-1, 1, (60, 9))}
     arrays = {key: value.astype(np.float32) for key, value in arrays.items()}
     ends = np.arange(60) % 20 == 19
-    write_hdf5(path, {**arrays, "rewards": np.ones(60, np.float32), "terminals": ends & False, "timeouts": ends}, {})
+    write_hdf5(
+        path,
+        {**arrays, "rewards": np.ones(60, np.float32), "terminals": ends & False, "timeouts": ends},
+        {},
+    )
 
 
-SMALL = ["--agent.hidden", "[8]", "--agent.policy_hidden", "[8]", "--agent.batch_size", "8", "--eval_episodes", "1"]
+SMALL = [
+    "--agent.hidden",
+    "[8]",
+    "--agent.policy_hidden",
+    "[8]",
+    "--agent.batch_size",
+    "8",
+    "--eval_episodes",
+    "1",
+]
 
 
 def check_logs(folder, evaluated):
@@ -207,9 +240,20 @@ def check_logs(folder, evaluated):
 
 def test_the_mujoco_script_trains(tmp_path):
     """As a user starts it: in a process of its own, in which mujoco is the package, not the script."""
-    options = ["--data", tmp_path / "data.hdf5", "--collect.policy", "random", "--collect.steps", "60", "--steps", "4"]
+    options = [
+        "--data",
+        tmp_path / "data.hdf5",
+        "--collect.policy",
+        "random",
+        "--collect.steps",
+        "60",
+        "--steps",
+        "4",
+    ]
     argv = [sys.executable, "scripts/mujoco.py", *options, "--logdir", tmp_path / "logs", *SMALL]
-    found = subprocess.run(list(map(str, argv)), cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        list(map(str, argv)), cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stderr
     check_logs(tmp_path / "logs", evaluated=True)
 
@@ -236,4 +280,7 @@ def test_layouts_take_the_environments_own_arguments():
     def make(env_id, **kwargs):
         return env_id, kwargs
 
-    assert d4rl_env("Hopper-v4", "d4rl", make, max_episode_steps=7) == ("Hopper-v4", {"max_episode_steps": 7})
+    assert d4rl_env("Hopper-v4", "d4rl", make, max_episode_steps=7) == (
+        "Hopper-v4",
+        {"max_episode_steps": 7},
+    )

@@ -7,7 +7,14 @@ import torch
 
 from rlop.nets import MLP, Layers, QNetwork, reset_runs, with_layers
 from rlop.nets.linear import Linear
-from rlop.nets.mup import EXPONENTS, ScaledLinear, abc_exponent, coordinate_check, exponents, rate_exponent
+from rlop.nets.mup import (
+    EXPONENTS,
+    ScaledLinear,
+    abc_exponent,
+    coordinate_check,
+    exponents,
+    rate_exponent,
+)
 from rlop.optim import Adam
 from rlop.types import InputError
 
@@ -49,13 +56,18 @@ def test_folded_constants_are_learning_rates_of_the_layer(role):
     effective = (layer.multiplier * layer.weight).detach().clone().requires_grad_()
     bias = layer.bias.detach().clone().requires_grad_()
     folded = Adam(layer.parameters(), 1e-3, eps=0.0)
-    plain = [Adam([effective], 1e-3 * float(ratio) ** rate_exponent("mup", role), eps=0.0), Adam([bias], 1e-3, eps=0.0)]
+    plain = [
+        Adam([effective], 1e-3 * float(ratio) ** rate_exponent("mup", role), eps=0.0),
+        Adam([bias], 1e-3, eps=0.0),
+    ]
     for step in range(10):
         x = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(step))
         params = list(layer.parameters())
         folded.apply(list(torch.autograd.grad((layer(x) - 1).square().sum(), params)))
         loss = (x @ effective.mT + bias.unsqueeze(1) - 1).square().sum()
-        for optimizer, gradient in zip(plain, torch.autograd.grad(loss, [effective, bias]), strict=True):
+        for optimizer, gradient in zip(
+            plain, torch.autograd.grad(loss, [effective, bias]), strict=True
+        ):
             optimizer.apply([gradient])
     torch.testing.assert_close(layer.multiplier * layer.weight, effective, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(layer.bias, bias, rtol=1e-3, atol=1e-4)
@@ -95,7 +107,10 @@ def slope(sizes, widths):
 @pytest.mark.parametrize("zero", [False, True])
 def test_coordinates_are_flat_over_widths_in_mup_and_not_in_the_standard_parametrization(zero):
     generator = torch.Generator().manual_seed(0)
-    obs, target = torch.randn(2, 16, 8, generator=generator), torch.randn(2, 16, 3, generator=generator)
+    obs, target = (
+        torch.randn(2, 16, 8, generator=generator),
+        torch.randn(2, 16, 3, generator=generator),
+    )
     widths = (64, 128, 256, 512, 1024)
     mup = coordinate_check(build("mup", zero=zero), obs, target, widths)
     standard = coordinate_check(build("standard", zero=zero), obs, target, widths)

@@ -26,7 +26,9 @@ def test_linear_equals_torch_slice_by_slice(lead):
     reset_runs(layer, range(lead[0]))
     x = torch.randn(*lead, 7, 5)
     flat = layer(x).flatten(0, -3)
-    for i, (w, b) in enumerate(zip(layer.weight.flatten(0, -3), layer.bias.flatten(0, -2), strict=True)):
+    for i, (w, b) in enumerate(
+        zip(layer.weight.flatten(0, -3), layer.bias.flatten(0, -2), strict=True)
+    ):
         expected = nn.functional.linear(x.flatten(0, -3)[i], w, b)
         torch.testing.assert_close(flat[i], expected)
 
@@ -52,7 +54,11 @@ def test_conv_loop_equals_grouped_form(stride):
     reset_runs(layer, [0, 1, 2])
     x = torch.randn(3, 2, 4, 10, 10)
     grouped = nn.functional.conv2d(
-        x.transpose(0, 1).flatten(1, 2), layer.weight.flatten(0, 1), layer.bias.flatten(), stride=stride, groups=3
+        x.transpose(0, 1).flatten(1, 2),
+        layer.weight.flatten(0, 1),
+        layer.bias.flatten(),
+        stride=stride,
+        groups=3,
     )
     torch.testing.assert_close(layer(x), grouped.unflatten(1, (3, 5)).transpose(0, 1))
 
@@ -93,13 +99,19 @@ def test_minatar_torso_reads_channel_last_images():
     torso = MinAtarTorso(2, (10, 10, 6), width=32)
     reset_runs(torso, [0, 1])
     x = torch.rand(2, 3, 10, 10, 6)
-    conv = nn.functional.relu(nn.functional.conv2d(x[1].permute(0, 3, 1, 2), torso.conv.weight[1], torso.conv.bias[1]))
-    expected = nn.functional.relu(nn.functional.linear(conv.flatten(1), torso.hidden.weight[1], torso.hidden.bias[1]))
+    conv = nn.functional.relu(
+        nn.functional.conv2d(x[1].permute(0, 3, 1, 2), torso.conv.weight[1], torso.conv.bias[1])
+    )
+    expected = nn.functional.relu(
+        nn.functional.linear(conv.flatten(1), torso.hidden.weight[1], torso.hidden.bias[1])
+    )
     torch.testing.assert_close(torso(x)[1], expected)
 
 
 def test_make_torso_picks_by_shape_and_refuses_the_impossible():
-    assert isinstance(make_torso(Spec((10, 10, 4), 3), 1, "auto", (8,), "relu", False), MinAtarTorso)
+    assert isinstance(
+        make_torso(Spec((10, 10, 4), 3), 1, "auto", (8,), "relu", False), MinAtarTorso
+    )
     assert isinstance(make_torso(Spec((4, 84, 84), 3), 1, "auto", (8,), "relu", False), NatureTorso)
     assert isinstance(make_torso(Spec((4,), 3), 1, "auto", (8,), "relu", False), MLP)
     with pytest.raises(InputError, match="10, 10, channels"):
@@ -111,18 +123,24 @@ def test_make_torso_picks_by_shape_and_refuses_the_impossible():
 def test_nature_torso_has_the_published_size_and_equals_plain_layers():
     torso = NatureTorso(2, (4, 84, 84))
     reset_runs(torso, [0, 1])
-    published = (8 * 8 * 4 * 32 + 32) + (4 * 4 * 32 * 64 + 64) + (3 * 3 * 64 * 64 + 64) + (3136 * 512 + 512)
+    published = (
+        (8 * 8 * 4 * 32 + 32) + (4 * 4 * 32 * 64 + 64) + (3 * 3 * 64 * 64 + 64) + (3136 * 512 + 512)
+    )
     assert sum(p[0].numel() for p in torso.parameters()) == published
     obs = torch.rand(2, 3, 4, 84, 84)
     x = obs[1]
     for conv in torso.convs:
-        x = torch.relu(torch.nn.functional.conv2d(x, conv.weight[1], conv.bias[1], stride=conv.stride))
+        x = torch.relu(
+            torch.nn.functional.conv2d(x, conv.weight[1], conv.bias[1], stride=conv.stride)
+        )
     x = torch.relu(x.flatten(1) @ torso.hidden.weight[1].T + torso.hidden.bias[1])
     torch.testing.assert_close(torso(obs)[1], x, rtol=1e-5, atol=1e-6)
 
 
 def test_nature_torso_refuses_small_images():
-    with pytest.raises(InputError, match=r"nature: expected observations of shape .* found \(4, 20, 20\)"):
+    with pytest.raises(
+        InputError, match=r"nature: expected observations of shape .* found \(4, 20, 20\)"
+    ):
         make_torso(Spec((4, 20, 20), 3), 1, "nature", (8,), "relu", False)
 
 
@@ -156,7 +174,9 @@ def test_critics_value_candidates_as_pairs_one_by_one(lead):
 
 
 def test_bf16_products_keep_fp32_features_and_come_close():
-    plain, fast = (MLP((2,), 3, (64, 64, 64), precision=precision) for precision in ("fp32", "bf16"))
+    plain, fast = (
+        MLP((2,), 3, (64, 64, 64), precision=precision) for precision in ("fp32", "bf16")
+    )
     reset_runs(plain, [0, 1])
     fast.load_state_dict(plain.state_dict())
     x = torch.randn(2, 50, 3)

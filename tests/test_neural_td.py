@@ -9,7 +9,7 @@ from rlop.agents import NeuralTD
 import rlop
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Table
-from rlop.training import Loop, TrainOptions, compiled
+from rlop.training.loop import Loop, TrainOptions, compiled
 from rlop.types import InputError, Spec
 
 SMALL = {"width": 16, "batch_size": 8}
@@ -23,10 +23,19 @@ def transitions(x, state, following, reward):
 
 
 def test_two_steps_equal_a_float64_twin_with_projection_and_average(tiny):
-    options = {"projection": "max_norm", "radius": 0.03, "lr": 0.5, "gamma": 0.9, "width": 6, "batch_size": 5}
+    options = {
+        "projection": "max_norm",
+        "radius": 0.03,
+        "lr": 0.5,
+        "gamma": 0.9,
+        "width": 6,
+        "batch_size": 5,
+    }
     agent = NeuralTD(tiny.spec, seeds=[3], **options)
     table = Table(agent.prepare(tiny).columns())
-    longest = max(np.linalg.norm(tiny.obs, axis=1).max(), np.linalg.norm(tiny.next_obs, axis=1).max())
+    longest = max(
+        np.linalg.norm(tiny.obs, axis=1).max(), np.linalg.norm(tiny.next_obs, axis=1).max()
+    )
     w = agent.online.weight[0].detach().double().numpy().copy()
     start, mean, signs = w.copy(), w.copy(), agent.online.signs[0].double().numpy()
     clipped = 0
@@ -97,8 +106,12 @@ def run_chain(steps=400, **options):
     """max |V| on the states after full-batch steps from a nudged start."""
     data = off_policy_chain()
     agent = NeuralTD(data.spec, lr=1.0, gamma=0.99, width=256, batch_size=20, **options)
-    batch = Table(agent.prepare(data).columns()).gather(torch.arange(20).expand(len(agent.runs), 20))
-    agent.online.weight.data.add_(0.1 * torch.randn(256, 6, generator=torch.Generator().manual_seed(0)))
+    batch = Table(agent.prepare(data).columns()).gather(
+        torch.arange(20).expand(len(agent.runs), 20)
+    )
+    agent.online.weight.data.add_(
+        0.1 * torch.randn(256, 6, generator=torch.Generator().manual_seed(0))
+    )
     for _ in range(steps):
         agent.update(batch, {})
     return agent, agent.values(batch.obs, last=True).abs().amax(-1)
@@ -111,7 +124,9 @@ def test_off_policy_only_the_balls_hold():
     ball, (frobenius,) = run_chain(projection="frobenius", radius=5.0)
     _, (wide, narrow) = run_chain(projection="max_norm", radius=[5.0, 2.0])
     assert ball.active.all()
-    assert [frobenius.item(), wide.item(), narrow.item()] == pytest.approx([3.1, 2.16, 0.84], rel=0.3)
+    assert [frobenius.item(), wide.item(), narrow.item()] == pytest.approx(
+        [3.1, 2.16, 0.84], rel=0.3
+    )
     assert narrow < wide < frobenius < 5
 
 
@@ -133,13 +148,19 @@ def test_averaging_beats_the_last_iterate_under_noise():
     Here after 8000 steps .50 and .14 (mean of four seeds); the test stops earlier.
     """
     data, x, value = random_mrp(noise=1.0)
-    agent = NeuralTD(data.spec, projection="free", lr=1.0, gamma=0.9, width=64, batch_size=1, seeds=4)
+    agent = NeuralTD(
+        data.spec, projection="free", lr=1.0, gamma=0.9, width=64, batch_size=1, seeds=4
+    )
     metrics = updates(agent, data, 3000)
     obs = torch.from_numpy(x.astype(np.float32)).expand(4, -1, -1)
-    mean, last = (((agent.values(obs, last).numpy() - value) ** 2).mean() ** 0.5 for last in (False, True))
+    mean, last = (
+        ((agent.values(obs, last).numpy() - value) ** 2).mean() ** 0.5 for last in (False, True)
+    )
     assert last == pytest.approx(0.49, rel=0.5)
     assert mean < 0.6 * last
-    assert metrics["weights/travel"].tolist() == pytest.approx([28.0] * 4, rel=0.5)  # 20 to 36 where it was measured
+    assert metrics["weights/travel"].tolist() == pytest.approx(
+        [28.0] * 4, rel=0.5
+    )  # 20 to 36 where it was measured
 
 
 def test_a_ball_that_is_too_small_is_biased():
@@ -177,7 +198,9 @@ def test_compiled_equals_eager_in_one_graph(tiny):
 
 
 def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(tiny):
-    agent = NeuralTD(tiny.spec, projection="free", variants={"mad": {"lr": 1e20}, "calm": {}}, **SMALL)
+    agent = NeuralTD(
+        tiny.spec, projection="free", variants={"mad": {"lr": 1e20}, "calm": {}}, **SMALL
+    )
     updates(agent, tiny, 30)
     assert agent.active.tolist() == [False, True]
     assert agent.values(torch.randn(2, 5, 4))[1].isfinite().all()
@@ -187,7 +210,9 @@ def test_it_trains_on_any_data_and_resumes_exactly(tiny, tmp_path):
     quiet = {"log_every": 10, "probe_every": 10, "eval_every": 0, "progress": False}
     whole, half, rest = (NeuralTD(tiny.spec, bias=True, **SMALL) for _ in range(3))
     history = rlop.train(whole, tiny, 30, **quiet)
-    assert {"rank/srank", "weights/travel", "loss/td", "feature/dot", "head/norm"} <= set(history.metrics)
+    assert {"rank/srank", "weights/travel", "loss/td", "feature/dot", "head/norm"} <= set(
+        history.metrics
+    )
     rlop.train(half, tiny, 17, logdir=tmp_path, **quiet)
     rlop.train(rest, tiny, 30, logdir=tmp_path, resume=True, **quiet)
     assert torch.equal(whole.online.weight, rest.online.weight)
@@ -196,7 +221,9 @@ def test_it_trains_on_any_data_and_resumes_exactly(tiny, tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(255, size=(40, 5, 5, 1), dtype=np.uint8)
     none = np.zeros(40, bool)
-    moves = Dataset.from_arrays(images, rng.uniform(-1, 1, (40, 2)).astype(np.float32), none * 1.0, none, none, images)
+    moves = Dataset.from_arrays(
+        images, rng.uniform(-1, 1, (40, 2)).astype(np.float32), none * 1.0, none, none, images
+    )
     agent = NeuralTD(moves.spec, **SMALL)
     loop = Loop(agent, moves, TrainOptions(steps=1), None)
     assert loop.probe()["rank/srank"].shape == (1,)

@@ -15,7 +15,10 @@ def test_adam_equals_torch_for_every_run_and_learning_rate():
     ours = [p.clone().requires_grad_() for p in start]
     optimizer = Adam(ours, torch.tensor(rates), betas=(0.8, 0.99), eps=1e-5)
     theirs = [[p[run].clone().requires_grad_() for p in start] for run in range(3)]
-    peers = [torch.optim.Adam(ps, lr=lr, betas=(0.8, 0.99), eps=1e-5) for ps, lr in zip(theirs, rates, strict=True)]
+    peers = [
+        torch.optim.Adam(ps, lr=lr, betas=(0.8, 0.99), eps=1e-5)
+        for ps, lr in zip(theirs, rates, strict=True)
+    ]
     for _ in range(200):
         grads = [torch.randn_like(p) for p in start]
         optimizer.apply(grads)
@@ -31,13 +34,23 @@ def test_adam_equals_torch_for_every_run_and_learning_rate():
 @pytest.mark.parametrize("rates", [[1e-2], [1e-2, 1e-2, 1e-3, 0.0], [1e-2] * 4])
 def test_the_fused_step_equals_the_plain_one_step_by_step(rates):
     runs = len(rates)
-    states = [[[torch.zeros(runs, *shape) for shape in ((5, 3), (5,))] for _ in range(3)] for _ in range(2)]
+    states = [
+        [[torch.zeros(runs, *shape) for shape in ((5, 3), (5,))] for _ in range(3)]
+        for _ in range(2)
+    ]
     counters = [torch.zeros(()), torch.zeros(())]
     for _ in range(100):
-        grads = [torch.randn(runs, 3, 5).mT, torch.randn(runs, 5)]  # transposed, as autograd hands them out
-        for step, (params, means, squares), counter in zip((adam_, fused_adam_), states, counters, strict=True):
+        grads = [
+            torch.randn(runs, 3, 5).mT,
+            torch.randn(runs, 5),
+        ]  # transposed, as autograd hands them out
+        for step, (params, means, squares), counter in zip(
+            (adam_, fused_adam_), states, counters, strict=True
+        ):
             step(params, grads, means, squares, counter, torch.tensor(rates), (0.9, 0.99), 1e-6)
-        for plain, fused in zip(*([t for group in state for t in group] for state in states), strict=True):
+        for plain, fused in zip(
+            *([t for group in state for t in group] for state in states), strict=True
+        ):
             torch.testing.assert_close(fused, plain, rtol=2e-5, atol=1e-6)
     assert counters[0] == counters[1] == 100
 

@@ -7,10 +7,10 @@ from by_hand import updates
 from rlop.agents import BC, CQL, DQN, DiscreteCQL
 
 import rlop
-from rlop.checkpoint import load_agent
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Table
-from rlop.training import compiled
+from rlop.training.checkpoint import load_agent
+from rlop.training.loop import compiled
 from rlop.types import InputError
 
 OPTIMIZERS = {
@@ -27,8 +27,13 @@ NOISE = {"target_noise": {"scale": 0.3, "off_after": 8}}
 def moves():
     rng = np.random.default_rng(0)
     ends = np.arange(200) % 10 == 9
-    obs, action = rng.normal(size=(200, 3)).astype(np.float32), rng.uniform(-1, 1, size=(200, 2)).astype(np.float32)
-    return Dataset.from_arrays(obs, action, rng.normal(size=200), ends, ~ends & False, np.roll(obs, -1, 0))
+    obs, action = (
+        rng.normal(size=(200, 3)).astype(np.float32),
+        rng.uniform(-1, 1, size=(200, 2)).astype(np.float32),
+    )
+    return Dataset.from_arrays(
+        obs, action, rng.normal(size=200), ends, ~ends & False, np.roll(obs, -1, 0)
+    )
 
 
 def make(kind, optimizer, tiny, **options):
@@ -39,11 +44,16 @@ def make(kind, optimizer, tiny, **options):
         data = moves()
         return CQL(data.spec, policy_hidden=(8,), action_samples=2, **NOISE, **options), data
     if kind == "BC":
-        extra = {"label_noise": {"probability": 0.2, "off_after": 8}, "logit_adjustment": {"gamma": 0.2}}
+        extra = {
+            "label_noise": {"probability": 0.2, "off_after": 8},
+            "logit_adjustment": {"gamma": 0.2},
+        }
         return BC(tiny.spec, **extra, **options), tiny
     if kind == "DQN":
         return DQN(tiny.spec, regularizers={"dr3": 0.01}, target_period=3, **NOISE, **options), tiny
-    return DiscreteCQL(tiny.spec, alpha=0.5, logit_adjustment={"tau": 0.5}, **NOISE, **options), tiny
+    return DiscreteCQL(
+        tiny.spec, alpha=0.5, logit_adjustment={"tau": 0.5}, **NOISE, **options
+    ), tiny
 
 
 def learner(agent):
@@ -53,7 +63,9 @@ def learner(agent):
 def tensors(agent):
     """Parameters, and slacks where there are any, `[R, ...]` each."""
     parameters = [p.detach() for p in learner(agent).parameters.values()]
-    return parameters + ([learner(agent).optimizer.slack.detach()] if learner(agent).has_slacks else [])
+    return parameters + (
+        [learner(agent).optimizer.slack.detach()] if learner(agent).has_slacks else []
+    )
 
 
 CASES = [(k, o) for k in ("DQN", "CQL", "BC") for o in OPTIMIZERS] + [("DiscreteCQL", "rmd")]
@@ -71,10 +83,14 @@ def test_a_run_alone_equals_itself_among_others(tiny, kind, optimizer):
     for a, b in zip(tensors(many), tensors(alone), strict=True):
         torch.testing.assert_close(a[3], b[0], rtol=1e-4, atol=1e-5)
     for key in metrics:
-        assert metrics[key][0].item() == pytest.approx(among[key][3].item(), rel=1e-3, abs=1e-4), key
+        assert metrics[key][0].item() == pytest.approx(among[key][3].item(), rel=1e-3, abs=1e-4), (
+            key
+        )
 
 
-@pytest.mark.parametrize(("kind", "optimizer"), [("DQN", "sgd"), ("DiscreteCQL", "smd"), ("CQL", "rmd"), ("BC", "rmd")])
+@pytest.mark.parametrize(
+    ("kind", "optimizer"), [("DQN", "sgd"), ("DiscreteCQL", "smd"), ("CQL", "rmd"), ("BC", "rmd")]
+)
 def test_compiled_equals_eager_in_one_graph(tiny, kind, optimizer):
     from torch._dynamo.testing import CompileCounter
 
@@ -83,7 +99,9 @@ def test_compiled_equals_eager_in_one_graph(tiny, kind, optimizer):
     counter = CompileCounter()
     expected = updates(eager, data, 12)
     graph.prepare(data)
-    found = updates(graph, data, 12, compiled(graph.update, backend=counter))  # the noise ends at 8: no new graph
+    found = updates(
+        graph, data, 12, compiled(graph.update, backend=counter)
+    )  # the noise ends at 8: no new graph
     assert counter.frame_count == 1
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4)
@@ -92,7 +110,8 @@ def test_compiled_equals_eager_in_one_graph(tiny, kind, optimizer):
 
 
 @pytest.mark.parametrize(
-    ("kind", "optimizer"), [("DQN", "rmd"), ("CQL", "rmd"), ("BC", "rmd"), ("DQN", "smd"), ("BC", "sgd")]
+    ("kind", "optimizer"),
+    [("DQN", "rmd"), ("CQL", "rmd"), ("BC", "rmd"), ("DQN", "smd"), ("BC", "sgd")],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one(tiny, kind, optimizer, tmp_path):
     quiet = {"log_every": 10, "probe_every": 0, "progress": False}
@@ -124,15 +143,30 @@ def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(tiny):
 def test_slacks_take_up_the_error_and_more_of_it_for_a_smaller_lambda(tiny):
     """Regression on returns, on half of the data so often that it settles: z = y - Q at the end, and Q is shrunk."""
     data = tiny.subset(np.arange(40))
-    options = {"backup": "mc", "gamma": 0.5, "loss": "mse", "lr": 0.1, "hidden": (64,), "batch_size": 40}
+    options = {
+        "backup": "mc",
+        "gamma": 0.5,
+        "loss": "mse",
+        "lr": 0.1,
+        "hidden": (64,),
+        "batch_size": 40,
+    }
     agent = DQN(data.spec, optimizer={"rmd": {"lam": [0.03, 1.0, 1000.0]}}, **options)
     updates(agent, data, 800)
-    batch = Table(agent.prepare(data).columns()).gather(torch.arange(len(agent.prepare(data))).expand(3, -1))
-    left = batch.extra["mc_return"] - agent.q_values(batch.obs).gather(-1, batch.action[..., None])[..., 0]
+    batch = Table(agent.prepare(data).columns()).gather(
+        torch.arange(len(agent.prepare(data))).expand(3, -1)
+    )
+    left = (
+        batch.extra["mc_return"]
+        - agent.q_values(batch.obs).gather(-1, batch.action[..., None])[..., 0]
+    )
     slack = agent.learner.optimizer.slack.detach()
     assert (left - slack).abs().mean(1)[0] < 0.1 * left.abs().mean(1)[0]
     assert slack.abs().mean(1)[0] > slack.abs().mean(1)[1] > slack.abs().mean(1)[2]
-    moved = sum((p - agent.learner.initial[n]).square().flatten(1).sum(1) for n, p in agent.learner.parameters.items())
+    moved = sum(
+        (p - agent.learner.initial[n]).square().flatten(1).sum(1)
+        for n, p in agent.learner.parameters.items()
+    )
     assert moved[0] < moved[1] < moved[2]
 
 
@@ -162,8 +196,16 @@ def test_slacks_start_anew_on_other_data_and_go_on_with_the_same(tiny):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("DQN", {"optimizer": {"rmd": {"lam": 1}}, "max_grad_norm": 1.0}, "max_grad_norm: not with optimizer rmd"),
-        ("BC", {"optimizer": {"rmd": {"lam": 1}}, "max_grad_norm": 1.0}, "max_grad_norm: not with optimizer rmd"),
+        (
+            "DQN",
+            {"optimizer": {"rmd": {"lam": 1}}, "max_grad_norm": 1.0},
+            "max_grad_norm: not with optimizer rmd",
+        ),
+        (
+            "BC",
+            {"optimizer": {"rmd": {"lam": 1}}, "max_grad_norm": 1.0},
+            "max_grad_norm: not with optimizer rmd",
+        ),
         ("DQN", {"optimizer": "rmd"}, "optimizer: rmd: lam: missing"),
         ("DQN", {"optimizer": 3}, r"optimizer = 3: expected text or a mapping"),
         ("BC", {"optimizer": {"sgd": {}, "smd": {}}}, "expected one"),
@@ -172,7 +214,11 @@ def test_slacks_start_anew_on_other_data_and_go_on_with_the_same(tiny):
             {"optimizer": {"rmd": {"lam": 1}}, "variants": {"x": {"optimizer.lam": 0}}},
             r"optimizer\.lam\[0\] = 0",
         ),
-        ("DQN", {"variants": {"x": {"optimizer.lam": 1}}}, "unknown hyper-parameter 'optimizer.lam'"),
+        (
+            "DQN",
+            {"variants": {"x": {"optimizer.lam": 1}}},
+            "unknown hyper-parameter 'optimizer.lam'",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(tiny, kind, options, message):

@@ -7,7 +7,18 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from rlop.optim import RMD, SGD, SMD, entropy_, optimizer_maker, optimizer_options, sgd_, slack_, smd_, unsigned_loss
+from rlop.optim import (
+    RMD,
+    SGD,
+    SMD,
+    entropy_,
+    optimizer_maker,
+    optimizer_options,
+    sgd_,
+    slack_,
+    smd_,
+    unsigned_loss,
+)
 from rlop.types import InputError
 
 F64 = torch.float64
@@ -42,7 +53,12 @@ def test_sgd_equals_torch_for_every_run():
 def test_mirror_steps_by_hand():
     """q = 2: 4 - 0.4, -1 - 0.1, 0 + 0.2; q = 3: sqrt(16 - 0.4), -sqrt(1 + 0.1), sqrt(0.2), which is a jump."""
     w = torch.tensor([[4.0, -1.0, 0.0]]).repeat(2, 1)
-    smd_([w], [torch.tensor([[0.4, 0.1, -0.2]]).repeat(2, 1)], torch.ones(2), torch.tensor([2.0, 3.0]))
+    smd_(
+        [w],
+        [torch.tensor([[0.4, 0.1, -0.2]]).repeat(2, 1)],
+        torch.ones(2),
+        torch.tensor([2.0, 3.0]),
+    )
     torch.testing.assert_close(w, torch.tensor([[3.6, -1.1, 0.2], [3.949684, -1.048809, 0.447214]]))
 
 
@@ -74,7 +90,11 @@ def test_at_q_2_the_reference_does_not_matter_and_it_is_gradient_descent():
     g = torch.randn(2, 5)
     rates = torch.tensor([0.1, 0.3])
     found = []
-    for make in (lambda p: SGD(p, rates), lambda p: SMD(p, rates), lambda p: SMD(p, rates, reference="init")):
+    for make in (
+        lambda p: SGD(p, rates),
+        lambda p: SMD(p, rates),
+        lambda p: SMD(p, rates, reference="init"),
+    ):
         p = w.clone()
         make([p]).apply([g])
         found.append(p)
@@ -125,7 +145,9 @@ def test_each_potential_ends_at_its_own_interpolator():
     _, plain, even, sparsest = w.numpy()
     np.testing.assert_allclose(plain, np.linalg.pinv(x) @ y, atol=1e-3)  # up to the start at 1e-4
     np.testing.assert_allclose(even, least_norm(x, y, 3.0), atol=1e-5)
-    np.testing.assert_allclose(sparsest, least_norm(x, y, 1.1), atol=2e-2)  # a start at 1e-4 is far from 0 for q = 1.1
+    np.testing.assert_allclose(
+        sparsest, least_norm(x, y, 1.1), atol=2e-2
+    )  # a start at 1e-4 is far from 0 for q = 1.1
     norms = {p: np.linalg.norm(w.numpy(), p, axis=1) for p in (1, 2, np.inf)}
     assert norms[1][:2] == pytest.approx([4.97, 5.85], rel=0.3)
     assert norms[2][:2] == pytest.approx([1.12, 0.741], rel=0.3)
@@ -145,7 +167,9 @@ def test_entropy_keeps_signs_and_finds_the_interpolator_of_least_divergence():
     torch.testing.assert_close(w[0] @ x.T, y, atol=1e-8, rtol=0)
     assert (w > 0).all()
     dual = (w[0] / 0.3).log()
-    torch.testing.assert_close(x.T @ torch.linalg.lstsq(x.T, dual).solution, dual, atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        x.T @ torch.linalg.lstsq(x.T, dual).solution, dual, atol=1e-8, rtol=0
+    )
     signed, mirrored = torch.tensor([[0.5, 0.0]]), torch.tensor([[-0.5, 0.0]])
     entropy_([signed], [torch.tensor([[1.0, 1.0]])], torch.ones(1))
     entropy_([mirrored], [torch.tensor([[-1.0, 1.0]])], torch.ones(1))
@@ -153,7 +177,9 @@ def test_entropy_keeps_signs_and_finds_the_interpolator_of_least_divergence():
     assert signed[0, 0].item() == pytest.approx(0.5 * np.exp(-1))
 
 
-@pytest.mark.parametrize("options", [{"q": 1.1}, {"q": 3.0}, {"potential": "entropy"}, {"q": 3.0, "reference": "init"}])
+@pytest.mark.parametrize(
+    "options", [{"q": 1.1}, {"q": 3.0}, {"potential": "entropy"}, {"q": 3.0, "reference": "init"}]
+)
 def test_no_gradient_no_move_and_no_overflow(options):
     w = torch.tensor([[0.1234567, -3.3], [0.1, 0.2]])
     start = w.clone()
@@ -178,7 +204,9 @@ def ridge_problem():
 
 def ridge(x, y, lam, centre):
     """argmin lam |y - x w|^2 / 2 + |w - centre|^2 / 2."""
-    return centre + x.T @ torch.linalg.solve(x @ x.T + torch.eye(len(x), dtype=F64) / lam, y - x @ centre)
+    return centre + x.T @ torch.linalg.solve(
+        x @ x.T + torch.eye(len(x), dtype=F64) / lam, y - x @ centre
+    )
 
 
 LAMBDAS = [0.3, 3.0, 30.0]
@@ -192,7 +220,9 @@ def test_signed_rmd_is_ridge_regression(centred):
     lam = torch.tensor(LAMBDAS, dtype=F64)
     optimizer = RMD([w], 50 * torch.tensor([0.3, 0.8, 0.8], dtype=F64), lam, reference="init")
     optimizer.allot(50)
-    index = torch.stack([torch.randperm(50, generator=torch.Generator().manual_seed(k)) for k in range(3)])
+    index = torch.stack(
+        [torch.randperm(50, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    )
     for _ in range(1000):
         z = optimizer.read(index)
         error = torch.einsum("rd,rnd->rn", w, x[index]) - y[index] + z
@@ -247,7 +277,9 @@ def test_a_minibatch_as_the_authors_code_has_it():
     optimizer = RMD([w], lr, lam, form="unsigned")
     optimizer.allot(5)
     with torch.no_grad():
-        optimizer.slack.copy_(torch.tensor([[0.1, 9.0, 9.0, 0.2, 0.3], [5.0, 9.0, 9.0, 4.0, 6.0]], dtype=F64))
+        optimizer.slack.copy_(
+            torch.tensor([[0.1, 9.0, 9.0, 0.2, 0.3], [5.0, 9.0, 9.0, 4.0, 6.0]], dtype=F64)
+        )
     index = torch.tensor([[0, 3, 4], [4, 3, 0]])
     z = optimizer.read(index)
     mean_loss = (w @ x.T).cosh().mean(-1)
@@ -313,7 +345,10 @@ def test_a_saved_state_continues_identically_and_step_reads_grad(name):
     torch.manual_seed(0)
     start, grads = torch.rand(2, 3), [torch.randn(2, 3) for _ in range(6)]
     p, q = (start.clone().requires_grad_() for _ in range(2))
-    first, second = MAKERS[name]([p], torch.tensor([0.1, 0.2])), MAKERS[name]([q], torch.tensor([0.7, 0.7]))
+    first, second = (
+        MAKERS[name]([p], torch.tensor([0.1, 0.2])),
+        MAKERS[name]([q], torch.tensor([0.7, 0.7])),
+    )
     index = torch.tensor([[0, 1], [1, 2]])
     if name == "rmd":
         first.allot(4)
@@ -355,9 +390,14 @@ def test_a_run_alone_equals_itself_among_others(name):
 
 
 def test_the_choice_of_a_configuration():
-    params, numbers = [torch.zeros(2, 3)], {"optimizer.lam": torch.tensor([1.0, 2.0]), "optimizer.q": torch.ones(2) * 2}
+    params, numbers = (
+        [torch.zeros(2, 3)],
+        {"optimizer.lam": torch.tensor([1.0, 2.0]), "optimizer.q": torch.ones(2) * 2},
+    )
     options = optimizer_options({"rmd": {"lam": [1.0, 2.0]}})
-    optimizer = optimizer_maker(options, numbers, form="unsigned", betas=(0.1, 0.2))(params, torch.ones(2))
+    optimizer = optimizer_maker(options, numbers, form="unsigned", betas=(0.1, 0.2))(
+        params, torch.ones(2)
+    )
     assert isinstance(optimizer, RMD)
     assert optimizer.unsigned
     assert optimizer.param_groups[0]["lam"].tolist() == [1.0, 2.0]
@@ -394,7 +434,11 @@ def test_bad_choices_are_one_line_that_names_them(optimizer, message):
 
 def test_bad_arguments_of_the_classes():
     p = [torch.zeros(2, 3)]
-    for make, option in ((SMD, {"potential": "l1"}), (SMD, {"reference": "last"}), (RMD, {"lam": 1.0, "form": "x"})):
+    for make, option in (
+        (SMD, {"potential": "l1"}),
+        (SMD, {"reference": "last"}),
+        (RMD, {"lam": 1.0, "form": "x"}),
+    ):
         with pytest.raises(InputError, match="unknown"):
             make(p, 0.1, **option)
     with pytest.raises(ValueError, match="zip"):

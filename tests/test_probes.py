@@ -33,7 +33,14 @@ from rlop.probes import (
 from rlop.probes.units import DEAD
 from rlop.types import InputError
 
-RANKS = ["srank", "effective_rank", "stable_rank", "pca_rank", "feature_rank", "feature_rank_unscaled"]
+RANKS = [
+    "srank",
+    "effective_rank",
+    "stable_rank",
+    "pca_rank",
+    "feature_rank",
+    "feature_rank_unscaled",
+]
 RANKS += ["participation_ratio"]
 
 
@@ -64,7 +71,9 @@ def test_measures_of_3_2_1() -> None:
     assert pca_rank(s, threshold=0.9) == 2
     assert pca_rank(s) == 3
     # exp(H(1/2, 1/3, 1/6)) = 2^(1/2) 3^(1/3) 6^(1/6)
-    assert effective_rank(s).item() == pytest.approx(2**0.5 * 3 ** (1 / 3) * 6 ** (1 / 6), rel=1e-12)
+    assert effective_rank(s).item() == pytest.approx(
+        2**0.5 * 3 ** (1 / 3) * 6 ** (1 / 6), rel=1e-12
+    )
     assert stable_rank(s).item() == pytest.approx(14 / 9, rel=1e-12)
     assert participation_ratio(s).item() == pytest.approx(14**2 / (81 + 16 + 1), rel=1e-12)
 
@@ -78,7 +87,12 @@ def test_feature_rank_counts_above_the_threshold_with_and_without_root_n() -> No
 
 @pytest.mark.parametrize(
     ("values", "delta", "expected"),
-    [((99.0, 1.0), 0.01, 1), ((0.99, 0.01), 0.01, 1), ((98.99, 1.01), 0.01, 2), ((1.0,) * 10, 0.3, 7)],
+    [
+        ((99.0, 1.0), 0.01, 1),
+        ((0.99, 0.01), 0.01, 1),
+        ((98.99, 1.01), 0.01, 2),
+        ((1.0,) * 10, 0.3, 7),
+    ],
 )
 def test_srank_at_exact_thresholds(values: tuple[float, ...], delta: float, expected: int) -> None:
     assert srank(spectrum(*values), delta) == expected
@@ -87,7 +101,9 @@ def test_srank_at_exact_thresholds(values: tuple[float, ...], delta: float, expe
 
 
 def test_an_all_zero_spectrum_has_rank_zero() -> None:
-    assert {name: value.item() for name, value in rank_measures(torch.zeros(8, 3)).items()} == dict.fromkeys(RANKS, 0.0)
+    assert {
+        name: value.item() for name, value in rank_measures(torch.zeros(8, 3)).items()
+    } == dict.fromkeys(RANKS, 0.0)
 
 
 @pytest.mark.parametrize("d", [1, 5, 16])
@@ -100,7 +116,9 @@ def test_the_identity_has_full_rank(d: int) -> None:
 
 @pytest.mark.parametrize("r", [1, 2, 4])
 def test_a_product_of_thin_matrices_has_its_inner_dimension_as_rank(r: int) -> None:
-    measures = rank_measures(gaussian(64, r) @ gaussian(r, 10, seed=1), delta=1e-4, threshold=0.9999)
+    measures = rank_measures(
+        gaussian(64, r) @ gaussian(r, 10, seed=1), delta=1e-4, threshold=0.9999
+    )
     for name in ("srank", "pca_rank", "feature_rank", "feature_rank_unscaled"):
         assert measures[name] == r, name
     for name in ("effective_rank", "stable_rank", "participation_ratio"):
@@ -132,7 +150,9 @@ def test_scale_and_rotation_invariance(values: list[float], scale: float, seed: 
         ("participation_ratio", participation_ratio),
     ]:
         expected = measure_of(s).item()
-        assert measure_of(singular_values(features @ rotation)).item() == pytest.approx(expected, rel=1e-6), name
+        assert measure_of(singular_values(features @ rotation)).item() == pytest.approx(
+            expected, rel=1e-6
+        ), name
         assert measure_of(scale * s).item() == pytest.approx(expected, rel=1e-9), name
         assert 1 - 1e-9 <= expected <= len(values) + 1e-9
     assert pca_rank(s, 0.9) <= srank(s, 0.1)
@@ -204,7 +224,14 @@ def test_a_run_that_is_not_finite_leaves_its_neighbours_alone(bad: float) -> Non
 
 def test_ranks_of_a_spectrum_that_is_nan_are_nan() -> None:
     s = torch.full((4,), math.nan, dtype=torch.float64)
-    for rank in (srank(s), effective_rank(s), stable_rank(s), pca_rank(s), feature_rank(s, 3), participation_ratio(s)):
+    for rank in (
+        srank(s),
+        effective_rank(s),
+        stable_rank(s),
+        pca_rank(s),
+        feature_rank(s, 3),
+        participation_ratio(s),
+    ):
         assert rank.isnan()
 
 
@@ -288,7 +315,9 @@ def test_coadaptation_shapes() -> None:
     for function in (feature_dot, feature_cosine):
         together = function(features, following)
         assert together.shape == (2, 3)
-        assert together[1, 2].item() == pytest.approx(function(features[1, 2], following[1, 2]).item(), rel=1e-12)
+        assert together[1, 2].item() == pytest.approx(
+            function(features[1, 2], following[1, 2]).item(), rel=1e-12
+        )
         with pytest.raises(ValueError, match="one shape"):
             function(features, following[:1])
         with pytest.raises(ValueError, match="mask"):

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlop.probes import action_distance, action_shift, calibration, disagreement, nearest_center, other_runs
+from rlop.probes import (
+    action_distance,
+    action_shift,
+    calibration,
+    disagreement,
+    nearest_center,
+    other_runs,
+)
 
 
 def draw(high: int, *shape: int, seed: int = 0) -> Tensor:
@@ -61,10 +68,14 @@ def test_calibration_against_its_definition_and_its_bound(seed: int) -> None:
     noisy = torch.rand(5, 200, generator=torch.Generator().manual_seed(seed)) < 0.2 * seed
     actions = torch.where(noisy, draw(3, 5, 200, seed=seed + 10), label)
     found = calibration(actions, label, 3)
-    np.testing.assert_allclose([x.item() for x in found], twin(actions.numpy(), label.numpy(), 3), atol=1e-12)
+    np.testing.assert_allclose(
+        [x.item() for x in found], twin(actions.numpy(), label.numpy(), 3), atol=1e-12
+    )
     assert abs(found.disagreement - found.error) <= found.gap + 1e-12
     pairs = disagreement(actions)
-    torch.testing.assert_close(found.disagreement, pairs.mean())  # with replacement, the diagonal counts
+    torch.testing.assert_close(
+        found.disagreement, pairs.mean()
+    )  # with replacement, the diagonal counts
 
 
 def test_a_calibrated_ensemble_errs_as_often_as_it_disagrees() -> None:
@@ -74,7 +85,9 @@ def test_a_calibrated_ensemble_errs_as_often_as_it_disagrees() -> None:
     found = calibration(actions, label, 2)
     assert [x.item() for x in found] == [0.5, 0.5, 0.0]
     wrong = calibration(actions, torch.zeros(10, dtype=torch.int64), 3)
-    assert wrong.gap == 0  # class-aggregated: action 0 is right too often, action 1 too rarely, in sum neither
+    assert (
+        wrong.gap == 0
+    )  # class-aggregated: action 0 is right too often, action 1 too rarely, in sum neither
 
 
 def test_a_sure_ensemble_that_is_wrong_is_not_calibrated() -> None:

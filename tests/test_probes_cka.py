@@ -19,7 +19,9 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
 def u_statistic(x: Tensor, y: Tensor) -> float:
     """Mean over all ordered quadruples of different rows of K_st (L_st + L_uv - 2 L_su)."""
     k, l = (x @ x.mT).numpy(), (y @ y.mT).numpy()  # noqa: E741
-    terms = [k[s, t] * (l[s, t] + l[u, v] - 2 * l[s, u]) for s, t, u, v in permutations(range(len(x)), 4)]
+    terms = [
+        k[s, t] * (l[s, t] + l[u, v] - 2 * l[s, u]) for s, t, u, v in permutations(range(len(x)), 4)
+    ]
     return float(np.mean(terms))
 
 
@@ -51,7 +53,9 @@ def test_a_representation_is_aligned_with_its_rotations_and_multiples() -> None:
     stretched = x * torch.tensor([10.0, 1, 1, 1, 1, 1], dtype=torch.float64)
     assert cka_matrix([x, stretched])[0, 1] < 0.95  # not invariant to any linear map
     other = gaussian(20, 6, seed=2)
-    torch.testing.assert_close(cka_matrix([x @ rotation, other])[0, 1], cka_matrix([x, other])[0, 1])
+    torch.testing.assert_close(
+        cka_matrix([x @ rotation, other])[0, 1], cka_matrix([x, other])[0, 1]
+    )
 
 
 def test_matrix_is_its_formula_for_runs_and_widths() -> None:
@@ -78,8 +82,12 @@ def test_minibatches_accumulate_and_the_rest_is_left_out() -> None:
 
 
 def test_between_runs() -> None:
-    features = torch.stack([gaussian(30, 4), gaussian(30, 4) @ torch.linalg.qr(gaussian(4, 4, seed=3)).Q])
-    torch.testing.assert_close(cka_matrix(features.unbind(0)), torch.ones(2, 2, dtype=torch.float64))
+    features = torch.stack(
+        [gaussian(30, 4), gaussian(30, 4) @ torch.linalg.qr(gaussian(4, 4, seed=3)).Q]
+    )
+    torch.testing.assert_close(
+        cka_matrix(features.unbind(0)), torch.ones(2, 2, dtype=torch.float64)
+    )
 
 
 def test_constant_or_broken_features_have_no_alignment() -> None:

@@ -10,7 +10,13 @@ from torch.func import grad
 
 from rlop.probes import gradient_rows, implicit_drift, implicit_regularizer, value_function
 from rlop.probes.gradients import gradient_blocks, gram
-from rlop.probes.implicit import discrete_lyapunov, implicit_parts, is_stable, label_noise_covariance, project
+from rlop.probes.implicit import (
+    discrete_lyapunov,
+    implicit_parts,
+    is_stable,
+    label_noise_covariance,
+    project,
+)
 from rlop.probes.kernel import td_kernel
 
 GAMMA, ETA, SIGMA = 0.9, 0.02, 0.15
@@ -65,7 +71,9 @@ class Problem:
     def simulate(self, pairs: int, burn_in: int, steps: int, sigma: float) -> Tensor:
         """Mean movement per step of many noisy TD runs in antithetic pairs, hand-written gradients, `[30]`."""
         g = torch.Generator().manual_seed(99)
-        w, b, v = (self.parameters[k].expand(2 * pairs, *self.parameters[k].shape).clone() for k in "wbv")
+        w, b, v = (
+            self.parameters[k].expand(2 * pairs, *self.parameters[k].shape).clone() for k in "wbv"
+        )
         both = torch.cat([self.x, self.y])
 
         def mean() -> Tensor:
@@ -108,20 +116,27 @@ def controls(problem: Problem, sigma: float) -> dict[str, Tensor]:
     rows, following = problem.rows, problem.next_rows
     return {
         "right": problem.drift_of(
-            lambda p: 0.5 * (rows(p) @ spread * rows(p)).sum() - GAMMA * (rows(p) @ spread * b).sum()
+            lambda p: (
+                0.5 * (rows(p) @ spread * rows(p)).sum() - GAMMA * (rows(p) @ spread * b).sum()
+            )
         ),
         "coefficient 1": problem.drift_of(
             lambda p: (rows(p) @ spread * rows(p)).sum() - GAMMA * (rows(p) @ spread * b).sum()
         ),
         "no stop-gradient": problem.drift_of(
-            lambda p: 0.5 * (rows(p) @ spread * rows(p)).sum() - GAMMA * (rows(p) @ spread * following(p)).sum()
+            lambda p: (
+                0.5 * (rows(p) @ spread * rows(p)).sum()
+                - GAMMA * (rows(p) @ spread * following(p)).sum()
+            )
         ),
         "supervised only": problem.drift_of(lambda p: 0.5 * (rows(p) @ spread * rows(p)).sum()),
     }
 
 
 def test_predicted_drift_is_that_of_simulated_noisy_td(problem: Problem) -> None:
-    predicted = implicit_drift(problem.values, problem.next_values, problem.parameters, GAMMA, ETA, SIGMA)
+    predicted = implicit_drift(
+        problem.values, problem.next_values, problem.parameters, GAMMA, ETA, SIGMA
+    )
     simulated = problem.simulate(pairs=1500, burn_in=150, steps=100, sigma=SIGMA)
     assert cosine(predicted, simulated) > 0.99
     assert 0.95 < (predicted.norm() / simulated.norm()).item() < 1.05
@@ -136,7 +151,9 @@ def test_predicted_drift_is_that_of_simulated_noisy_td(problem: Problem) -> None
 @pytest.mark.slow
 def test_prediction_is_exact_as_the_noise_vanishes(problem: Problem) -> None:
     sigma = 0.05
-    predicted = implicit_drift(problem.values, problem.next_values, problem.parameters, GAMMA, ETA, sigma)
+    predicted = implicit_drift(
+        problem.values, problem.next_values, problem.parameters, GAMMA, ETA, sigma
+    )
     simulated = problem.simulate(pairs=20_000, burn_in=300, steps=300, sigma=sigma)
     assert cosine(predicted, simulated) > 0.9999
     assert (predicted - simulated).norm() < 0.02 * predicted.norm()
@@ -181,14 +198,18 @@ def test_a_repeated_transition_counts_twice_and_does_no_harm() -> None:
     a, b = torch.cat([a, a[:1]]), torch.cat([b, b[:1]])
     spread = dense(a, b, 0.9, 0.01, 0.3)
     found = implicit_regularizer(a, b, 0.9, 0.01, 0.3)
-    np.testing.assert_allclose(found.supervised, 0.5 * np.einsum("ij,jk,ik->", a, spread, a), rtol=1e-8)
+    np.testing.assert_allclose(
+        found.supervised, 0.5 * np.einsum("ij,jk,ik->", a, spread, a), rtol=1e-8
+    )
 
 
 def test_without_discounting_it_is_that_of_supervised_learning() -> None:
     a, b = rows_of(5, 12)
     eta, sigma = 1e-5, 0.7
     found = implicit_regularizer(a, b, 0.0, eta, sigma)
-    expected = eta * sigma**2 / 4 * a.square().sum()  # Blanc et al.: Sigma = eta sigma^2 / 2 on the rows of A
+    expected = (
+        eta * sigma**2 / 4 * a.square().sum()
+    )  # Blanc et al.: Sigma = eta sigma^2 / 2 on the rows of A
     torch.testing.assert_close(found.total, expected, rtol=1e-3, atol=0)
     assert found.coadaptation == 0
 
@@ -205,7 +226,9 @@ def test_projection_keeps_every_target_fitted() -> None:
     a, b = rows_of(5, 12)
     v = gaussian(12, seed=7)
     kept = project(v, a, b, 0.9)
-    torch.testing.assert_close((a - 0.9 * b) @ kept, torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        (a - 0.9 * b) @ kept, torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0
+    )
     torch.testing.assert_close(project(kept, a, b, 0.9), kept)  # idempotent
     removed = v - kept  # lies in the span of the rows of A
     torch.testing.assert_close(torch.linalg.pinv(a) @ (a @ removed), removed)
@@ -229,7 +252,9 @@ def test_drift_of_stacked_networks_is_that_of_each() -> None:
     problems = [Problem(246), Problem(12)]
     stacked = {k: torch.stack([p.parameters[k] for p in problems]) for k in "wbv"}
     x, y = (torch.stack([getattr(p, name) for p in problems]) for name in "xy")
-    many = implicit_drift(lambda p: network(p, x), lambda p: network(p, y), stacked, GAMMA, ETA, SIGMA)
+    many = implicit_drift(
+        lambda p: network(p, x), lambda p: network(p, y), stacked, GAMMA, ETA, SIGMA
+    )
     for i, p in enumerate(problems):
         alone = implicit_drift(p.values, p.next_values, p.parameters, GAMMA, ETA, SIGMA)
         torch.testing.assert_close(many[i], alone)

@@ -85,7 +85,9 @@ def test_seem_of_parallel_next_gradients_in_closed_form() -> None:
         0.8 * eigenvalues[-1].item(), rel=1e-9
     )
     normalized = seem_eigenvalue(k, 2 * k, 0.9).item()
-    assert normalized == pytest.approx((eigenvalues[-1] / eigenvalues.square().sum().sqrt()).item(), rel=1e-9)
+    assert normalized == pytest.approx(
+        (eigenvalues[-1] / eigenvalues.square().sum().sqrt()).item(), rel=1e-9
+    )
     assert seem_eigenvalue(1e3 * k, 2e3 * k, 0.9).item() == pytest.approx(normalized, rel=1e-9)
 
 
@@ -112,7 +114,9 @@ def test_seem_of_runs_with_their_own_discount() -> None:
     gamma = torch.tensor([0.9, 0.5, 0.0])
     many = seem_eigenvalue(a @ a.mT, a @ b.mT, gamma)
     for i in range(3):
-        torch.testing.assert_close(many[i], seem_eigenvalue(a[i] @ a[i].mT, a[i] @ b[i].mT, gamma[i].item()))
+        torch.testing.assert_close(
+            many[i], seem_eigenvalue(a[i] @ a[i].mT, a[i] @ b[i].mT, gamma[i].item())
+        )
 
 
 # --- risk ---
@@ -129,13 +133,17 @@ def ridge_problem(n: int, d: int, noise: float, seed: int) -> tuple[Tensor, Tens
 def risk(rows: Tensor, target: Tensor, t: Tensor, c: Tensor, ridge: float, noise: float) -> Tensor:
     """True test error of ridge regression, from its weights."""
     n = len(rows)
-    w = rows.mT @ torch.linalg.solve(rows @ rows.mT + n * ridge * torch.eye(n, dtype=rows.dtype), target)
+    w = rows.mT @ torch.linalg.solve(
+        rows @ rows.mT + n * ridge * torch.eye(n, dtype=rows.dtype), target
+    )
     return (w * t.sqrt() - c).square().sum() + noise**2
 
 
 @pytest.mark.parametrize("ridge", [0.001, 0.01, 0.1])
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_kare_and_the_prediction_are_the_risk_of_gaussian_ridge_regression(ridge: float, noise: float) -> None:
+def test_kare_and_the_prediction_are_the_risk_of_gaussian_ridge_regression(
+    ridge: float, noise: float
+) -> None:
     n, d, found, true = 300, 200, [], []
     for seed in range(0, 40, 2):
         t, c, rows, y = ridge_problem(n, d, noise, seed)
@@ -152,7 +160,9 @@ def test_kare_is_its_formula() -> None:
     inverse = np.linalg.inv(k / 6 + 0.2 * np.eye(6))
     expected = (y.numpy() @ inverse @ inverse @ y.numpy() / 6) / (np.trace(inverse) / 6) ** 2
     assert kare(g @ g.mT, y, 0.2).item() == pytest.approx(expected, rel=1e-10)
-    assert kare(5 * g @ g.mT, y, 1.0).item() == pytest.approx(expected, rel=1e-10)  # kernel and ridge scaled together
+    assert kare(5 * g @ g.mT, y, 1.0).item() == pytest.approx(
+        expected, rel=1e-10
+    )  # kernel and ridge scaled together
     assert kare(0 * g @ g.mT, y, 0.2).item() == pytest.approx(y.square().mean().item(), rel=1e-10)
 
 

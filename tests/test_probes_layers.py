@@ -33,7 +33,12 @@ def rotation(d: int, seed: int = 0) -> Tensor:
 
 
 def test_layers_that_share_their_directions_are_aligned() -> None:
-    u, v, w, s = rotation(5), rotation(5, 1), rotation(5, 2), torch.diag(torch.arange(5.0, 0, -1).double())
+    u, v, w, s = (
+        rotation(5),
+        rotation(5, 1),
+        rotation(5, 2),
+        torch.diag(torch.arange(5.0, 0, -1).double()),
+    )
     first, second = u @ s @ v.mT, w @ s @ u.mT
     assert layer_alignment([first, second]).item() == pytest.approx(1, rel=1e-9)
     assert layer_alignment([first, -second @ first @ first.mT]).item() == pytest.approx(1, rel=1e-9)
@@ -75,10 +80,15 @@ def test_a_broken_run_has_no_alignment() -> None:
 
 
 def test_effective_parameters_by_hand() -> None:
-    low = torch.outer(torch.arange(1.0, 7), torch.arange(1.0, 5))  # 6 x 4, rank 1: 1 (6 + 4 - 1) = 9
+    low = torch.outer(
+        torch.arange(1.0, 7), torch.arange(1.0, 5)
+    )  # 6 x 4, rank 1: 1 (6 + 4 - 1) = 9
     full = torch.eye(3, 6)  # 3 x 6, rank 3: 3 (6 + 3 - 3) = 18
     assert effective_parameters([low, full]) == 2 * 9 + 18
-    assert effective_parameters([torch.stack([low, 2 * low]), full.expand(2, 3, 6)]).tolist() == [36, 36]
+    assert effective_parameters([torch.stack([low, 2 * low]), full.expand(2, 3, 6)]).tolist() == [
+        36,
+        36,
+    ]
     assert effective_parameters([rotation(5)], delta=0) == 25  # all entries at full rank
 
 
@@ -131,9 +141,14 @@ def test_class_variance_by_hand_and_by_the_law_of_total_variance() -> None:
     features = torch.tensor([[0.0, 0], [2, 0], [10, 1], [10, 3]])
     found = class_variance(features, torch.tensor([0, 0, 2, 2]), 3)
     assert found.within == 1
-    assert found.between.item() == pytest.approx((9**2 + 2**2) / 4, rel=1e-12)  # means (1, 0) and (10, 2)
+    assert found.between.item() == pytest.approx(
+        (9**2 + 2**2) / 4, rel=1e-12
+    )  # means (1, 0) and (10, 2)
     torch.testing.assert_close(found.ratio, found.within / found.between)
-    phi, label = gaussian(3, 40, 5), torch.randint(4, (3, 40), generator=torch.Generator().manual_seed(1))
+    phi, label = (
+        gaussian(3, 40, 5),
+        torch.randint(4, (3, 40), generator=torch.Generator().manual_seed(1)),
+    )
     many = class_variance(phi, label, 4)
     torch.testing.assert_close(many.within + many.between, phi.var(1, correction=0).sum(-1))
     torch.testing.assert_close(many.within[1], class_variance(phi[1], label[1], 4).within)

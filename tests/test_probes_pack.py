@@ -26,9 +26,9 @@ from rlop.probes import (
     pack,
     seem_eigenvalue,
 )
+from rlop.probes.heavy import DISCRETE, PROBES
 from rlop.probes.implicit import implicit_regularizer
-from rlop.probes.pack import DISCRETE, PROBES
-from rlop.probes.subject import Subject
+from rlop.probes.model import Subject
 from rlop.types import InputError
 
 SMALL = {"hidden": (16, 16), "batch_size": 16}
@@ -111,7 +111,9 @@ def test_kernels_and_implicit_parts_are_those_of_gradients_taken_one_by_one(dqn)
     for run in range(4):
         gamma = agent.runs.values["gamma"][run]
         a = rows_by_hand(agent, batch.obs[:, rows], batch.action[:, rows], run)
-        start = rows_by_hand(agent, batch.obs[:, rows], batch.action[:, rows], run, agent.learner.initial)
+        start = rows_by_hand(
+            agent, batch.obs[:, rows], batch.action[:, rows], run, agent.learner.initial
+        )
         greedy = agent.q_values(batch.next_obs[:, rows]).argmax(-1)
         b = rows_by_hand(agent, batch.next_obs[:, rows], greedy, run)
         b = 0.8 * b * (1 - every_third[run, rows]).double().unsqueeze(-1)
@@ -132,7 +134,9 @@ def test_kernels_and_implicit_parts_are_those_of_gradients_taken_one_by_one(dqn)
             torch.testing.assert_close(found[name][run], value, rtol=1e-3, atol=1e-5, msg=name)
         if run >= 2:  # at gamma = 0.5
             ratio = found["implicit/supervised"][run] / (a.square().sum() / 8 / 4)
-            assert 0.3 < ratio < 3  # eta sigma^2 / 4 of every squared gradient, where nothing bootstraps
+            assert (
+                0.3 < ratio < 3
+            )  # eta sigma^2 / 4 of every squared gradient, where nothing bootstraps
 
 
 def test_kare_and_alignment_are_those_of_one_run(dqn) -> None:
@@ -145,8 +149,12 @@ def test_kare_and_alignment_are_those_of_one_run(dqn) -> None:
         kernel = last_layer_gram(agent.features(batch)[0][run], batch.action[run])
         y = batch.reward[run] + agent.gamma[run] * (1 - batch.terminated[run]) * next_value[run]
         ridge = 1e-3 * kernel.trace().item() / 64**2
-        torch.testing.assert_close(found["kernel/kare"][run], kare(kernel, y, ridge), rtol=1e-5, atol=0)
-        weights = [layer.weight[run].detach() for layer in [*agent.online.torso.layers, agent.online.head]]
+        torch.testing.assert_close(
+            found["kernel/kare"][run], kare(kernel, y, ridge), rtol=1e-5, atol=0
+        )
+        weights = [
+            layer.weight[run].detach() for layer in [*agent.online.torso.layers, agent.online.head]
+        ]
         torch.testing.assert_close(found["alignment/layers"][run], layer_alignment(weights).mean())
 
 
@@ -164,7 +172,9 @@ def test_agreement_compares_seeds_of_one_kind_only(dqn) -> None:
 
 def test_sensitivity_and_habits_are_those_of_one_run(dqn) -> None:
     agent, batch = dqn
-    found = pack(agent, batch, ["lipschitz/at", "lipschitz/flip", "agreement/shift", "classes/ratio"])
+    found = pack(
+        agent, batch, ["lipschitz/at", "lipschitz/flip", "agreement/shift", "classes/ratio"]
+    )
     obs = batch.obs.clone().requires_grad_()
     value = agent.online(obs)[1].amax(-1)
     slope = torch.autograd.grad(value.sum(), obs)[0].norm(dim=-1).mean(-1)
@@ -177,7 +187,9 @@ def test_sensitivity_and_habits_are_those_of_one_run(dqn) -> None:
         torch.testing.assert_close(
             found["agreement/shift"][run], action_shift(greedy[run], action, cluster, 3, 16).total
         )
-        torch.testing.assert_close(found["classes/ratio"][run], class_variance(features[run], action, 3).ratio)
+        torch.testing.assert_close(
+            found["classes/ratio"][run], class_variance(features[run], action, 3).ratio
+        )
 
 
 def test_a_run_alone_equals_the_run_among_others(tiny) -> None:
@@ -186,7 +198,9 @@ def test_a_run_alone_equals_the_run_among_others(tiny) -> None:
     names = [name for name in PROBES if not name.startswith(("agreement/", "cka/"))]
     among, single = pack(many, batch, names), pack(alone, own, names)
     for name in names:
-        torch.testing.assert_close(among[name][1], single[name][0], rtol=1e-3, atol=1e-5, equal_nan=True, msg=name)
+        torch.testing.assert_close(
+            among[name][1], single[name][0], rtol=1e-3, atol=1e-5, equal_nan=True, msg=name
+        )
     lonely = pack(alone, own, ["agreement/disagreement", "cka/seeds", "agreement/gap"])
     assert lonely["agreement/disagreement"].isnan()
     assert lonely["cka/seeds"].isnan()
@@ -208,7 +222,9 @@ def test_a_broken_run_is_nan_and_its_neighbours_are_not(dqn) -> None:
 
 
 def test_continuous_agents_and_their_critics(moves) -> None:
-    agent, batch = trained(CQL(moves.spec, seeds=2, policy_hidden=(16,), action_samples=2, **SMALL), moves)
+    agent, batch = trained(
+        CQL(moves.spec, seeds=2, policy_hidden=(16,), action_samples=2, **SMALL), moves
+    )
     found = pack(agent, batch, size=6)
     assert set(found) == set(PROBES) - DISCRETE
     for name, value in found.items():
@@ -219,10 +235,16 @@ def test_continuous_agents_and_their_critics(moves) -> None:
     parameters = list(agent.critics.parameters())
     q = agent.critics(batch.obs[:, rows], batch.action[:, rows])[1]
     for critic in range(2):
-        grads = [torch.autograd.grad(q[1, critic, i], parameters, retain_graph=True) for i in range(6)]
-        a = torch.stack([torch.cat([g[1, critic].flatten() for g in row]) for row in grads]).double()
+        grads = [
+            torch.autograd.grad(q[1, critic, i], parameters, retain_graph=True) for i in range(6)
+        ]
+        a = torch.stack(
+            [torch.cat([g[1, critic].flatten() for g in row]) for row in grads]
+        ).double()
         smallest.append(min_eigenvalue(a @ a.mT))
-    torch.testing.assert_close(found["kernel/min_eig"][1], torch.stack(smallest).mean(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        found["kernel/min_eig"][1], torch.stack(smallest).mean(), rtol=1e-3, atol=1e-5
+    )
     apart = (agent.act(batch.obs)[0] - agent.act(batch.obs)[1]).double().norm(dim=-1).mean()
     torch.testing.assert_close(found["agreement/disagreement"], apart.expand(2))
 
@@ -231,7 +253,13 @@ def test_images_and_repeated_rows() -> None:
     rng = np.random.default_rng(0)
     obs = (rng.random((80, 10, 10, 2)) < 0.2)[np.arange(80) // 2]  # every state twice
     data = Dataset.from_arrays(
-        obs, np.zeros(80, np.int64), rng.normal(size=80), np.zeros(80, bool), np.arange(80) % 20 == 19, obs, n_actions=3
+        obs,
+        np.zeros(80, np.int64),
+        rng.normal(size=80),
+        np.zeros(80, bool),
+        np.arange(80) % 20 == 19,
+        obs,
+        n_actions=3,
     )
     agent = DQN(data.spec, hidden=(8,))
     batch = probe_batch(data.columns(), 80, 1)
@@ -244,13 +272,17 @@ def test_images_and_repeated_rows() -> None:
 
 def test_errors(dqn, moves, tiny) -> None:
     agent, batch = dqn
-    with pytest.raises(InputError, match="probe 'kernel/min': unknown, did you mean 'kernel/min_eig'"):
+    with pytest.raises(
+        InputError, match="probe 'kernel/min': unknown, did you mean 'kernel/min_eig'"
+    ):
         pack(agent, batch, ["kernel/min"])
     with pytest.raises(InputError, match="size = 0"):
         pack(agent, batch, size=0)
     continuous = CQL(moves.spec, policy_hidden=(16,), **SMALL)
     own = probe_batch(moves.columns(), 16, 1)
-    with pytest.raises(InputError, match="'classes/ratio': expected discrete actions, CQL has continuous"):
+    with pytest.raises(
+        InputError, match="'classes/ratio': expected discrete actions, CQL has continuous"
+    ):
         pack(continuous, own, ["classes/ratio"])
     with pytest.raises(InputError, match="BC: expected an agent with action values"):
         pack(BC(tiny.spec), batch)

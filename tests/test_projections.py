@@ -31,7 +31,9 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
 
 def close(found: Tensor, expected: Tensor) -> None:
     exact = found.dtype == torch.float64
-    torch.testing.assert_close(found, expected, rtol=1e-12 if exact else 3e-7, atol=1e-12 if exact else 1e-7)
+    torch.testing.assert_close(
+        found, expected, rtol=1e-12 if exact else 3e-7, atol=1e-12 if exact else 1e-7
+    )
 
 
 # --- by hand ---
@@ -47,7 +49,10 @@ def test_max_norm_by_hand() -> None:
 def test_frobenius_ball_by_hand() -> None:
     weight = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     close(frobenius_ball(weight, None, 1.0), weight / 5)
-    close(frobenius_ball(weight, torch.tensor([[3.0, 0.0], [0.0, 0.0]]), 1.0), torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
+    close(
+        frobenius_ball(weight, torch.tensor([[3.0, 0.0], [0.0, 0.0]]), 1.0),
+        torch.tensor([[3.0, 0.0], [0.0, 1.0]]),
+    )
 
 
 def test_neuron_radius_by_hand() -> None:
@@ -76,7 +81,9 @@ def test_a_filter_is_one_neuron() -> None:
 @pytest.mark.parametrize("project", PURE)
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), radius=st.floats(0.01, 10), share=st.floats(0, 1))
-def test_in_the_set_idempotent_and_convex(project: Any, seed: int, radius: float, share: float) -> None:
+def test_in_the_set_idempotent_and_convex(
+    project: Any, seed: int, radius: float, share: float
+) -> None:
     center = normal(4, 3, seed=seed)
     one, two = (project(3 * normal(4, 3, seed=seed + i), center, radius) for i in (1, 2))
     close(project(one, center, radius), one)
@@ -93,13 +100,18 @@ def test_no_other_point_of_the_set_is_nearer(project: Any, seed: int, radius: fl
     center, weight = normal(4, 3, seed=seed), 3 * normal(4, 3, seed=seed + 1)
     other = project(center + normal(4, 3, seed=seed + 2), center, radius)
     nearest = project(weight, center, radius)
-    assert ((weight - nearest) * (other - nearest)).sum() <= 1e-9  # variational inequality of a projection
+    assert (
+        (weight - nearest) * (other - nearest)
+    ).sum() <= 1e-9  # variational inequality of a projection
 
 
 @pytest.mark.parametrize("radius", [100.0, math.inf])
 @pytest.mark.parametrize("project", PURE)
 def test_a_feasible_point_keeps_every_bit(project: Any, radius: float) -> None:
-    weight, center = normal(4, 3, dtype=torch.float32), 1e-6 * normal(4, 3, seed=1, dtype=torch.float32)
+    weight, center = (
+        normal(4, 3, dtype=torch.float32),
+        1e-6 * normal(4, 3, seed=1, dtype=torch.float32),
+    )
     assert torch.equal(project(weight, center, radius), weight)
 
 
@@ -117,7 +129,9 @@ def test_frobenius_ball_contains_the_max_norm_set_and_more() -> None:
     assert (inside - center).norm() == pytest.approx(radius)
     torch.testing.assert_close(frobenius_ball(inside, center, radius), inside)
     lonely = center.clone()
-    lonely[0] += torch.tensor([radius, 0.0, 0.0])  # one neuron may use up the whole radius of the matrix
+    lonely[0] += torch.tensor(
+        [radius, 0.0, 0.0]
+    )  # one neuron may use up the whole radius of the matrix
     close(frobenius_ball(lonely, center, radius), lonely)
     assert (max_norm(lonely, center, radius / 4) - center).norm() == pytest.approx(radius / 4)
 
@@ -139,13 +153,20 @@ def test_run_axis_equals_a_loop(project: Any, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("project", PURE)
 def test_vmap_equals_the_run_axis(project: Any) -> None:
-    weight, center, radius = 3 * normal(3, 4, 5), normal(3, 4, 5, seed=1), torch.tensor([0.5, 1.0, 2.0]).double()
+    weight, center, radius = (
+        3 * normal(3, 4, 5),
+        normal(3, 4, 5, seed=1),
+        torch.tensor([0.5, 1.0, 2.0]).double(),
+    )
     close(torch.vmap(project)(weight, center, radius), project(weight, center, radius, 1))
 
 
 @pytest.mark.parametrize("project", PURE)
 def test_one_radius_per_critic(project: Any) -> None:
-    weight, radius = 3 * normal(2, 2, 4, 5), torch.tensor([[0.5, 1.0], [2.0, math.inf]], dtype=torch.float64)
+    weight, radius = (
+        3 * normal(2, 2, 4, 5),
+        torch.tensor([[0.5, 1.0], [2.0, math.inf]], dtype=torch.float64),
+    )
     close(project(weight, None, radius, 2)[1, 0], project(weight[1, 0], None, 2.0))
 
 
@@ -178,14 +199,23 @@ def two_layers(x: Tensor, weight: Tensor, sign: Tensor) -> Tensor:
 
 
 @settings(max_examples=30, deadline=None)
-@given(half=st.integers(1, 40), d=st.integers(1, 8), radius=st.floats(0.01, 20), seed=st.integers(0, 1000))
-def test_the_value_stays_within_radius_of_the_initial_one(half: int, d: int, radius: float, seed: int) -> None:
+@given(
+    half=st.integers(1, 40),
+    d=st.integers(1, 8),
+    radius=st.floats(0.01, 20),
+    seed=st.integers(0, 1000),
+)
+def test_the_value_stays_within_radius_of_the_initial_one(
+    half: int, d: int, radius: float, seed: int
+) -> None:
     w, a = normal(half, d, seed=seed), normal(half, seed=seed + 1).sign()
     initial, sign = torch.cat([w, w]), torch.cat([a, -a])
     x = 2 * normal(50, d, seed=seed + 2)
     assert two_layers(x, initial, sign).abs().max() <= 1e-12 * x.norm(dim=1).max() * initial.norm()
     weight = max_norm(
-        initial + 10 * normal(2 * half, d, seed=seed + 3), initial, neuron_radius(radius, 2 * half, d, "ntk")
+        initial + 10 * normal(2 * half, d, seed=seed + 3),
+        initial,
+        neuron_radius(radius, 2 * half, d, "ntk"),
     )
     change = two_layers(x, weight, sign) - two_layers(x, initial, sign)
     assert (change.abs() <= radius * x.norm(dim=1) * (1 + 1e-9)).all()
@@ -207,7 +237,9 @@ def test_the_bound_is_reached() -> None:
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.torso = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 6), nn.LayerNorm(6), nn.ReLU())
+        self.torso = nn.Sequential(
+            nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 6), nn.LayerNorm(6), nn.ReLU()
+        )
         self.head = nn.Linear(6, 2, bias=False)
 
 
@@ -224,7 +256,10 @@ def moved(seed: int = 0) -> tuple[nn.Module, dict[str, Tensor]]:
 def test_max_norm_in_place_by_hand() -> None:
     layer = nn.Linear(2, 1)
     initial = {"weight": torch.tensor([[1.0, 1.0]]), "bias": torch.tensor([2.0])}
-    start = {"weight": torch.tensor([[3.0, 4.0]]), "bias": torch.tensor([8.0])}  # moves (2, 3) and 6, length 7
+    start = {
+        "weight": torch.tensor([[3.0, 4.0]]),
+        "bias": torch.tensor([8.0]),
+    }  # moves (2, 3) and 6, length 7
     layer.load_state_dict(start)
     max_norm_(layer, initial, 7 * 2**0.5 / 2)  # over sqrt(1 * 2): half the length
     close(layer.weight.detach(), torch.tensor([[2.0, 2.5]]))
@@ -238,7 +273,9 @@ def test_max_norm_in_place_by_hand() -> None:
     close(layer.weight.detach(), torch.tensor([[0.6, 0.8]]))
 
 
-@pytest.mark.parametrize(("kind", "in_place"), [("max_norm", max_norm_), ("frobenius", frobenius_ball_)])
+@pytest.mark.parametrize(
+    ("kind", "in_place"), [("max_norm", max_norm_), ("frobenius", frobenius_ball_)]
+)
 def test_every_layer_is_in_its_ball_and_norm_gains_are_exempt(kind: str, in_place: Any) -> None:
     net, initial = moved()
     gain = net.torso[3].weight.detach().clone()
@@ -279,7 +316,10 @@ def test_a_large_radius_changes_nothing_and_a_second_call_neither() -> None:
 @pytest.mark.parametrize("in_place", [max_norm_, frobenius_ball_])
 def test_stacked_parameters_equal_one_module_per_run(in_place: Any) -> None:
     nets, initials = zip(*(moved(seed) for seed in range(3)))
-    params = {name: torch.stack([dict(net.named_parameters())[name].detach() for net in nets]) for name in initials[0]}
+    params = {
+        name: torch.stack([dict(net.named_parameters())[name].detach() for net in nets])
+        for name in initials[0]
+    }
     initial = {name: torch.stack([start[name] for start in initials]) for name in initials[0]}
     kind = "max_norm" if in_place is max_norm_ else "frobenius"
     radius = torch.tensor([0.5, math.inf, 3.0], dtype=torch.float64)
@@ -300,8 +340,13 @@ def test_compiled_update_is_one_graph_and_takes_new_radii() -> None:
         return graph.forward
 
     torch.compiler.reset()
-    compiled = torch.compile(lambda p, radius: project(p, initial, radius), backend=backend, fullgraph=True)
-    for radius in (torch.tensor([0.1, 1.0, 9.0]).double(), torch.tensor([9.0, math.inf, 0.1]).double()):
+    compiled = torch.compile(
+        lambda p, radius: project(p, initial, radius), backend=backend, fullgraph=True
+    )
+    for radius in (
+        torch.tensor([0.1, 1.0, 9.0]).double(),
+        torch.tensor([9.0, math.inf, 0.1]).double(),
+    ):
         eager, traced = ({name: p.clone() for name, p in params.items()} for _ in range(2))
         project(eager, initial, radius)
         compiled(traced, radius)
@@ -343,7 +388,9 @@ def test_parameters_keep_their_dtype_storage_and_gradient() -> None:
         ("max_norm", {"layers": "head"}, "layers 'head': expected a list"),
     ],
 )
-def test_mistakes_in_options_name_the_nearest(kind: str, options: dict[str, Any], message: str) -> None:
+def test_mistakes_in_options_name_the_nearest(
+    kind: str, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         make_projection(kind, **options)
 
@@ -354,7 +401,9 @@ def test_mistakes_in_arguments() -> None:
         max_norm_(net, initial, 1.0, layers=["torso.1"])
     with pytest.raises(InputError, match=r"'torso\.0\.weight' not found"):
         max_norm_(net, None, 1.0)
-    with pytest.raises(InputError, match=r"'torso\.0\.weight' is the parameter itself, expected a clone"):
+    with pytest.raises(
+        InputError, match=r"'torso\.0\.weight' is the parameter itself, expected a clone"
+    ):
         max_norm_(net, net.state_dict(), 1.0)
     with pytest.raises(ValueError, match="center: expected"):
         max_norm_(net, initial | {"torso.0.weight": torch.zeros(3, 2)}, 1.0)

@@ -12,7 +12,9 @@ from rlop.data import Dataset, load_dataset, read_hdf5, read_npz, write_hdf5
 from rlop.envs.make import make_env, make_vec_env, time_limit
 from rlop.types import InputError
 
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def d4rl_arrays(rows=12, seed=0, ends=((3, "terminals"), (7, "timeouts"))):
@@ -49,10 +51,18 @@ def d4rl_loop(arrays):
 
 def test_round_trip(tmp_path):
     arrays = {**d4rl_arrays(), "infos/state": np.arange(12)}
-    write_hdf5(tmp_path / "deep" / "x.hdf5", arrays, {"env_id": "E-v0", "env_kwargs": {"size": 3}, "n_actions": 6})
+    write_hdf5(
+        tmp_path / "deep" / "x.hdf5",
+        arrays,
+        {"env_id": "E-v0", "env_kwargs": {"size": 3}, "n_actions": 6},
+    )
     data = load_dataset(tmp_path / "deep" / "x.hdf5", infos=True)
     assert len(data) == 12
-    for ours, theirs in (("obs", "observations"), ("action", "actions"), ("next_obs", "next_observations")):
+    for ours, theirs in (
+        ("obs", "observations"),
+        ("action", "actions"),
+        ("next_obs", "next_observations"),
+    ):
         assert np.array_equal(getattr(data, ours), arrays[theirs])
     assert data.terminated.nonzero()[0].tolist() == [3]
     assert data.truncated.nonzero()[0].tolist() == [7, 11]
@@ -66,7 +76,8 @@ def test_round_trip(tmp_path):
 
 @SETTINGS
 @given(
-    st.integers(3, 30), st.lists(st.tuples(st.integers(0, 29), st.sampled_from(["terminals", "timeouts"])), max_size=9)
+    st.integers(3, 30),
+    st.lists(st.tuples(st.integers(0, 29), st.sampled_from(["terminals", "timeouts"])), max_size=9),
 )
 def test_shifted_is_what_d4rl_returns(tmp_path, rows, ends):
     arrays = d4rl_arrays(rows, ends=[(row % rows, key) for row, key in ends])
@@ -157,7 +168,11 @@ def test_wrong_files_are_named(tmp_path):
         ({"timeouts": np.zeros(9, bool)}, {}, r"x\.hdf5: timeouts: 9 rows"),
         ({"timeouts": np.zeros(9, bool)}, {"next_obs": "shifted"}, r"x\.hdf5: timeouts: 9 rows"),
         ({"terminals": np.full(12, 3)}, {"next_obs": "shifted"}, r"x\.hdf5: terminals: 3 at row 0"),
-        ({"actions": np.full(12, 4)}, {"n_actions": 4}, r"x\.hdf5: actions: 4 at row 0, expected 0 <= action < 4"),
+        (
+            {"actions": np.full(12, 4)},
+            {"n_actions": 4},
+            r"x\.hdf5: actions: 4 at row 0, expected 0 <= action < 4",
+        ),
         ({"observations": np.zeros(12)}, {}, r"x\.hdf5: observations: shape \(12,\)"),
         ({"next_observations": None}, {"next_obs": "stored"}, r"no 'next_observations'"),
         ({}, {"time_limit": 0}, r"time_limit = 0: expected a number >= 1"),
@@ -200,7 +215,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_metadata_are_attributes(tmp_path):
-    write_hdf5(tmp_path / "x.hdf5", {"a/b": np.ones(2)}, {"s": "t", "i": 3, "f": 0.5, "d": {"k": [1]}})
+    write_hdf5(
+        tmp_path / "x.hdf5", {"a/b": np.ones(2)}, {"s": "t", "i": 3, "f": 0.5, "d": {"k": [1]}}
+    )
     with h5py.File(tmp_path / "x.hdf5") as file:
         assert (file.attrs["s"], file.attrs["i"], file.attrs["f"]) == ("t", 3, 0.5)
         assert json.loads(file.attrs["d"]) == {"k": [1]}
@@ -274,7 +291,9 @@ def test_object_arrays_are_not_read(tmp_path):
     np.savez(tmp_path / "x.npz", **ours(), other=trap)
     assert len(read_npz(tmp_path / "x.npz")) == 4
     np.savez(tmp_path / "y.npz", **{**ours(), "reward": trap})
-    with pytest.raises(InputError, match=r"y\.npz: reward: an object array, which would need unpickling"):
+    with pytest.raises(
+        InputError, match=r"y\.npz: reward: an object array, which would need unpickling"
+    ):
         read_npz(tmp_path / "y.npz")
 
 
@@ -287,7 +306,9 @@ def test_wrong_archives_are_named(tmp_path):
     arrays = ours()
     arrays["rewards"] = arrays.pop("reward")
     np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(InputError, match=r"x\.npz: no 'reward', expected obs, .*did you mean 'rewards'"):
+    with pytest.raises(
+        InputError, match=r"x\.npz: no 'reward', expected obs, .*did you mean 'rewards'"
+    ):
         load_dataset(tmp_path / "x.npz")
     np.savez(tmp_path / "y.npz", **expert([3], rewards=np.full(3, np.nan)))
     with pytest.raises(InputError, match=r"y\.npz: rewards: 3 of 3 rows"):
@@ -318,7 +339,9 @@ def test_embedded_options():
         assert np.array_equal(column, written.columns()[key])
     assert named.episode_lengths().max() <= 7
     assert make_env(named.spec.env_id, **named.spec.env_kwargs).spec.max_episode_steps == 7
-    other = load_dataset("chain", steps=200, length=4, epsilon=[0.1, 0.9], max_episode_steps=7, data_seed=1)
+    other = load_dataset(
+        "chain", steps=200, length=4, epsilon=[0.1, 0.9], max_episode_steps=7, data_seed=1
+    )
     assert other.spec == named.spec
     assert not np.array_equal(other.action, named.action)
 
@@ -330,7 +353,10 @@ def test_embedded_options():
         ("gridworld?size=big", r"gridworld: size = 'big': expected int"),
         ("gridworld?size=999", r"size: expected an integer from 2"),
         ("chain?epsilon=2", r"epsilon: expected probabilities"),
-        ("data.csv", r"data 'data\.csv': expected gridworld, chain, or a file \*\.hdf5, \*\.h5, \*\.npz"),
+        (
+            "data.csv",
+            r"data 'data\.csv': expected gridworld, chain, or a file \*\.hdf5, \*\.h5, \*\.npz",
+        ),
     ],
 )
 def test_unknown_sources_and_options(source, message):
@@ -397,7 +423,10 @@ def test_real_d4rl_files(shared_data):
         assert data.spec.action_shape == data.action.shape[1:]
         assert len(data.infos["qpos"]) == 5000
         with h5py.File(path) as file:
-            arrays = {key: file[key][()] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
+            arrays = {
+                key: file[key][()]
+                for key in ("observations", "actions", "rewards", "terminals", "timeouts")
+            }
             assert np.array_equal(data.terminated, file["terminals"][()])
             # Within an episode the stored next observation is the next row's.
             inside = ~data.end
@@ -408,7 +437,9 @@ def test_real_d4rl_files(shared_data):
 
 
 def test_real_returns(shared_data):
-    returns = load_dataset(shared_data / "d4rl_like" / "halfcheetah_medium-like.hdf5").episode_returns()
+    returns = load_dataset(
+        shared_data / "d4rl_like" / "halfcheetah_medium-like.hdf5"
+    ).episode_returns()
     assert returns.mean() == pytest.approx(5746, rel=0.01)
 
 
@@ -421,7 +452,9 @@ def test_real_expert_archives(shared_data):
     assert data.terminated.sum() == 1
     assert sorted(set(data.episode_lengths())) == [27, 499]
     assert abs(data.obs[data.terminated][0, 2]) > 0.19  # the pole is about to pass 12 degrees
-    pendulum = load_dataset(shared_data / "stable-baselines" / "expert_pendulum.npz", time_limit=200)
+    pendulum = load_dataset(
+        shared_data / "stable-baselines" / "expert_pendulum.npz", time_limit=200
+    )
     assert (pendulum.spec.n_actions, pendulum.spec.action_shape) == (None, (1,))
     assert len(pendulum) == 20_000 - 100
     assert isinstance(pendulum, Dataset)

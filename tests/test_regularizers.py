@@ -13,7 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlop.regularizers import PRESETS, REGULARIZERS, dr3, dr3_regularizer, make_regularizer, warn_if_unbounded
+from rlop.regularizers import (
+    PRESETS,
+    REGULARIZERS,
+    dr3,
+    dr3_regularizer,
+    make_regularizer,
+    warn_if_unbounded,
+)
 from rlop.types import OPTIONAL, InputError, TDContext
 
 # --- the table: a later regularizer adds a row (name, options) ---
@@ -43,7 +50,13 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     *((preset, {}) for preset in PRESETS),
 ]
 R, E, B, D, A = 3, 2, 5, 4, 3
-FIELDS = ("features", "next_features", "q_values", "q", "target")  # those that may carry gradient or differ by run
+FIELDS = (
+    "features",
+    "next_features",
+    "q_values",
+    "q",
+    "target",
+)  # those that may carry gradient or differ by run
 
 
 def context(critics: int = 0, seed: int = 0) -> TDContext:
@@ -53,7 +66,10 @@ def context(critics: int = 0, seed: int = 0) -> TDContext:
     generator = torch.Generator().manual_seed(seed)
     lead = (R, critics) if critics else (R,)
     action = torch.randint(A, (R, B), generator=generator)
-    q_values, next_features = normal(*lead, B, A).requires_grad_(), normal(*lead, B, D).requires_grad_()
+    q_values, next_features = (
+        normal(*lead, B, A).requires_grad_(),
+        normal(*lead, B, D).requires_grad_(),
+    )
     initial = {
         "torso.layers.0.weight": normal(*lead, 6, 2),
         "torso.layers.0.bias": normal(*lead, 6),
@@ -66,7 +82,9 @@ def context(critics: int = 0, seed: int = 0) -> TDContext:
         q_values=q_values,
         target=normal(R, B),
         action=action,
-        terminated=torch.tensor([[0.0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.float64),
+        terminated=torch.tensor(
+            [[0.0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.float64
+        ),
         index=torch.arange(B).expand(R, B),
         next_features=next_features,
         next_features_target=normal(*lead, B, D),
@@ -90,12 +108,16 @@ def one_run(ctx: TDContext, run: int) -> TDContext:
 class Fresh:
     """A regularizer of the network that a context tells of; what it keeps is the same at every call."""
 
-    def __init__(self, row: tuple[str, dict[str, Any]], ctx: TDContext, seeds: Any = range(R)) -> None:
+    def __init__(
+        self, row: tuple[str, dict[str, Any]], ctx: TDContext, seeds: Any = range(R)
+    ) -> None:
         self.row, self.fn = row, make_regularizer(row[0], **row[1])
         self.needs = self.fn.needs  # type: ignore[attr-defined]
         if hasattr(self.fn, "prepare"):
             head = SimpleNamespace(weight=ctx.parameters["head.weight"])
-            self.fn.prepare(SimpleNamespace(head=head, named_parameters=lambda: ctx.parameters.items()), seeds)
+            self.fn.prepare(
+                SimpleNamespace(head=head, named_parameters=lambda: ctx.parameters.items()), seeds
+            )
         if isinstance(self.fn, nn.Module):
             self.fn.double()
             self.state = copy.deepcopy(self.fn.state_dict())
@@ -112,7 +134,9 @@ class Fresh:
 def gradients(value: Tensor, ctx: TDContext) -> dict[str, Tensor]:
     leaves = {name: getattr(ctx, name) for name in FIELDS} | dict(ctx.parameters)
     leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
-    grads = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True, retain_graph=True)
+    grads = torch.autograd.grad(
+        value.sum(), list(leaves.values()), allow_unused=True, retain_graph=True
+    )
     return {name: grad for name, grad in zip(leaves, grads) if grad is not None}
 
 
@@ -148,14 +172,21 @@ def test_gradient_is_finite_and_reaches_something(regularizer: Any, ctx: TDConte
 
 
 def test_gradient_is_finite_where_everything_is_zero(regularizer: Any, ctx: TDContext) -> None:
-    for leaf in (ctx.features, ctx.next_features, ctx.next_features_target, *ctx.parameters.values()):
+    for leaf in (
+        ctx.features,
+        ctx.next_features,
+        ctx.next_features_target,
+        *ctx.parameters.values(),
+    ):
         leaf.data.zero_()
     value = regularizer(ctx)
     assert value.isfinite().all()
     assert all(grad.isfinite().all() for grad in gradients(value, ctx).values())
 
 
-def test_a_run_that_is_not_finite_leaves_its_neighbours_alone(regularizer: Any, ctx: TDContext) -> None:
+def test_a_run_that_is_not_finite_leaves_its_neighbours_alone(
+    regularizer: Any, ctx: TDContext
+) -> None:
     value, grads = regularizer(ctx), gradients(regularizer(ctx), ctx)
     for leaf in (ctx.features, ctx.next_features, ctx.q_values, *ctx.parameters.values()):
         leaf.data[1] = torch.nan
@@ -171,7 +202,9 @@ def test_runs_do_not_mix(regularizer: Any, ctx: TDContext) -> None:
     value, grads = regularizer(ctx), gradients(regularizer(ctx), ctx)
     for field in dataclasses.fields(ctx):  # run 1 becomes another one, in place
         mine, yours = getattr(ctx, field.name), getattr(other, field.name)
-        for x, y in zip(mine.values(), yours.values()) if isinstance(mine, dict) else [(mine, yours)]:
+        for x, y in (
+            zip(mine.values(), yours.values()) if isinstance(mine, dict) else [(mine, yours)]
+        ):
             x.data[1] = y.data[1]
     changed = regularizer(ctx)
     changed_grads = gradients(changed, ctx)
@@ -182,30 +215,51 @@ def test_runs_do_not_mix(regularizer: Any, ctx: TDContext) -> None:
 
 
 def test_run_axis_equals_a_loop(regularizer: Any, ctx: TDContext) -> None:
-    alone = [Fresh(regularizer.row, one_run(ctx, run), seeds=[run])(one_run(ctx, run)) for run in range(R)]
-    torch.testing.assert_close(regularizer(ctx).detach(), torch.cat(alone).detach(), rtol=1e-12, atol=1e-12)
+    alone = [
+        Fresh(regularizer.row, one_run(ctx, run), seeds=[run])(one_run(ctx, run))
+        for run in range(R)
+    ]
+    torch.testing.assert_close(
+        regularizer(ctx).detach(), torch.cat(alone).detach(), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_batch_order_does_not_matter(regularizer: Any, ctx: TDContext) -> None:
     order, critics = torch.tensor([3, 0, 4, 1, 2]), ctx.features.ndim == 4
-    axis = {f.name: 2 if critics and ("features" in f.name or f.name[0] == "q") else 1 for f in dataclasses.fields(ctx)}
+    axis = {
+        f.name: 2 if critics and ("features" in f.name or f.name[0] == "q") else 1
+        for f in dataclasses.fields(ctx)
+    }
     shuffled = {
         f.name: getattr(ctx, f.name)
         if f.name in ("parameters", "initial")
         else getattr(ctx, f.name).index_select(axis[f.name], order)
         for f in dataclasses.fields(ctx)
     }
-    torch.testing.assert_close(regularizer(TDContext(**shuffled)), regularizer(ctx), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        regularizer(TDContext(**shuffled)), regularizer(ctx), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("ctx", [E], ids=["two-critics"], indirect=True)
-@pytest.mark.parametrize("regularizer", [(name, {}) for name in REGULARIZERS], ids=row_id, indirect=True)
+@pytest.mark.parametrize(
+    "regularizer", [(name, {}) for name in REGULARIZERS], ids=row_id, indirect=True
+)
 def test_compiled_equals_eager(regularizer: Any, ctx: TDContext) -> None:
-    outside = dataclasses.replace(ctx, q=ctx.q.detach())  # a graph takes no tensor that is not a leaf
+    outside = dataclasses.replace(
+        ctx, q=ctx.q.detach()
+    )  # a graph takes no tensor that is not a leaf
     fn = regularizer.fn
 
-    def loss(features: Tensor, next_features: Tensor, q_values: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        changes = {"features": features, "next_features": next_features, "q_values": q_values, "q": q_values[..., 0]}
+    def loss(
+        features: Tensor, next_features: Tensor, q_values: Tensor, parameters: dict[str, Tensor]
+    ) -> Tensor:
+        changes = {
+            "features": features,
+            "next_features": next_features,
+            "q_values": q_values,
+            "q": q_values[..., 0],
+        }
         return fn(dataclasses.replace(outside, parameters=parameters, **changes))
 
     torch.compiler.reset()
@@ -230,7 +284,9 @@ def test_compiled_equals_eager(regularizer: Any, ctx: TDContext) -> None:
 def test_reads_only_what_it_declares(regularizer: Any, ctx: TDContext) -> None:
     assert regularizer.needs <= OPTIONAL
     spared = OPTIONAL - regularizer.needs
-    assert torch.equal(regularizer(dataclasses.replace(ctx, **dict.fromkeys(spared))), regularizer(ctx))
+    assert torch.equal(
+        regularizer(dataclasses.replace(ctx, **dict.fromkeys(spared))), regularizer(ctx)
+    )
     for field in regularizer.needs:
         with pytest.raises(ValueError, match=field):
             regularizer(dataclasses.replace(ctx, **{field: None}))
@@ -273,7 +329,9 @@ def test_dr3_gradient_in_closed_form_reaches_both_sides() -> None:
 
 def test_dr3_is_invariant_to_rotation_and_quadratic_in_scale() -> None:
     phi, following = context().features.detach(), context(seed=1).features.detach()
-    rotation = torch.linalg.qr(torch.randn(D, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+    rotation = torch.linalg.qr(
+        torch.randn(D, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ).Q
     torch.testing.assert_close(dr3(phi @ rotation, following @ rotation), dr3(phi, following))
     torch.testing.assert_close(dr3(3 * phi, 3 * following), 9 * dr3(phi, following))
 
@@ -338,7 +396,11 @@ def test_explicit_options_override_the_preset() -> None:
         ("dr3/dopamin", {}, r"'dr3/dopamin'.*did you mean 'dr3/dopamine'"),
         ("dr3", {"frm": "abs"}, r"regularizer dr3: option 'frm'.*did you mean 'form'"),
         ("dr3", {"form": "absolute"}, r"form 'absolute'.*one of signed, abs"),
-        ("dr3/paper", {"next_features": "on-line"}, r"next_features 'on-line'.*did you mean 'online'"),
+        (
+            "dr3/paper",
+            {"next_features": "on-line"},
+            r"next_features 'on-line'.*did you mean 'online'",
+        ),
     ],
 )
 def test_mistakes_name_the_nearest(name: str, options: dict[str, Any], message: str) -> None:
@@ -356,7 +418,9 @@ def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_fresh_process")
-@pytest.mark.parametrize("activation", ["tanh", "gelu", "elu", "silu", "leaky_relu", "identity", "layer_norm"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", "gelu", "elu", "silu", "leaky_relu", "identity", "layer_norm"]
+)
 def test_warns_once_of_an_unbounded_penalty(activation: str) -> None:
     with pytest.warns(UserWarning, match=f"{activation} features.*unbounded below"):
         warn_if_unbounded(dr3_regularizer().form, activation)

@@ -13,15 +13,23 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 import rlop
-from rlop import checkpoint
 from rlop.data.dataset import Dataset
 from rlop.regularizers import REGULARIZERS
-from rlop.training import compiled
+from rlop.training import checkpoint
+from rlop.training.loop import compiled
 from rlop.types import InputError, TDContext, needs
 
 DISCRETE: dict[str, Any] = {"hidden": (12, 10), "batch_size": 8, "target_period": 3}
-CONTINUOUS: dict[str, Any] = {"hidden": (12, 10), "policy_hidden": (8,), "batch_size": 8, "action_samples": 2}
-EVERY = {name: 1e-3 for name in REGULARIZERS} | {"infer": 1e-6, "pc_share": {"coef": 0.1, "threshold": 0.0}}
+CONTINUOUS: dict[str, Any] = {
+    "hidden": (12, 10),
+    "policy_hidden": (8,),
+    "batch_size": 8,
+    "action_samples": 2,
+}
+EVERY = {name: 1e-3 for name in REGULARIZERS} | {
+    "infer": 1e-6,
+    "pc_share": {"coef": 0.1, "threshold": 0.0},
+}
 
 
 def moves() -> Dataset:
@@ -53,7 +61,9 @@ def assert_same(mine: Any, yours: Any, exactly: bool = True) -> None:
         for name in mine:
             assert_same(mine[name], yours[name], exactly)
     else:
-        torch.testing.assert_close(mine, yours, **({"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-4, "atol": 1e-5}))
+        torch.testing.assert_close(
+            mine, yours, **({"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-4, "atol": 1e-5})
+        )
 
 
 def test_all_together_train_and_each_is_measured(case: Any) -> None:
@@ -69,9 +79,13 @@ def test_all_together_train_and_each_is_measured(case: Any) -> None:
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
-def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(case: Any, name: str, tiny: Dataset) -> None:
+def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
+    case: Any, name: str, tiny: Dataset
+) -> None:
     kind, data, options = case
-    data = tiny if kind is DQN else data  # rewards everywhere: BEER has nothing to say where all are 0
+    data = (
+        tiny if kind is DQN else data
+    )  # rewards everywhere: BEER has nothing to say where all are 0
     plain = kind(data.spec, seeds=[1], **options)
     swept = kind(data.spec, seeds=[1], regularizers={name: [0.0, 1.0]}, **options)
     found, expected = updates(swept, data, 4), updates(plain, data, 4)
@@ -85,12 +99,16 @@ def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(case: 
 
 def test_a_run_alone_equals_the_run_among_others(case: Any) -> None:
     kind, data, options = case
-    together, alone = (kind(data.spec, seeds=s, regularizers=EVERY, **options) for s in ([3, 4, 5], [4]))
+    together, alone = (
+        kind(data.spec, seeds=s, regularizers=EVERY, **options) for s in ([3, 4, 5], [4])
+    )
     found, expected = updates(together, data, 4), updates(alone, data, 4)
     for name in expected:
         torch.testing.assert_close(found[name][1:2], expected[name], rtol=1e-3, atol=1e-4)
     for name, parameter in learner(alone).online.state_dict().items():
-        torch.testing.assert_close(learner(together).online.state_dict()[name][1:2], parameter, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            learner(together).online.state_dict()[name][1:2], parameter, rtol=1e-3, atol=1e-4
+        )
 
 
 def test_one_graph_that_equals_eager(case: Any) -> None:
@@ -98,10 +116,15 @@ def test_one_graph_that_equals_eager(case: Any) -> None:
     torch.compiler.reset()
     counters.clear()
     eager, traced = (kind(data.spec, seeds=2, regularizers=EVERY, **options) for _ in range(2))
-    expected, found = updates(eager, data, 3), updates(traced, data, 3, compiled(traced.update, "aot_eager"))
+    expected, found = (
+        updates(eager, data, 3),
+        updates(traced, data, 3, compiled(traced.update, "aot_eager")),
+    )
     assert counters["stats"]["unique_graphs"] == 1
     assert_same(found, expected, exactly=False)
-    assert_same(learner(traced).online.state_dict(), learner(eager).online.state_dict(), exactly=False)
+    assert_same(
+        learner(traced).online.state_dict(), learner(eager).online.state_dict(), exactly=False
+    )
 
 
 def test_what_they_keep_is_in_the_checkpoint(case: Any, tmp_path: Any) -> None:
@@ -109,8 +132,16 @@ def test_what_they_keep_is_in_the_checkpoint(case: Any, tmp_path: Any) -> None:
     agent = kind(data.spec, seeds=2, regularizers=EVERY, **options)
     updates(agent, data, 3)
     restored, _ = checkpoint.load_agent(checkpoint.save(tmp_path / "checkpoint.pt", agent, 3))
-    kept = {name: value for name, value in learner(agent).online.state_dict().items() if name.startswith("terms.")}
-    assert {name.partition(".")[2] for name in kept} == {"infer.heads", "infer.initial_heads", "pc_share.u"}
+    kept = {
+        name: value
+        for name, value in learner(agent).online.state_dict().items()
+        if name.startswith("terms.")
+    }
+    assert {name.partition(".")[2] for name in kept} == {
+        "infer.heads",
+        "infer.initial_heads",
+        "pc_share.u",
+    }
     assert_same(kept, learner(restored).online.state_dict())
     assert_same(updates(agent, data, 3), updates(restored, data, 3))
 
@@ -120,7 +151,10 @@ def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Any) -> None
     found = []
     for others in ({}, {"infer": 0.0}):
         agent = kind(
-            data.spec, seeds=1, regularizers={"l2": 0.0, "path_norm": 0.0, "l2_init": 0.0, **others}, **options
+            data.spec,
+            seeds=1,
+            regularizers={"l2": 0.0, "path_norm": 0.0, "l2_init": 0.0, **others},
+            **options,
         )
         found.append(updates(agent, data, 1))
     for name in ("reg/l2", "reg/path_norm", "reg/l2_init"):
@@ -130,7 +164,10 @@ def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Any) -> None
 def test_projections_leave_the_heads_alone(case: Any) -> None:
     kind, data, options = case
     agent = kind(
-        data.spec, regularizers={"infer": 0.0}, projections={"max_norm": {"radius": 0.01, "center": "zero"}}, **options
+        data.spec,
+        regularizers={"infer": 0.0},
+        projections={"max_norm": {"radius": 0.01, "center": "zero"}},
+        **options,
     )
     updates(agent, data, 1)
     parameters = learner(agent).parameters
@@ -150,10 +187,15 @@ def test_infer_reads_the_features_of_the_initial_network() -> None:
 
 def test_beer_is_refused_without_a_next_value() -> None:
     data = rlop.load_dataset("gridworld?size=5&steps=200")
-    with pytest.raises(InputError, match=r"regularizers.beer: needs a bootstrapped target, backup = mc has none"):
+    with pytest.raises(
+        InputError, match=r"regularizers.beer: needs a bootstrapped target, backup = mc has none"
+    ):
         DQN(data.spec, regularizers={"beer": 0.1}, backup="mc", **DISCRETE)
     agent = DQN(
-        data.spec, regularizers={name: 1e-3 for name in REGULARIZERS if name != "beer"}, backup="mc", **DISCRETE
+        data.spec,
+        regularizers={name: 1e-3 for name in REGULARIZERS if name != "beer"},
+        backup="mc",
+        **DISCRETE,
     )
     assert updates(agent, data, 2)["loss/total"].isfinite().all()
 
@@ -164,7 +206,9 @@ def test_a_field_that_no_agent_gives_is_refused() -> None:
         return ctx.q.mean(-1)
 
     data = moves()
-    with pytest.raises(InputError, match=r"regularizers.mine: needs 'next_feature'.*did you mean 'next_features'"):
+    with pytest.raises(
+        InputError, match=r"regularizers.mine: needs 'next_feature'.*did you mean 'next_features'"
+    ):
         CQL(data.spec, regularizers={"mine": {"fn": mine, "coef": 1.0}}, **CONTINUOUS)
 
 

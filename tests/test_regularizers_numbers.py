@@ -39,7 +39,10 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-PHI, NEXT = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[4.0, 3.0], [0.0, 2.0]])  # cosines 24/25 and 0
+PHI, NEXT = (
+    torch.tensor([[3.0, 4.0], [1.0, 0.0]]),
+    torch.tensor([[4.0, 3.0], [0.0, 2.0]]),
+)  # cosines 24/25 and 0
 
 
 # --- pairs of consecutive features ---
@@ -58,8 +61,12 @@ def test_cosine_does_not_see_scale_and_its_gradient_is_orthogonal_to_the_feature
     value = cosine(phi, following)
     torch.testing.assert_close(cosine(7 * phi, 0.1 * following), value)
     (grad,) = torch.autograd.grad(value.sum(), phi)
-    torch.testing.assert_close((grad * phi).sum(-1), torch.zeros(3, 5, dtype=torch.float64), rtol=0, atol=1e-15)
-    assert torch.autograd.gradcheck(lambda x, y: cosine(x, y, form="abs"), (phi, following.requires_grad_()))
+    torch.testing.assert_close(
+        (grad * phi).sum(-1), torch.zeros(3, 5, dtype=torch.float64), rtol=0, atol=1e-15
+    )
+    assert torch.autograd.gradcheck(
+        lambda x, y: cosine(x, y, form="abs"), (phi, following.requires_grad_())
+    )
 
 
 def test_peer_is_dr3_with_the_second_side_detached() -> None:
@@ -83,7 +90,12 @@ def numpy_beer(phi: Any, online: Any, target: Any, reward: Any, gamma: float, w:
     rows = []
     for x, y, z, r in zip(phi, online, target, reward):
         norm = np.linalg.norm
-        bound = 0.5 / gamma * (norm(x) ** 2 + gamma**2 * norm(y) ** 2 - r**2 / norm(w) ** 2) / (norm(x) * norm(z))
+        bound = (
+            0.5
+            / gamma
+            * (norm(x) ** 2 + gamma**2 * norm(y) ** 2 - r**2 / norm(w) ** 2)
+            / (norm(x) * norm(z))
+        )
         rows.append(max(0.0, x @ z / (norm(x) * norm(z)) - max(bound, -1.0)))
     return float(np.mean(rows))
 
@@ -105,7 +117,10 @@ def test_beer_leaves_features_alone_that_obey_the_bellman_equation() -> None:
     value = beer(phi, following, following, reward, torch.full((50,), 0.9, dtype=torch.float64), w)
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-15)
-    assert beer(phi, following, following, 3 * reward, torch.full((50,), 0.9, dtype=torch.float64), w) > 0.01
+    assert (
+        beer(phi, following, following, 3 * reward, torch.full((50,), 0.9, dtype=torch.float64), w)
+        > 0.01
+    )
 
 
 def test_beer_counts_nothing_without_a_next_value() -> None:
@@ -115,13 +130,20 @@ def test_beer_counts_nothing_without_a_next_value() -> None:
 
 def test_beer_of_several_actions_is_that_of_the_stacked_head() -> None:
     # phi(s) in the block of action 2: the same lengths and cosines, one head of length A D
-    phi, following, head, reward = normal(5, 3), normal(5, 3, seed=1), normal(4, 3, seed=2), 9 * normal(5, seed=3)
+    phi, following, head, reward = (
+        normal(5, 3),
+        normal(5, 3, seed=1),
+        normal(4, 3, seed=2),
+        9 * normal(5, seed=3),
+    )
 
     def stacked(x: Tensor) -> Tensor:
         return torch.nn.functional.pad(x, (6, 3))
 
     g = torch.full((5,), 0.9).double()
-    expected = beer(stacked(phi), stacked(following), stacked(following), reward, g, head.reshape(1, 12))
+    expected = beer(
+        stacked(phi), stacked(following), stacked(following), reward, g, head.reshape(1, 12)
+    )
     torch.testing.assert_close(beer(phi, following, following, reward, g, head), expected)
 
 
@@ -164,7 +186,9 @@ def test_srank_penalty_cannot_revive_a_dead_unit() -> None:
 
 
 def test_srank_penalty_in_single_precision_is_computed_in_double() -> None:
-    phi = (normal(64, 8) @ torch.diag(10.0 ** torch.arange(0, -4, -0.5, dtype=torch.float64))).float()
+    phi = (
+        normal(64, 8) @ torch.diag(10.0 ** torch.arange(0, -4, -0.5, dtype=torch.float64))
+    ).float()
     exact = srank_penalty(phi.double())
     assert srank_penalty(phi).dtype == torch.float32
     assert srank_penalty(phi).item() == pytest.approx(exact.item(), rel=1e-7)
@@ -205,7 +229,9 @@ def test_pc_share_of_constant_features_is_zero_and_keeps_u() -> None:
 
 
 def network(weight: Tensor) -> Any:
-    return SimpleNamespace(head=SimpleNamespace(weight=weight), named_parameters=lambda: [("head.weight", weight)])
+    return SimpleNamespace(
+        head=SimpleNamespace(weight=weight), named_parameters=lambda: [("head.weight", weight)]
+    )
 
 
 def test_pc_share_is_free_below_the_threshold_and_takes_one_step_a_call() -> None:
@@ -232,7 +258,9 @@ def test_feature_norm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
-def test_feature_decorrelation_is_the_off_diagonal_of_the_covariance(shape: tuple[int, int]) -> None:
+def test_feature_decorrelation_is_the_off_diagonal_of_the_covariance(
+    shape: tuple[int, int],
+) -> None:
     phi = normal(2, *shape) + 3
     expected = []
     for x in phi.numpy():
@@ -241,7 +269,9 @@ def test_feature_decorrelation_is_the_off_diagonal_of_the_covariance(shape: tupl
     np.testing.assert_allclose(feature_decorrelation(phi), expected, rtol=1e-10)
     assert torch.autograd.gradcheck(feature_decorrelation, phi.requires_grad_())
     assert feature_decorrelation(torch.tensor([[1.0, 1], [-1, 1], [1, -1], [-1, -1]])) == 0
-    assert feature_decorrelation(torch.tensor([[1.0, 1], [-1, -1]])) == 2  # both off-diagonal entries are 1
+    assert (
+        feature_decorrelation(torch.tensor([[1.0, 1], [-1, -1]])) == 2
+    )  # both off-diagonal entries are 1
 
 
 def test_infer_by_hand() -> None:
@@ -265,14 +295,18 @@ def test_infer_is_zero_at_the_start_and_its_heads_come_from_each_runs_seed() -> 
     phi = normal(2, 2, 5, 4).float()
     assert torch.equal(term(SimpleNamespace(features=phi, initial_features=phi)), torch.zeros(2))
     reset_like = torch.empty(24).uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(7))
-    assert not torch.equal(reset_like, term.heads[0].flatten())  # not the numbers that the network began with
+    assert not torch.equal(
+        reset_like, term.heads[0].flatten()
+    )  # not the numbers that the network began with
 
 
 def test_initial_features_are_those_before_training() -> None:
     torso = make_torso(Spec(obs_shape=(4,), n_actions=3), 2, "mlp", (8, 5), "relu", True)
     net = QNetwork(torso, 3, 2)
     reset_runs(net, [0, 1])
-    learner = SimpleNamespace(online=net, initial={n: p.detach().clone() for n, p in net.named_parameters()})
+    learner = SimpleNamespace(
+        online=net, initial={n: p.detach().clone() for n, p in net.named_parameters()}
+    )
     obs = torch.randn(2, 6, 4)
     before = net.features(obs).detach()
     with torch.no_grad():
@@ -298,17 +332,22 @@ def test_spectral_decoupling_has_the_half_that_the_released_code_has_not() -> No
     assert spectral_decoupling(q) == 0.5 * q.square().mean() == 1.75
     assert spectral_decoupling(q, 1.0) == 0.5 * (0 + 4 + 9 + 1) / 4
     torch.testing.assert_close(
-        spectral_decoupling(q.expand(3, 2, 2), torch.tensor([0.0, 1, 2])), torch.tensor([1.75, 1.75, 2.75])
+        spectral_decoupling(q.expand(3, 2, 2), torch.tensor([0.0, 1, 2])),
+        torch.tensor([1.75, 1.75, 2.75]),
     )
     with pytest.raises(ValueError, match=r"got \(2, 2\) and \(2,\)"):
         spectral_decoupling(q, torch.zeros(2))
 
 
-def test_spectral_decoupling_about_the_batch_mean_is_half_the_variance_and_leaves_the_mean_alone() -> None:
+def test_spectral_decoupling_about_the_batch_mean_is_half_the_variance_and_leaves_the_mean_alone() -> (
+    None
+):
     q = (normal(2, 5, 3) + 100).requires_grad_()
     term = make_regularizer("spectral_decoupling", reference="batch_mean")
     value = term(SimpleNamespace(q_values=q))  # type: ignore[arg-type]
-    np.testing.assert_allclose(value.detach(), q.detach().numpy().reshape(2, -1).var(1) / 2, rtol=1e-10)
+    np.testing.assert_allclose(
+        value.detach(), q.detach().numpy().reshape(2, -1).var(1) / 2, rtol=1e-10
+    )
     (grad,) = torch.autograd.grad(value.sum(), q)
     torch.testing.assert_close(grad.sum((1, 2)), torch.zeros(2).double(), rtol=0, atol=1e-12)
     torch.testing.assert_close(grad, (q - q.mean((1, 2), keepdim=True)).detach() / 15)
@@ -324,7 +363,10 @@ def test_spectral_decoupling_refuses_other_references(reference: Any) -> None:
 
 
 def test_l2_and_l2_init_by_hand() -> None:
-    parameters = {"w": torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]]), "b": torch.tensor([[1.0], [2.0]])}
+    parameters = {
+        "w": torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]]),
+        "b": torch.tensor([[1.0], [2.0]]),
+    }
     initial = {"w": torch.ones(2, 1, 2), "b": torch.ones(2, 1)}
     assert torch.equal(l2(parameters, lead=1), torch.tensor([6.0, 13.0]))
     assert torch.equal(l2(parameters, initial, lead=1), torch.tensor([1.0, 6.0]))
@@ -362,7 +404,10 @@ def test_path_norm_by_hand() -> None:
 
 
 def test_path_norm_takes_a_channel_for_a_unit() -> None:
-    conv, dense = normal(2, 3, 2, 3, 3), normal(2, 5, 3 * 4, seed=1)  # 2 runs, 3 channels of 4 positions
+    conv, dense = (
+        normal(2, 3, 2, 3, 3),
+        normal(2, 5, 3 * 4, seed=1),
+    )  # 2 runs, 3 channels of 4 positions
     w = np.linalg.norm(conv.numpy().reshape(2, 3, -1), axis=-1)
     v = np.sqrt(np.square(dense.numpy().reshape(2, 5, 3, 4)).sum((1, 3)))
     np.testing.assert_allclose(path_norm([conv, dense], lead=1), (v * w).sum(-1), rtol=1e-12)
@@ -416,18 +461,24 @@ def test_trained_with_the_path_norm_or_with_weight_decay_the_minimum_is_the_same
     (_, plain), (error, net), (decayed_error, decayed) = (
         fit(penalty, 1500, mu) for penalty, mu in ((path, 0.0), (path, 1e-3), (decay, 1e-3))
     )
-    count = [active_neurons(n[0].weight, n[2].weight, tol=1e-2).item() for n in (plain, net, decayed)]  # type: ignore
+    count = [
+        active_neurons(n[0].weight, n[2].weight, tol=1e-2).item() for n in (plain, net, decayed)
+    ]  # type: ignore
     assert error == pytest.approx(decayed_error, rel=0.05)
     assert path(net).item() == pytest.approx(path(decayed).item(), rel=0.01)
     assert path(net).item() < 0.75 * path(plain).item()
     assert max(count[1:]) < 0.6 * count[0]
-    assert decay(decayed).item() == pytest.approx(path(decayed).item(), rel=0.02)  # decay has balanced every neuron
+    assert decay(decayed).item() == pytest.approx(
+        path(decayed).item(), rel=0.02
+    )  # decay has balanced every neuron
     assert decay(net) > 2 * path(net)  # the path norm leaves their scales alone
 
 
 def test_path_norm_refuses_a_network_without_hidden_layers() -> None:
     term: Any = make_regularizer("path_norm")
-    with pytest.raises(InputError, match="path_norm: weights: expected those of at least two layers, got 1"):
+    with pytest.raises(
+        InputError, match="path_norm: weights: expected those of at least two layers, got 1"
+    ):
         term.prepare(network(torch.zeros(2, 3, 4)), [0, 1])
 
 
@@ -435,6 +486,9 @@ def test_active_neurons_by_hand() -> None:
     incoming = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-3, 0.0]]).expand(2, 3, 2)
     outgoing = torch.tensor([[1.0, 5.0, 0.5]]).expand(2, 1, 3).clone()
     outgoing[1] *= 10
-    assert active_neurons(incoming, outgoing).tolist() == [1, 2]  # products 5, 0, 5e-4 and ten times that
+    assert active_neurons(incoming, outgoing).tolist() == [
+        1,
+        2,
+    ]  # products 5, 0, 5e-4 and ten times that
     outgoing[1, 0, 0] = torch.nan
     assert active_neurons(incoming, outgoing).isnan().tolist() == [False, True]

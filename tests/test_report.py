@@ -13,13 +13,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlop.board import Board, History
-from rlop.picture import band
-from rlop.report import curves, figure, group_runs, iqm, load, mean_ci, report, stratified_bootstrap_ci, table
-from rlop.stats import stability, student_t
+from rlop.logs.logger import Board, History
+from rlop.report.figures import band
+from rlop.report.statistics import stability, student_t
+from rlop.report.tables import (
+    curves,
+    figure,
+    group_runs,
+    iqm,
+    load,
+    mean_ci,
+    report,
+    stratified_bootstrap_ci,
+    table,
+)
 from rlop.types import InputError
 
-needs_matplotlib = pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs the extra 'report'")
+needs_matplotlib = pytest.mark.skipif(
+    find_spec("matplotlib") is None, reason="needs the extra 'report'"
+)
 
 
 # Percentage points of Student's t, two-sided 95 % and 99 %, as printed in any table.
@@ -54,7 +66,9 @@ def test_student_t_is_the_printed_table(confidence, df, t):
 def test_student_t_closed_forms_and_limit():
     assert student_t(0.95, 1) == pytest.approx(math.tan(math.pi / 2 * 0.95), rel=1e-9)
     assert student_t(0.9, 2) == pytest.approx(0.9 * math.sqrt(2 / (1 - 0.9**2)), rel=1e-9)
-    assert student_t(0.95, 100_000) == pytest.approx(statistics.NormalDist().inv_cdf(0.975), rel=1e-4)
+    assert student_t(0.95, 100_000) == pytest.approx(
+        statistics.NormalDist().inv_cdf(0.975), rel=1e-4
+    )
     for confidence, df in ((0, 3), (1, 3), (0.5, 0)):
         with pytest.raises(ValueError, match="df >= 1"):
             student_t(confidence, df)
@@ -91,7 +105,9 @@ def test_iqm_by_hand():
             iqm(wrong)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12), st.floats(-10, 10), st.integers(1, 3))
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12), st.floats(-10, 10), st.integers(1, 3)
+)
 def test_iqm_moves_with_its_scores_and_stays_among_them(scores, shift, tasks):
     matrix = np.array([scores] * tasks).T
     assert min(scores) - 1e-6 <= iqm(matrix) <= max(scores) + 1e-6
@@ -137,7 +153,10 @@ def test_group_runs(hparams, expected):
 
 
 def record(
-    hparams: list[dict[str, Any]], rows: list[tuple[int, dict[str, Any]]], logdir: Path | None = None, **config: Any
+    hparams: list[dict[str, Any]],
+    rows: list[tuple[int, dict[str, Any]]],
+    logdir: Path | None = None,
+    **config: Any,
 ) -> History:
     with Board(logdir, [f"r{i}" for i in range(len(hparams))], hparams, config) as board:
         for step, metrics in rows:
@@ -182,7 +201,10 @@ def test_table_at(at, cell, note):
 
 def test_table_of_one_run_and_of_none_that_went_through():
     found = record([{"lr": 1}, {"lr": 2}], [(0, {"a": [0.5, math.inf]})])
-    assert [line.split(maxsplit=2)[2] for line in table(found, ["a"]).splitlines()[1:3]] == ["0.5", "all 1 diverged"]
+    assert [line.split(maxsplit=2)[2] for line in table(found, ["a"]).splitlines()[1:3]] == [
+        "0.5",
+        "all 1 diverged",
+    ]
 
 
 def test_table_errors():
@@ -199,15 +221,34 @@ def test_a_frozen_run_counts_as_diverged_though_its_numbers_are_finite():
     np.testing.assert_array_equal(curves([found], "a")[0][1], [1, 1, 1, 1])
     np.testing.assert_array_equal(curves([found], "run/active")[1][1], [1, 1, 0, 0])
     assert "1 (1 diverged)" in table(found, ["a"])
-    np.testing.assert_array_equal(found.get("a")[1][:, 1], [2, 2, 2, 2])  # the record itself is left alone
+    np.testing.assert_array_equal(
+        found.get("a")[1][:, 1], [2, 2, 2, 2]
+    )  # the record itself is left alone
 
 
 def test_several_logdirs_are_put_together_by_their_configuration(tmp_path):
     rows = [(0, {"a": [1.0, 2.0]})]
     two = [{"dr3": 0, "seed": 0}, {"dr3": 1, "seed": 0}]
-    record(two, rows, tmp_path / "x" / "1", data="hopper", agent={"dr3": [0, 1], "lr": 1}, seeds=[0])
-    record(two, rows, tmp_path / "x" / "2", data="hopper", agent={"dr3": [1, 0], "lr": 1}, seeds=[1], log_every=5)
-    record(two, [(0, {"b": [1.0, 2.0]})], tmp_path / "y", data="walker", agent={"dr3": [0, 1], "lr": 1}, seeds=[0])
+    record(
+        two, rows, tmp_path / "x" / "1", data="hopper", agent={"dr3": [0, 1], "lr": 1}, seeds=[0]
+    )
+    record(
+        two,
+        rows,
+        tmp_path / "x" / "2",
+        data="hopper",
+        agent={"dr3": [1, 0], "lr": 1},
+        seeds=[1],
+        log_every=5,
+    )
+    record(
+        two,
+        [(0, {"b": [1.0, 2.0]})],
+        tmp_path / "y",
+        data="walker",
+        agent={"dr3": [0, 1], "lr": 1},
+        seeds=[0],
+    )
     groups = group_runs([values for history in load(tmp_path) for values in history.hparams])
     assert groups == {
         "dr3=0, data=hopper": [0, 2],
@@ -295,7 +336,11 @@ def curves_of(groups: int) -> History:
 @needs_matplotlib
 @pytest.mark.parametrize(
     ("names", "panels"),
-    [(["wide"], (1, 1)), (["wide", "flat", "signed"], (3, 1)), (["wide", "flat", "signed", "one"], (2, 2))],
+    [
+        (["wide"], (1, 1)),
+        (["wide", "flat", "signed"], (3, 1)),
+        (["wide", "flat", "signed", "one"], (2, 2)),
+    ],
 )
 def test_figure(tmp_path, names, panels):
     path = figure(curves_of(3), names, tmp_path / "a.png")
@@ -307,7 +352,10 @@ def test_figure(tmp_path, names, panels):
 
 @needs_matplotlib
 def test_the_same_curves_give_the_same_bytes(tmp_path):
-    a, b = figure(sweep(), ["loss"], tmp_path / "a.png"), figure([sweep()], ["loss"], tmp_path / "b.png")
+    a, b = (
+        figure(sweep(), ["loss"], tmp_path / "a.png"),
+        figure([sweep()], ["loss"], tmp_path / "b.png"),
+    )
     assert a.read_bytes() == b.read_bytes()
 
 
@@ -320,15 +368,15 @@ def test_figure_of_many_groups_and_of_a_single_point(tmp_path):
 @needs_matplotlib
 def test_scales(monkeypatch, tmp_path):
     seen = {}
-    import rlop.picture
+    import rlop.report.figures
 
-    panel = rlop.picture._panel
+    panel = rlop.report.figures._panel
 
     def noted(axis: Any, name: str, *rest: Any) -> None:
         panel(axis, name, *rest)
         seen[name] = axis.get_yscale()
 
-    monkeypatch.setattr(rlop.picture, "_panel", noted)
+    monkeypatch.setattr(rlop.report.figures, "_panel", noted)
     figure(curves_of(1), ["wide", "signed", "flat"], tmp_path / "a.png")
     assert seen == {"wide": "log", "signed": "symlog", "flat": "linear"}
 

@@ -10,10 +10,17 @@ from rlop.agents import BC, CQL, DQN
 import rlop
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import probe_batch
-from rlop.nets import MinAtarTorso, QNetwork, Resets, reset_runs
-from rlop.nets.resets import Hidden, clear_moments_, hidden_units, redo_, shrink_and_perturb_
+from rlop.nets import MinAtarTorso, QNetwork, reset_runs
 from rlop.optim import Adam
 from rlop.probes.units import dormant_fraction, dormant_units
+from rlop.training.resets import (
+    Hidden,
+    Resets,
+    clear_moments_,
+    hidden_units,
+    redo_,
+    shrink_and_perturb_,
+)
 from rlop.types import InputError
 
 SMALL = {"hidden": (12, 10), "batch_size": 8, "lr": 1e-3}
@@ -97,7 +104,9 @@ def test_runs_that_are_frozen_are_left_alone():
     assert touched["0.bias"].double().mean(-1).tolist() == [0.25, 0.0]
     assert not touched["1.bias"].any()
     with pytest.raises(ValueError, match=r"do not fit 0\.weight"):
-        redo_(params, fresh, [Hidden(hidden[0].incoming, "1.weight", torch.rand(2, 7, 5))], 0.1, ALL)
+        redo_(
+            params, fresh, [Hidden(hidden[0].incoming, "1.weight", torch.rand(2, 7, 5))], 0.1, ALL
+        )
     shrink_and_perturb_(params, fresh, 0.5, 0.5, torch.tensor([True, False]))
     for name, p in params.items():
         assert torch.equal(p[1], before[name][1])
@@ -105,7 +114,10 @@ def test_runs_that_are_frozen_are_left_alone():
 
 
 def test_shrink_and_perturb_by_hand():
-    params, fresh = {"w": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}, {"w": torch.tensor([[10.0, 0.0], [0.0, 10.0]])}
+    params, fresh = (
+        {"w": torch.tensor([[1.0, 2.0], [3.0, 4.0]])},
+        {"w": torch.tensor([[10.0, 0.0], [0.0, 10.0]])},
+    )
     shrink_and_perturb_(params, fresh, 0.8, 0.1, ALL)
     torch.testing.assert_close(params["w"], torch.tensor([[1.8, 1.6], [2.4, 4.2]]))
     shrink_and_perturb_(params, fresh, 0.0, 1.0, ALL)
@@ -141,7 +153,14 @@ def moves(tiny):
 
 @pytest.mark.parametrize(
     "layers",
-    [{}, {"norm": "batch"}, {"linear_stack": 2}, {"factorized": 3}, {"density": 0.5}, {"hyperspherical": True}],
+    [
+        {},
+        {"norm": "batch"},
+        {"linear_stack": 2},
+        {"factorized": 3},
+        {"density": 0.5},
+        {"hyperspherical": True},
+    ],
 )
 @pytest.mark.parametrize("kind", [DQN, CQL])
 def test_the_units_of_an_agent_are_found(kind, layers, tiny, moves):
@@ -166,7 +185,10 @@ def test_channels_are_the_units_of_a_convolution():
         def __init__(self):
             self.net = QNetwork(MinAtarTorso(2, (10, 10, 4), 32), 3, 2)
             reset_runs(self.net, [0, 1])
-            self.net.torso.conv.weight.data[0, 5], self.net.torso.conv.bias.data[0, 5] = 0, -1  # a silent channel
+            self.net.torso.conv.weight.data[0, 5], self.net.torso.conv.bias.data[0, 5] = (
+                0,
+                -1,
+            )  # a silent channel
 
         def features(self, obs):
             return self.net.features(obs), None
@@ -178,7 +200,10 @@ def test_channels_are_the_units_of_a_convolution():
     assert dormant[0, 5]
     assert not dormant[:, 6].any()
     params = dict(agent.net.named_parameters())
-    before, fresh = agent.net(obs)[1].detach(), {name: torch.randn_like(p) for name, p in params.items()}
+    before, fresh = (
+        agent.net(obs)[1].detach(),
+        {name: torch.randn_like(p) for name, p in params.items()},
+    )
     redo_(params, fresh, found[:1], 0.0, ALL)
     assert not params["torso.hidden.weight"][0, :, 5 * 64 : 6 * 64].any()
     assert params["torso.hidden.weight"][0, :, 6 * 64].all()
@@ -193,9 +218,15 @@ RESETS = {
 
 
 def trained(kind, data, seeds, resets, steps=16, **options):
-    options = {**SMALL, **options} if kind is not CQL else {**SMALL, "policy_hidden": (8,), "action_samples": 2}
+    options = (
+        {**SMALL, **options}
+        if kind is not CQL
+        else {**SMALL, "policy_hidden": (8,), "action_samples": 2}
+    )
     agent = kind(data.spec, seeds=seeds, resets=resets, **options)
-    history = rlop.train(agent, data, steps, progress=False, log_every=1, probe_every=0, checkpoint_every=0)
+    history = rlop.train(
+        agent, data, steps, progress=False, log_every=1, probe_every=0, checkpoint_every=0
+    )
     return agent, history
 
 
@@ -203,8 +234,12 @@ def trained(kind, data, seeds, resets, steps=16, **options):
 @pytest.mark.parametrize("kind", [DQN, CQL, BC])
 def test_resets_are_one_option_and_a_run_alone_equals_itself_among_three(kind, resets, tiny, moves):
     data = moves if kind is CQL else tiny
-    (_, among), (_, single), (_, without) = (trained(kind, data, *a) for a in ((3, resets), ([1], resets), ([1], {})))
-    among, single, without = (history.metrics["loss/total"][1] for history in (among, single, without))
+    (_, among), (_, single), (_, without) = (
+        trained(kind, data, *a) for a in ((3, resets), ([1], resets), ([1], {}))
+    )
+    among, single, without = (
+        history.metrics["loss/total"][1] for history in (among, single, without)
+    )
     np.testing.assert_allclose(single[:, 0], among[:, 1], rtol=1e-3, atol=1e-5)
     every = resets["every"]
     np.testing.assert_array_equal(single[:every], without[:every])
@@ -216,20 +251,28 @@ def test_a_resumed_training_draws_the_same_resets(tiny, tmp_path):
     whole, _ = trained(DQN, tiny, 2, resets, 12)
     for resume, steps in ((False, 6), (True, 12)):
         agent = DQN(tiny.spec, seeds=2, resets=resets, **SMALL)
-        rlop.train(agent, tiny, steps, logdir=tmp_path, resume=resume, progress=False, probe_every=0)
+        rlop.train(
+            agent, tiny, steps, logdir=tmp_path, resume=resume, progress=False, probe_every=0
+        )
     for a, b in zip(whole.online.parameters(), agent.online.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_masks_and_projections_hold_after_a_reset(tiny):
     resets = {"every": 1, "kind": "shrink_and_perturb", "shrink": 0.2, "noise": 5}
-    agent, _ = trained(DQN, tiny, 2, resets, 3, layers={"density": 0.4}, projections={"frobenius": 0.3})
+    agent, _ = trained(
+        DQN, tiny, 2, resets, 3, layers={"density": 0.4}, projections={"frobenius": 0.3}
+    )
     fresh = Resets(agent).draw(7)
     for n, layer in enumerate(agent.online.torso.layers):
         assert (layer.weight[~layer.mask] == 0).all()
-        assert torch.equal(fresh[f"torso.layers.{n}.weight"] != 0, layer.mask)  # drawn anew for the same mask
+        assert torch.equal(
+            fresh[f"torso.layers.{n}.weight"] != 0, layer.mask
+        )  # drawn anew for the same mask
     head, start = agent.online.head, agent.learner.initial
-    moved = torch.cat([(head.weight - start["head.weight"]).flatten(1), head.bias - start["head.bias"]], dim=1)
+    moved = torch.cat(
+        [(head.weight - start["head.weight"]).flatten(1), head.bias - start["head.bias"]], dim=1
+    )
     assert (moved.norm(dim=1) <= 0.3 / 10**0.5 + 1e-6).all()
 
 
@@ -266,15 +309,23 @@ PRUNE = {"every": 4, "kind": "prune", "keep": 0.5, "until": 8}
 
 
 def kept(agent):
-    return torch.cat([layer.mask.flatten(1) for layer in agent.online.torso.layers], dim=1).sum(1).tolist()
+    return (
+        torch.cat([layer.mask.flatten(1) for layer in agent.online.torso.layers], dim=1)
+        .sum(1)
+        .tolist()
+    )
 
 
 def test_pruning_in_training_masks_the_smallest_weights_and_they_stay_masked(tiny):
     layers = {"density": 0.8, "mask": "uniform"}
-    before, _ = trained(DQN, tiny, 2, {}, 4, layers=layers)  # the weights that the first reset ranks
+    before, _ = trained(
+        DQN, tiny, 2, {}, 4, layers=layers
+    )  # the weights that the first reset ranks
     once, _ = trained(DQN, tiny, 2, {**PRUNE, "until": 4}, 15, layers=layers)
     twice, _ = trained(DQN, tiny, 2, PRUNE, 15, layers=layers)  # at steps 4 and 8; not at 12
-    weights = torch.cat([layer.weight.detach().flatten(1) for layer in before.online.torso.layers], dim=1)
+    weights = torch.cat(
+        [layer.weight.detach().flatten(1) for layer in before.online.torso.layers], dim=1
+    )
     began = 0.8 * weights.shape[1]
     assert kept(once) == [round(began / 2)] * 2
     assert kept(twice) == [round(began / 4)] * 2
@@ -295,7 +346,9 @@ def test_a_resumed_training_keeps_and_continues_its_pruning(tiny, tmp_path):
     whole, _ = trained(DQN, tiny, 2, PRUNE, 12, layers=layers)
     for resume, steps in ((False, 6), (True, 12)):
         agent = DQN(tiny.spec, seeds=2, resets=PRUNE, layers=layers, **SMALL)
-        rlop.train(agent, tiny, steps, logdir=tmp_path, resume=resume, progress=False, probe_every=0)
+        rlop.train(
+            agent, tiny, steps, logdir=tmp_path, resume=resume, progress=False, probe_every=0
+        )
     assert kept(agent) == kept(whole)
     for a, b in zip(whole.online.parameters(), agent.online.parameters(), strict=True):
         assert torch.equal(a, b)

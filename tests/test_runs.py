@@ -18,7 +18,9 @@ def test_product_with_the_seed_fastest():
 
 
 def test_variants_replace_values_and_name_the_runs():
-    runs = expand({"alpha": 0.0, "lr": 1e-3}, seeds=[3, 5], variants={"dqn": {}, "cql": {"alpha": 0.1}})
+    runs = expand(
+        {"alpha": 0.0, "lr": 1e-3}, seeds=[3, 5], variants={"dqn": {}, "cql": {"alpha": 0.1}}
+    )
     assert runs.labels == ("dqn,seed=3", "dqn,seed=5", "cql,seed=3", "cql,seed=5")
     assert runs.values["alpha"] == (0.0, 0.0, 0.1, 0.1)
     assert runs.tensor("alpha").tolist() == pytest.approx([0.0, 0.0, 0.1, 0.1])

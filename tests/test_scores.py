@@ -16,10 +16,15 @@ from rlop.types import InputError
 def test_the_table_is_whole():
     assert len(sources()) == 155
     assert sum(source.scores is not None for source in sources().values()) == 147
-    assert all(source.url.startswith("http://rail.eecs.berkeley.edu/") for source in sources().values())
+    assert all(
+        source.url.startswith("http://rail.eecs.berkeley.edu/") for source in sources().values()
+    )
     assert all(source.url.endswith(".hdf5") for source in sources().values())
     assert len({source.url for source in sources().values()}) == 155
-    assert all(source.scores is None or source.scores[0] < source.scores[1] for source in sources().values())
+    assert all(
+        source.scores is None or source.scores[0] < source.scores[1]
+        for source in sources().values()
+    )
 
 
 def test_the_table_is_d4rls(shared_data):
@@ -54,14 +59,18 @@ def test_step_limits(name, limit):
 def test_normalized_score_by_hand():
     assert reference_scores("hopper-medium-v2") == (-20.272305, 3234.3)
     np.testing.assert_allclose(
-        normalized_score([-20.272305, 3234.3, 1607.0138475], "hopper-medium-v2"), [0, 100, 50], atol=1e-9
+        normalized_score([-20.272305, 3234.3, 1607.0138475], "hopper-medium-v2"),
+        [0, 100, 50],
+        atol=1e-9,
     )
     assert normalized_score(12135.0, "halfcheetah-random-v0") == pytest.approx(100)
     assert normalized_score(np.float32(4.0), "d4rl:kitchen-mixed-v0") == 100
     assert normalized_score(np.zeros((2, 3)), "antmaze-large-play-v2").shape == (2, 3)
 
 
-@given(st.floats(-1e6, 1e6), st.sampled_from(sorted(name for name, s in sources().items() if s.scores)))
+@given(
+    st.floats(-1e6, 1e6), st.sampled_from(sorted(name for name, s in sources().items() if s.scores))
+)
 def test_normalized_score_is_undone(value, name):
     low, high = reference_scores(name)
     score = normalized_score(value, name)
@@ -90,7 +99,10 @@ def test_environments_by_their_gymnasium_id():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hopper-medum-v2", r"^'hopper-medum-v2': no reference scores, did you mean 'hopper-medium-v2'\?$"),
+        (
+            "hopper-medum-v2",
+            r"^'hopper-medum-v2': no reference scores, did you mean 'hopper-medium-v2'\?$",
+        ),
         ("d4rl:antmaze-umaze-v9", r"did you mean 'antmaze-umaze-v[02]'"),
         ("Hoper-v4", r"did you mean 'Hopper-v4'"),
         ("carla-town-full-v0", r"^'carla-town-full-v0': D4RL has no reference scores for it$"),
@@ -105,7 +117,8 @@ def test_unknown_names(name, message):
 
 def test_unknown_data_set():
     with pytest.raises(
-        InputError, match=r"^'walker-medium-v2': no such D4RL data set, did you mean 'walker2d-medium-v2'"
+        InputError,
+        match=r"^'walker-medium-v2': no such D4RL data set, did you mean 'walker2d-medium-v2'",
     ):
         source_of("walker-medium-v2")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from rlop.cli import main
-from rlop.record import read_metrics
-from rlop.sweep import commands
+from rlop.logs.history import read_metrics
+from rlop.sweep.plan import commands
 from rlop.types import InputError
 
 TINY = 'data: "gridworld?size=4&steps=300"\nsteps: 4\nlog_every: 2\nagent: {hidden: [8], batch_size: 8}\n'
@@ -20,9 +20,24 @@ def config(tmp_path):
 def test_every_combination_once(config, tmp_path):
     over = {"agent.hidden": ["[8]", "[8,8]"], "agent.backup": ["max", "mc"]}
     jobs = commands(config, over, ["--seeds", "2"], tmp_path)
-    assert list(jobs) == ["hidden=8,backup=max", "hidden=8,backup=mc", "hidden=8,8,backup=max", "hidden=8,8,backup=mc"]
+    assert list(jobs) == [
+        "hidden=8,backup=max",
+        "hidden=8,backup=mc",
+        "hidden=8,8,backup=max",
+        "hidden=8,8,backup=mc",
+    ]
     assert jobs["hidden=8,backup=mc"][3:-1] == [
-        *["train", config, "--seeds", "2", "--agent.hidden", "[8]", "--agent.backup", "mc", "--logdir"]
+        *[
+            "train",
+            config,
+            "--seeds",
+            "2",
+            "--agent.hidden",
+            "[8]",
+            "--agent.backup",
+            "mc",
+            "--logdir",
+        ]
     ]
 
 
@@ -35,7 +50,18 @@ def test_a_mistake_is_found_before_anything_starts(config, tmp_path):
 
 def test_trainings_run_and_are_compared(config, tmp_path, capsys):
     logdir = tmp_path / "sweep"
-    argv = ["sweep", config, "--over", "agent.backup", "max", "double", "--logdir", str(logdir), "--jobs", "2"]
+    argv = [
+        "sweep",
+        config,
+        "--over",
+        "agent.backup",
+        "max",
+        "double",
+        "--logdir",
+        str(logdir),
+        "--jobs",
+        "2",
+    ]
     assert main(argv) == 0
     assert "2 of 2 trainings finished" in capsys.readouterr().out
     for backup in ("max", "double"):
@@ -56,6 +82,16 @@ def test_cluster_without_submitit_names_the_extra(config, tmp_path, capsys, monk
     import sys
 
     monkeypatch.setitem(sys.modules, "submitit", None)
-    argv = ["sweep", config, "--over", "seeds", "1", "--logdir", str(tmp_path), "--cluster", "local"]
+    argv = [
+        "sweep",
+        config,
+        "--over",
+        "seeds",
+        "1",
+        "--logdir",
+        str(tmp_path),
+        "--cluster",
+        "local",
+    ]
     assert main(argv) == 2
     assert "rlop[sweep]" in capsys.readouterr().err

@@ -10,13 +10,19 @@ import torch
 from rlop.agents import DQN
 
 import rlop
-from rlop.board import read_metrics
-from rlop.checkpoint import load, load_agent
-from rlop.training import Loop, TrainOptions
+from rlop.logs.logger import read_metrics
+from rlop.training.checkpoint import load, load_agent
+from rlop.training.loop import Loop, TrainOptions
 from rlop.types import InputError, Spec
 
 SMALL = {"hidden": (8, 8), "batch_size": 8, "target_period": 7}
-OFTEN = {"log_every": 10, "probe_every": 20, "eval_every": 20, "checkpoint_every": 30, "progress": False}
+OFTEN = {
+    "log_every": 10,
+    "probe_every": 20,
+    "eval_every": 20,
+    "checkpoint_every": 30,
+    "progress": False,
+}
 
 
 def make(tiny, **options):
@@ -37,24 +43,43 @@ def test_everything_is_logged_when_due_and_parameters_move(tiny):
     history = rlop.train(agent, tiny, 50, evaluate=scores, **OFTEN)
     assert not torch.equal(before, parameters(agent))
     assert history.get("loss/td")[0].tolist() == [10, 20, 30, 40, 50]
-    assert history.get("rank/srank")[0].tolist() == [0, 20, 40, 50]  # at initialisation, when due, at the end
+    assert history.get("rank/srank")[0].tolist() == [
+        0,
+        20,
+        40,
+        50,
+    ]  # at initialisation, when due, at the end
     assert history.get("eval/return")[0].tolist() == [0, 20, 40, 50]
     assert history.get("loss/td")[1].shape == (5, 4)
     assert np.isfinite(np.concatenate([v.ravel() for _, v in history.metrics.values()])).all()
-    names = {"loss/total", "reg/dr3", "q/data", "q/target", "feature/dot", "units/dormant", "time/steps_per_s"}
+    names = {
+        "loss/total",
+        "reg/dr3",
+        "q/data",
+        "q/target",
+        "feature/dot",
+        "units/dormant",
+        "time/steps_per_s",
+    }
     assert names <= set(history.metrics)
 
 
 def test_logged_means_are_means_over_the_interval(tiny):
-    each = rlop.train(make(tiny), tiny, 20, log_every=1, probe_every=0, progress=False).get("loss/td")[1]
-    mean = rlop.train(make(tiny), tiny, 20, log_every=10, probe_every=0, progress=False).get("loss/td")[1]
+    each = rlop.train(make(tiny), tiny, 20, log_every=1, probe_every=0, progress=False).get(
+        "loss/td"
+    )[1]
+    mean = rlop.train(make(tiny), tiny, 20, log_every=10, probe_every=0, progress=False).get(
+        "loss/td"
+    )[1]
     np.testing.assert_allclose(mean, each.reshape(2, 10, 4).mean(1), rtol=1e-4, atol=1e-6)
 
 
 def test_two_identical_trainings_are_identical(tiny):
     first, second = make(tiny), make(tiny)
     rlop.train(first, tiny, 30, **OFTEN)
-    rlop.train(second, tiny, 30, log_every=7, probe_every=0, progress=False)  # looking does not disturb
+    rlop.train(
+        second, tiny, 30, log_every=7, probe_every=0, progress=False
+    )  # looking does not disturb
     assert torch.equal(parameters(first), parameters(second))
 
 
@@ -137,8 +162,19 @@ def test_tensorboard_shows_a_line_per_run_and_a_hyper_parameter_tab(tiny, tmp_pa
         events = EventAccumulator(str(tmp_path / label))
         events.Reload()
         tags = events.Tags()["scalars"]
-        assert {tag.split("/")[0] for tag in tags} >= {"loss", "q", "rank", "feature", "units", "eval", "reg", "time"}
-        expected = [line["metrics"]["loss/td"][run] for line in record if "loss/td" in line["metrics"]]
+        assert {tag.split("/")[0] for tag in tags} >= {
+            "loss",
+            "q",
+            "rank",
+            "feature",
+            "units",
+            "eval",
+            "reg",
+            "time",
+        }
+        expected = [
+            line["metrics"]["loss/td"][run] for line in record if "loss/td" in line["metrics"]
+        ]
         assert [e.value for e in events.Scalars("loss/td")] == pytest.approx(expected)
         plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data
         assert plugin.plugin_name == "hparams"
@@ -168,5 +204,7 @@ def test_an_existing_record_is_not_overwritten(tiny, tmp_path):
 def test_every_agent_is_probed_on_the_same_rows(tiny):
     a = Loop(make(tiny), tiny, TrainOptions(), None)
     b = Loop(DQN(tiny.spec, backup="sarsa", **SMALL), tiny, TrainOptions(), None)
-    assert len(b.table) < len(a.table)  # sarsa cannot train on rows without a next action; they are still probed
+    assert len(b.table) < len(
+        a.table
+    )  # sarsa cannot train on rows without a next action; they are still probed
     assert torch.equal(a.probe_batch.index[0], b.probe_batch.index[0])

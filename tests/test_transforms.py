@@ -36,10 +36,16 @@ def make(lengths=(3, 2, 4), returns=None, continuous=False, seed=0):
     if returns is not None:
         reward = np.zeros(rows)
         reward[end] = returns
-    action = rng.uniform(-1.5, 1.5, (rows, 2)).astype(np.float32) if continuous else rng.integers(3, size=rows)
+    action = (
+        rng.uniform(-1.5, 1.5, (rows, 2)).astype(np.float32)
+        if continuous
+        else rng.integers(3, size=rows)
+    )
     obs = rng.normal(3, 5, (rows + 1, 2)).astype(np.float32)
     n_actions = None if continuous else 3
-    return Dataset.from_arrays(obs[:-1], action, reward, end, np.zeros(rows), obs[1:], n_actions=n_actions, name="x")
+    return Dataset.from_arrays(
+        obs[:-1], action, reward, end, np.zeros(rows), obs[1:], n_actions=n_actions, name="x"
+    )
 
 
 def unchanged(data, before):
@@ -77,7 +83,9 @@ def test_the_spec_normalizes_what_an_environment_returns():
     got, mean, divisor = normalize_obs(data)
     np.testing.assert_array_equal(normalized(data.obs, got.spec), got.obs)
     raw = np.random.default_rng(1).normal(size=(4, 7, 2))
-    np.testing.assert_allclose(normalized(raw, got.spec), (raw - mean) / divisor, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        normalized(raw, got.spec), (raw - mean) / divisor, rtol=1e-4, atol=1e-6
+    )
     assert normalized(raw, data.spec) is raw
     with pytest.raises(ValueError, match=r"obs: expected \[\.\.\., 2\], got \(4, 3\)"):
         normalized(np.zeros((4, 3)), got.spec)
@@ -94,7 +102,9 @@ def test_the_normalizer_survives_a_checkpoint(tmp_path):
 
 def test_normalize_refuses():
     data = normalize_obs(make())[0]
-    with pytest.raises(InputError, match=r"x\+normalized: normalize_obs: observations are normalized already"):
+    with pytest.raises(
+        InputError, match=r"x\+normalized: normalize_obs: observations are normalized already"
+    ):
         normalize_obs(data)
     obs = np.zeros((3, 2), np.uint8)
     with pytest.raises(InputError, match="observations are uint8, expected float32"):
@@ -121,7 +131,11 @@ def test_scale_reward():
 
 def test_return_range_by_hand():
     data = make((3, 2, 4), [10, 50, -30])
-    assert scale_reward_by_return_range(data).episode_returns().tolist() == [125, 625, -375]  # * 1000 / 80
+    assert scale_reward_by_return_range(data).episode_returns().tolist() == [
+        125,
+        625,
+        -375,
+    ]  # * 1000 / 80
     assert scale_reward_by_return_range(data, 8).episode_returns().tolist() == [1, 5, -3]
     with pytest.raises(InputError, match="all 3 returns are 2"):
         scale_reward_by_return_range(make((3, 2, 4), [2, 2, 2]))
@@ -139,7 +153,8 @@ def test_return_range_becomes_the_number_of_steps(returns, steps):
 
 
 @pytest.mark.parametrize(
-    ("convention", "zero", "one"), [("official", -2, 2), ("corl", -5, 5), ("geng", -5, 5), ("iql", -1, 0)]
+    ("convention", "zero", "one"),
+    [("official", -2, 2), ("corl", -5, 5), ("geng", -5, 5), ("iql", -1, 0)],
 )
 def test_antmaze_conventions(convention, zero, one):
     data = make((3, 2), [1, 0])
@@ -191,7 +206,9 @@ def test_subsample_draws_by_seed():
     data = make([1] * 100, np.arange(100))
     drawn = {tuple(subsample(data, n=10, seed=seed).reward.tolist()) for seed in range(5)}
     assert len(drawn) == 5
-    counts = sum(np.isin(np.arange(100), subsample(data, 0.5, seed=seed).reward) for seed in range(200))
+    counts = sum(
+        np.isin(np.arange(100), subsample(data, 0.5, seed=seed).reward) for seed in range(200)
+    )
     assert counts.min() >= 60
     assert counts.max() <= 140  # 100 on average, with a standard deviation of 7
 

@@ -10,11 +10,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_agents_import_from_the_installed_wheel(tmp_path):
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    build = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, cwd=tmp_path)
     (wheel,) = tmp_path.glob("rlop-*.whl")
     site = tmp_path / "site"
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, cwd=tmp_path)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, cwd=tmp_path
+    )
     code = (
         "import rlop, rlop.agents, importlib.metadata as m;"
         "assert rlop.__file__.startswith({site!r}) and rlop.agents.__file__.startswith({site!r}), rlop.agents.__file__;"
@@ -24,7 +34,12 @@ def test_agents_import_from_the_installed_wheel(tmp_path):
     ).replace("{site!r}", repr(str(site)))
     environment = {**os.environ, "PYTHONPATH": str(site)}
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == "('seed=0', 'seed=1') chain?steps=50"

@@ -8,17 +8,16 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from rlop.checks import nearest
+from rlop.config.checks import nearest
 from rlop.data.atari_scores import dqn_normalized_score, human_normalized_score
 from rlop.data.columns import check_spaces
-from rlop.data.d4rl import read_d4rl
 from rlop.data.dataset import Dataset
-from rlop.data.dqn_replay import read_dqn_replay
-from rlop.data.dqn_replay_write import write_dqn_replay
-from rlop.data.embedded import IDS, read_embedded
-from rlop.data.hdf5 import read_hdf5, write_hdf5
-from rlop.data.minari import read_minari
-from rlop.data.npz import read_npz
+from rlop.data.dqn_replay.reader import read_dqn_replay
+from rlop.data.formats.d4rl import read_d4rl
+from rlop.data.formats.embedded import IDS, read_embedded
+from rlop.data.formats.hdf5 import read_hdf5, write_hdf5
+from rlop.data.formats.minari import read_minari
+from rlop.data.formats.npz import read_npz
 from rlop.data.returns import returns_to_go
 from rlop.data.scores import normalized_score
 from rlop.types import InputError
@@ -36,11 +35,14 @@ __all__ = [
     "read_minari",
     "read_npz",
     "returns_to_go",
-    "write_dqn_replay",
     "write_hdf5",
 ]
 
-READERS: dict[str, Callable[..., Dataset]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
+READERS: dict[str, Callable[..., Dataset]] = {
+    ".hdf5": read_hdf5,
+    ".h5": read_hdf5,
+    ".npz": read_npz,
+}
 PREFIXES: dict[str, Callable[..., Dataset]] = {
     "d4rl": read_d4rl,
     "dqn-replay": read_dqn_replay,
@@ -64,7 +66,11 @@ def load_dataset(source: str | Path | Dataset, **options: Any) -> Dataset:
     if isinstance(source, Dataset):
         env_id = options.pop("env_id", source.spec.env_id)
         _check_options("Dataset", options, ["env_id"])
-        return source if env_id == source.spec.env_id else replace(source, spec=replace(source.spec, env_id=env_id))
+        return (
+            source
+            if env_id == source.spec.env_id
+            else replace(source, spec=replace(source.spec, env_id=env_id))
+        )
     if str(source).partition("?")[0] in IDS:
         return read_embedded(str(source), **options)
     reader = PREFIXES.get(str(source).partition(":")[0]) if ":" in str(source) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlop.checks import closest
+from rlop.config.checks import closest
 from rlop.envs.atari import atari_game
 from rlop.types import InputError
 
@@ -76,5 +76,9 @@ def _normalized(returns: Any, game: str, name: str) -> np.ndarray:
         raise InputError(f"game {plain!r}: unknown{closest(plain, scores())}")
     known = scores()[plain]
     if "random" not in known or name not in known:
-        raise InputError(f"game {plain!r}: has only the score of {', '.join(known)}, expected random and {name}")
-    return 100 * (np.asarray(returns, np.float64) - known["random"]) / (known[name] - known["random"])
+        raise InputError(
+            f"game {plain!r}: has only the score of {', '.join(known)}, expected random and {name}"
+        )
+    return (
+        100 * (np.asarray(returns, np.float64) - known["random"]) / (known[name] - known["random"])
+    )

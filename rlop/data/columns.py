@@ -20,7 +20,9 @@ def check_finite(key: str, array: np.ndarray) -> None:
         if np.isfinite(array.min()) and np.isfinite(array.max()):
             return
     bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
-    raise InputError(f"{key}: {len(bad)} of {len(array)} rows hold NaN or infinity (first: row {bad[0]})")
+    raise InputError(
+        f"{key}: {len(bad)} of {len(array)} rows hold NaN or infinity (first: row {bad[0]})"
+    )
 
 
 def _numbers(key: str, array: Any) -> np.ndarray:
@@ -52,7 +54,9 @@ def obs_column(key: str, array: Any) -> np.ndarray:
     """Observations `[N, *S]`: uint8 and bool stay, every other dtype becomes float32."""
     array = _numbers(key, array)
     if array.ndim < 2:
-        raise InputError(f"{key}: shape {array.shape}, expected [N, *obs_shape]; add an axis to scalar observations")
+        raise InputError(
+            f"{key}: shape {array.shape}, expected [N, *obs_shape]; add an axis to scalar observations"
+        )
     return array if array.dtype in (np.uint8, np.bool_) else _float32(key, array)
 
 
@@ -79,12 +83,16 @@ def action_column(key: str, array: Any, n_actions: int | None) -> tuple[np.ndarr
     if array.dtype.kind == "f" and n_actions is None:
         return _float32(key, array[:, None] if array.ndim == 1 else array), None
     if array.dtype.kind not in "iu":
-        raise InputError(f"{key}: dtype {array.dtype} with n_actions = {n_actions}, expected integers")
+        raise InputError(
+            f"{key}: dtype {array.dtype} with n_actions = {n_actions}, expected integers"
+        )
     array = _flat(key, array).astype(np.int64, copy=False)
     n_actions = int(array.max(initial=-1)) + 1 if n_actions is None else n_actions
     bad = np.flatnonzero((array < 0) | (array >= n_actions))
     if len(bad):
-        raise InputError(f"{key}: {array[bad[0]]} at row {bad[0]}, expected 0 <= action < {n_actions} (n_actions)")
+        raise InputError(
+            f"{key}: {array[bad[0]]} at row {bad[0]}, expected 0 <= action < {n_actions} (n_actions)"
+        )
     return array, n_actions
 
 
@@ -125,13 +133,19 @@ def make_columns(
     columns["truncated"] &= ~columns["terminated"]
     if next_obs is None:
         columns, infos = shift(columns, infos)
-    here, there = ((column.shape[1:], str(column.dtype)) for column in (columns["obs"], columns["next_obs"]))
+    here, there = (
+        (column.shape[1:], str(column.dtype)) for column in (columns["obs"], columns["next_obs"])
+    )
     if here != there:
-        raise InputError(f"next_obs: rows of {there[0]} {there[1]}, expected {here[0]} {here[1]} as in obs")
+        raise InputError(
+            f"next_obs: rows of {there[0]} {there[1]}, expected {here[0]} {here[1]} as in obs"
+        )
     return columns, infos, n_actions
 
 
-def shift(columns: dict[str, Any], infos: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def shift(
+    columns: dict[str, Any], infos: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Take the next row's observation as next_obs, and drop the truncated rows, which have none.
 
     Args:
@@ -148,9 +162,13 @@ def shift(columns: dict[str, Any], infos: dict[str, np.ndarray]) -> tuple[dict[s
     rows = len(obs)
     index = np.flatnonzero(~dropped)
     if len(index) == 0:
-        raise InputError("next_obs: absent, and no row has a known successor: every row is truncated")
+        raise InputError(
+            "next_obs: absent, and no row has a known successor: every row is truncated"
+        )
     following = np.minimum(index + 1, rows - 1)
-    if len(index) == rows - 1 and dropped[-1]:  # the usual single episode or stream: two views of one array
+    if (
+        len(index) == rows - 1 and dropped[-1]
+    ):  # the usual single episode or stream: two views of one array
         take, after = slice(0, rows - 1), slice(1, rows)
     else:
         take, after = index, following  # type: ignore[assignment]
@@ -160,7 +178,9 @@ def shift(columns: dict[str, Any], infos: dict[str, np.ndarray]) -> tuple[dict[s
     return shifted, {key: value[take] for key, value in infos.items()}
 
 
-def check_spaces(spec: Spec, env: gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]) -> None:
+def check_spaces(
+    spec: Spec, env: gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
+) -> None:
     """Raise InputError when an environment's observations or actions are not those of the data.
 
     Args:
@@ -176,5 +196,9 @@ def check_spaces(spec: Spec, env: gymnasium.Env[Any, Any] | gymnasium.vector.Vec
         raise InputError(f"{name}: observations {obs.shape} {obs.dtype}, but the data has {data}")
     n_actions = int(action.n) if isinstance(action, gymnasium.spaces.Discrete) else None
     if n_actions != spec.n_actions or (n_actions is None and action.shape != spec.action_shape):
-        data = f"{spec.n_actions} discrete" if spec.n_actions is not None else f"continuous {spec.action_shape}"
+        data = (
+            f"{spec.n_actions} discrete"
+            if spec.n_actions is not None
+            else f"continuous {spec.action_shape}"
+        )
         raise InputError(f"{name}: action space {action}, but the data has {data} actions")

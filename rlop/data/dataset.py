@@ -18,7 +18,7 @@ class Dataset:
     """N transitions in episode order. Build one with `Dataset.from_arrays` or `rlop.load_dataset`; treat it as fixed.
 
     Args:
-        obs: `[N, *S]` float32, uint8 or bool; an array, or `rlop.data.frames.Stacks`.
+        obs: `[N, *S]` float32, uint8 or bool; an array, or `rlop.data.dqn_replay.stacks.Stacks`.
         action: `[N]` int64, or `[N, *A]` float32.
         reward: `[N]` float32.
         next_obs: `[N, *S]`, like `obs`.
@@ -92,7 +92,9 @@ class Dataset:
         arrays = (obs, action, reward, terminated, truncated, next_obs)
         columns, infos, n_actions = make_columns(*arrays, n_actions, infos or {})
         shape, dtype = columns["obs"].shape[1:], str(columns["obs"].dtype)
-        spec = Spec(shape, n_actions, columns["action"].shape[1:], dtype, env_id, dict(env_kwargs or {}))
+        spec = Spec(
+            shape, n_actions, columns["action"].shape[1:], dtype, env_id, dict(env_kwargs or {})
+        )
         return cls(**columns, spec=spec, name=name, infos=infos)
 
     def __len__(self) -> int:
@@ -136,7 +138,9 @@ class Dataset:
                 raise InputError(f"rows: mask of shape {index.shape}, expected ({len(self)},)")
             index = np.flatnonzero(index)
         if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
-            raise InputError(f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index")
+            raise InputError(
+                f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
+            )
         if index.min() < 0 or index.max() >= len(self):
             raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{len(self) - 1}")
         follows = np.append(index[1:] == index[:-1] + 1, False)
@@ -145,7 +149,10 @@ class Dataset:
         take = slice(index[0], index[-1] + 1) if follows[:-1].all() else index  # a slice is a view
         return replace(
             self,
-            **{key: getattr(self, key)[take] for key in ("obs", "action", "reward", "next_obs", "terminated")},
+            **{
+                key: getattr(self, key)[take]
+                for key in ("obs", "action", "reward", "next_obs", "terminated")
+            },
             truncated=truncated,
             end=end,
             infos={key: value[take] for key, value in self.infos.items()},
@@ -163,7 +170,9 @@ class Dataset:
         """
         self._need_one_step("with_mc_returns")
         if not (0 <= gamma <= 1 and 0 <= tail < 1):
-            raise InputError(f"gamma = {gamma}, tail = {tail}: expected 0 <= gamma <= 1 and 0 <= tail < 1")
+            raise InputError(
+                f"gamma = {gamma}, tail = {tail}: expected 0 <= gamma <= 1 and 0 <= tail < 1"
+            )
         stop = end_index(self.end)
         weight = gamma ** (stop - np.arange(len(self)) + 1.0)
         known = self.terminated[stop] | (weight <= tail)
@@ -186,7 +195,9 @@ class Dataset:
         following[self.end] = 0
         known = ~self.end | self.terminated
         if not known.any():
-            raise InputError(f"{self.name}: no row has a next action: every episode is a single cut row")
+            raise InputError(
+                f"{self.name}: no row has a next action: every episode is a single cut row"
+            )
         return replace(self, extra={**self.extra, "next_action": following}).subset(known)
 
     def with_next_policy(self, min_repeat: float = 2.0) -> Dataset:
@@ -202,9 +213,15 @@ class Dataset:
             InputError: actions are continuous, observations hardly repeat, or most rows would be dropped.
         """
         self._need_one_step("with_next_policy")
-        if self.spec.n_actions is None or not isinstance(self.obs, np.ndarray):  # stacked frames hardly repeat
-            raise InputError(f"{self.name}: backup 'behaviour' needs discrete actions and plain arrays; use 'sarsa'")
-        policy, visits, repeat = behaviour_policy(self.obs, self.action, self.next_obs, self.spec.n_actions)
+        if self.spec.n_actions is None or not isinstance(
+            self.obs, np.ndarray
+        ):  # stacked frames hardly repeat
+            raise InputError(
+                f"{self.name}: backup 'behaviour' needs discrete actions and plain arrays; use 'sarsa'"
+            )
+        policy, visits, repeat = behaviour_policy(
+            self.obs, self.action, self.next_obs, self.spec.n_actions
+        )
         lost = (visits == 0) & ~self.terminated
         if repeat < min_repeat or 2 * lost.sum() > (~self.terminated).sum():
             raise InputError(
@@ -242,7 +259,12 @@ class Dataset:
         """What a sampler draws from: obs, action, reward, next_obs, terminated, discount (float32), and the extras."""
         discount = np.ones(len(self), np.float32) if self.discount is None else self.discount
         columns = {key: getattr(self, key) for key in ("obs", "action", "reward", "next_obs")}
-        return {**columns, "terminated": self.terminated.astype(np.float32), "discount": discount, **self.extra}
+        return {
+            **columns,
+            "terminated": self.terminated.astype(np.float32),
+            "discount": discount,
+            **self.extra,
+        }
 
     def _need_one_step(self, what: str) -> None:
         if self.discount is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlop.data.dataset import Dataset
-from rlop.data.frames import Stacks
+from rlop.data.dqn_replay.stacks import Stacks
 from rlop.data.scores import PREFIX, find_scores, normalized_score
 from rlop.data.transforms import REWARD
 
@@ -44,7 +44,9 @@ def summary(data: Dataset) -> str:
         _actions(data),
     ]
     found = suspicions(data)
-    return "\n".join([*lines, *(["suspicious:"] if found else []), *(f"  - {text}" for text in found)])
+    return "\n".join(
+        [*lines, *(["suspicious:"] if found else []), *(f"  - {text}" for text in found)]
+    )
 
 
 def suspicions(data: Dataset) -> list[str]:
@@ -57,7 +59,9 @@ def suspicions(data: Dataset) -> list[str]:
         found.append(f"{repeated:.1%} of the rows repeat another row")
     gap, rows = chain_gap(data)
     if rows:
-        found.append(f"next_obs is not the next row's obs in {rows} rows inside episodes, by {gap:.3g} at most")
+        found.append(
+            f"next_obs is not the next row's obs in {rows} rows inside episodes, by {gap:.3g} at most"
+        )
     if data.spec.n_actions is None:
         size = np.abs(data.action)
         if size.max() > 1:
@@ -82,7 +86,9 @@ def distinct(columns: list[np.ndarray]) -> tuple[float, int]:
     """
     width = sum(column[0].nbytes for column in columns)
     rows = max(1, min(len(columns[0]), ROWS, BYTES // max(width, 1)))
-    parts = [np.ascontiguousarray(column[:rows]).reshape(rows, -1).view(np.uint8) for column in columns]
+    parts = [
+        np.ascontiguousarray(column[:rows]).reshape(rows, -1).view(np.uint8) for column in columns
+    ]
     joined = np.ascontiguousarray(np.concatenate(parts, axis=1))
     return len(np.unique(joined.view(np.dtype((np.void, joined.shape[1]))))) / rows, rows
 
@@ -97,7 +103,9 @@ def repeated_rows(data: Dataset) -> float:
 def chain_gap(data: Dataset) -> tuple[float, int]:
     """Largest |next_obs[i] - obs[i + 1]| inside episodes, and the number of rows where they differ; one-step rows."""
     gap, rows = 0.0, 0
-    if data.discount is not None or isinstance(data.obs, Stacks):  # stacks are cut from one run of frames
+    if data.discount is not None or isinstance(
+        data.obs, Stacks
+    ):  # stacks are cut from one run of frames
         return gap, rows
     for part in _chunks(data.obs[:-1]):
         after = slice(part.start + 1, part.stop + 1)
@@ -119,10 +127,16 @@ def _chunks(array: np.ndarray) -> Iterator[slice]:
 def _returns(data: Dataset) -> list[str]:
     returns = data.episode_returns()
     lines = [f"return: mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}"]
-    known = [name for name in (data.name.partition("+")[0], data.spec.env_id) if name and find_scores(name)]
+    known = [
+        name
+        for name in (data.name.partition("+")[0], data.spec.env_id)
+        if name and find_scores(name)
+    ]
     if known and REWARD not in data.name:
         score = normalized_score(returns, known[0])
-        lines[0] += f"; D4RL-normalized: mean {score.mean():.1f}, {score.min():.1f} to {score.max():.1f}"
+        lines[0] += (
+            f"; D4RL-normalized: mean {score.mean():.1f}, {score.min():.1f} to {score.max():.1f}"
+        )
     return lines + (histogram(returns) if returns.min() < returns.max() else [])
 
 
@@ -143,7 +157,11 @@ def _frames(data: Dataset) -> list[str]:
     ]
     if data.discount is None:
         returns = data.episode_returns()[whole]
-        mean = f", return mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}" if whole.any() else ""
+        mean = (
+            f", return mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}"
+            if whole.any()
+            else ""
+        )
         lines.append(f"whole episodes: {whole.sum()} of {len(whole)} parts{mean}")
     return lines
 
@@ -159,7 +177,10 @@ def histogram(values: np.ndarray) -> list[str]:
     left, right = (max(map(len, side)) for side in (low, high))
     # A bin that is not empty shows at least one block.
     bars = ["█" * int(np.ceil(WIDTH * count / counts.max())) for count in counts]
-    return [f"  {a:>{left}} to {b:>{right}} {bar:{WIDTH}} {n}" for a, b, bar, n in zip(low, high, bars, counts)]
+    return [
+        f"  {a:>{left}} to {b:>{right}} {bar:{WIDTH}} {n}"
+        for a, b, bar, n in zip(low, high, bars, counts)
+    ]
 
 
 def _coverage(data: Dataset) -> str:

@@ -27,7 +27,9 @@ class Prefetcher:
         ahead: batches under way or ready.
     """
 
-    def __init__(self, streams: Streams, gather: Callable[[Tensor], Batch], ahead: int = AHEAD) -> None:
+    def __init__(
+        self, streams: Streams, gather: Callable[[Tensor], Batch], ahead: int = AHEAD
+    ) -> None:
         self.streams, self.gather, self.ahead = streams, gather, ahead
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         self.ready: deque[tuple[dict[str, Any], dict[str, Tensor], Future[Batch]]] = deque()

@@ -7,7 +7,9 @@ import numpy as np
 
 def _check_same_length(**columns: np.ndarray) -> None:
     shapes = {name: column.shape for name, column in columns.items()}
-    if len(set(shapes.values())) != 1 or any(len(shape) != 1 or shape == (0,) for shape in shapes.values()):
+    if len(set(shapes.values())) != 1 or any(
+        len(shape) != 1 or shape == (0,) for shape in shapes.values()
+    ):
         raise ValueError(f"expected one-dimensional arrays of one length N >= 1, got {shapes}")
 
 
@@ -60,7 +62,9 @@ def returns_to_go(reward: np.ndarray, end: np.ndarray, gamma: float) -> np.ndarr
     return total
 
 
-def n_step_rows(reward: np.ndarray, end: np.ndarray, n: int, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+def n_step_rows(
+    reward: np.ndarray, end: np.ndarray, n: int, gamma: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Sums of up to n discounted rewards, cut at the end of the episode.
 
     R_t = sum_{k < m} gamma^k r_{t+k} with m = min(n, rows left in the episode, row t included).
@@ -118,9 +122,15 @@ def behaviour_policy(
             f"expected obs and next_obs alike, got {obs.dtype}{obs.shape}, {next_obs.dtype}{next_obs.shape}"
         )
     known, which = np.unique(_as_items(obs), return_inverse=True)
-    counts = np.bincount(which * n_actions + action, minlength=len(known) * n_actions).reshape(-1, n_actions)
+    counts = np.bincount(which * n_actions + action, minlength=len(known) * n_actions).reshape(
+        -1, n_actions
+    )
     wanted = _as_items(next_obs)
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     found = counts[place] * (known[place] == wanted)[:, None]
     visits = found.sum(1)
-    return (found / np.maximum(visits, 1)[:, None]).astype(np.float32), visits, len(obs) / len(known)
+    return (
+        (found / np.maximum(visits, 1)[:, None]).astype(np.float32),
+        visits,
+        len(obs) / len(known),
+    )

@@ -36,18 +36,28 @@ class Streams:
         distinct = sorted(set(seeds))
         self.column = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
         self.generators = [Generator(device).manual_seed(2 * seed + 1) for seed in distinct]
-        self.batch_size, self.n_rows, self.noise, self.device = batch_size, n_rows, dict(noise), device
+        self.batch_size, self.n_rows, self.noise, self.device = (
+            batch_size,
+            n_rows,
+            dict(noise),
+            device,
+        )
         self.cursor = CHUNK
         self.before: list[Tensor] = []
 
     def _draw(self, kind: str, shape: tuple[int, ...]) -> Tensor:
         draw = {"uniform": torch.rand, "normal": torch.randn}[kind]
-        return torch.stack([draw((CHUNK, *shape), generator=g, device=self.device) for g in self.generators], dim=1)
+        return torch.stack(
+            [draw((CHUNK, *shape), generator=g, device=self.device) for g in self.generators], dim=1
+        )
 
     def _refill(self) -> None:
         self.before = [g.get_state() for g in self.generators]
         size = (CHUNK, self.batch_size)
-        rows = [torch.randint(self.n_rows, size, generator=g, device=self.device) for g in self.generators]
+        rows = [
+            torch.randint(self.n_rows, size, generator=g, device=self.device)
+            for g in self.generators
+        ]
         self.rows = torch.stack(rows, dim=1)
         self.drawn = {name: self._draw(kind, shape) for name, (kind, shape) in self.noise.items()}
         self.cursor = 0
@@ -61,8 +71,17 @@ class Streams:
             start, self.cursor = self.cursor, min(CHUNK, self.cursor + count)
             count -= self.cursor - start
             drawn = {"": self.rows, **self.drawn}
-            parts.append({name: v[start : self.cursor].index_select(1, self.column) for name, v in drawn.items()})
-        joined = parts[0] if len(parts) == 1 else {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+            parts.append(
+                {
+                    name: v[start : self.cursor].index_select(1, self.column)
+                    for name, v in drawn.items()
+                }
+            )
+        joined = (
+            parts[0]
+            if len(parts) == 1
+            else {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+        )
         return joined.pop(""), joined
 
     def next(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,8 +111,12 @@ class Table:
 
     on_disk = False  # whether gathering may have to wait for a disk
 
-    def __init__(self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> None:
-        self.columns = {name: torch.from_numpy(column).to(device) for name, column in columns.items()}
+    def __init__(
+        self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+    ) -> None:
+        self.columns = {
+            name: torch.from_numpy(column).to(device) for name, column in columns.items()
+        }
         self.extra = [name for name in self.columns if name not in Batch._fields]
 
     def __len__(self) -> int:
@@ -102,12 +125,23 @@ class Table:
     def gather(self, index: Tensor) -> Batch:
         """The transitions at `index` `[R, B]`."""
         flat = index.flatten()
-        rows = {name: c.index_select(0, flat).unflatten(0, index.shape) for name, c in self.columns.items()}
-        return Batch(**{k: rows[k] for k in Batch._fields[:6]}, index=index, extra={k: rows[k] for k in self.extra})
+        rows = {
+            name: c.index_select(0, flat).unflatten(0, index.shape)
+            for name, c in self.columns.items()
+        }
+        return Batch(
+            **{k: rows[k] for k in Batch._fields[:6]},
+            index=index,
+            extra={k: rows[k] for k in self.extra},
+        )
 
 
 def probe_batch(
-    columns: Mapping[str, np.ndarray], size: int, runs: int, device: torch.device | str = "cpu", seed: int = 0
+    columns: Mapping[str, np.ndarray],
+    size: int,
+    runs: int,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
 ) -> Batch:
     """The fixed batch on which representations are measured: the same rows for every run, agent and step.
 
@@ -118,14 +152,20 @@ def probe_batch(
     """
     n = len(columns["reward"])
     index = torch.randperm(n, generator=Generator().manual_seed(seed))[:size].sort().values.numpy()
-    batch = Table({name: np.asarray(column[index]) for name, column in columns.items()}, device).gather(
-        torch.arange(len(index), device=device).unsqueeze(0)
-    )
-    rows = {name: value.expand(runs, *value.shape[1:]) for name, value in batch._asdict().items() if name != "extra"}
+    batch = Table(
+        {name: np.asarray(column[index]) for name, column in columns.items()}, device
+    ).gather(torch.arange(len(index), device=device).unsqueeze(0))
+    rows = {
+        name: value.expand(runs, *value.shape[1:])
+        for name, value in batch._asdict().items()
+        if name != "extra"
+    }
     return Batch(**{**rows, "index": torch.from_numpy(index).to(device).expand(runs, -1)}, extra={})
 
 
 def check_batch_size(batch_size: int, n_rows: int) -> None:
     """Raise InputError when a batch would be larger than the data."""
     if batch_size > n_rows:
-        raise InputError(f"batch_size = {batch_size}: larger than the data set, which has {n_rows} usable transitions")
+        raise InputError(
+            f"batch_size = {batch_size}: larger than the data set, which has {n_rows} usable transitions"
+        )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlop.checks import closest
+from rlop.config.checks import closest
 from rlop.types import InputError
 
 PREFIX = "d4rl:"
@@ -41,7 +41,12 @@ def sources() -> dict[str, Source]:
     """All 155 data sets of D4RL 1.1, by name."""
     table = json.loads(files("rlop.data").joinpath("d4rl.json").read_text())
     return {
-        name: Source(family, tuple(about["scores"]) if about["scores"] else None, about["limit"], table["root"] + path)
+        name: Source(
+            family,
+            tuple(about["scores"]) if about["scores"] else None,
+            about["limit"],
+            table["root"] + path,
+        )
         for family, about in table["families"].items()
         for name, path in about["files"].items()
     }
@@ -62,7 +67,9 @@ def find_scores(name: str) -> tuple[float, float] | None:
     if plain in sources():
         return sources()[plain].scores
     family = ENVIRONMENTS.get(plain.rpartition("-v")[0])
-    return next((source.scores for source in sources().values() if source.family == family and family), None)
+    return next(
+        (source.scores for source in sources().values() if source.family == family and family), None
+    )
 
 
 def reference_scores(name: str) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rlop.checks import check_known, check_range
+from rlop.config.checks import check_known, check_range
 from rlop.data.dataset import Dataset
 from rlop.types import InputError, Spec
 
@@ -46,7 +46,9 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
     """
     check_range("eps", eps, low=0, low_open=True)
     if data.obs.dtype != np.float32:
-        raise InputError(f"{data.name}: normalize_obs: observations are {data.obs.dtype}, expected float32")
+        raise InputError(
+            f"{data.name}: normalize_obs: observations are {data.obs.dtype}, expected float32"
+        )
     if data.spec.obs_normalizer is not None:
         raise InputError(f"{data.name}: normalize_obs: observations are normalized already")
     mean = data.obs.mean(0, dtype=np.float64).astype(np.float32)
@@ -68,10 +70,14 @@ def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
         ValueError: the last axes of `obs` are not those of the spec.
     """
     if obs.shape[obs.ndim - len(spec.obs_shape) :] != spec.obs_shape:
-        raise ValueError(f"obs: expected [..., {', '.join(map(str, spec.obs_shape))}], got {obs.shape}")
+        raise ValueError(
+            f"obs: expected [..., {', '.join(map(str, spec.obs_shape))}], got {obs.shape}"
+        )
     if spec.obs_normalizer is None:
         return obs
-    mean, divisor = (np.array(values, np.float32).reshape(spec.obs_shape) for values in spec.obs_normalizer)
+    mean, divisor = (
+        np.array(values, np.float32).reshape(spec.obs_shape) for values in spec.obs_normalizer
+    )
     return (obs.astype(np.float32, copy=False) - mean) / divisor
 
 
@@ -82,7 +88,9 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
         InputError: rewards have been summed already (`n_step`, `with_mc_returns`).
     """
     if data.discount is not None or "mc_return" in data.extra:
-        raise InputError(f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards")
+        raise InputError(
+            f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards"
+        )
     reward = (data.reward.astype(np.float64) * scale + shift).astype(np.float32)
     return _changed(data, f"{REWARD}*{scale:g}{shift:+g}", reward=reward)
 
@@ -100,7 +108,9 @@ def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -
     returns = data.episode_returns()
     spread = float(returns.max() - returns.min())
     if spread == 0:
-        raise InputError(f"{data.name}: scale_reward_by_return_range: all {len(returns)} returns are {returns[0]:g}")
+        raise InputError(
+            f"{data.name}: scale_reward_by_return_range: all {len(returns)} returns are {returns[0]:g}"
+        )
     return scale_reward(data, max_episode_steps / spread)
 
 
@@ -130,7 +140,9 @@ def top_returns(data: Dataset, fraction: float) -> Dataset:
     return _episodes(data, best, f"+top{fraction:g}")
 
 
-def subsample(data: Dataset, fraction: float | None = None, n: int | None = None, seed: int = 0) -> Dataset:
+def subsample(
+    data: Dataset, fraction: float | None = None, n: int | None = None, seed: int = 0
+) -> Dataset:
     """Whole episodes drawn at random without replacement, in the order of the data.
 
     Args:
@@ -161,8 +173,13 @@ def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
     """
     check_range("limit", limit, low=0, low_open=True)
     if data.spec.n_actions is not None:
-        raise InputError(f"{data.name}: clip_actions: {data.spec.n_actions} discrete actions, expected continuous ones")
-    extra = {key: np.clip(value, -limit, limit) if key == "next_action" else value for key, value in data.extra.items()}
+        raise InputError(
+            f"{data.name}: clip_actions: {data.spec.n_actions} discrete actions, expected continuous ones"
+        )
+    extra = {
+        key: np.clip(value, -limit, limit) if key == "next_action" else value
+        for key, value in data.extra.items()
+    }
     return _changed(data, "+clipped", action=np.clip(data.action, -limit, limit), extra=extra)
 
 
@@ -200,5 +217,7 @@ def transform(data: Dataset, steps: Mapping[str, Mapping[str, Any]]) -> Dataset:
         try:
             data = TRANSFORMS[name](data, **options)
         except TypeError as error:
-            raise InputError(f"transforms.{name}: {str(error).rpartition(') ')[2] or error}") from None
+            raise InputError(
+                f"transforms.{name}: {str(error).rpartition(') ')[2] or error}"
+            ) from None
     return data

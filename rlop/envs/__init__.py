@@ -45,7 +45,9 @@ def chain_env(**kwargs: Any) -> TabularEnv:
     return TabularEnv(chain(**kwargs))
 
 
-def chain_vector_env(num_envs: int = 1, max_episode_steps: int = 20, **kwargs: Any) -> TabularVectorEnv:
+def chain_vector_env(
+    num_envs: int = 1, max_episode_steps: int = 20, **kwargs: Any
+) -> TabularVectorEnv:
     """`rlop/Chain-v0`, many copies; further arguments of `chain`."""
     return TabularVectorEnv(chain(**kwargs), num_envs, max_episode_steps)
 
@@ -55,7 +57,9 @@ def gridworld_env(**kwargs: Any) -> TabularEnv:
     return TabularEnv(gridworld(**kwargs))
 
 
-def gridworld_vector_env(num_envs: int = 1, max_episode_steps: int = 50, **kwargs: Any) -> TabularVectorEnv:
+def gridworld_vector_env(
+    num_envs: int = 1, max_episode_steps: int = 50, **kwargs: Any
+) -> TabularVectorEnv:
     """`rlop/GridWorld-v0`, many copies; further arguments of `gridworld`."""
     return TabularVectorEnv(gridworld(**kwargs), num_envs, max_episode_steps)
 

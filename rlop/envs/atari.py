@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlop.build import build
-from rlop.checks import check_range
+from rlop.config.checks import check_range
+from rlop.config.schema import build
 
 PREFIX = "ALE/"
 EPSILON = 0.001  # of random actions in evaluation
@@ -54,7 +54,10 @@ def vector_arguments(env_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: an unknown setting, with the nearest, or one of another type or out of range.
     """
-    return {**asdict(build(AtariSettings, given, where=env_id)), "vectorization_mode": "vector_entry_point"}
+    return {
+        **asdict(build(AtariSettings, given, where=env_id)),
+        "vectorization_mode": "vector_entry_point",
+    }
 
 
 def atari_id(game: str) -> str:

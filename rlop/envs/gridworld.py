@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.envs.tabular import TabularMDP, check_distinct
 from rlop.types import InputError
 
 MAX_SIZE = 32  # transition and reward are dense: 1024 cells take 84 MB
 OBSERVATIONS = ("onehot", "smooth", "random", "tabular")
 REWARDS = ("sparse", "distance")
-MOVES = np.array([[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]])  # (dx, dy) of stay, up, down, left, right
+MOVES = np.array(
+    [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0]]
+)  # (dx, dy) of stay, up, down, left, right
 _TRIES = 1000
 
 
@@ -117,9 +119,14 @@ def gridworld(
         pays = distance == 0
         terminal[goal] = True
         transition[goal] = np.eye(len(cells))[goal]
-    rewards = np.broadcast_to(goal_reward * pays + step_reward, transition.shape) * ~terminal[:, None, None]
+    rewards = (
+        np.broadcast_to(goal_reward * pays + step_reward, transition.shape)
+        * ~terminal[:, None, None]
+    )
     initial = np.eye(len(cells))[start]
-    return GridWorld(transition, rewards, terminal, initial, observations, cells=cells, goal=goal, size=size)
+    return GridWorld(
+        transition, rewards, terminal, initial, observations, cells=cells, goal=goal, size=size
+    )
 
 
 def ascii_map(world: GridWorld) -> str:
@@ -143,7 +150,9 @@ def _walls(size: int, walls: float | Iterable[tuple[int, int]]) -> int | np.ndar
     wrong = (cells < 0).any(1) | (cells >= size).any(1) | (cells == size // 2).all(1)
     if wrong.any():
         x, y = cells[wrong][0]
-        raise InputError(f"walls: expected cells of the {size} x {size} grid other than the start, got ({x}, {y})")
+        raise InputError(
+            f"walls: expected cells of the {size} x {size} grid other than the start, got ({x}, {y})"
+        )
     return cells.astype(int)
 
 
@@ -167,7 +176,9 @@ def _layout(
             goal = sample[np.linalg.norm(sample - start, axis=1).argmax()]
             if reached[goal[1], goal[0]]:
                 return reached, goal
-    raise InputError(f"walls: no path from the start to a goal in {_TRIES} draws of a {size} x {size} grid")
+    raise InputError(
+        f"walls: no path from the start to a goal in {_TRIES} draws of a {size} x {size} grid"
+    )
 
 
 def _reachable(free: np.ndarray, start: int) -> np.ndarray:
@@ -191,7 +202,12 @@ def _following(free: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def _observe(
-    kind: str, cells: np.ndarray, size: int, obs_dim: int, transition: np.ndarray, rng: np.random.Generator
+    kind: str,
+    cells: np.ndarray,
+    size: int,
+    obs_dim: int,
+    transition: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     if kind == "tabular":
         return np.eye(len(cells), dtype=np.float32)

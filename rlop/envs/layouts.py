@@ -8,12 +8,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.types import InputError
 
 Make = Callable[..., gymnasium.Env[Any, Any]]
 
-SAME = {"Hopper", "HalfCheetah", "Walker2d", "AdroitHandDoor", "AdroitHandHammer", "AdroitHandRelocate"}
+SAME = {
+    "Hopper",
+    "HalfCheetah",
+    "Walker2d",
+    "AdroitHandDoor",
+    "AdroitHandHammer",
+    "AdroitHandRelocate",
+}
 OTHER = {
     "Ant": "27 or 105 observations, D4RL's ant has 111",
     "FrankaKitchen": "59 observations, positions and velocities; D4RL's kitchen has 60, positions and a goal",
@@ -54,10 +61,15 @@ def d4rl_env(env_id: str, layout: str, make: Make, **kwargs: Any) -> gymnasium.E
     if name == "AdroitHandPen":
         return DroppedPen(make(env_id, **{"max_episode_steps": 100, **kwargs}))
     if name in MAZES and version == "4":
-        rows = [[1 if cell == "#" else 0 if cell == "." else cell for cell in row] for row in MAZES[name].split()]
+        rows = [
+            [1 if cell == "#" else 0 if cell == "." else cell for cell in row]
+            for row in MAZES[name].split()
+        ]
         # Rows run towards +y in D4RL and towards -y here: upside down, only the origin is another.
         return D4RLAntMaze(make(env_id, maze_map=rows[::-1], continuing_task=False, **kwargs))
-    why = OTHER.get(name.split("_")[0], "known are Hopper, HalfCheetah, Walker2d, AntMaze_*-v4 and AdroitHand*")
+    why = OTHER.get(
+        name.split("_")[0], "known are Hopper, HalfCheetah, Walker2d, AntMaze_*-v4 and AdroitHand*"
+    )
     why = "expected version -v4, whose ant has D4RL's 29 observations" if name in MAZES else why
     raise InputError(f"env_id {env_id!r}: cannot be brought into layout 'd4rl': {why}")
 
@@ -93,11 +105,16 @@ class D4RLAntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
         ant.model.opt.timestep = 0.02
         ant.model.actuator_gear[:, 0] = 30.0
         ant.model.geom_solimp[:, :3] = 0.8, 0.8, 0.01
-        (self.origin,), (goal,) = self.maze.maze.unique_reset_locations, self.maze.maze.unique_goal_locations
+        (self.origin,), (goal,) = (
+            self.maze.maze.unique_reset_locations,
+            self.maze.maze.unique_goal_locations,
+        )
         self.corner, self.scale = goal - self.origin, scale
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (29,))
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Draw a start and a goal; `options` are ignored."""
         obs, info = self.env.reset(seed=seed)
         draw = self.maze.np_random.uniform
@@ -113,7 +130,9 @@ class D4RLAntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
         return flat, float(reached), reached, truncated, info
 
     def _flat(self, obs: dict[str, np.ndarray]) -> np.ndarray:
-        return np.concatenate([obs["achieved_goal"] - self.origin, obs["observation"]]).astype(np.float32)
+        return np.concatenate([obs["achieved_goal"] - self.origin, obs["observation"]]).astype(
+            np.float32
+        )
 
 
 def to_unit(actions: np.ndarray, space: gymnasium.Space[Any]) -> np.ndarray:

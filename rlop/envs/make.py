@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 
-from rlop.checks import closest
+from rlop.config.checks import closest
 from rlop.envs.atari import PREFIX, vector_arguments
 from rlop.envs.layouts import d4rl_env
 from rlop.types import InputError
@@ -67,7 +67,9 @@ def make_vec_env(
         raise InputError(f"n = {n}: expected at least 1 environment")
     check_env_id(env_id)
     if layout is not None:
-        return gymnasium.vector.SyncVectorEnv([partial(make_env, env_id, layout=layout, **kwargs)] * n)
+        return gymnasium.vector.SyncVectorEnv(
+            [partial(make_env, env_id, layout=layout, **kwargs)] * n
+        )
     if env_id.startswith(PREFIX):
         return _make(env_id, gymnasium.make_vec, num_envs=n, **vector_arguments(env_id, kwargs))
     if env_id.startswith("rlop/"):
@@ -87,8 +89,12 @@ def check_env_id(env_id: str) -> None:
     prefix = next((prefix for prefix in PROVIDERS if env_id.startswith(prefix)), None)
     if prefix is not None and not any(known.startswith(prefix) for known in gymnasium.registry):
         _register(env_id, *PROVIDERS[prefix])
-    if env_id not in gymnasium.registry and ":" not in env_id:  # `module:id` is for Gymnasium to import
-        raise InputError(f"env_id = {env_id!r}: no such environment{closest(env_id, gymnasium.registry)}")
+    if (
+        env_id not in gymnasium.registry and ":" not in env_id
+    ):  # `module:id` is for Gymnasium to import
+        raise InputError(
+            f"env_id = {env_id!r}: no such environment{closest(env_id, gymnasium.registry)}"
+        )
 
 
 def _register(env_id: str, module: str, extra: str) -> None:
@@ -96,7 +102,9 @@ def _register(env_id: str, module: str, extra: str) -> None:
         provider = import_module(module)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise InputError(f"env_id {env_id!r}: {error}; pip install 'rlop[{extra}]'") from error
-    if hasattr(provider, "register_envs"):  # ale_py registers when it is imported, MinAtar when it is told to
+    if hasattr(
+        provider, "register_envs"
+    ):  # ale_py registers when it is imported, MinAtar when it is told to
         provider.register_envs()
 
 
@@ -104,7 +112,9 @@ def _make(env_id: str, build: Any, **kwargs: Any) -> Any:
     try:
         with warnings.catch_warnings():
             # Box2D's bindings crash the interpreter where this warning is an error.
-            warnings.filterwarnings("ignore", "builtin type .* has no __module__ attribute", DeprecationWarning)
+            warnings.filterwarnings(
+                "ignore", "builtin type .* has no __module__ attribute", DeprecationWarning
+            )
             # Version 4 of the MuJoCo environments is asked for on purpose: policies and data were made with it.
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
             return build(env_id, **kwargs)

@@ -29,11 +29,16 @@ def successors(mdp: TabularMDP) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_next(
-    table: tuple[np.ndarray, np.ndarray], state: np.ndarray, action: np.ndarray, rng: np.random.Generator
+    table: tuple[np.ndarray, np.ndarray],
+    state: np.ndarray,
+    action: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Draw the next states of pairs `[n]` from the table of `successors`, by inversion; one uniform number each."""
     if state.ndim != 1 or state.shape != action.shape:
-        raise ValueError(f"state, action: expected one shape [n], got {state.shape} and {action.shape}")
+        raise ValueError(
+            f"state, action: expected one shape [n], got {state.shape} and {action.shape}"
+        )
     following, cumulative = table
     draw = rng.random(len(state))
     return following[state, action, (draw[:, None] >= cumulative[state, action]).sum(1)]
@@ -71,13 +76,21 @@ class TabularEnv(gymnasium.Env[np.ndarray, np.int64]):
     def step(self, action: np.int64 | int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action; terminated when the state it leads to is terminal."""
         if not self.action_space.contains(action):
-            raise InputError(f"action: expected an integer in 0..{self.mdp.n_actions - 1}, got {action!r}")
+            raise InputError(
+                f"action: expected an integer in 0..{self.mdp.n_actions - 1}, got {action!r}"
+            )
         if self._state < 0 or self.mdp.terminal[self._state]:
             raise InputError("step: the episode is over or has not begun, expected a call of reset")
         s, a = self._state, int(action)
         self._state = int(sample_next(self._table, np.array([s]), np.array([a]), self.np_random)[0])
         obs, info = self._look()
-        return obs, float(self.mdp.reward[s, a, self._state]), bool(self.mdp.terminal[self._state]), False, info
+        return (
+            obs,
+            float(self.mdp.reward[s, a, self._state]),
+            bool(self.mdp.terminal[self._state]),
+            False,
+            info,
+        )
 
 
 class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -97,9 +110,13 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
-    def __init__(self, mdp: TabularMDP, num_envs: int = 1, max_episode_steps: int | None = None) -> None:
+    def __init__(
+        self, mdp: TabularMDP, num_envs: int = 1, max_episode_steps: int | None = None
+    ) -> None:
         if num_envs < 1 or (max_episode_steps is not None and max_episode_steps < 1):
-            raise InputError(f"num_envs, max_episode_steps: expected at least 1, got {num_envs}, {max_episode_steps}")
+            raise InputError(
+                f"num_envs, max_episode_steps: expected at least 1, got {num_envs}, {max_episode_steps}"
+            )
         self.mdp, self.num_envs, self.max_episode_steps = mdp, num_envs, max_episode_steps
         self.single_observation_space = _observation_space(mdp)
         self.single_action_space = gymnasium.spaces.Discrete(mdp.n_actions)
@@ -112,7 +129,10 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self.np_random.choice(self.mdp.n_states, size=n, p=self.mdp.initial)
 
     def _look(self, state: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        return self.mdp.observations[state], {"state": state.copy(), "_state": np.ones(self.num_envs, bool)}
+        return self.mdp.observations[state], {
+            "state": state.copy(),
+            "_state": np.ones(self.num_envs, bool),
+        }
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -124,11 +144,15 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._done = np.zeros(self.num_envs, bool)
         return self._look(self._state)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take one action `[num_envs]` in every copy."""
         actions = np.asarray(actions)
         if not self.action_space.contains(actions):
-            raise InputError(f"actions: expected {self.num_envs} integers in 0..{self.mdp.n_actions - 1}")
+            raise InputError(
+                f"actions: expected {self.num_envs} integers in 0..{self.mdp.n_actions - 1}"
+            )
         if self._state is None:
             raise InputError("step: no episode has begun, expected a call of reset")
         state, ended = self._state, self._done

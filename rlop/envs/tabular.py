@@ -35,7 +35,12 @@ class TabularMDP:
     observations: np.ndarray
 
     def __post_init__(self) -> None:
-        for name, dtype in (("transition", "f8"), ("reward", "f8"), ("terminal", "?"), ("initial", "f8")):
+        for name, dtype in (
+            ("transition", "f8"),
+            ("reward", "f8"),
+            ("terminal", "?"),
+            ("initial", "f8"),
+        ):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         object.__setattr__(self, "observations", np.asarray(self.observations, np.float32))
         if self.transition.ndim != 3 or self.transition.shape[0] != self.transition.shape[2]:
@@ -44,7 +49,9 @@ class TabularMDP:
         for name, shape in (("reward", (s, a, s)), ("terminal", (s,)), ("initial", (s,))):
             check_shape(name, getattr(self, name), shape)
         if self.observations.ndim < 2 or len(self.observations) != s:
-            raise ValueError(f"observations: expected shape [{s}, *obs_shape], got {self.observations.shape}")
+            raise ValueError(
+                f"observations: expected shape [{s}, *obs_shape], got {self.observations.shape}"
+            )
         check_distribution("transition", self.transition)
         check_distribution("initial", self.initial)
         if not (np.isfinite(self.reward).all() and np.isfinite(self.observations).all()):
@@ -77,7 +84,9 @@ def check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 def check_distribution(name: str, p: np.ndarray) -> None:
     """Raise ValueError unless `p` is a distribution over its last axis."""
     if not ((p >= 0).all() and np.allclose(p.sum(-1), 1, rtol=0, atol=1e-8)):
-        raise ValueError(f"{name}: expected non-negative probabilities that sum to 1 over the last axis")
+        raise ValueError(
+            f"{name}: expected non-negative probabilities that sum to 1 over the last axis"
+        )
 
 
 def _check_gamma(gamma: float) -> None:
@@ -203,7 +212,9 @@ def check_distinct(observations: np.ndarray) -> np.ndarray:
     """The same `[S, *obs_shape]` as float32; InputError if two states look alike."""
     observations = np.asarray(observations, np.float32)
     if len(np.unique(_rows(observations, observations.shape[1:]))) < len(observations):
-        raise InputError("observations: two states look alike; use a larger obs_dim or another seed")
+        raise InputError(
+            "observations: two states look alike; use a larger obs_dim or another seed"
+        )
     return observations
 
 
@@ -225,11 +236,15 @@ def state_index(mdp: TabularMDP, obs: np.ndarray) -> np.ndarray:
     obs = np.asarray(obs, np.float32)
     lead = obs.ndim - len(shape)
     if lead < 0 or obs.shape[lead:] != shape:
-        raise ValueError(f"obs: expected shape [..., {', '.join(map(str, shape))}], got {obs.shape}")
+        raise ValueError(
+            f"obs: expected shape [..., {', '.join(map(str, shape))}], got {obs.shape}"
+        )
     table, wanted = _rows(check_distinct(mdp.observations), shape), _rows(obs, shape)
     order = np.argsort(table)
     index = order[np.minimum(np.searchsorted(table, wanted, sorter=order), len(table) - 1)]
     unknown = np.flatnonzero(table[index] != wanted)
     if len(unknown):
-        raise InputError(f"obs: {len(unknown)} of {len(wanted)} are of no state of this MDP (first at {unknown[0]})")
+        raise InputError(
+            f"obs: {len(unknown)} of {len(wanted)} are of no state of this MDP (first at {unknown[0]})"
+        )
     return index.reshape(obs.shape[:lead])

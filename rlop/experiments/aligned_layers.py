@@ -79,8 +79,20 @@ def run(seed: int = 0) -> Outcome:
     _, drawn, drawn_left, _ = train(random_start(rng), x, y, 0.01)
     ratio = imbalance(coarse) / imbalance(fine)
     measures = (
-        Measure("aligned start: alignment at the start", float(aligned[0]), 1 - 1e-9, 1 + 1e-9, "1: by construction"),
-        Measure("aligned start: mean alignment during training", float(aligned.mean()), 0.97, 1 + 1e-9, "1: invariant"),
+        Measure(
+            "aligned start: alignment at the start",
+            float(aligned[0]),
+            1 - 1e-9,
+            1 + 1e-9,
+            "1: by construction",
+        ),
+        Measure(
+            "aligned start: mean alignment during training",
+            float(aligned.mean()),
+            0.97,
+            1 + 1e-9,
+            "1: invariant",
+        ),
         Measure("aligned start: last loss / first", left, 0.0, 0.1, "< 1: it learns"),
         Measure("imbalance at rate .01 / at .005", ratio, 1.6, 2.4, "2: first order in the rate"),
         Measure("random start: mean alignment", float(drawn.mean()), 0.0, 0.9, "well below 1"),

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlop.board import History
-from rlop.checkpoint import agent_class
-from rlop.config import write_atomic
+from rlop.config.files import write_atomic
 from rlop.data import Dataset, load_dataset
-from rlop.evaluate import make_evaluator
-from rlop.training import train
+from rlop.logs.logger import History
+from rlop.training.checkpoint import agent_class
+from rlop.training.evaluate import make_evaluator
+from rlop.training.loop import train
 
 STEPS, SEEDS, EVALUATIONS, EPISODES = 2500, 8, 5, 5
 MEASURES = {"score": "eval/return", "srank": "rank/srank", "dot": "feature/dot"}
@@ -79,7 +79,12 @@ MODULES = (
     Module("max_norm", "projections.max_norm", (3.0, 10.0, 30.0)),
     Module("frobenius", "projections.frobenius", (1.0, 3.0, 10.0)),
     Module("target noise", "target_noise.scale", (0.03, 0.1, 0.3)),
-    Module("sgd, momentum .9", "lr", (1e-3, 1e-2, 1e-1), options={"optimizer": {"sgd": {"momentum": 0.9}}}),
+    Module(
+        "sgd, momentum .9",
+        "lr",
+        (1e-3, 1e-2, 1e-1),
+        options={"optimizer": {"sgd": {"momentum": 0.9}}},
+    ),
     Module("smd q", "optimizer.smd.q", (1.1, 2.0, 3.0), options={"lr": 1e-2}),
     Module("rmd lambda", "optimizer.rmd.lam", (0.3, 3.0, 30.0), options={"lr": 1e-2}),
     Module("logit adjustment", "logit_adjustment.tau", (0.3, 1.0, 3.0), agents=("DiscreteCQL",)),
@@ -91,7 +96,14 @@ MODULES = (
     _static("hyperspherical", "layers.hyperspherical", True),
     _static("muP, base width", "layers.base_width", 16, 32, 64, layers={"parametrization": "mup"}),
     _static("redo every", "resets.every", 300, 1000, 1500, resets={"kind": "redo"}),
-    _static("shrink and perturb every", "resets.every", 300, 1000, 1500, resets={"kind": "shrink_and_perturb"}),
+    _static(
+        "shrink and perturb every",
+        "resets.every",
+        300,
+        1000,
+        1500,
+        resets={"kind": "shrink_and_perturb"},
+    ),
 )
 AGENTS = {"DQN": {}, "DiscreteCQL": {"alpha": 1.0}}
 COMMON = {"hidden": (64, 64), "lr": 1e-3, "batch_size": 32, "target_period": 100}
@@ -131,7 +143,12 @@ def jobs(names: tuple[str, ...] | None = None) -> list[Job]:
 
 def options_of(job: Job) -> dict[str, Any]:
     """What the agent of a launch is made with."""
-    options: dict[str, Any] = {**COMMON, **TASKS[job.task], **AGENTS[job.agent], **job.module.options}
+    options: dict[str, Any] = {
+        **COMMON,
+        **TASKS[job.task],
+        **AGENTS[job.agent],
+        **job.module.options,
+    }
     if job.module.key:
         *path, last = job.module.key.split(".")
         place = options
@@ -149,7 +166,7 @@ def data_of(task: str, folder: Path) -> Dataset:
 
 def collect_cartpole(folder: Path) -> None:
     """Write CartPole's data set into a folder, unless it is there."""
-    from rlop.data.collect import collect
+    from rlop.collect.collector import collect
 
     if not (folder / CARTPOLE).exists():
         collect("CartPole-v1", "ppo:20000", 10_000, folder / CARTPOLE, epsilon=0.3)
@@ -166,7 +183,12 @@ def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> d
     path = folder / f"{job.name}.json"
     if path.exists() and (kept := json.loads(path.read_text()))["settings"] == [steps, seeds]:
         return kept
-    head = {"task": job.task, "agent": job.agent, "module": job.module.name, "settings": [steps, seeds]}
+    head = {
+        "task": job.task,
+        "agent": job.agent,
+        "module": job.module.name,
+        "settings": [steps, seeds],
+    }
     started = time.process_time()
     try:
         rows = measure(job, data_of(job.task, folder), steps, seeds)
@@ -184,13 +206,17 @@ def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[dict[str, A
     every = max(1, steps // EVALUATIONS)
     try:
         often: dict[str, Any] = {"probe_every": every, "eval_every": every, "log_every": every}
-        history = train(agent, data, steps, evaluate=evaluate, progress=False, compile=False, **often)
+        history = train(
+            agent, data, steps, evaluate=evaluate, progress=False, compile=False, **often
+        )
     finally:
         evaluate.close()
     if not job.module.sweeps:
         return [{"strength": job.strengths[0], **ends(history, np.ones(len(agent.runs), bool))}]
     group, *_, last = job.module.key.split(".") if "." in job.module.key else ("", job.module.key)
-    own = np.array(agent.runs.values[f"{group}.{last}".lstrip(".")])  # the name of an optimizer is not part of it
+    own = np.array(
+        agent.runs.values[f"{group}.{last}".lstrip(".")]
+    )  # the name of an optimizer is not part of it
     return [{"strength": s, **ends(history, own == s)} for s in job.strengths]
 
 
@@ -199,4 +225,7 @@ def ends(history: History, runs: np.ndarray) -> dict[str, list[float]]:
     found = {name: history.get(metric)[1][-1, runs] for name, metric in MEASURES.items()}
     found["auc"] = history.get("eval/return")[1][1:, runs].mean(0)  # without the untrained policy's
     found["active"] = history.get("run/active")[1][-1, runs]
-    return {name: [float(v) if np.isfinite(v) else None for v in values] for name, values in found.items()}  # type: ignore[misc]
+    return {
+        name: [float(v) if np.isfinite(v) else None for v in values]
+        for name, values in found.items()
+    }  # type: ignore[misc]

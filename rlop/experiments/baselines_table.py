@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from rlop.experiments.baselines import PLAIN
-from rlop.picture import COLOURS, canvas
-from rlop.stats import mean_ci
+from rlop.report.figures import COLOURS, canvas
+from rlop.report.statistics import mean_ci
 
 Record = Mapping[str, Any]
-COLUMNS = {"score": "final score", "auc": "area under the curve", "srank": "srank", "dot": "feature dot"}
+COLUMNS = {
+    "score": "final score",
+    "auc": "area under the curve",
+    "srank": "srank",
+    "dot": "feature dot",
+}
 HEAD = """# Every module alone, in offline DQN and discrete CQL
 
 Mean and half a 95 % Student-t interval over {seeds} seeds after {steps:,} updates. *Final score* is the return of the
@@ -35,7 +40,13 @@ def interval(values: Sequence[float | None]) -> str:
 def cells(record: Record, row: Mapping[str, Any]) -> list[str]:
     """A row of the long table."""
     lost = sum(active == 0 for active in row["active"])
-    strength = "" if row["strength"] is None else f"{row['strength']:g}" if _is_number(row) else str(row["strength"])
+    strength = (
+        ""
+        if row["strength"] is None
+        else f"{row['strength']:g}"
+        if _is_number(row)
+        else str(row["strength"])
+    )
     strength += f" ({lost} diverged)" if lost else ""
     return [record["module"], strength, *(interval(row[name]) for name in COLUMNS)]
 
@@ -71,13 +82,19 @@ def best(records: Sequence[Record]) -> dict[str, tuple[Record, Mapping[str, Any]
 def markdown(records: Sequence[Record]) -> str:
     """The whole of BASELINES.md: a short table with the best strength of each module, then every row."""
     steps, seeds = records[0]["settings"]
-    parts = [HEAD.format(steps=steps, seeds=seeds), "![areas under the curve](baselines.png)\n", *short(records)]
+    parts = [
+        HEAD.format(steps=steps, seeds=seeds),
+        "![areas under the curve](baselines.png)\n",
+        *short(records),
+    ]
     for (task, agent), group in groups(records).items():
         parts.append(f"## {agent} on {task}: every strength\n")
         parts += lines(["module", "strength", *COLUMNS.values()])
         for record in group:
             if "error" in record:
-                parts.append(f"| {record['module']} | failed: {record['error']} |" + " |" * len(COLUMNS))
+                parts.append(
+                    f"| {record['module']} | failed: {record['error']} |" + " |" * len(COLUMNS)
+                )
             parts += [f"| {' | '.join(cells(record, row))} |" for row in record.get("rows", ())]
         parts.append("")
     return "\n".join(parts)
@@ -87,10 +104,15 @@ def short(records: Sequence[Record]) -> list[str]:
     """For each module its best area under the curve in every task and agent, with the strength it was reached at."""
     chosen = {" on ".join(reversed(key)): best(group) for key, group in groups(records).items()}
     names = list(dict.fromkeys(record["module"] for record in records))
-    parts = ["## Area under the curve, the best of each module's strengths\n", *lines(["module", *chosen])]
+    parts = [
+        "## Area under the curve, the best of each module's strengths\n",
+        *lines(["module", *chosen]),
+    ]
     for name in names:
         found = (rows.get(name) for rows in chosen.values())
-        parts.append(f"| {name} | {' | '.join('' if f is None else at_strength(*f) for f in found)} |")
+        parts.append(
+            f"| {name} | {' | '.join('' if f is None else at_strength(*f) for f in found)} |"
+        )
     return [*parts, ""]
 
 
@@ -124,7 +146,9 @@ def draw(records: Sequence[Record], path: Path) -> None:
 def panel(axis: Any, group: Sequence[Record], names: Sequence[str]) -> None:
     """Points with intervals, the strengths of a module one below another from weak to strong."""
     for name, position in zip(names, range(len(names))):
-        rows = [row for record in group if record["module"] == name for row in record.get("rows", ())]
+        rows = [
+            row for record in group if record["module"] == name for row in record.get("rows", ())
+        ]
         for i, row in enumerate(rows):
             mean, low, high = mean_ci([np.nan if v is None else v for v in row["auc"]])
             place = position + 0.25 * (i - (len(rows) - 1) / 2)
@@ -132,4 +156,6 @@ def panel(axis: Any, group: Sequence[Record], names: Sequence[str]) -> None:
                           color=COLOURS[i % len(COLOURS)])  # fmt: skip
     for record in group:
         if record["module"] == PLAIN.name and "rows" in record:
-            axis.axvspan(*mean_ci(record["rows"][0]["auc"])[1:], color="#BBBBBB", alpha=0.5, linewidth=0)
+            axis.axvspan(
+                *mean_ci(record["rows"][0]["auc"])[1:], color="#BBBBBB", alpha=0.5, linewidth=0
+            )

@@ -31,17 +31,29 @@ def run(seed: int = 0) -> Outcome:
         l1.append(risk(sparse, w))
         l2.append(risk(dense[..., 0], w))
         if p > N:
-            residual = max(residual, ((x[..., :p] @ sparse[..., None])[..., 0] - y).abs().max().item())
+            residual = max(
+                residual, ((x[..., :p] @ sparse[..., None])[..., 0] - y).abs().max().item()
+            )
     peak, last = SIZES.index(N), len(SIZES) - 1
     measures = (
         Measure("train residual of basis pursuit, p > n", residual, 0, 1e-6, "interpolates"),
         Measure("peak risk at p = n / risk at p = 10", l2[peak] / l2[0], 5, torch.inf, "a peak"),
-        Measure("least l1 risk past the peak / peak", min(l1[peak + 1 :]) / l1[peak], 0, 0.5, "second descent"),
+        Measure(
+            "least l1 risk past the peak / peak",
+            min(l1[peak + 1 :]) / l1[peak],
+            0,
+            0.5,
+            "second descent",
+        ),
         Measure("l1 risk / l2 risk, p = 500", l1[last] / l2[last], 0, 0.7, "sparsity helps"),
-        Measure("l2 risk, p = 500", l2[last], 0.8, 1.2, "1 - n/p + noise: the signal is spread thin"),
+        Measure(
+            "l2 risk, p = 500", l2[last], 0.8, 1.2, "1 - n/p + noise: the signal is spread thin"
+        ),
     )
     curves = {"least l1 norm": (SIZES, l1), "least l2 norm": (SIZES, l2)}
-    return Outcome(measures, curves, x="features p, n = 50", y="||w - w*||^2, median over seeds", log="xy")
+    return Outcome(
+        measures, curves, x="features p, n = 50", y="||w - w*||^2, median over seeds", log="xy"
+    )
 
 
 def risk(estimate: Tensor, w: Tensor) -> float:

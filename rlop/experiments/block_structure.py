@@ -33,7 +33,9 @@ def run(seed: int = 0) -> Outcome:
     data = load_digits(N, seed)
     runs = 2 * SEEDS
     net = network([seed + i % SEEDS for i in range(runs)], 64, [WIDTH] * DEPTH, 10)
-    for p in net[0].parameters():  # He's scale: with the default start, a stack so deep gives one output for all inputs
+    for p in (
+        net[0].parameters()
+    ):  # He's scale: with the default start, a stack so deep gives one output for all inputs
         p.data.mul_(6**0.5 if p.ndim == 3 else 0)
     strength = torch.tensor([0.0, STRENGTH]).repeat_interleave(SEEDS)
     directions = [F.normalize(torch.ones(runs, WIDTH, 1), dim=1) for _ in range(DEPTH)]
@@ -51,14 +53,32 @@ def run(seed: int = 0) -> Outcome:
     with torch.no_grad():
         hidden = layers(net[0], data.x_test.expand(runs, -1, -1))
     spectra = [singular_values(h, center=True).square() for h in hidden]
-    shares = torch.stack([s[:, 0] / s.sum(-1) for s in spectra]).unflatten(1, (2, SEEDS)).mean(-1)  # [layers, 2]
+    shares = (
+        torch.stack([s[:, 0] / s.sum(-1) for s in spectra]).unflatten(1, (2, SEEDS)).mean(-1)
+    )  # [layers, 2]
     test = accuracy(predict(net, data.x_test, runs), data.y_test).view(2, SEEDS).mean(-1)
     plain, penalised = shares.T.tolist()
     measures = (
-        Measure("share in the last layer / in the first, plain", plain[-1] / plain[0], 1.3, 10, "grows with depth"),
-        Measure("largest share, penalised / plain", max(penalised) / max(plain), 0, 0.75, "brought down"),
-        Measure("mean share over layers, penalised / plain", sum(penalised) / sum(plain), 0, 0.75, "brought down"),
-        Measure("test accuracy, penalised - plain", (test[1] - test[0]).item(), -0.02, 1, "at no cost"),
+        Measure(
+            "share in the last layer / in the first, plain",
+            plain[-1] / plain[0],
+            1.3,
+            10,
+            "grows with depth",
+        ),
+        Measure(
+            "largest share, penalised / plain", max(penalised) / max(plain), 0, 0.75, "brought down"
+        ),
+        Measure(
+            "mean share over layers, penalised / plain",
+            sum(penalised) / sum(plain),
+            0,
+            0.75,
+            "brought down",
+        ),
+        Measure(
+            "test accuracy, penalised - plain", (test[1] - test[0]).item(), -0.02, 1, "at no cost"
+        ),
     )
     depth = list(range(1, DEPTH + 1))
     curves = {"plain": (depth, plain), "penalised": (depth, penalised)}

@@ -27,16 +27,36 @@ def run(seed: int = 0) -> Outcome:
     train, test, scores = [], [], []
     for epoch in range(EPOCHS + 1):
         if epoch:
-            fit(net, optimizer, data.x, data.y.expand(RUNS, -1), orders(RUNS, len(data.y), 50, 1, seed + epoch))
+            fit(
+                net,
+                optimizer,
+                data.x,
+                data.y.expand(RUNS, -1),
+                orders(RUNS, len(data.y), 50, 1, seed + epoch),
+            )
         train.append(variance_ratio(predict(net[0], data.x, RUNS), data.y).mean().item())
         test.append(variance_ratio(predict(net[0], data.x_test, RUNS), data.y_test).mean().item())
         scores.append(accuracy(predict(net, data.x_test, RUNS), data.y_test).mean().item())
     correlation = torch.corrcoef(torch.tensor([test, scores]))[0, 1].item()
     measures = (
-        Measure("train ratio, last / first", train[-1] / train[0], 0, 0.3, "the classes draw together"),
+        Measure(
+            "train ratio, last / first", train[-1] / train[0], 0, 0.3, "the classes draw together"
+        ),
         Measure("test ratio, last / first", test[-1] / test[0], 0, 0.5, "on unseen digits too"),
-        Measure("ratio in the end, test / train", test[-1] / train[-1], 1, 10, "less than on the train part"),
-        Measure("correlation of test ratio and test accuracy", correlation, -1, -0.7, "they move together"),
+        Measure(
+            "ratio in the end, test / train",
+            test[-1] / train[-1],
+            1,
+            10,
+            "less than on the train part",
+        ),
+        Measure(
+            "correlation of test ratio and test accuracy",
+            correlation,
+            -1,
+            -0.7,
+            "they move together",
+        ),
     )
     epochs = list(range(EPOCHS + 1))
     curves = {"train": (epochs, train), "test": (epochs, test), "test accuracy": (epochs, scores)}

@@ -21,15 +21,23 @@ def concatenated(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All ordered pairs: `[n, d]` and `[n]` give `[n^2, 2 d]` and `[n^2]`."""
     n, d = x.shape
     first, second = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
-    return np.concatenate([x[first], x[second]], axis=1).reshape(n * n, 2 * d), (y[first] + y[second]) / 2
+    return np.concatenate([x[first], x[second]], axis=1).reshape(n * n, 2 * d), (
+        y[first] + y[second]
+    ) / 2
 
 
 def estimates(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights `[d]` by the plain way, by pairs (acting on [x, x]), and by generalised least squares."""
     plain = np.linalg.lstsq(x, y, rcond=None)[0]
     pairs = np.linalg.lstsq(*concatenated(x, y), rcond=None)[0]
-    root = np.eye(len(x)) + (np.sqrt(2) - 1) * np.full((len(x), len(x)), 1 / len(x))  # square root of I + 11'/n
-    return plain, pairs[: x.shape[1]] + pairs[x.shape[1] :], np.linalg.lstsq(root @ x, root @ y, rcond=None)[0]
+    root = np.eye(len(x)) + (np.sqrt(2) - 1) * np.full(
+        (len(x), len(x)), 1 / len(x)
+    )  # square root of I + 11'/n
+    return (
+        plain,
+        pairs[: x.shape[1]] + pairs[x.shape[1] :],
+        np.linalg.lstsq(root @ x, root @ y, rcond=None)[0],
+    )
 
 
 def run(seed: int = 0) -> Outcome:
@@ -52,9 +60,17 @@ def run(seed: int = 0) -> Outcome:
     peak = float(error[sizes.index(D), 1] / np.delete(error[:, 1], sizes.index(D)).max())
     after = float(np.abs(error[4:, 1] / error[4:, 0] - 1).max())
     measures = (
-        Measure("n <= d: relative difference of the weights", same, 0.0, 1e-6, "0: same minimum-norm solution"),
+        Measure(
+            "n <= d: relative difference of the weights",
+            same,
+            0.0,
+            1e-6,
+            "0: same minimum-norm solution",
+        ),
         Measure("any n: difference from weights I + 11'/n", weighted, 0.0, 1e-6, "0: derived"),
-        Measure("n > d: relative difference of the errors", after, 0.0, 0.1, "measured oracle .007"),
+        Measure(
+            "n > d: relative difference of the errors", after, 0.0, 0.1, "measured oracle .007"
+        ),
         Measure("error at n = d / largest elsewhere", peak, 1.0, np.inf, "> 1: the peak stays"),
     )
     curves = {"plain": (sizes, error[:, 0]), "concatenated pairs": (sizes, error[:, 1])}

@@ -61,8 +61,13 @@ def movement(kind: Parametrization, width: int, seed: int) -> float:
     The output at initialisation is subtracted: its size is random and differs between parametrisations.
     """
     generator = torch.Generator().manual_seed(seed)
-    draw = [torch.randn(*shape, generator=generator) for shape in ((width, INPUTS), (width, width), (width,))]
-    x = torch.randn(ROWS, INPUTS, generator=torch.Generator().manual_seed(seed + 1)) / math.sqrt(INPUTS)
+    draw = [
+        torch.randn(*shape, generator=generator)
+        for shape in ((width, INPUTS), (width, width), (width,))
+    ]
+    x = torch.randn(ROWS, INPUTS, generator=torch.Generator().manual_seed(seed + 1)) / math.sqrt(
+        INPUTS
+    )
     y = torch.sign(x[:, 0])
     parameters = [(w * width**-b).requires_grad_() for w, b in zip(draw, kind.b)]
     scales = [width**-a for a in kind.a]
@@ -83,9 +88,13 @@ def run(seed: int = 0) -> Outcome:
     """Widths 128 to 1024, three steps, mean of four initialisations."""
     measures, curves = [], {}
     for name, kind in PARAMETRIZATIONS.items():
-        moved = np.array([np.mean([movement(kind, n, 10 * seed + i) for i in range(4)]) for n in WIDTHS])
+        moved = np.array(
+            [np.mean([movement(kind, n, 10 * seed + i) for i in range(4)]) for n in WIDTHS]
+        )
         curves[name] = (WIDTHS, moved)
         low, high = (0.1, math.inf) if name == "SP" else (-kind.r - 0.1, -kind.r + 0.1)
         expected = "grows: unstable" if name == "SP" else f"-r = {0 - kind.r:g}"
-        measures.append(Measure(f"{name}: exponent of the width", slope(moved), low, high, expected))
+        measures.append(
+            Measure(f"{name}: exponent of the width", slope(moved), low, high, expected)
+        )
     return Outcome(tuple(measures), curves, x="width", y="movement of pre-activations", log="xy")

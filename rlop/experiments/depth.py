@@ -41,11 +41,23 @@ def run(seed: int = 0) -> Outcome:
     best = errors.index(min(errors))
     measures = (
         Measure("train accuracy, least", min(fits), 0.99, 1, "all interpolate"),
-        Measure("test error of depth 1 / best", errors[0] / errors[best], 1.1, torch.inf, "falls first"),
-        Measure("test error of depth 12 / best", errors[-1] / errors[best], 1.1, torch.inf, "rises in the end"),
+        Measure(
+            "test error of depth 1 / best", errors[0] / errors[best], 1.1, torch.inf, "falls first"
+        ),
+        Measure(
+            "test error of depth 12 / best",
+            errors[-1] / errors[best],
+            1.1,
+            torch.inf,
+            "rises in the end",
+        ),
     )
     return Outcome(
-        measures, {"test error": (DEPTHS, errors)}, x="convolutional layers", y="test error", report_only=True
+        measures,
+        {"test error": (DEPTHS, errors)},
+        x="convolutional layers",
+        y="test error",
+        report_only=True,
     )
 
 
@@ -62,8 +74,14 @@ def start(depth: int, seed: int) -> list[Tensor]:
     """He-scaled 3 x 3 kernels and a linear head on all pixels of the last layer."""
     generator = Generator().manual_seed(seed)
     widths = [1, *[WIDTH] * depth]
-    kernels = [torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5 for i, o in pairwise(widths)]
-    head = torch.randn((8 + MARGIN) ** 2 * WIDTH, 10, generator=generator) / ((8 + MARGIN) ** 2 * WIDTH) ** 0.5
+    kernels = [
+        torch.randn(o, i, 3, 3, generator=generator) * (2 / (9 * i)) ** 0.5
+        for i, o in pairwise(widths)
+    ]
+    head = (
+        torch.randn((8 + MARGIN) ** 2 * WIDTH, 10, generator=generator)
+        / ((8 + MARGIN) ** 2 * WIDTH) ** 0.5
+    )
     return [w.requires_grad_() for w in [*kernels, head]]
 
 

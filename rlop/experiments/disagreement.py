@@ -27,19 +27,25 @@ def run(seed: int = 0) -> Outcome:
     """Test error, disagreement and calibration gap of four networks in three settings."""
     rows = [compare(n, noise, seed) for n, noise in SETTINGS.values()]
     error, disagreement, gap = (list(column) for column in zip(*rows))
-    ranked = sorted(range(len(rows)), key=error.__getitem__) == sorted(range(len(rows)), key=disagreement.__getitem__)
+    ranked = sorted(range(len(rows)), key=error.__getitem__) == sorted(
+        range(len(rows)), key=disagreement.__getitem__
+    )
     measures = [
         Measure(f"disagreement / test error, {name}", dis / err, 0.8, 1.25, "1 under calibration")
         for name, err, dis in zip(SETTINGS, error, disagreement)
     ]
-    measures.append(Measure("settings in the same order by both", float(ranked), 1, 1, "a relative probe"))
+    measures.append(
+        Measure("settings in the same order by both", float(ranked), 1, 1, "a relative probe")
+    )
     settings = list(range(len(SETTINGS)))
     curves = {
         "test error": (settings, error),
         "disagreement": (settings, disagreement),
         "calibration gap": (settings, gap),
     }
-    return Outcome(tuple(measures), curves, x="setting: " + ", ".join(SETTINGS), y="rate", report_only=True)
+    return Outcome(
+        tuple(measures), curves, x="setting: " + ", ".join(SETTINGS), y="rate", report_only=True
+    )
 
 
 def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
@@ -47,9 +53,17 @@ def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
     data = load_digits(n, seed)
     generator = Generator().manual_seed(seed)
     random = torch.randint(10, data.y.shape, generator=generator)
-    labels = torch.where(torch.rand(n, generator=generator) < noise, random, data.y).expand(RUNS, -1)
+    labels = torch.where(torch.rand(n, generator=generator) < noise, random, data.y).expand(
+        RUNS, -1
+    )
     net = network(range(seed, seed + RUNS), 64, (128,), 10)
-    fit(net, Adam(net.parameters(), lr=2e-3), data.x, labels, orders(RUNS, n, 50, max(100, 30000 // n), seed))
+    fit(
+        net,
+        Adam(net.parameters(), lr=2e-3),
+        data.x,
+        labels,
+        orders(RUNS, n, 50, max(100, 30000 // n), seed),
+    )
     logits = predict(net, data.x_test, RUNS)
     predicted = logits.argmax(-1)
     pairs = [(predicted[a] != predicted[b]).float().mean() for a, b in combinations(range(RUNS), 2)]

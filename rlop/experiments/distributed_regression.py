@@ -37,13 +37,19 @@ def run(seed: int = 0) -> Outcome:
         Measure("risk with p_1 = n / with p_1 = 20", at[100] / at[20], 10, torch.inf, "explodes"),
         Measure("risk with p_2 = n / with p_1 = 20", at[200] / at[20], 10, torch.inf, "explodes"),
         Measure("risk with p_1 = p_2 = 150 / of one node", at[150] / central, 0.7, 3, "fine again"),
-        Measure("risk of three nodes, 100 each / 20, 30, 250", equal / uneven, 10, torch.inf, "explodes"),
+        Measure(
+            "risk of three nodes, 100 each / 20, 30, 250", equal / uneven, 10, torch.inf, "explodes"
+        ),
     )
     curves = {"test": (FIRST, test), "one node": (FIRST, [central] * len(FIRST))}
-    return Outcome(measures, curves, x="features of the first of two nodes", y="risk, mean over seeds", log="y")
+    return Outcome(
+        measures, curves, x="features of the first of two nodes", y="risk, mean over seeds", log="y"
+    )
 
 
-def fit_over_network(x: Tensor, y: Tensor, w: Tensor, sizes: tuple[int, ...]) -> tuple[float, float]:
+def fit_over_network(
+    x: Tensor, y: Tensor, w: Tensor, sizes: tuple[int, ...]
+) -> tuple[float, float]:
     """Test and train error after `ROUNDS` rounds.
 
     Args:
@@ -55,7 +61,9 @@ def fit_over_network(x: Tensor, y: Tensor, w: Tensor, sizes: tuple[int, ...]) ->
     stops = list(accumulate(sizes))
     blocks = [x[..., stop - size : stop] for size, stop in zip(sizes, stops)]
     inverses = [torch.linalg.pinv(block) for block in blocks]
-    inverse = torch.cat(inverses, 1) / len(sizes)  # all nodes act on the same residual, so one matrix does a round
+    inverse = torch.cat(inverses, 1) / len(
+        sizes
+    )  # all nodes act on the same residual, so one matrix does a round
     estimate = torch.zeros_like(w)
     for _ in range(ROUNDS):
         residual = y - (x @ estimate[..., None])[..., 0]

@@ -19,24 +19,62 @@ from rlop.experiments.outcome import Measure, Outcome
 
 def run(seed: int = 0) -> Outcome:
     """Dot products after 3000 steps, two runs per target."""
-    histories = {backup: offline_dqn(seed, backup=backup) for backup in ("max", "behaviour", "sarsa", "mc")}
+    histories = {
+        backup: offline_dqn(seed, backup=backup) for backup in ("max", "behaviour", "sarsa", "mc")
+    }
     dot = {backup: mean(history, "feature/dot") for backup, history in histories.items()}
     end = {backup: values[-1] for backup, values in dot.items()}
     q = mean(histories["max"], "q/data")
     half = len(dot["max"]) // 2
     measures = (
-        Measure("dot product: max / sarsa", float(end["max"] / end["sarsa"]), 1.3, math.inf, "> 1, here at least 1.3"),
-        Measure("dot product: max / mc", float(end["max"] / end["mc"]), 1.3, math.inf, "> 1, here at least 1.3"),
         Measure(
-            "dot product: behaviour / sarsa", float(end["behaviour"] / end["sarsa"]), 1.3, math.inf, "as max / sarsa"
+            "dot product: max / sarsa",
+            float(end["max"] / end["sarsa"]),
+            1.3,
+            math.inf,
+            "> 1, here at least 1.3",
         ),
         Measure(
-            "max: dot product, end / half", float(dot["max"][-1] / dot["max"][half]), 1.1, math.inf, "keeps rising"
+            "dot product: max / mc",
+            float(end["max"] / end["mc"]),
+            1.3,
+            math.inf,
+            "> 1, here at least 1.3",
         ),
-        Measure("sarsa: dot product, end / start", float(end["sarsa"] / dot["sarsa"][0]), 0.5, 2.0, "flat"),
+        Measure(
+            "dot product: behaviour / sarsa",
+            float(end["behaviour"] / end["sarsa"]),
+            1.3,
+            math.inf,
+            "as max / sarsa",
+        ),
+        Measure(
+            "max: dot product, end / half",
+            float(dot["max"][-1] / dot["max"][half]),
+            1.1,
+            math.inf,
+            "keeps rising",
+        ),
+        Measure(
+            "sarsa: dot product, end / start",
+            float(end["sarsa"] / dot["sarsa"][0]),
+            0.5,
+            2.0,
+            "flat",
+        ),
         Measure("mc: dot product, end / start", float(end["mc"] / dot["mc"][0]), 0.5, 2.0, "flat"),
-        Measure("max: mean Q of the data, end / half", float(q[-1] / q[len(q) // 2]), 0.8, 1.25, "1: Q converges"),
+        Measure(
+            "max: mean Q of the data, end / half",
+            float(q[-1] / q[len(q) // 2]),
+            0.8,
+            1.25,
+            "1: Q converges",
+        ),
     )
     return Outcome(
-        measures, curves(histories, "feature/dot"), x="gradient steps", y="phi(s) . phi(s')", report_only=True
+        measures,
+        curves(histories, "feature/dot"),
+        x="gradient steps",
+        y="phi(s) . phi(s')",
+        report_only=True,
     )

@@ -19,7 +19,8 @@ COEF = 0.003
 def run(seed: int = 0) -> Outcome:
     """After 3000 steps, two runs each."""
     histories = {
-        name: offline_dqn(seed, regularizers={"dr3": coef}) for name, coef in (("DQN", 0.0), ("DQN + DR3", COEF))
+        name: offline_dqn(seed, regularizers={"dr3": coef})
+        for name, coef in (("DQN", 0.0), ("DQN + DR3", COEF))
     }
 
     def ratio(metric: str) -> float:
@@ -27,9 +28,21 @@ def run(seed: int = 0) -> Outcome:
         return float(fixed / plain)
 
     measures = (
-        Measure("dot product: with / without", ratio("feature/dot"), 0.0, 0.5, "< 1, here at most half"),
-        Measure("effective rank: with / without", ratio("rank/effective_rank"), 1.0, math.inf, "> 1"),
-        Measure("srank: with / without", ratio("rank/srank"), 0.9, math.inf, "no lower, but for noise"),
+        Measure(
+            "dot product: with / without", ratio("feature/dot"), 0.0, 0.5, "< 1, here at most half"
+        ),
+        Measure(
+            "effective rank: with / without", ratio("rank/effective_rank"), 1.0, math.inf, "> 1"
+        ),
+        Measure(
+            "srank: with / without", ratio("rank/srank"), 0.9, math.inf, "no lower, but for noise"
+        ),
         Measure("mean Q of the data: with / without", ratio("q/data"), 0.5, 1.2, "Q stays a value"),
     )
-    return Outcome(measures, curves(histories, "feature/dot"), x="gradient steps", y="phi(s) . phi(s')", log="y")
+    return Outcome(
+        measures,
+        curves(histories, "feature/dot"),
+        x="gradient steps",
+        y="phi(s) . phi(s')",
+        log="y",
+    )

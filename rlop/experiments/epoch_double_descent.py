@@ -18,7 +18,13 @@ FAST = 0.5  # singular value of the fast directions; it only sets the unit of ti
 
 
 def closed_form(
-    time: np.ndarray, n: float, d: float, p: float, kappa: float, noise: float = 0.0, ridge: float = 0.0
+    time: np.ndarray,
+    n: float,
+    d: float,
+    p: float,
+    kappa: float,
+    noise: float = 0.0,
+    ridge: float = 0.0,
 ) -> np.ndarray:
     """Generalisation error (half the mean squared error) after training for `time`.
 
@@ -41,16 +47,22 @@ def closed_form(
     return (1 + noise**2 - 2 * (r1 + r2) + q) / 2
 
 
-def _branch(strength: np.ndarray, n: float, m: float, d: float, s: float) -> tuple[float, np.ndarray, np.ndarray]:
+def _branch(
+    strength: np.ndarray, n: float, m: float, d: float, s: float
+) -> tuple[float, np.ndarray, np.ndarray]:
     alpha, penalty = n / m, strength / (m / d * s**2)
     gap = 1 - alpha - penalty
     a = 1 + 2 * penalty / (gap + np.sqrt(gap**2 + 4 * penalty))
     return alpha, a, n / d / a
 
 
-def gradient_flow(time: np.ndarray, n: int, d: int, p: int, kappa: float, rng: np.random.Generator) -> np.ndarray:
+def gradient_flow(
+    time: np.ndarray, n: int, d: int, p: int, kappa: float, rng: np.random.Generator
+) -> np.ndarray:
     """The same error of gradient flow on one drawn data set, `[T]`."""
-    teacher = rng.choice((-1.0, 1.0), d)  # signs: fast and slow directions carry exactly their share of the variance
+    teacher = rng.choice(
+        (-1.0, 1.0), d
+    )  # signs: fast and slow directions carry exactly their share of the variance
     inputs = rng.normal(size=(n, d)) / np.sqrt(d)
     scales = np.r_[np.full(p, FAST), np.full(d - p, FAST / kappa)]
     u, s, vt = np.linalg.svd(inputs * scales, full_matrices=False)
@@ -79,9 +91,25 @@ def run(seed: int = 0) -> Outcome:
         Measure("first minimum", low, 0.2458, 0.2463, "closed form .246"),
         Measure("second peak", high, 0.3053, 0.3063, "closed form .306"),
         Measure("error in the end", float(slow[-1]), 0.0, 1e-4, "closed form 0"),
-        Measure("largest rise with kappa = 1", float(np.diff(same).max()), -1.0, 1e-12, "monotone: no rise"),
-        Measure("gradient flow: minimum / closed form", flow_low / low, 0.9, 1.1, "1 +-10 %: t is not quite 1/ridge"),
+        Measure(
+            "largest rise with kappa = 1",
+            float(np.diff(same).max()),
+            -1.0,
+            1e-12,
+            "monotone: no rise",
+        ),
+        Measure(
+            "gradient flow: minimum / closed form",
+            flow_low / low,
+            0.9,
+            1.1,
+            "1 +-10 %: t is not quite 1/ridge",
+        ),
         Measure("gradient flow: peak / closed form", flow_high / high, 0.9, 1.1, "1 +-10 %"),
     )
-    curves = {"closed form, kappa 100": (time, slow), "gradient flow": (time, flow), "kappa 1": (time, same)}
+    curves = {
+        "closed form, kappa 100": (time, slow),
+        "gradient flow": (time, flow),
+        "kappa 1": (time, same),
+    }
     return Outcome(measures, curves, x="training time", y="generalisation error", log="x")

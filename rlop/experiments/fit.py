@@ -25,7 +25,9 @@ def network(
 
 def orders(runs: int, n: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor]:
     """Indices `[R, B]` of the minibatches of `epochs` passes, shuffled anew for every run and pass."""
-    generator = Generator().manual_seed(seed + 10_000)  # a stream apart from those of the data and of the start
+    generator = Generator().manual_seed(
+        seed + 10_000
+    )  # a stream apart from those of the data and of the start
     for _ in range(epochs):
         yield from torch.rand(runs, n, generator=generator).argsort(1).split(batch, 1)
 
@@ -72,7 +74,9 @@ def fit(
         loss: of the network, a batch of inputs and one of labels, `[R]`; cross-entropy unless given.
         after: called after every step, for masks.
     """
-    torch.set_flush_denormal(True)  # the gradients of an interpolating network are so small that they stall a CPU
+    torch.set_flush_denormal(
+        True
+    )  # the gradients of an interpolating network are so small that they stall a CPU
     x = x.expand(*y.shape[:2], x.shape[-1])
     loss = loss or (lambda net, x, y: cross_entropy(net(x), y))
     for index in batches:

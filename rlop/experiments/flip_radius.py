@@ -25,9 +25,18 @@ def run(seed: int = 0) -> Outcome:
     dimensions = tuple(NETS)
     flipped = torch.stack([r.isfinite().float().mean() for r in radii]).min().item()
     medians = [r.median().item() for r in radii]
-    slope = (torch.tensor(medians[-1] / medians[0]).log() / torch.tensor(dimensions[-1] / dimensions[0]).log()).item()
+    slope = (
+        torch.tensor(medians[-1] / medians[0]).log()
+        / torch.tensor(dimensions[-1] / dimensions[0]).log()
+    ).item()
     measures = [
-        Measure(f"median radius * sqrt(d), d = {d}", m * d**0.5, 0.3, 0.9, "of order 1; .49 to .61 measured")
+        Measure(
+            f"median radius * sqrt(d), d = {d}",
+            m * d**0.5,
+            0.3,
+            0.9,
+            "of order 1; .49 to .61 measured",
+        )
         for d, m in zip(dimensions, medians)
     ]
     measures.append(Measure("slope of log radius against log d", slope, -0.65, -0.35, "-1/2"))

@@ -33,17 +33,35 @@ def run(seed: int = 0) -> Outcome:
     nearest = labels[:, torch.cdist(data.x_test, data.x).argmin(-1)]
     shares = {"MLP": flipped(mlp, data), "1-NN": flipped(nearest, data)}
     measures = [
-        Measure(f"{name}: test 3s called 8, {rate:g} flipped", share, rate - 0.1, rate + 0.1, f"{rate:g} +- 0.1")
+        Measure(
+            f"{name}: test 3s called 8, {rate:g} flipped",
+            share,
+            rate - 0.1,
+            rate + 0.1,
+            f"{rate:g} +- 0.1",
+        )
         for name, per_rate in shares.items()
         for rate, share in zip(RATES, per_rate)
     ]
     others = data.y_test != FROM
     error = (mlp != data.y_test)[:, others].float().mean().item()
-    measures.append(Measure("MLP: test error on the other classes", error, 0, 0.06, "the noise stays in its class"))
+    measures.append(
+        Measure(
+            "MLP: test error on the other classes", error, 0, 0.06, "the noise stays in its class"
+        )
+    )
     fitted = accuracy(predict(net, data.x, len(rates)), labels).min().item()
     measures.append(Measure("MLP: train accuracy", fitted, 0.99, 1, "interpolates"))
-    curves = {"flipped in training": (RATES, RATES), **{name: (RATES, share) for name, share in shares.items()}}
-    return Outcome(tuple(measures), curves, x="share of the 3s called 8 in training", y="share of the test 3s called 8")
+    curves = {
+        "flipped in training": (RATES, RATES),
+        **{name: (RATES, share) for name, share in shares.items()},
+    }
+    return Outcome(
+        tuple(measures),
+        curves,
+        x="share of the 3s called 8 in training",
+        y="share of the test 3s called 8",
+    )
 
 
 def flip(y: Tensor, rates: Tensor, seed: int) -> Tensor:

@@ -39,7 +39,13 @@ def run(seed: int = 0) -> Outcome:
     residual = ((features(points) @ weights)[..., 0] - truth(points) - noise).abs().max().item()
     measures = (
         Measure("train residual", residual, 0, 1e-6, "interpolates"),
-        Measure("slope beside training points / elsewhere", ratio.item(), 3, math.inf, "spikes at the data"),
+        Measure(
+            "slope beside training points / elsewhere",
+            ratio.item(),
+            3,
+            math.inf,
+            "spikes at the data",
+        ),
         Measure(
             "squared error beside / elsewhere",
             (error[near].mean() / error[~near].mean()).item(),
@@ -47,9 +53,27 @@ def run(seed: int = 0) -> Outcome:
             math.inf,
             "noise stays put",
         ),
-        Measure("share of the circle beside points", near.double().mean().item(), 0, 0.15, "spikes are narrow"),
-        Measure("mean squared error", error.mean().item(), 0, 0.5 * NOISE**2, "below the noise: it still generalizes"),
-        Measure("share of clear signs flipped", flips.double().mean().item(), 0, 0.05, "few, and beside the points"),
+        Measure(
+            "share of the circle beside points",
+            near.double().mean().item(),
+            0,
+            0.15,
+            "spikes are narrow",
+        ),
+        Measure(
+            "mean squared error",
+            error.mean().item(),
+            0,
+            0.5 * NOISE**2,
+            "below the noise: it still generalizes",
+        ),
+        Measure(
+            "share of clear signs flipped",
+            flips.double().mean().item(),
+            0,
+            0.05,
+            "few, and beside the points",
+        ),
     )
     first = slice(0, 1000)
     curves = {

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlop.board import History
-from rlop.checkpoint import agent_class
 from rlop.data import load_dataset
-from rlop.training import train
+from rlop.logs.logger import History
+from rlop.training.checkpoint import agent_class
+from rlop.training.loop import train
 
 DATA = "gridworld?observation=random&steps=2000&epsilon=0.1,0.5"
 STEPS = 3000
@@ -28,8 +28,16 @@ def offline_dqn(seed: int, steps: int = STEPS, **options: Any) -> History:
     """
     torch.set_flush_denormal(True)
     data = load_dataset(DATA)
-    fixed = {"hidden": (128, 128), "gamma": 0.97, "lr": 1e-3, "batch_size": 32, "target_period": 100}
-    agent = agent_class("DQN")(data.spec, seeds=[seed * SEEDS + i for i in range(SEEDS)], **fixed, **options)
+    fixed = {
+        "hidden": (128, 128),
+        "gamma": 0.97,
+        "lr": 1e-3,
+        "batch_size": 32,
+        "target_period": 100,
+    }
+    agent = agent_class("DQN")(
+        data.spec, seeds=[seed * SEEDS + i for i in range(SEEDS)], **fixed, **options
+    )
     return train(agent, data, steps, probe_every=steps // 12, log_every=steps // 12, progress=False)
 
 
@@ -40,4 +48,6 @@ def mean(history: History, name: str) -> np.ndarray:
 
 def curves(histories: Mapping[str, History], name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """label -> (steps, mean over runs) of one metric."""
-    return {label: (history.get(name)[0], mean(history, name)) for label, history in histories.items()}
+    return {
+        label: (history.get(name)[0], mean(history, name)) for label, history in histories.items()
+    }

@@ -45,14 +45,40 @@ def run(seed: int = 0) -> Outcome:
     last = len(ARMS) - 1
     measures = (
         Measure("train accuracy", fitted, 1, 1, "interpolates"),
-        Measure("minority error, cross-entropy - scaled .6", minority[0] - minority[last], 0.005, 1, "falls"),
-        Measure("majority error, scaled .6 - cross-entropy", majority[last] - majority[0], 0.005, 1, "rises"),
         Measure(
-            "minority error, scaled .2 - scaled .6", minority[3] - minority[last], 0.002, 1, "more scale, more move"
+            "minority error, cross-entropy - scaled .6",
+            minority[0] - minority[last],
+            0.005,
+            1,
+            "falls",
         ),
-        Measure("minority error, weighted - scaled .6", minority[1] - minority[last], 0.002, 1, "weights move less"),
         Measure(
-            "minority error / majority error, cross-entropy", minority[0] / majority[0], 2, 12, ".134 / .027 measured"
+            "majority error, scaled .6 - cross-entropy",
+            majority[last] - majority[0],
+            0.005,
+            1,
+            "rises",
+        ),
+        Measure(
+            "minority error, scaled .2 - scaled .6",
+            minority[3] - minority[last],
+            0.002,
+            1,
+            "more scale, more move",
+        ),
+        Measure(
+            "minority error, weighted - scaled .6",
+            minority[1] - minority[last],
+            0.002,
+            1,
+            "weights move less",
+        ),
+        Measure(
+            "minority error / majority error, cross-entropy",
+            minority[0] / majority[0],
+            2,
+            12,
+            ".134 / .027 measured",
         ),
     )
     arms = list(range(len(ARMS)))

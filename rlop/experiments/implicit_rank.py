@@ -24,7 +24,12 @@ from rlop.probes.rank import effective_rank, pca_rank, singular_values
 
 DEPTHS = (0, 2, 4, 8)
 CODE, HIDDEN, RUNS = 32, 128, 2
-ORACLE = {0: 21.8, 2: 12.9, 4: 8.0, 8: 4.2}  # entropy rank measured beforehand with an independent script
+ORACLE = {
+    0: 21.8,
+    2: 12.9,
+    4: 8.0,
+    8: 4.2,
+}  # entropy rank measured beforehand with an independent script
 
 
 class Autoencoder(nn.Module):
@@ -61,16 +66,37 @@ def run(seed: int = 0) -> Outcome:
         s = singular_values(codes, center=True)
         ranks.append(effective_rank(s).mean().item())
         components.append(pca_rank(s).mean().item())
-        errors.append(F.mse_loss(predict(net, data.x_test, RUNS), data.x_test.expand(RUNS, -1, -1)).item())
+        errors.append(
+            F.mse_loss(predict(net, data.x_test, RUNS), data.x_test.expand(RUNS, -1, -1)).item()
+        )
     measures = [
-        Measure(f"effective rank, {depth} layers", rank, 0.7 * ORACLE[depth], 1.3 * ORACLE[depth], "measured +-30 %")
+        Measure(
+            f"effective rank, {depth} layers",
+            rank,
+            0.7 * ORACLE[depth],
+            1.3 * ORACLE[depth],
+            "measured +-30 %",
+        )
         for depth, rank in zip(DEPTHS, ranks)
     ]
     step = max(after / before for before, after in pairwise(ranks))
-    measures.append(Measure("rank after / before adding layers, at most", step, 0, 0.95, "falls with every layer"))
-    measures.append(Measure("test error of 8 layers / of none", errors[-1] / errors[0], 1, 100, "rank costs detail"))
-    curves = {"effective rank": (DEPTHS, ranks), "components for 99 % of the variance": (DEPTHS, components)}
-    return Outcome(tuple(measures), curves, x="linear layers between encoder and decoder", y="rank of the code")
+    measures.append(
+        Measure(
+            "rank after / before adding layers, at most", step, 0, 0.95, "falls with every layer"
+        )
+    )
+    measures.append(
+        Measure(
+            "test error of 8 layers / of none", errors[-1] / errors[0], 1, 100, "rank costs detail"
+        )
+    )
+    curves = {
+        "effective rank": (DEPTHS, ranks),
+        "components for 99 % of the variance": (DEPTHS, components),
+    }
+    return Outcome(
+        tuple(measures), curves, x="linear layers between encoder and decoder", y="rank of the code"
+    )
 
 
 def reconstruction(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

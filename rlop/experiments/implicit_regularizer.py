@@ -41,7 +41,10 @@ def simulate(p: Mapping[str, Tensor], x: Tensor, y: Tensor, sigma: float, seed: 
     """Mean movement per step of noisy semi-gradient TD from a solution, all parameters in one row."""
     g = torch.Generator().manual_seed(seed)
     reward = network(p, x) - GAMMA * network(p, y)
-    runs = {name: value.expand(2 * PAIRS, *value.shape).clone().requires_grad_() for name, value in p.items()}
+    runs = {
+        name: value.expand(2 * PAIRS, *value.shape).clone().requires_grad_()
+        for name, value in p.items()
+    }
     start = None
     for step in range(BURN_IN + STEPS):
         if step == BURN_IN:
@@ -65,16 +68,33 @@ def mean_row(runs: Mapping[str, Tensor]) -> Tensor:
 def run(seed: int = 0) -> Outcome:
     """Predicted against simulated drift at three levels of noise."""
     p, x, y = instance()
-    rows, following = gradient_rows(lambda q: network(q, x), p), gradient_rows(lambda q: network(q, y), p)
+    rows, following = (
+        gradient_rows(lambda q: network(q, x), p),
+        gradient_rows(lambda q: network(q, y), p),
+    )
     measures: list[Measure] = []
     sizes: dict[str, list[float]] = {"predicted": [], "simulated": []}
     for sigma in SIGMAS:
-        predicted = implicit_drift(lambda q: network(q, x), lambda q: network(q, y), p, GAMMA, ETA, sigma)
+        predicted = implicit_drift(
+            lambda q: network(q, x), lambda q: network(q, y), p, GAMMA, ETA, sigma
+        )
         found = project(simulate(p, x, y, sigma, seed), rows, following, GAMMA)
         cosine = (predicted @ found / (predicted.norm() * found.norm())).item()
         ratio = (predicted.norm() / found.norm()).item()
-        measures.append(Measure(f"cosine at noise {sigma}", cosine, 0.99, 1.0, "theory, to second order in the noise"))
-        measures.append(Measure(f"norm ratio at noise {sigma}", ratio, 0.95, 1.05, "theory; measured oracle .994"))
+        measures.append(
+            Measure(
+                f"cosine at noise {sigma}",
+                cosine,
+                0.99,
+                1.0,
+                "theory, to second order in the noise",
+            )
+        )
+        measures.append(
+            Measure(
+                f"norm ratio at noise {sigma}", ratio, 0.95, 1.05, "theory; measured oracle .994"
+            )
+        )
         sizes["predicted"].append(predicted.norm().item())
         sizes["simulated"].append(found.norm().item())
     curves = {name: (SIGMAS, values) for name, values in sizes.items()}

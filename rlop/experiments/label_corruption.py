@@ -48,8 +48,20 @@ def run(seed: int = 0) -> Outcome:
         Measure("test accuracy, RMD", slack, 0.85, 1, ".922 measured"),
         Measure("test accuracy, SGD", sgd, 0.6, 0.82, ".709 measured"),
         Measure("RMD - SGD", slack - sgd, 0.1, 1, "far better"),
-        Measure("RMD - tuned weight decay", slack - decayed, 0.02, 1, "two standard errors; .922 - .920 measured"),
-        Measure("train accuracy on given labels, RMD", fitted[best], 0.5, 0.8, "does not fit the corrupted ones"),
+        Measure(
+            "RMD - tuned weight decay",
+            slack - decayed,
+            0.02,
+            1,
+            "two standard errors; .922 - .920 measured",
+        ),
+        Measure(
+            "train accuracy on given labels, RMD",
+            fitted[best],
+            0.5,
+            0.8,
+            "does not fit the corrupted ones",
+        ),
         Measure("train accuracy on given labels, SGD", fitted[0], 0.85, 1, "fits nearly all"),
     )
     names = ["SGD", *(f"weight decay, {c:g}" for c in DECAY), *(f"RMD, {c:g}" for c in SLACK)]
@@ -64,7 +76,13 @@ def corrupt(y: Tensor, generator: Generator) -> Tensor:
 
 
 def descend(
-    net: nn.Module, x: Tensor, y: Tensor, z: Tensor, decay: Tensor, rate: Tensor, batches: Iterable[Tensor]
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    decay: Tensor,
+    rate: Tensor,
+    batches: Iterable[Tensor],
 ) -> None:
     """Steps of all arms; the slack `z` changes in place.
 

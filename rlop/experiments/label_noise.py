@@ -17,7 +17,14 @@ import numpy as np
 from rlop.experiments.outcome import Measure, Outcome
 
 ETA, SIGMA = 1.0, 0.1  # of the quadratic, B = 1
-CURVATURES = ((0.0, 0.5), (0.0, 1.0), (0.0, 1.8), (0.9, 0.5), (0.9, 1.0), (0.9, 3.0))  # (momentum, h)
+CURVATURES = (
+    (0.0, 0.5),
+    (0.0, 1.0),
+    (0.0, 1.8),
+    (0.9, 0.5),
+    (0.9, 1.0),
+    (0.9, 3.0),
+)  # (momentum, h)
 N, D, SPARSE, LR, STEPS = 40, 100, 5, 0.002, 150_000
 NOISES = (0.0, 0.5, 1.0)
 
@@ -34,7 +41,9 @@ def formula(h: float, beta: float, eta: float = ETA, sigma: float = SIGMA) -> fl
     return eta * sigma**2 / (1 - beta) / (2 - eta * h / (1 + beta))
 
 
-def simulated(h: float, beta: float, rng: np.random.Generator, chains: int = 20_000, steps: int = 600) -> float:
+def simulated(
+    h: float, beta: float, rng: np.random.Generator, chains: int = 20_000, steps: int = 600
+) -> float:
     """The same number by simulating many chains from zero."""
     x = before = np.zeros(chains)
     for _ in range(steps):
@@ -49,9 +58,19 @@ def variance_measures(rng: np.random.Generator) -> list[Measure]:
     gap = max(abs(a / b - 1) for a, b in pairs)
     found = max(abs(simulated(h, beta, rng) / formula(h, beta) - 1) for beta, h in CURVATURES)
     return [
-        Measure("variance: formula against Lyapunov equation, largest relative gap", gap, 0.0, 1e-9, "0: exact"),
         Measure(
-            "variance: formula against simulation, largest relative gap", found, 0.0, 0.05, "0, sampling error .01"
+            "variance: formula against Lyapunov equation, largest relative gap",
+            gap,
+            0.0,
+            1e-9,
+            "0: exact",
+        ),
+        Measure(
+            "variance: formula against simulation, largest relative gap",
+            found,
+            0.0,
+            0.05,
+            "0, sampling error .01",
         ),
     ]
 
@@ -76,7 +95,10 @@ def sparse_runs(seed: int, seeds: int = 4) -> tuple[list[int], np.ndarray, np.nd
             trace = 4 * np.einsum("snd,ksd->ks", x**2, v**2) / N
             steps.append(step)
             seen.append((trace, np.linalg.norm(v * v - target, axis=-1), np.abs(residual).max(-1)))
-            picks, signs = rng.integers(N, size=(1000, seeds)), rng.choice((-1.0, 1.0), (1000, seeds))
+            picks, signs = (
+                rng.integers(N, size=(1000, seeds)),
+                rng.choice((-1.0, 1.0), (1000, seeds)),
+            )
         pick, sign = picks[step % 1000], signs[step % 1000]
         row = x[each, pick]
         error = ((v * v * row).sum(-1) - y[each, pick] + noises * sign)[..., None]
@@ -91,11 +113,41 @@ def run(seed: int = 0) -> Outcome:
     ends, far = trace[-1].mean(-1), distance[-1].mean(-1)
     measures = (
         *variance_measures(np.random.default_rng(seed)),
-        Measure("SGD without noise: largest residual", float(residual[-1, 0].max()), 0.0, 1e-3, "0: it interpolates"),
-        Measure("trace of Gauss-Newton, without noise", float(ends[0]), 215 * 0.7, 215 * 1.3, "measured oracle 215"),
-        Measure("trace of Gauss-Newton, noise 0.5", float(ends[1]), 128 * 0.7, 128 * 1.3, "measured oracle 128"),
-        Measure("trace of Gauss-Newton, noise 1.0", float(ends[2]), 14, 60, "20 where it leads to, measured oracle 46"),
-        Measure("error: without noise / noise 1.0", float(far[0] / far[2]), 3.0, np.inf, "measured oracle 6.1"),
+        Measure(
+            "SGD without noise: largest residual",
+            float(residual[-1, 0].max()),
+            0.0,
+            1e-3,
+            "0: it interpolates",
+        ),
+        Measure(
+            "trace of Gauss-Newton, without noise",
+            float(ends[0]),
+            215 * 0.7,
+            215 * 1.3,
+            "measured oracle 215",
+        ),
+        Measure(
+            "trace of Gauss-Newton, noise 0.5",
+            float(ends[1]),
+            128 * 0.7,
+            128 * 1.3,
+            "measured oracle 128",
+        ),
+        Measure(
+            "trace of Gauss-Newton, noise 1.0",
+            float(ends[2]),
+            14,
+            60,
+            "20 where it leads to, measured oracle 46",
+        ),
+        Measure(
+            "error: without noise / noise 1.0",
+            float(far[0] / far[2]),
+            3.0,
+            np.inf,
+            "measured oracle 6.1",
+        ),
     )
     curves = {f"label noise {s}": (steps, trace[:, k].mean(-1)) for k, s in enumerate(NOISES)}
     return Outcome(measures, curves, x="step", y="trace of Gauss-Newton", log="y")

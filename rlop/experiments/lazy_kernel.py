@@ -38,13 +38,19 @@ def train(width: int, seed: int) -> tuple[float, float, float]:
     lr, residual = LR / eigenvalues[-1], np.zeros(0)
     for _ in range(STEPS):
         out, j = jacobian(a, w, x)
-        residual = out - first - y  # centred: the output at initialisation has nothing to do with laziness
+        residual = (
+            out - first - y
+        )  # centred: the output at initialisation has nothing to do with laziness
         step = lr * residual @ j
         a, w = a - step[:width], w - step[width:].reshape(w.shape)
     _, j = jacobian(a, w, x)
     change = np.linalg.norm(j @ j.T - start) / np.linalg.norm(start)
     bound = (1 - lr * eigenvalues[0]) ** (2 * (STEPS - 1)) * SAMPLES
-    return float(change), float(eigenvalues[0] / eigenvalues.sum()), float(residual @ residual / bound)
+    return (
+        float(change),
+        float(eigenvalues[0] / eigenvalues.sum()),
+        float(residual @ residual / bound),
+    )
 
 
 def run(seed: int = 0) -> Outcome:
@@ -54,9 +60,19 @@ def run(seed: int = 0) -> Outcome:
     )  # fmt: skip
     slope = np.polyfit(np.log(WIDTHS), np.log(change), 1)[0]
     measures = (
-        Measure("change of the kernel: exponent of the width", float(slope), -1.2, -0.4, "-1/2 at most"),
-        Measure("relative change at the largest width", float(change[-1]), 0.0, 0.1, "0 in the limit"),
+        Measure(
+            "change of the kernel: exponent of the width", float(slope), -1.2, -0.4, "-1/2 at most"
+        ),
+        Measure(
+            "relative change at the largest width", float(change[-1]), 0.0, 0.1, "0 in the limit"
+        ),
         Measure("smallest eigenvalue / trace, any width", float(least.min()), 1e-6, 1.0, "> 0"),
         Measure("loss / PL bound at the largest width", float(against[-1]), 0.0, 1.05, "at most 1"),
     )
-    return Outcome(measures, {"change of the kernel": (WIDTHS, change)}, x="width", y="relative change", log="xy")
+    return Outcome(
+        measures,
+        {"change of the kernel": (WIDTHS, change)},
+        x="width",
+        y="relative change",
+        log="xy",
+    )

@@ -32,15 +32,30 @@ def run(seed: int = 0) -> Outcome:
         fit(net, optimizer, data.x, labels, orders(RUNS, N, 50, 1, seed + epoch))
         correct.append(predict(net, data.x, RUNS).argmax(-1) == labels)
     times, forgotten = learning_times(torch.stack(correct))
-    mean, spread = times.mean(-1).view(2, 2).mean(-1).tolist(), times.std(-1).view(2, 2).mean(-1).tolist()
+    mean, spread = (
+        times.mean(-1).view(2, 2).mean(-1).tolist(),
+        times.std(-1).view(2, 2).mean(-1).tolist(),
+    )
     agreement = [rank_correlation(times[i], times[i + 1]) for i in (0, 2)]
     events = forgotten.mean(-1).view(2, 2).mean(-1).tolist()
     measures = (
         Measure("mean learning time, random / true", mean[1] / mean[0], 3, torch.inf, "later"),
-        Measure("spread of the learning time, random / true", spread[1] / spread[0], 1.5, torch.inf, "wider"),
+        Measure(
+            "spread of the learning time, random / true",
+            spread[1] / spread[0],
+            1.5,
+            torch.inf,
+            "wider",
+        ),
         Measure("rank correlation of two runs, true labels", agreement[0], 0.3, 1, "one order"),
         Measure("rank correlation of two runs, random labels", agreement[1], 0.3, 1, "one order"),
-        Measure("forgetting events, random / true", events[1] / max(events[0], 1e-3), 2, torch.inf, "more"),
+        Measure(
+            "forgetting events, random / true",
+            events[1] / max(events[0], 1e-3),
+            2,
+            torch.inf,
+            "more",
+        ),
     )
     epochs = list(range(1, EPOCHS + 1))
     learned = [[(t <= e).float().mean().item() for e in epochs] for t in (times[:2], times[2:])]

@@ -28,7 +28,9 @@ D, DECAY = 16, 0.02
 
 def realised(kernels: Tensor, output: Tensor) -> Tensor:
     """beta `[D]` of kernels `[C, K]` and output weights `[C, D]`."""
-    shifted = torch.stack([torch.roll(output, k, dims=1) for k in range(kernels.shape[1])], dim=1)  # [C, K, D]
+    shifted = torch.stack(
+        [torch.roll(output, k, dims=1) for k in range(kernels.shape[1])], dim=1
+    )  # [C, K, D]
     return torch.einsum("ck,ckd->d", kernels, shifted) / math.sqrt(output.shape[1])
 
 
@@ -54,7 +56,9 @@ def reduced(beta: Tensor, size: int, seed: int) -> float:
     return min(minimise(objective, [start])[0] for start in starts)
 
 
-def minimise(objective: Callable[..., Tensor], parameters: list[Tensor]) -> tuple[float, list[Tensor], list[float]]:
+def minimise(
+    objective: Callable[..., Tensor], parameters: list[Tensor]
+) -> tuple[float, list[Tensor], list[float]]:
     """L-BFGS to convergence: the value, the parameters, and the value before each step."""
     parameters = [p.clone().requires_grad_() for p in parameters]
     optimizer = torch.optim.LBFGS(
@@ -84,11 +88,17 @@ def train(target: Tensor, size: int, channels: int, seed: int) -> tuple[float, T
     generator = torch.Generator().manual_seed(seed)
     shapes = (channels, size), (channels, D)
     runs = [
-        minimise(objective, [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes])
+        minimise(
+            objective, [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+        )
         for _ in range(2)
     ]
     _, (kernels, output), values = min(runs, key=lambda run: run[0])
-    return (kernels.square().sum() + output.square().sum()).item(), realised(kernels, output), values
+    return (
+        (kernels.square().sum() + output.square().sum()).item(),
+        realised(kernels, output),
+        values,
+    )
 
 
 def run(seed: int = 0) -> Outcome:
@@ -102,11 +112,19 @@ def run(seed: int = 0) -> Outcome:
             best = reduced(beta, size, seed) if size == 4 else closed_form(beta, size)
             name = f"K = {size}, C = {channels}"
             source = "1: problem in the kernel alone" if size == 4 else "1: closed form"
-            measures.append(Measure(f"{name}: squared norm / smallest", norm / best, 1 - 1e-6, 1 + 1e-6, source))
+            measures.append(
+                Measure(f"{name}: squared norm / smallest", norm / best, 1 - 1e-6, 1 + 1e-6, source)
+            )
             curves[name] = (range(1, len(values) + 1), values)
     for size in (1, 4, D):
         ratio = norms[size, 4] / norms[size, 1]
         measures.append(
-            Measure(f"K = {size}: squared norm, C = 4 / C = 1", ratio, 1 - 1e-6, 1 + 1e-6, "1: no effect of C")
+            Measure(
+                f"K = {size}: squared norm, C = 4 / C = 1",
+                ratio,
+                1 - 1e-6,
+                1 + 1e-6,
+                "1: no effect of C",
+            )
         )
     return Outcome(tuple(measures), curves, x="evaluation", y="loss + weight decay", log="xy")

@@ -29,9 +29,17 @@ def run(seed: int = 0) -> Outcome:
     over = [slope / bound for slope, bound in zip(slopes, law)]
     measures = (
         Measure("train residual", max(residuals), 0, 1e-6, "interpolates"),
-        Measure("gradient, k = 180 / k = 4500", slopes[0] / slopes[-1], 2, torch.inf, "falls with width"),
+        Measure(
+            "gradient, k = 180 / k = 4500", slopes[0] / slopes[-1], 2, torch.inf, "falls with width"
+        ),
         Measure("most gained by more width", step, 0, 1.05, "never rises"),
-        Measure("least gradient / sqrt(n d / p)", min(over), 0.3, torch.inf, "the law: a constant at least"),
+        Measure(
+            "least gradient / sqrt(n d / p)",
+            min(over),
+            0.3,
+            torch.inf,
+            "the law: a constant at least",
+        ),
     )
     curves = {"largest gradient": (WIDTHS, slopes), "sqrt(n d / p)": (WIDTHS, law)}
     return Outcome(measures, curves, x="random features k, n = 150", y="||gradient||", log="xy")
@@ -40,7 +48,9 @@ def run(seed: int = 0) -> Outcome:
 def steepest(width: int, seed: int) -> tuple[float, float]:
     """Largest gradient norm at and halfway between train points, mean over the seeds, and the train residual."""
     generator = Generator().manual_seed(seed)
-    x = torch.nn.functional.normalize(torch.randn(SEEDS, N, D, generator=generator, dtype=torch.float64), dim=-1)
+    x = torch.nn.functional.normalize(
+        torch.randn(SEEDS, N, D, generator=generator, dtype=torch.float64), dim=-1
+    )
     y = torch.randint(2, (SEEDS, N, 1), generator=generator) * 2.0 - 1
     directions = torch.randn(SEEDS, width, D, generator=generator, dtype=torch.float64)
     offsets = 0.5 * torch.randn(SEEDS, 1, width, generator=generator, dtype=torch.float64)

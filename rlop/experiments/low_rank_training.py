@@ -35,7 +35,13 @@ class Factorized(nn.Module):
         for layer in range(HIDDEN):
             rank = max(1, round(fraction * min(widths[layer : layer + 2])))
             pairs = [
-                factors(start, widths[layer], widths[layer + 1], rank, Generator().manual_seed(97 * layer + seed + s))
+                factors(
+                    start,
+                    widths[layer],
+                    widths[layer + 1],
+                    rank,
+                    Generator().manual_seed(97 * layer + seed + s),
+                )
                 for start in STARTS
                 for s in range(SEEDS)
             ]
@@ -63,16 +69,36 @@ def run(seed: int = 0) -> Outcome:
     he, spectral, ones = zip(*table)
     measures = (
         Measure("spectral ones - He, rank .1", ones[0] - he[0], 0, 1, "at least as good"),
-        Measure("spectral ones - He, mean over ranks", sum(ones) / 3 - sum(he) / 3, 0, 1, "at least as good"),
-        Measure("spectral - He, mean over ranks", sum(spectral) / 3 - sum(he) / 3, 0, 1, "at least as good"),
-        Measure("|spectral ones - spectral|, mean", abs(sum(ones) - sum(spectral)) / 3, 0, 0.02, "directions matter"),
+        Measure(
+            "spectral ones - He, mean over ranks",
+            sum(ones) / 3 - sum(he) / 3,
+            0,
+            1,
+            "at least as good",
+        ),
+        Measure(
+            "spectral - He, mean over ranks",
+            sum(spectral) / 3 - sum(he) / 3,
+            0,
+            1,
+            "at least as good",
+        ),
+        Measure(
+            "|spectral ones - spectral|, mean",
+            abs(sum(ones) - sum(spectral)) / 3,
+            0,
+            0.02,
+            "directions matter",
+        ),
         Measure("least accuracy", min(min(row) for row in table), 0.7, 1, "all learn"),
     )
     curves = {start: (FRACTIONS, [row[i] for row in table]) for i, start in enumerate(STARTS)}
     return Outcome(measures, curves, x="rank / full rank", y="test accuracy", report_only=True)
 
 
-def factors(start: str, n_in: int, n_out: int, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
+def factors(
+    start: str, n_in: int, n_out: int, rank: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
     """U `[n_out, r]` and V `[r, n_in]` of one layer."""
     if start == "he":
         u = torch.randn(n_out, rank, generator=generator) * (2 / rank) ** 0.5

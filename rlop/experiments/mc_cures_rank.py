@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 
-from rlop.board import History
 from rlop.experiments.gridruns import curves, mean, offline_dqn
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.logs.logger import History
 
 
 def kept(history: History, name: str) -> float:
@@ -27,11 +27,16 @@ def kept(history: History, name: str) -> float:
 def run(seed: int = 0) -> Outcome:
     """After 3000 steps, two runs each; the start is the network at initialisation."""
     histories = {backup: offline_dqn(seed, backup=backup) for backup in ("max", "mc")}
-    rank, entropy = ({b: kept(h, name) for b, h in histories.items()} for name in ("rank/srank", "rank/effective_rank"))
+    rank, entropy = (
+        {b: kept(h, name) for b, h in histories.items()}
+        for name in ("rank/srank", "rank/effective_rank")
+    )
     measures = (
         Measure("srank kept: mc - max", rank["mc"] - rank["max"], 0.0, math.inf, "> 0"),
         Measure("srank kept by mc", rank["mc"], 0.9, math.inf, "about 1: no loss"),
-        Measure("effective rank kept: mc - max", entropy["mc"] - entropy["max"], 0.0, math.inf, "> 0"),
+        Measure(
+            "effective rank kept: mc - max", entropy["mc"] - entropy["max"], 0.0, math.inf, "> 0"
+        ),
         Measure("effective rank kept by mc", entropy["mc"], 0.9, math.inf, "about 1: no loss"),
     )
     shown = curves(histories, "rank/effective_rank") | {

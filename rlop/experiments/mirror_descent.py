@@ -37,7 +37,9 @@ def interpolate(
 def outside(x: np.ndarray, w: np.ndarray, start: np.ndarray, q: float) -> float:
     """Share of grad psi(w) - grad psi(start) outside the rows' span: 0 for the Bregman-closest interpolator."""
     move = np.abs(w) ** (q - 1) * np.sign(w) - np.abs(start) ** (q - 1) * np.sign(start)
-    return float(np.linalg.norm(move - x.T @ np.linalg.solve(x @ x.T, x @ move)) / np.linalg.norm(move))
+    return float(
+        np.linalg.norm(move - x.T @ np.linalg.solve(x @ x.T, x @ move)) / np.linalg.norm(move)
+    )
 
 
 def rmd(
@@ -72,16 +74,39 @@ def potential_measures(seed: int) -> list[Measure]:
     target = np.zeros(100)
     target[:3] = rng.choice((-1.0, 1.0), 3)
     x = rng.normal(size=(20, 100)) / np.sqrt(20)
-    y, start = x @ target, 1e-4 * rng.standard_normal(100)  # not from zero, where weights with q > 2 jump
+    y, start = (
+        x @ target,
+        1e-4 * rng.standard_normal(100),
+    )  # not from zero, where weights with q > 2 jump
     found = {q: interpolate(x, y, q, lr, start) for q, lr in POTENTIALS.items()}
-    one, two, three = ({q: float(np.linalg.norm(w, p)) for q, w in found.items()} for p in (1, 2, 3))
+    one, two, three = (
+        {q: float(np.linalg.norm(w, p)) for q, w in found.items()} for p in (1, 2, 3)
+    )
     residual = max(float(np.abs(x @ w - y).max()) for w in found.values())
     beside = max(outside(x, w, start, q) for q, w in found.items())
     return [
         Measure("SMD: largest residual of any q", residual, 0.0, 1e-9, "0: all interpolate"),
-        Measure("SMD: dual step outside the rows' span, any q", beside, 0.0, 1e-9, "0: optimality condition"),
-        Measure("l1 norm: q = 2 / q = 1.1", one[2.0] / one[1.1], 1.0, np.inf, "> 1, measured oracle 1.18"),
-        Measure("l2 norm: q = 1.1 / q = 2", two[1.1] / two[2.0], 1.0, np.inf, "> 1, measured oracle 1.51"),
+        Measure(
+            "SMD: dual step outside the rows' span, any q",
+            beside,
+            0.0,
+            1e-9,
+            "0: optimality condition",
+        ),
+        Measure(
+            "l1 norm: q = 2 / q = 1.1",
+            one[2.0] / one[1.1],
+            1.0,
+            np.inf,
+            "> 1, measured oracle 1.18",
+        ),
+        Measure(
+            "l2 norm: q = 1.1 / q = 2",
+            two[1.1] / two[2.0],
+            1.0,
+            np.inf,
+            "> 1, measured oracle 1.51",
+        ),
         Measure("l2 norm: q = 3 / q = 2", two[3.0] / two[2.0], 1.0, np.inf, "> 1"),
         Measure("l3 norm: q = 2 / q = 3", three[2.0] / three[3.0], 1.0, np.inf, "> 1"),
     ]
@@ -98,8 +123,13 @@ def run(seed: int = 0) -> Outcome:
         exact = ridge(x, y, lam)
         for signed, high in ((True, 1e-9), (False, 0.1)):
             w, gaps = rmd(x, y, lam, min(0.5, 0.5 * lam), 500, signed)
-            gap, form = float(np.linalg.norm(w - exact) / np.linalg.norm(exact)), "signed" if signed else "unsigned"
+            gap, form = (
+                float(np.linalg.norm(w - exact) / np.linalg.norm(exact)),
+                "signed" if signed else "unsigned",
+            )
             source = "0: exact" if signed else "measured oracle 2e-15 to .03"
-            measures.append(Measure(f"RMD {form}, lambda {lam}: distance from ridge", gap, 0.0, high, source))
+            measures.append(
+                Measure(f"RMD {form}, lambda {lam}: distance from ridge", gap, 0.0, high, source)
+            )
             curves[f"{form}, lambda {lam}"] = (range(1, 501), gaps)
     return Outcome(tuple(measures), curves, x="epoch", y="largest |z - residual|", log="xy")

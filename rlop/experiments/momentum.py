@@ -38,7 +38,13 @@ def run(seed: int = 0) -> Outcome:
         Measure("train accuracy", fitted, 0.995, 1, "both fit"),
         Measure("test error on large margins", large, 0, 0.01, "both learn the feature"),
         Measure("test error on small margins, plain", plain, 0.3, 0.6, "about chance: memorised"),
-        Measure("test error on small margins, plain / momentum", plain / max(heavy, 1e-3), 2, torch.inf, "learned"),
+        Measure(
+            "test error on small margins, plain / momentum",
+            plain / max(heavy, 1e-3),
+            2,
+            torch.inf,
+            "learned",
+        ),
     )
     steps = list(range(0, STEPS + 1, EVERY))
     curves = {f"momentum {beta:g}": (steps, errors) for beta, errors in zip(MOMENTUM, small)}
@@ -66,7 +72,11 @@ def descend(w: Tensor, x: Tensor, y: Tensor, beta: float) -> list[Tensor]:
     flat, velocity, path = x.flatten(1, 2), torch.zeros_like(w), [w]
     for step in range(1, STEPS + 1):
         z = flat @ w.mT  # [S, n P, K]
-        slope = -y * torch.sigmoid(-y * z.pow(3).unflatten(1, (-1, PATCHES)).sum((-1, -2))) / y.shape[-1]
+        slope = (
+            -y
+            * torch.sigmoid(-y * z.pow(3).unflatten(1, (-1, PATCHES)).sum((-1, -2)))
+            / y.shape[-1]
+        )
         weights = 3 * z.square() * slope.repeat_interleave(PATCHES, 1)[..., None]
         velocity = beta * velocity + (1 - beta) * (weights.mT @ flat)
         w = w - LR * velocity

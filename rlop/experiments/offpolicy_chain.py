@@ -109,7 +109,9 @@ def neural_td(
         hidden = x @ weight.T
         q = hidden.relu() @ sign / math.sqrt(NEURONS)
         delta = reward[step] + process.gamma * q[1] - q[0]
-        weight = weight + lr * delta / math.sqrt(NEURONS) * torch.outer(sign * (hidden[0] >= 0), x[0])
+        weight = weight + lr * delta / math.sqrt(NEURONS) * torch.outer(
+            sign * (hidden[0] >= 0), x[0]
+        )
         weight = project(weight, start, kind, radius)
         if step % 20 == 19:
             when.append(step + 1)
@@ -126,7 +128,9 @@ def run(seed: int = 0) -> Outcome:
         curves[kind if kind == "free" else f"{kind}({radius:g})"] = (when, largest)
     process = on_policy(seed)
     truth = process.value()
-    learned = {r: neural_td(process, "max-norm", r, 0.5, 8000, seed) for r in (math.inf, 60.0, 10.0)}
+    learned = {
+        r: neural_td(process, "max-norm", r, 0.5, 8000, seed) for r in (math.inf, 60.0, 10.0)
+    }
     error = {
         r: float((q - truth).square().mean().sqrt() / truth.square().mean().sqrt())
         for r, (_, _, q, _) in learned.items()
@@ -135,19 +139,53 @@ def run(seed: int = 0) -> Outcome:
     need = math.sqrt(NEURONS) * float(learned[math.inf][3].max())
     measures = (
         Measure("off policy, free: largest |Q|", top["free", 0.0], 1e6, math.inf, "unbounded"),
-        Measure("off policy, l2(5): largest |Q|", top["l2", 5.0], 3.1 * 0.7, 3.1 * 1.3, "measured oracle 3.1"),
         Measure(
-            "off policy, max-norm(5): largest |Q|", top["max-norm", 5.0], 2.16 * 0.7, 2.16 * 1.3, "measured oracle 2.16"
+            "off policy, l2(5): largest |Q|",
+            top["l2", 5.0],
+            3.1 * 0.7,
+            3.1 * 1.3,
+            "measured oracle 3.1",
         ),
         Measure(
-            "off policy, max-norm(2): largest |Q|", top["max-norm", 2.0], 0.84 * 0.7, 0.84 * 1.3, "measured oracle .84"
+            "off policy, max-norm(5): largest |Q|",
+            top["max-norm", 5.0],
+            2.16 * 0.7,
+            2.16 * 1.3,
+            "measured oracle 2.16",
         ),
         Measure(
-            "largest |Q| / R of any ball", max(v / r for (_, r), v in top.items() if r), 0.0, 1.0, "bound |Q| <= R"
+            "off policy, max-norm(2): largest |Q|",
+            top["max-norm", 2.0],
+            0.84 * 0.7,
+            0.84 * 1.3,
+            "measured oracle .84",
         ),
-        Measure("on policy, free: relative error", error[math.inf], 0.0, 0.05, "measured oracle .02"),
-        Measure("on policy: sqrt(m) max ||dw_i|| of the free run", need, 10.0, 60.0, "measured oracle 20 to 36"),
-        Measure("on policy: |Q free - Q max-norm(60)|", same, 0.0, 1e-9, "0: the ball is not reached"),
-        Measure("on policy: error max-norm(10) / free", error[10.0] / error[math.inf], 2.0, math.inf, "> 1: biased"),
+        Measure(
+            "largest |Q| / R of any ball",
+            max(v / r for (_, r), v in top.items() if r),
+            0.0,
+            1.0,
+            "bound |Q| <= R",
+        ),
+        Measure(
+            "on policy, free: relative error", error[math.inf], 0.0, 0.05, "measured oracle .02"
+        ),
+        Measure(
+            "on policy: sqrt(m) max ||dw_i|| of the free run",
+            need,
+            10.0,
+            60.0,
+            "measured oracle 20 to 36",
+        ),
+        Measure(
+            "on policy: |Q free - Q max-norm(60)|", same, 0.0, 1e-9, "0: the ball is not reached"
+        ),
+        Measure(
+            "on policy: error max-norm(10) / free",
+            error[10.0] / error[math.inf],
+            2.0,
+            math.inf,
+            "> 1: biased",
+        ),
     )
     return Outcome(measures, curves, x="step", y="largest |Q|", log="y")

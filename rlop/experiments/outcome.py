@@ -58,4 +58,8 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """`reproduced` when every measure holds, else `not reproduced`."""
-        return "reproduced" if self.measures and all(m.holds for m in self.measures) else "not reproduced"
+        return (
+            "reproduced"
+            if self.measures and all(m.holds for m in self.measures)
+            else "not reproduced"
+        )

@@ -67,10 +67,26 @@ def run(seed: int = 0) -> Outcome:
     balance = float((decayed**2).sum() / 2 / path)
     fewer = active_neurons(decayed) / active_neurons(free)
     measures = (
-        Measure("decay: half sum of squares / path norm", balance, 1 - 1e-9, 1.001, "1: every neuron balanced"),
-        Measure("decay: path norm / least variation", path / least_variation(fitted), 0.999, 1.01, "1: linear spline"),
         Measure(
-            "no decay: path norm / least variation", free_path / least_variation(free_fitted), 1.1, math.inf, "> 1"
+            "decay: half sum of squares / path norm",
+            balance,
+            1 - 1e-9,
+            1.001,
+            "1: every neuron balanced",
+        ),
+        Measure(
+            "decay: path norm / least variation",
+            path / least_variation(fitted),
+            0.999,
+            1.01,
+            "1: linear spline",
+        ),
+        Measure(
+            "no decay: path norm / least variation",
+            free_path / least_variation(free_fitted),
+            1.1,
+            math.inf,
+            "> 1",
         ),
         Measure("neurons that hold 99 % of the path norm: decay / none", fewer, 0.0, 0.9, "< 1"),
     )

@@ -45,13 +45,29 @@ def run(seed: int = 0) -> Outcome:
     neurons = active.sum(-1).tolist()
     with torch.no_grad():
         error = (network(parameters, x) - y).square().mean(-1)
-    unbalance = ((v.square() - w.square()).abs() / (v.square() + w.square()))[-1][active[-1]].max().item()
+    unbalance = (
+        ((v.square() - w.square()).abs() / (v.square() + w.square()))[-1][active[-1]].max().item()
+    )
     measures = (
-        Measure("groups of kinks, mu = .001", groups[-1], len(KNOTS), len(KNOTS), "one for each knot"),
+        Measure(
+            "groups of kinks, mu = .001", groups[-1], len(KNOTS), len(KNOTS), "one for each knot"
+        ),
         Measure("groups of kinks without decay", groups[0], 2 * len(KNOTS), WIDTH, "many more"),
         Measure("active neurons, with decay / without", neurons[-1] / neurons[0], 0, 0.6, "fewer"),
-        Measure("sum |v| |w|, with decay / without", (path[-1].sum() / path[0].sum()).item(), 0, 0.8, "a path norm"),
-        Measure("largest |v^2 - w^2| / (v^2 + w^2), active", unbalance, 0, 0.05, "balanced: both norms agree"),
+        Measure(
+            "sum |v| |w|, with decay / without",
+            (path[-1].sum() / path[0].sum()).item(),
+            0,
+            0.8,
+            "a path norm",
+        ),
+        Measure(
+            "largest |v^2 - w^2| / (v^2 + w^2), active",
+            unbalance,
+            0,
+            0.05,
+            "balanced: both norms agree",
+        ),
         Measure("train error, mu = .001", error[-1].item(), 0, 0.005, "still fits"),
     )
     decays = [max(d, 1e-5) for d in DECAYS]

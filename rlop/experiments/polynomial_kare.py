@@ -22,7 +22,9 @@ from rlop.experiments.outcome import Measure, Outcome
 N, SEEDS, NOISE = 30, 200, 0.3
 SIZES = (5, 10, 20, 30, 40, 60, 100, 200)
 RIDGES = [10**e for e in (-4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0)]
-SIGNAL = torch.tensor([0.0, 1.0, 0.0, 0.7, 0.0, 0.4], dtype=torch.float64)  # coefficients of the target function
+SIGNAL = torch.tensor(
+    [0.0, 1.0, 0.0, 0.7, 0.0, 0.4], dtype=torch.float64
+)  # coefficients of the target function
 
 
 def run(seed: int = 0) -> Outcome:
@@ -40,13 +42,21 @@ def run(seed: int = 0) -> Outcome:
     peak = max(degrees)
     measures = (
         Measure("largest |KARE / risk - 1|, ridge >= .01", kare_off, 0, 0.3, "within 30 %"),
-        Measure("largest |prediction / risk - 1|, ridge >= .01", predicted_off, 0, 0.3, "within 30 %"),
-        Measure("risk at the ridge that KARE chooses / least risk", chosen, 1, 1.2, "a good choice"),
-        Measure("degree of the peak without ridge", SIZES[degrees.index(peak)], 20, 40, "near N = 30"),
+        Measure(
+            "largest |prediction / risk - 1|, ridge >= .01", predicted_off, 0, 0.3, "within 30 %"
+        ),
+        Measure(
+            "risk at the ridge that KARE chooses / least risk", chosen, 1, 1.2, "a good choice"
+        ),
+        Measure(
+            "degree of the peak without ridge", SIZES[degrees.index(peak)], 20, 40, "near N = 30"
+        ),
         Measure("peak / risk at degree 200", peak / degrees[-1], 5, torch.inf, "second descent"),
     )
     curves = {"risk": (RIDGES, true), "KARE": (RIDGES, kare), "threshold": (RIDGES, predicted)}
-    return Outcome(measures, curves, x="ridge, 100 features", y="squared error with noise, median", log="xy")
+    return Outcome(
+        measures, curves, x="ridge, 100 features", y="squared error with noise, median", log="xy"
+    )
 
 
 def chebyshev(x: Tensor, size: int) -> Tensor:

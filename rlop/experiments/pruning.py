@@ -47,8 +47,16 @@ def run(seed: int = 0) -> Outcome:
         Measure("train error, dense", train[0], 0, 0.03, "memorises"),
         Measure("test error, best pruned / dense", test[best] / test[0], 0, 0.8, "pruning helps"),
         Measure("share of weights kept at the best", kept[best], 0, 0.5, "clearly sparse"),
-        Measure("train error at the best - dense", train[best] - train[0], 0.03, 1, "less is memorised"),
-        Measure("test error, sparsest / best", test[-1] / test[best], 1.1, torch.inf, "too little is left"),
+        Measure(
+            "train error at the best - dense", train[best] - train[0], 0.03, 1, "less is memorised"
+        ),
+        Measure(
+            "test error, sparsest / best",
+            test[-1] / test[best],
+            1.1,
+            torch.inf,
+            "too little is left",
+        ),
     )
     curves = {"train error, noisy labels": (kept, train), "test error": (kept, test)}
     return Outcome(measures, curves, x="share of weights kept", y="error", log="x")

@@ -17,7 +17,9 @@ from rlop.experiments.outcome import Measure, Outcome
 D, TEACHER, STUDENT, SAMPLES, STEPS, LR = 10, 3, 20, 200, 3000, 0.02
 
 
-def train(phi: np.ndarray, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def train(
+    phi: np.ndarray, x: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradient descent on mean squared error / 4: student weights `[K, d]` and the relative error of Phi `[T]`."""
     y = np.einsum("nd,de,ne->n", x, phi, x)
     w = rng.normal(size=(STUDENT, D)) * 0.3 / np.sqrt(STUDENT)
@@ -42,9 +44,19 @@ def run(seed: int = 0) -> Outcome:
     shifted = np.sqrt(np.mean((((far @ first.T) ** 2).sum(1) - value) ** 2) / np.mean(value**2))
     apart = np.linalg.norm(first - second) / np.linalg.norm(first)
     measures = (
-        Measure("relative error of Phi, first start", float(course[-1]), 0.0, 1e-2, "0: identified"),
-        Measure("relative error of Phi, second start", float(other[-1]), 0.0, 1e-2, "0: identified"),
-        Measure("distance between the weights of the two", float(apart), 0.3, np.inf, "not 0: not identified"),
+        Measure(
+            "relative error of Phi, first start", float(course[-1]), 0.0, 1e-2, "0: identified"
+        ),
+        Measure(
+            "relative error of Phi, second start", float(other[-1]), 0.0, 1e-2, "0: identified"
+        ),
+        Measure(
+            "distance between the weights of the two",
+            float(apart),
+            0.3,
+            np.inf,
+            "not 0: not identified",
+        ),
         Measure("relative error under the shift", float(shifted), 0.0, 1e-2, "0, as Phi"),
     )
     steps = range(STEPS)

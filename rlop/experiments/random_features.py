@@ -35,15 +35,35 @@ def error(features: int, ridge: float, draw: tuple[int, int]) -> float:
 def run(seed: int = 0) -> Outcome:
     """n = 100, d = 20, noise .3; medians of eight draws, without ridge and with ridge .1."""
     curve = {
-        ridge: np.array([np.median([error(p, ridge, (seed, i)) for i in range(DRAWS)]) for p in FEATURES])
+        ridge: np.array(
+            [np.median([error(p, ridge, (seed, i)) for i in range(DRAWS)]) for p in FEATURES]
+        )
         for ridge in (1e-12, RIDGE)
     }
     free, ridged, at = curve[1e-12], curve[RIDGE], FEATURES.index(N)
     rise = (ridged[1:] / ridged[:-1]).max()
     measures = (
-        Measure("no ridge: error at p = n / at p = 8 n", float(free[at] / free[-1]), 5.0, math.inf, "a peak"),
-        Measure("no ridge: error at p = n / at p = n / 2.5", float(free[at] / free[1]), 5.0, math.inf, "a peak"),
-        Measure("ridge: largest ratio of an error to the one before", float(rise), 0.0, 1.02, "at most 1: no peak"),
+        Measure(
+            "no ridge: error at p = n / at p = 8 n",
+            float(free[at] / free[-1]),
+            5.0,
+            math.inf,
+            "a peak",
+        ),
+        Measure(
+            "no ridge: error at p = n / at p = n / 2.5",
+            float(free[at] / free[1]),
+            5.0,
+            math.inf,
+            "a peak",
+        ),
+        Measure(
+            "ridge: largest ratio of an error to the one before",
+            float(rise),
+            0.0,
+            1.02,
+            "at most 1: no peak",
+        ),
         Measure("error at p = n: ridge / no ridge", float(ridged[at] / free[at]), 0.0, 0.2, "< 1"),
     )
     curves = {"no ridge": (FEATURES, free), f"ridge {RIDGE}": (FEATURES, ridged)}

@@ -59,7 +59,9 @@ def verdicts(records: Iterable[Record]) -> dict[str, str]:
     return {record["name"]: record["verdict"] for record in records if "error" not in record}
 
 
-def markdown(records: Sequence[Record], versions: Mapping[str, str], rows: Sequence[Row] = CATALOGUE) -> str:
+def markdown(
+    records: Sequence[Record], versions: Mapping[str, str], rows: Sequence[Row] = CATALOGUE
+) -> str:
     """The whole of `REPRODUCTION.md`.
 
     Args:
@@ -71,11 +73,17 @@ def markdown(records: Sequence[Record], versions: Mapping[str, str], rows: Seque
     count: dict[str, int] = {}
     for row in rows:
         count[row.verdict(found)] = count.get(row.verdict(found), 0) + 1
-    parts = [HEAD, ", ".join(f"{number} {verdict}" for verdict, number in sorted(count.items())) + ".\n"]
+    parts = [
+        HEAD,
+        ", ".join(f"{number} {verdict}" for verdict, number in sorted(count.items())) + ".\n",
+    ]
     parts += ["| # | abstract | here | verdict | measures that hold |", "|---|---|---|---|---|"]
     parts += [_summary(row, row.verdict(found), by_name) for row in rows]
     parts += [_section(row, row.verdict(found), by_name) for row in rows if row.experiments]
-    parts += ["", "Run with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."]
+    parts += [
+        "",
+        "Run with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -87,7 +95,10 @@ def _summary(row: Row, verdict: str, by_name: Mapping[str, Record]) -> str:
 
 def _section(row: Row, verdict: str, by_name: Mapping[str, Record]) -> str:
     reference = f" arXiv:{row.arxiv}." if row.arxiv else ""
-    lines = [f"\n## {row.number}. {row.title}\n", f"{row.authors}.{reference} {row.claim} **{verdict}**"]
+    lines = [
+        f"\n## {row.number}. {row.title}\n",
+        f"{row.authors}.{reference} {row.claim} **{verdict}**",
+    ]
     for name in row.experiments:
         lines += ["", *_measures(by_name.get(name, {"name": name, "error": "not run"}))]
     return "\n".join(lines)
@@ -97,9 +108,18 @@ def _measures(record: Record) -> list[str]:
     if "error" in record:
         return [f"`{record['name']}`: {record['error']}"]
     note = ", report only" if record["report_only"] else ""
-    lines = [f"`{record['name']}`: {record['verdict']}{note}\n", "| measure | measured | band | expected | holds |"]
+    lines = [
+        f"`{record['name']}`: {record['verdict']}{note}\n",
+        "| measure | measured | band | expected | holds |",
+    ]
     lines.append("|---|---|---|---|---|")
     for measure in map(measure_of, record["measures"]):
-        cells = measure.name, _short(measure.value), band(measure), measure.expected, "yes" if measure.holds else "no"
+        cells = (
+            measure.name,
+            _short(measure.value),
+            band(measure),
+            measure.expected,
+            "yes" if measure.holds else "no",
+        )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines

@@ -22,7 +22,9 @@ EPSILON = 0.4
 def robust_risk(estimate: np.ndarray, target: np.ndarray, epsilon: float = EPSILON) -> float:
     """Risk of an estimate `[d]` of `target` `[d]` (unit norm) under consistent perturbations; epsilon 0 is standard."""
     error = float(((estimate - target) ** 2).sum())
-    across = float((estimate**2).sum() - (estimate @ target) ** 2)  # squared norm orthogonal to the target
+    across = float(
+        (estimate**2).sum() - (estimate @ target) ** 2
+    )  # squared norm orthogonal to the target
     return _combine(error, max(across, 0.0), epsilon)
 
 
@@ -73,7 +75,10 @@ def run(seed: int = 0) -> Outcome:
     measures: list[Measure] = []
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for g, n, best, at, standard in ((2, 600, 0.7461, 0.19, 0.516), (4, 300, 0.9552, 3.7, 0.82)):
-        theory, drawn = np.array([closed_form(g, r) for r in ridges]), fitted(n, g, ridges, seed, EPSILON)
+        theory, drawn = (
+            np.array([closed_form(g, r) for r in ridges]),
+            fitted(n, g, ridges, seed, EPSILON),
+        )
         low, base = ridges[theory.argmin()], interpolation(g)
         found = {
             "interpolation": (theory[0], base, 1e-5 * base),
@@ -82,12 +87,24 @@ def run(seed: int = 0) -> Outcome:
             "standard risk there": (closed_form(g, low, 0.0), standard, 0.005 * standard),
         }
         measures += [
-            Measure(f"d/n {g}: {name}", float(value), wanted - slack, wanted + slack, f"closed form {wanted:.4f}")
+            Measure(
+                f"d/n {g}: {name}",
+                float(value),
+                wanted - slack,
+                wanted + slack,
+                f"closed form {wanted:.4f}",
+            )
             for name, (value, wanted, slack) in found.items()
         ]
         gap = float(np.abs(drawn / theory - 1).max())
-        measures.append(Measure(f"d/n {g}: largest gap, n = {n}", gap, 0.0, 0.1, "0, finite size 10 %"))
+        measures.append(
+            Measure(f"d/n {g}: largest gap, n = {n}", gap, 0.0, 0.1, "0, finite size 10 %")
+        )
         gain = float(drawn[0] / drawn.min())
-        measures.append(Measure(f"d/n {g}: interpolation / best, n = {n}", gain, 1.01, 1.15, f"{base / best:.3f}"))
+        measures.append(
+            Measure(
+                f"d/n {g}: interpolation / best, n = {n}", gain, 1.01, 1.15, f"{base / best:.3f}"
+            )
+        )
         curves |= {f"d/n {g}, closed form": (ridges, theory), f"d/n {g}, n = {n}": (ridges, drawn)}
     return Outcome(tuple(measures), curves, x="ridge lambda", y="robust risk", log="x")

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlop.checks import check_known
-from rlop.config import write_atomic
+from rlop.config.checks import check_known
+from rlop.config.files import write_atomic
 from rlop.experiments.catalogue import available
 from rlop.experiments.outcome import Measure, Outcome
-from rlop.picture import COLOURS, DASHES, canvas
+from rlop.report.figures import COLOURS, DASHES, canvas
 from rlop.types import InputError
 
 Record = Mapping[str, Any]  # what `to_record` returns, or {"name": ..., "error": ...}
@@ -32,7 +32,9 @@ def run_experiment(name: str, seed: int = 0) -> tuple[Outcome, float]:
     check_known("experiment", name, available())
     torch.set_num_threads(1)
     experiment = import_module(f"rlop.experiments.{name}")
-    started = time.process_time()  # the processor's, not the wall's: others may be using the machine
+    started = (
+        time.process_time()
+    )  # the processor's, not the wall's: others may be using the machine
     return experiment.run(seed), time.process_time() - started
 
 

@@ -28,8 +28,16 @@ def run(seed: int = 0) -> Outcome:
     ratio = [n / p for n, p in zip(capacity, count)]
     rise = min(after / before for before, after in pairwise(capacity))
     measures = (
-        Measure("least growth of the capacity when the rank doubles", rise, 1, torch.inf, "never falls"),
-        Measure("capacity, rank 8 / rank 1", capacity[-1] / capacity[0], 1.5, torch.inf, "grows with rank"),
+        Measure(
+            "least growth of the capacity when the rank doubles", rise, 1, torch.inf, "never falls"
+        ),
+        Measure(
+            "capacity, rank 8 / rank 1",
+            capacity[-1] / capacity[0],
+            1.5,
+            torch.inf,
+            "grows with rank",
+        ),
         Measure("capacity / parameters, least", min(ratio), 0.15, 2, "of the order of the count"),
         Measure("capacity / parameters, largest", max(ratio), 0.15, 2, "of the order of the count"),
     )

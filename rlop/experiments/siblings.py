@@ -42,14 +42,30 @@ def run(seed: int = 0) -> Outcome:
     gap = max(abs(a - b) for a, b in zip(union, common))
     measures = (
         Measure("overlap with all epochs shared", overlap[-1], 1, 1, "the same run twice"),
-        Measure("least rise of the overlap with shared epochs", rises, 0, 1, ".77, .84, .92, 1 measured"),
-        Measure("overlap with none shared / chance", overlap[0] / chance, 1.5, 9, "one start alone aligns them"),
+        Measure(
+            "least rise of the overlap with shared epochs", rises, 0, 1, ".77, .84, .92, 1 measured"
+        ),
+        Measure(
+            "overlap with none shared / chance",
+            overlap[0] / chance,
+            1.5,
+            9,
+            "one start alone aligns them",
+        ),
         Measure("largest |accuracy of union - of intersection|", gap, 0, 0.03, "equal"),
-        Measure("least accuracy under a mask of one's own", min(own), 0.9, 1, "pruned networks still learn"),
+        Measure(
+            "least accuracy under a mask of one's own",
+            min(own),
+            0.9,
+            1,
+            "pruned networks still learn",
+        ),
     )
     curves = {"overlap of the masks": (SHARED, overlap), "accuracy, own mask": (SHARED, own)}
     curves |= {"accuracy, union": (SHARED, union), "accuracy, intersection": (SHARED, common)}
-    return Outcome(measures, curves, x="shared epochs of 20", y="Jaccard index of the masks, test accuracy")
+    return Outcome(
+        measures, curves, x="shared epochs of 20", y="Jaccard index of the masks, test accuracy"
+    )
 
 
 def siblings_orders(n: int, seed: int) -> Iterator[Tensor]:
@@ -71,7 +87,9 @@ def trained(data: Digits, seed: int) -> nn.Module:
 
 def prune(net: nn.Module) -> dict[str, Tensor]:
     """For every weight matrix `[R, O, I]`, whether a weight is among the run's largest `DENSITY` over all layers."""
-    weights = {name: p.detach().abs() for name, p in net.named_parameters() if name.endswith("weight")}
+    weights = {
+        name: p.detach().abs() for name, p in net.named_parameters() if name.endswith("weight")
+    }
     every = torch.cat([w.flatten(1) for w in weights.values()], 1)
     floor = every.quantile(1 - DENSITY, dim=1)[:, None, None]
     return {name: w > floor for name, w in weights.items()}

@@ -33,12 +33,16 @@ def run(seed: int = 0) -> Outcome:
         Measure("most steps gained by doubling the width", step, -LIMIT, 0, "never slower"),
         Measure("steps of 1 neuron / of 32", steps[0] / steps[-1], 1.2, 5, "clearly more"),
     )
-    return Outcome(measures, {"steps": (WIDTHS, steps)}, x="student neurons", y="steps to error 0.1", log="x")
+    return Outcome(
+        measures, {"steps": (WIDTHS, steps)}, x="student neurons", y="steps to error 0.1", log="x"
+    )
 
 
 def steps_to_fit(width: int, seed: int) -> Tensor:
     """Gradient steps until ||D||_F < 0.1, `[S]` for as many seeds; `LIMIT` where it is not reached."""
-    w = START * torch.randn(SEEDS, width, D, generator=Generator().manual_seed(seed), dtype=torch.float64)
+    w = START * torch.randn(
+        SEEDS, width, D, generator=Generator().manual_seed(seed), dtype=torch.float64
+    )
     teacher = torch.zeros(D, D, dtype=torch.float64)
     teacher[0, 0] = 1
     steps = torch.full((SEEDS,), float(LIMIT))

@@ -28,24 +28,50 @@ def run(seed: int = 0) -> Outcome:
     data = load_digits(seed=seed)
     clean, noisy = [], []
     for density in DENSITIES:
-        generator = Generator().manual_seed(seed + 20_000)  # masks drawn like the weights would keep the negative ones
+        generator = Generator().manual_seed(
+            seed + 20_000
+        )  # masks drawn like the weights would keep the negative ones
         net = network(range(seed, seed + RUNS), 64, (round(DENSE_WIDTH / density),), 10)
-        masks = {name: torch.rand(w.shape, generator=generator) < density for name, w in weights(net).items()}
+        masks = {
+            name: torch.rand(w.shape, generator=generator) < density
+            for name, w in weights(net).items()
+        }
         mask(net, masks, density**-0.5)  # keeps the variance of the activations
         batches = orders(RUNS, len(data.y), 50, EPOCHS, seed)
         optimizer = Adam(net.parameters(), lr=3e-3)
-        fit(net, optimizer, data.x, data.y.expand(RUNS, -1), batches, after=partial(mask, net, masks))
+        fit(
+            net,
+            optimizer,
+            data.x,
+            data.y.expand(RUNS, -1),
+            batches,
+            after=partial(mask, net, masks),
+        )
         clean.append(accuracy(predict(net, data.x_test, RUNS), data.y_test).mean().item())
-        noisy.append(sum(perturbed(net, data.x_test, data.y_test, generator) for _ in range(DRAWS)) / DRAWS)
+        noisy.append(
+            sum(perturbed(net, data.x_test, data.y_test, generator) for _ in range(DRAWS)) / DRAWS
+        )
     high = DENSITIES.index(0.25)
     measures = (
         Measure("accuracy, density .25 - dense", clean[high] - clean[0], -0.02, 1, "holds up"),
-        Measure("accuracy under noise, density .25 - dense", noisy[high] - noisy[0], 0, 1, "holds up"),
-        Measure("accuracy, density .01 - best", clean[-1] - max(clean), -1, -0.02, "falls in the end"),
-        Measure("accuracy under noise, density .01 - best", noisy[-1] - max(noisy), -1, -0.02, "falls in the end"),
+        Measure(
+            "accuracy under noise, density .25 - dense", noisy[high] - noisy[0], 0, 1, "holds up"
+        ),
+        Measure(
+            "accuracy, density .01 - best", clean[-1] - max(clean), -1, -0.02, "falls in the end"
+        ),
+        Measure(
+            "accuracy under noise, density .01 - best",
+            noisy[-1] - max(noisy),
+            -1,
+            -0.02,
+            "falls in the end",
+        ),
     )
     curves = {"clean": (DENSITIES, clean), "noise on the weights": (DENSITIES, noisy)}
-    return Outcome(measures, curves, x="density, at the same number of weights", y="test accuracy", log="x")
+    return Outcome(
+        measures, curves, x="density, at the same number of weights", y="test accuracy", log="x"
+    )
 
 
 def weights(net: nn.Module) -> dict[str, Tensor]:

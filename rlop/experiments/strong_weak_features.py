@@ -26,11 +26,29 @@ def run(seed: int = 0) -> Outcome:
     logistic = [table[r][-1][1] for r in SALIENCE]
     gain = [a / b for a, b in zip(square, logistic)]
     measures = (
-        Measure("logistic error, salience 100 / 1", logistic[-1] / logistic[0], 0, 0.6, "structure helps"),
-        Measure("square error, salience 100 / 1", square[-1] / square[0], 0, 0.8, "structure helps"),
-        Measure("square / logistic error, salience 100", gain[-1], 1.02, torch.inf, "logistic wins on the easy task"),
         Measure(
-            "the same ratio, salience 100 / 1", gain[-1] / gain[0], 1.02, torch.inf, "and by more than on the hard"
+            "logistic error, salience 100 / 1",
+            logistic[-1] / logistic[0],
+            0,
+            0.6,
+            "structure helps",
+        ),
+        Measure(
+            "square error, salience 100 / 1", square[-1] / square[0], 0, 0.8, "structure helps"
+        ),
+        Measure(
+            "square / logistic error, salience 100",
+            gain[-1],
+            1.02,
+            torch.inf,
+            "logistic wins on the easy task",
+        ),
+        Measure(
+            "the same ratio, salience 100 / 1",
+            gain[-1] / gain[0],
+            1.02,
+            torch.inf,
+            "and by more than on the hard",
         ),
     )
     curves = {}

@@ -40,9 +40,17 @@ def run(seed: int = 0) -> Outcome:
         Measure("share of support vectors, d / n = 50", support[-1], 0.99, 1, "all of them"),
         Measure("share of support vectors, d / n = 1.5", support[0], 0, 0.9, "not all"),
         Measure("least rise of that share with d", rises, -0.01, 1, "never falls"),
-        Measure("distance to least squares, d / n = 50", distance[-1], 0, 0.01, "the same classifier"),
+        Measure(
+            "distance to least squares, d / n = 50", distance[-1], 0, 0.01, "the same classifier"
+        ),
         Measure("distance to least squares, d / n = 1.5", distance[0], 0.1, 10, "not yet the same"),
-        Measure("|difference of test errors|, d / n = 50", abs(margin[-1] - least[-1]), 0, 0.002, "coincide"),
+        Measure(
+            "|difference of test errors|, d / n = 50",
+            abs(margin[-1] - least[-1]),
+            0,
+            0.002,
+            "coincide",
+        ),
     )
     curves = {
         "share of support vectors": (DIMENSIONS, support),
@@ -66,7 +74,9 @@ def compare(d: int, seed: int) -> Comparison:
     alpha = dual(gram * signs[:, :, None] * signs[:, None, :])
     margin = torch.einsum("skn,snd->skd", alpha * signs, train)
     least = torch.einsum("skn,snd->skd", torch.linalg.solve(gram, signs[..., None])[..., 0], train)
-    wrong = [((test @ w.mT).argmax(-1) != labels[N:]).double().mean().item() for w in (margin, least)]
+    wrong = [
+        ((test @ w.mT).argmax(-1) != labels[N:]).double().mean().item() for w in (margin, least)
+    ]
     support = (alpha > 1e-6 * alpha.amax(-1, keepdim=True)).double().mean().item()
     return Comparison(support, ((margin - least).norm() / least.norm()).item(), wrong[0], wrong[1])
 

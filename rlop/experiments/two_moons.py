@@ -18,7 +18,11 @@ from rlop.experiments.fit import fit, network, predict
 from rlop.experiments.outcome import Measure, Outcome
 
 N, WIDTH, STEPS, SEEDS, GAP = 300, 500, 4000, 2, 0.1
-ARMS = {"cross-entropy": (0.0, 0.0), "weight decay .01": (0.01, 0.0), "decoupled .003": (0.0, 0.003)}
+ARMS = {
+    "cross-entropy": (0.0, 0.0),
+    "weight decay .01": (0.01, 0.0),
+    "decoupled .003": (0.0, 0.003),
+}
 
 
 def run(seed: int = 0) -> Outcome:
@@ -45,9 +49,27 @@ def run(seed: int = 0) -> Outcome:
     plain, decayed, decoupled = scores[-GAP]
     measures = (
         Measure("accuracy on interlocked moons, decoupled", decoupled, 0.99, 1, "1.000 measured"),
-        Measure("its gain over cross-entropy", decoupled - plain, 0.003, 1, "1.000 against .983 measured"),
-        Measure("its gain over weight decay", decoupled - decayed, 0.003, 1, "1.000 against .966 measured"),
-        Measure("mean |f|, cross-entropy / decoupled", size[0] / size[2], 2, 20, "16.4 against 3.8 measured"),
+        Measure(
+            "its gain over cross-entropy",
+            decoupled - plain,
+            0.003,
+            1,
+            "1.000 against .983 measured",
+        ),
+        Measure(
+            "its gain over weight decay",
+            decoupled - decayed,
+            0.003,
+            1,
+            "1.000 against .966 measured",
+        ),
+        Measure(
+            "mean |f|, cross-entropy / decoupled",
+            size[0] / size[2],
+            2,
+            20,
+            "16.4 against 3.8 measured",
+        ),
         Measure("accuracy on the training gap, all", min(scores[GAP]), 0.99, 1, "all arms fit"),
     )
     return Outcome(measures, curves, x="vertical gap between the test moons", y="test accuracy")

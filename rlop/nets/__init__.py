@@ -13,7 +13,6 @@ from rlop.nets.mup import ScaledLinear
 from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere
 from rlop.nets.policy import GaussianPolicy
 from rlop.nets.qnetwork import QNetwork, make_torso, preprocess
-from rlop.nets.resets import ResetOptions, Resets
 from rlop.nets.stack import LinearStack
 
 __all__ = [
@@ -34,8 +33,6 @@ __all__ = [
     "MinAtarTorso",
     "NatureTorso",
     "QNetwork",
-    "ResetOptions",
-    "Resets",
     "ScaledLinear",
     "Sphere",
     "make_torso",

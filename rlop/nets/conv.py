@@ -9,7 +9,9 @@ from torch import Generator, Tensor, nn
 from rlop.nets.linear import Linear
 
 
-def stacked_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def stacked_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0
+) -> Tensor:
     """One convolution per run.
 
     On a CPU a loop over runs measured 1.3 to 1.8 times faster than one grouped convolution (4 to 8 runs, 3x3 filters,
@@ -24,12 +26,21 @@ def stacked_conv2d(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, pad
     Returns:
         `[R, B, O, H', W']`.
     """
-    if x.ndim != 5 or weight.ndim != 5 or x.shape[0] != weight.shape[0] or x.shape[2] != weight.shape[2]:
-        raise ValueError(f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [R, B, C, H, W]")
+    if (
+        x.ndim != 5
+        or weight.ndim != 5
+        or x.shape[0] != weight.shape[0]
+        or x.shape[2] != weight.shape[2]
+    ):
+        raise ValueError(
+            f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [R, B, C, H, W]"
+        )
     if x.shape[0] == 1:  # one network: a plain layer, without a copy of what it returns
         return F.conv2d(x[0], weight[0], bias[0], stride, padding).unsqueeze(0)
     if not x.is_cuda:
-        return torch.stack([F.conv2d(*run, stride, padding) for run in zip(x, weight, bias, strict=True)])
+        return torch.stack(
+            [F.conv2d(*run, stride, padding) for run in zip(x, weight, bias, strict=True)]
+        )
     grouped = x.transpose(0, 1).flatten(1, 2)
     y = F.conv2d(grouped, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=x.shape[0])
     return y.unflatten(1, weight.shape[:2]).transpose(0, 1)
@@ -39,7 +50,13 @@ class Conv2d(nn.Module):
     """Stacked `nn.Conv2d`: weight `[R, O, C, k, k]`, bias `[R, O]`."""
 
     def __init__(
-        self, runs: int, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+        self,
+        runs: int,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int = 0,
     ) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding
@@ -75,7 +92,9 @@ class MinAtarTorso(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """`[R, B, H, W, C] -> [R, B, D]`."""
-        x = F.relu(self.conv(obs.movedim(-1, 2).contiguous()))  # else what follows works on strided memory
+        x = F.relu(
+            self.conv(obs.movedim(-1, 2).contiguous())
+        )  # else what follows works on strided memory
         return F.relu(self.hidden(x.flatten(2)))
 
 
@@ -90,7 +109,9 @@ class NatureTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 512) -> None:
         super().__init__()
         channels, *size = obs_shape
-        self.convs = nn.ModuleList(Conv2d(runs, i, o, k, s) for i, o, k, s in zip((channels, 32, 64), *NATURE))
+        self.convs = nn.ModuleList(
+            Conv2d(runs, i, o, k, s) for i, o, k, s in zip((channels, 32, 64), *NATURE)
+        )
         for _, kernel, stride in zip(*NATURE):
             size = [(side - kernel) // stride + 1 for side in size]
         self.hidden = Linear((runs,), NATURE[0][-1] * size[0] * size[1], width)

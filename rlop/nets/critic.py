@@ -53,11 +53,17 @@ class Critics(nn.Module):
         batch = (*lead[:1], *action.shape[len(lead[:1]) : len(lead[:1]) + 1])
         if action.ndim - len(batch) not in (1, 2) or obs.shape[: len(batch)] != batch:
             expected = "[R, B, m] or [R, B, K, m]"
-            raise ValueError(f"action {tuple(action.shape)}: expected {expected}, observations are {tuple(obs.shape)}")
-        obs, action = (x.to(self.head.weight.dtype) for x in (preprocess(obs).flatten(len(batch)), action))
+            raise ValueError(
+                f"action {tuple(action.shape)}: expected {expected}, observations are {tuple(obs.shape)}"
+            )
+        obs, action = (
+            x.to(self.head.weight.dtype) for x in (preprocess(obs).flatten(len(batch)), action)
+        )
         if lead:
             obs, action = (x.unsqueeze(1).expand(*lead, *x.shape[1:]) for x in (obs, action))
-        features = self.pairs(obs, action) if action.ndim == obs.ndim else self.candidates(obs, action)
+        features = (
+            self.pairs(obs, action) if action.ndim == obs.ndim else self.candidates(obs, action)
+        )
         return features, self.head(features.flatten(len(lead), -2)).view(*features.shape[:-1])
 
     def pairs(self, obs: Tensor, action: Tensor) -> Tensor:
@@ -69,10 +75,14 @@ class Critics(nn.Module):
         count = action.shape[-2]
         if not self.plain:
             obs = obs.unsqueeze(-2).expand(*action.shape[:-1], obs.shape[-1])
-            return self.pairs(obs.flatten(-3, -2), action.flatten(-3, -2)).unflatten(-2, (-1, count))
+            return self.pairs(obs.flatten(-3, -2), action.flatten(-3, -2)).unflatten(
+                -2, (-1, count)
+            )
         size = obs.shape[-1]
         first: Linear = self.torso.layers[0]  # type: ignore[assignment]
-        at_obs = stacked_affine(obs, first.weight[..., :size], first.bias)  # once an observation, not once an action
+        at_obs = stacked_affine(
+            obs, first.weight[..., :size], first.bias
+        )  # once an observation, not once an action
         at_action = action.flatten(-3, -2) @ first.weight[..., size:].mT
         both = at_action.unflatten(-2, (-1, count)).add_(at_obs.unsqueeze(-2))
         return self.torso.above(both.flatten(-3, -2)).unflatten(-2, (-1, count))
@@ -84,7 +94,9 @@ class Critics(nn.Module):
             return self(obs, actions)[1]
         size = max(1, ROWS // count)
         found = []
-        for critic, run in zip(one_by_one(self), (run for run in range(self.lead[0]) for _ in range(self.lead[1]))):
+        for critic, run in zip(
+            one_by_one(self), (run for run in range(self.lead[0]) for _ in range(self.lead[1]))
+        ):
             pieces = zip(obs[run].split(size), actions[run].split(size))
             found.append(torch.cat([functional_call(self, critic, piece)[1] for piece in pieces]))
         return torch.stack(found).unflatten(0, self.lead)

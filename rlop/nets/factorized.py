@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.nets.linear import stacked_affine
 from rlop.types import InputError, TDContext, needs
 
@@ -27,7 +27,9 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
         "spectral" initialisation, and "spectral ones".
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
-        raise ValueError(f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)")
+        raise ValueError(
+            f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)"
+        )
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     root = values[..., :rank].sqrt() if keep_values else torch.ones_like(values[..., :rank])
     return left[..., :rank] * root.unsqueeze(-2), root.unsqueeze(-1) * right[..., :rank, :]
@@ -49,7 +51,9 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
         ICLR 2021, arXiv:2105.01029.
     """
     if u.ndim < 2 or u.shape[:-2] != v.shape[:-2] or u.shape[-1] != v.shape[-2]:
-        raise ValueError(f"u {tuple(u.shape)}, v {tuple(v.shape)}: expected [..., O, r] and [..., r, I]")
+        raise ValueError(
+            f"u {tuple(u.shape)}, v {tuple(v.shape)}: expected [..., O, r] and [..., r, I]"
+        )
     return ((u.mT @ u) * (v @ v.mT)).sum((-2, -1))
 
 
@@ -59,9 +63,15 @@ def frobenius_penalty(ctx: TDContext) -> Tensor:
 
     regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
     """
-    pairs = [(p, ctx.parameters[name[:-1] + "v"]) for name, p in ctx.parameters.items() if name.endswith(".u")]
+    pairs = [
+        (p, ctx.parameters[name[:-1] + "v"])
+        for name, p in ctx.parameters.items()
+        if name.endswith(".u")
+    ]
     if not pairs:
-        raise InputError("frobenius_penalty: the network has no factorized layers, expected layers.factorized")
+        raise InputError(
+            "frobenius_penalty: the network has no factorized layers, expected layers.factorized"
+        )
     return torch.stack([frobenius_decay(u, v).reshape(len(u), -1).sum(1) for u, v in pairs]).sum(0)
 
 
@@ -87,13 +97,19 @@ def _dense(weight: Tensor, rank: int, generator: Generator) -> Tensor:
 def _he(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
     *lead, n_out, n_in = weight.shape
     u, v = weight.new_empty(*lead, n_out, rank), weight.new_empty(*lead, rank, n_in)
-    return u.normal_(0, rank**-0.5, generator=generator), v.normal_(0, (2 / n_in) ** 0.5, generator=generator)
+    return u.normal_(0, rank**-0.5, generator=generator), v.normal_(
+        0, (2 / n_in) ** 0.5, generator=generator
+    )
 
 
 INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
     "he": _he,
-    "spectral": lambda weight, rank, generator: truncated_svd(_dense(weight, rank, generator), rank),
-    "spectral_ones": lambda weight, rank, generator: truncated_svd(_dense(weight, rank, generator), rank, False),
+    "spectral": lambda weight, rank, generator: truncated_svd(
+        _dense(weight, rank, generator), rank
+    ),
+    "spectral_ones": lambda weight, rank, generator: truncated_svd(
+        _dense(weight, rank, generator), rank, False
+    ),
 }
 
 
@@ -116,12 +132,19 @@ class FactorizedLinear(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, rank: int, init: str = "spectral"
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        rank: int,
+        init: str = "spectral",
     ) -> None:
         super().__init__()
         check_known("factorized_init", init, INITS)
         if not 1 <= rank <= min(in_features, out_features):
-            raise InputError(f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]")
+            raise InputError(
+                f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]"
+            )
         self.rank, self.init = rank, init
         self.u = nn.Parameter(torch.empty(*lead, out_features, rank))
         self.v = nn.Parameter(torch.empty(*lead, rank, in_features))

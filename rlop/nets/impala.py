@@ -51,7 +51,9 @@ class ImpalaTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 256) -> None:
         super().__init__()
         channels, *size = obs_shape
-        self.stages = nn.ModuleList(Stage(runs, i, o) for i, o in zip((channels, *CHANNELS), CHANNELS))
+        self.stages = nn.ModuleList(
+            Stage(runs, i, o) for i, o in zip((channels, *CHANNELS), CHANNELS)
+        )
         for _ in CHANNELS:
             size = [(side + 1) // 2 for side in size]
         self.hidden = Linear((runs,), CHANNELS[-1] * size[0] * size[1], width)

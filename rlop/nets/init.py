@@ -12,7 +12,10 @@ from torch import Generator, Tensor, nn
 from rlop.nets.conv import Conv2d
 from rlop.nets.linear import Linear
 
-HEADS: dict[str, Callable[..., Tensor]] = {"small_head": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
+HEADS: dict[str, Callable[..., Tensor]] = {
+    "small_head": nn.init.xavier_uniform_,
+    "orthogonal": nn.init.orthogonal_,
+}
 
 
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
@@ -53,7 +56,9 @@ def _scale(layer: Any, run: int, generator: Generator) -> None:
 
 
 @torch.no_grad()
-def _draw(layer: Linear, run: int, init: Callable[..., Tensor], gain: float, generator: Generator) -> None:
+def _draw(
+    layer: Linear, run: int, init: Callable[..., Tensor], gain: float, generator: Generator
+) -> None:
     """Draw one run's weight matrices, one for each critic, and zero its biases."""
     layer.bias[run].zero_()
     for weight in layer.weight[run].reshape(-1, *layer.weight.shape[-2:]):  # views

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from rlop.checks import check_range
+from rlop.config.checks import check_range
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.linear import LayerNorm, Linear
 from rlop.nets.masks import MaskedLinear, layer_densities, mask_
@@ -27,7 +27,12 @@ NORMS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
 }
 
 # Each replaces the hidden layers: only one of them at a time. Option -> where it is off
-KINDS: Mapping[str, Any] = {"factorized": None, "density": 1.0, "hyperspherical": False, "parametrization": "standard"}
+KINDS: Mapping[str, Any] = {
+    "factorized": None,
+    "density": 1.0,
+    "hyperspherical": False,
+    "parametrization": "standard",
+}
 # Options that do nothing unless another is on. Option -> the other, and where that is off
 DETAILS: Mapping[str, tuple[str, Any]] = {
     "stack_init": ("linear_stack", 0),
@@ -41,16 +46,22 @@ DETAILS: Mapping[str, tuple[str, Any]] = {
 class Layers:
     """Options of the layers between input and head. The defaults change nothing."""
 
-    linear_stack: int = 0  # square linear layers without bias after the last hidden layer; their output is phi
+    linear_stack: int = (
+        0  # square linear layers without bias after the last hidden layer; their output is phi
+    )
     stack_init: Literal["default", "orthogonal"] = "default"
-    factorized: int | None = None  # rank of the hidden layers; those that are not larger than it stay dense
+    factorized: int | None = (
+        None  # rank of the hidden layers; those that are not larger than it stay dense
+    )
     factorized_init: Literal["he", "spectral", "spectral_ones"] = "spectral"
     density: float = 1.0  # share of the hidden layers' weights that a fixed mask keeps
     mask: Literal["er", "uniform"] = "er"  # how it is shared out among layers
     norm: Literal["none", "layer", "batch", "batch_renorm"] = "none"  # before each activation
     hyperspherical: bool = False  # unit weights on unit inputs, learned scales
     feature_norm: float | None = None  # length that every phi is scaled to
-    parametrization: Literal["standard", "ntk", "mup"] = "standard"  # how draws and learning rates go with the width
+    parametrization: Literal["standard", "ntk", "mup"] = (
+        "standard"  # how draws and learning rates go with the width
+    )
     base_width: int = 64  # at which all parametrizations are the same
     zero_head: bool = False  # start with the head at 0
 
@@ -62,15 +73,24 @@ class Layers:
             if getattr(self, name) is not None:
                 check_range(name, getattr(self, name), low=0, low_open=True)
         for name, (other, off) in DETAILS.items():
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default and getattr(self, other) == off:
+            if (
+                getattr(self, name) != type(self).__dataclass_fields__[name].default
+                and getattr(self, other) == off
+            ):
                 raise InputError(f"{name} = {getattr(self, name)}: does nothing without {other}")
         kinds = self.replaced
         if len(kinds) > 1:
-            raise InputError(f"{kinds[0]}: not together with {kinds[1]}, each makes the hidden layers its own way")
+            raise InputError(
+                f"{kinds[0]}: not together with {kinds[1]}, each makes the hidden layers its own way"
+            )
         if self.parametrization != "standard" and self.linear_stack:
-            raise InputError(f"linear_stack: not with parametrization = {self.parametrization}, without a rule for it")
+            raise InputError(
+                f"linear_stack: not with parametrization = {self.parametrization}, without a rule for it"
+            )
         if self.hyperspherical and self.norm != "none":
-            raise InputError(f"norm = {self.norm}: not with hyperspherical, whose layers normalise their own input")
+            raise InputError(
+                f"norm = {self.norm}: not with hyperspherical, whose layers normalise their own input"
+            )
 
     @property
     def replaced(self) -> list[str]:
@@ -110,11 +130,20 @@ def with_layers(network: Network, layers: Layers) -> Network:
     torso: Any = network.torso
     lead, n_out = _lead_and_outputs(network.head)  # type: ignore[arg-type]
     if layers.norm != "none" and any(isinstance(module, LayerNorm) for module in torso.modules()):
-        raise InputError(f"layers.norm = {layers.norm}: the layers are normalised already, expected layer_norm = false")
-    owners = [(owner, name) for owner in torso.modules() for name, m in owner.named_children() if type(m) is Linear]
+        raise InputError(
+            f"layers.norm = {layers.norm}: the layers are normalised already, expected layer_norm = false"
+        )
+    owners = [
+        (owner, name)
+        for owner in torso.modules()
+        for name, m in owner.named_children()
+        if type(m) is Linear
+    ]
     shapes = [getattr(owner, name).weight.shape[-2:] for owner, name in owners]
     norm = NORMS.get(layers.norm)
-    for (owner, name), shape, layer in zip(owners, shapes, hidden_layers(lead, shapes, layers), strict=True):
+    for (owner, name), shape, layer in zip(
+        owners, shapes, hidden_layers(lead, shapes, layers), strict=True
+    ):
         if layers.norm.startswith("batch"):
             _fix_bias(layer)
         setattr(owner, name, layer if norm is None else nn.Sequential(layer, norm(lead, shape[0])))
@@ -127,7 +156,9 @@ def with_layers(network: Network, layers: Layers) -> Network:
     if layers.feature_norm is not None:
         after.append(Sphere(layers.feature_norm))
     if after:
-        network.torso = Extended(torso, after, "identity" if layers.linear_stack else torso.activation)
+        network.torso = Extended(
+            torso, after, "identity" if layers.linear_stack else torso.activation
+        )
     return network
 
 
@@ -145,7 +176,9 @@ def _lead_and_outputs(head: Linear) -> tuple[Sequence[int], int]:
     return head.weight.shape[:-2], head.weight.shape[-2]
 
 
-def hidden_layers(lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers) -> list[nn.Module]:
+def hidden_layers(
+    lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers
+) -> list[nn.Module]:
     """The hidden layers, for their shapes (O, I), first to last.
 
     Raises:
@@ -154,17 +187,26 @@ def hidden_layers(lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers
     rank = layers.factorized
     if rank is not None:
         if all(rank >= min(shape) for shape in shapes):
-            raise InputError(f"layers.factorized = {rank}: no hidden layer is larger, of {[tuple(s) for s in shapes]}")
+            raise InputError(
+                f"layers.factorized = {rank}: no hidden layer is larger, of {[tuple(s) for s in shapes]}"
+            )
         thin = partial(FactorizedLinear, rank=rank, init=layers.factorized_init)
         return [(Linear if rank >= min(o, i) else thin)(lead, i, o) for o, i in shapes]
     if layers.density < 1:
         densities = layer_densities(shapes, layers.density, layers.mask)
-        return [MaskedLinear(lead, i, o, share) for (o, i), share in zip(shapes, densities, strict=True)]
+        return [
+            MaskedLinear(lead, i, o, share) for (o, i), share in zip(shapes, densities, strict=True)
+        ]
     if layers.hyperspherical:
-        return [HypersphericalLinear(lead, i, o, 3.0 if n == 0 else None) for n, (o, i) in enumerate(shapes)]
+        return [
+            HypersphericalLinear(lead, i, o, 3.0 if n == 0 else None)
+            for n, (o, i) in enumerate(shapes)
+        ]
     if layers.parametrization != "standard":
         roles = ["input"] + ["hidden"] * (len(shapes) - 1)
-        scaled = partial(ScaledLinear, parametrization=layers.parametrization, base_width=layers.base_width)
+        scaled = partial(
+            ScaledLinear, parametrization=layers.parametrization, base_width=layers.base_width
+        )
         return [scaled(lead, i, o, role=role) for (o, i), role in zip(shapes, roles, strict=True)]
     return [Linear(lead, i, o) for o, i in shapes]
 
@@ -181,7 +223,11 @@ def constraints(network: nn.Module) -> Callable[[Mapping[str, Tensor]], None]:
         for name, buffer in network.named_buffers()
         if name.rpartition(".")[2] == suffix
     }
-    spheres = [f"{name}.weight" for name, m in network.named_modules() if isinstance(m, HypersphericalLinear)]
+    spheres = [
+        f"{name}.weight"
+        for name, m in network.named_modules()
+        if isinstance(m, HypersphericalLinear)
+    ]
 
     def constrain(params: Mapping[str, Tensor]) -> None:
         mask_(params, masks)

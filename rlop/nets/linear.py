@@ -24,13 +24,17 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     lead = weight.shape[:-2]
     if x.shape[:-2] != lead or x.shape[-1] != weight.shape[-1]:
-        raise ValueError(f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]")
+        raise ValueError(
+            f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]"
+        )
     if lead.numel() == 1:  # one network, stacked or not: a plain layer
         rows = x.reshape(-1, x.shape[-1])
         return F.linear(rows, weight.view(weight.shape[-2:]), bias.view(-1)).view(*x.shape[:-1], -1)
     if len(lead) == 1:  # without views: for small networks each costs as much as the product
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-    flat = torch.baddbmm(bias.reshape(-1, 1, bias.shape[-1]), x.flatten(0, -3), weight.flatten(0, -3).mT)
+    flat = torch.baddbmm(
+        bias.reshape(-1, 1, bias.shape[-1]), x.flatten(0, -3), weight.flatten(0, -3).mT
+    )
     return flat.unflatten(0, lead)
 
 

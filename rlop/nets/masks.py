@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Generator, Tensor
 
-from rlop.checks import check_known, check_range
+from rlop.config.checks import check_known, check_range
 from rlop.nets.linear import Linear
-from rlop.optim.axis import per_run
+from rlop.runs import per_run
 from rlop.types import InputError
 
 Named = Mapping[str, Tensor]
@@ -21,7 +21,9 @@ Named = Mapping[str, Tensor]
 KINDS = ("er", "uniform")
 
 
-def layer_densities(shapes: Sequence[tuple[int, int]], density: float, kind: str = "er") -> list[float]:
+def layer_densities(
+    shapes: Sequence[tuple[int, int]], density: float, kind: str = "er"
+) -> list[float]:
     """Density of every layer such that together they keep a given share of the weights.
 
     `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer min(1, e (O + I) / (O I)): small
@@ -42,7 +44,9 @@ def layer_densities(shapes: Sequence[tuple[int, int]], density: float, kind: str
         return [density] * len(shapes)
     sizes, sums = [o * i for o, i in shapes], [o + i for o, i in shapes]
     wanted, full = density * sum(sizes), set[int]()
-    while len(full) < len(shapes):  # a layer that would be more than full is full, and the others share the rest
+    while len(full) < len(
+        shapes
+    ):  # a layer that would be more than full is full, and the others share the rest
         rest = [i for i in range(len(shapes)) if i not in full]
         scale = (wanted - sum(sizes[i] for i in full)) / sum(sums[i] for i in rest)
         over = {i for i in rest if scale * sums[i] > sizes[i]}
@@ -64,7 +68,7 @@ class MaskedLinear(Linear):
 
     Each run and critic has its own mask, drawn from the run's seed with the first draw of the weights; it stays when
     they are drawn again. Weights are drawn as `Linear` draws those of a layer with density I inputs, so that outputs
-    keep their scale. Whoever trains it applies `mask_` after every step (`rlop.learner.Learner` does).
+    keep their scale. Whoever trains it applies `mask_` after every step (`rlop.optim.learner.Learner` does).
 
     Args:
         lead, in_features, out_features: as in `Linear`.
@@ -75,7 +79,9 @@ class MaskedLinear(Linear):
 
     mask: Tensor
 
-    def __init__(self, lead: Sequence[int], in_features: int, out_features: int, density: float) -> None:
+    def __init__(
+        self, lead: Sequence[int], in_features: int, out_features: int, density: float
+    ) -> None:
         super().__init__(lead, in_features, out_features)
         check_range("density", density, low=0, high=1, low_open=True)
         self.density = density
@@ -101,7 +107,9 @@ def mask_(params: Named, masks: Named) -> None:
     """
     for name, mask in masks.items():
         if name not in params or params[name].shape != mask.shape:
-            raise InputError(f"mask of {name!r}: no parameter of this name and of shape {tuple(mask.shape)}")
+            raise InputError(
+                f"mask of {name!r}: no parameter of this name and of shape {tuple(mask.shape)}"
+            )
         params[name].mul_(mask)  # the sign of a zero aside, no bit of a kept weight changes
 
 
@@ -119,7 +127,10 @@ def magnitude_masks(params: Named, density: float, masks: Named | None = None) -
         arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
     """
     check_range("density", density, low=0, high=1, low_open=True)
-    sizes = {name: p.abs() if masks is None else p.abs().where(masks[name], -1) for name, p in params.items()}
+    sizes = {
+        name: p.abs() if masks is None else p.abs().where(masks[name], -1)
+        for name, p in params.items()
+    }
     flat = torch.cat([size.flatten(1) for size in sizes.values()], dim=1)
     rank = flat.argsort(dim=1, descending=True, stable=True).argsort(1)
     keep = (rank < max(1, round(density * flat.shape[1]))) & (flat >= 0)
@@ -143,7 +154,9 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
     weights = {f"{name}.weight": layer.weight for name, layer in layers.items()}
     masks = {f"{name}.weight": layer.mask for name, layer in layers.items()}
     sizes = [layer.weight[0].numel() for layer in layers.values()]
-    began = sum(layer.density * size for layer, size in zip(layers.values(), sizes, strict=True)) / sum(sizes)
+    began = sum(
+        layer.density * size for layer, size in zip(layers.values(), sizes, strict=True)
+    ) / sum(sizes)
     for name, found in magnitude_masks(weights, share * began, masks).items():
         masks[name].copy_(torch.where(per_run(active, found), found, masks[name]))
     return {name: ~mask for name, mask in masks.items()}
@@ -166,7 +179,9 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
     mask_(params, masks)
 
 
-def rewind_schedule(schedule: Callable[[int], float], pruned_at: int, rewind_to: int) -> Callable[[int], float]:
+def rewind_schedule(
+    schedule: Callable[[int], float], pruned_at: int, rewind_to: int
+) -> Callable[[int], float]:
     """Learning-rate rewinding: weights stay, and from the step of pruning on the schedule of an early step is replayed.
 
     Args:
@@ -179,7 +194,9 @@ def rewind_schedule(schedule: Callable[[int], float], pruned_at: int, rewind_to:
         arXiv:2003.02389.
     """
     if not 0 <= rewind_to <= pruned_at:
-        raise InputError(f"rewind_to = {rewind_to}: expected a step in [0, {pruned_at}], that of pruning")
+        raise InputError(
+            f"rewind_to = {rewind_to}: expected a step in [0, {pruned_at}], that of pruning"
+        )
     return lambda step: schedule(step if step < pruned_at else step - pruned_at + rewind_to)
 
 
@@ -224,7 +241,10 @@ def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density:
         return share * hidden + depth * units + n_out * (units + 1)
 
     check_range("density", density, low=0, high=1, low_open=True)
-    low, high = width, round(width / density) + 1  # at width / density even one hidden layer has more
+    low, high = (
+        width,
+        round(width / density) + 1,
+    )  # at width / density even one hidden layer has more
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle, density) <= count(width, 1.0) else (low, middle)

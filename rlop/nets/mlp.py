@@ -49,7 +49,9 @@ class MLP(nn.Module):
         widths = [in_features, *hidden]
         self.batch_axis = len(lead)
         self.layers = nn.ModuleList(Linear(lead, i, o) for i, o in pairwise(widths))
-        self.norms = nn.ModuleList(LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden)
+        self.norms = nn.ModuleList(
+            LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden
+        )
         self.activation, self.precision = activation, precision
         self.n_features = widths[-1]
 

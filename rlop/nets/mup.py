@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.nets.linear import Linear, stacked_affine
 from rlop.optim.adam import Adam
 
@@ -42,7 +42,9 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
     Reference: Yang and Hu, "Feature Learning in Infinite-Width Neural Networks", ICML 2021, arXiv:2011.14522.
     """
     if len(a) != len(b) or len(a) < 2:
-        raise ValueError(f"a, b: expected one number for each of at least 2 layers, got {len(a)} and {len(b)}")
+        raise ValueError(
+            f"a, b: expected one number for each of at least 2 layers, got {len(a)} and {len(b)}"
+        )
     inner = min(2 * exponent + (layer == 0) for layer, exponent in enumerate(a[:-1]))
     return min(a[-1] + b[-1], 2 * a[-1] + c) + c - 1 + inner
 
@@ -99,7 +101,9 @@ class ScaledLinear(Linear):
     ) -> None:
         super().__init__(lead, in_features, out_features)
         a, b = exponents(parametrization, role)
-        ratio = 1.0 if role == "input" or parametrization == "standard" else in_features / base_width
+        ratio = (
+            1.0 if role == "input" or parametrization == "standard" else in_features / base_width
+        )
         self.multiplier: float = ratio**-a
         self.gain: float = 0.0 if zero else ratio ** (0.5 - b)
         self.bias_gain: float = 0.0 if zero else ratio**0.5
@@ -154,7 +158,9 @@ def _sizes(network: nn.Module, obs: Tensor) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, Linear)}
     hooks = [
-        layer.register_forward_hook(lambda _, args, out, name=name: found.update({name: out.abs().mean()}))
+        layer.register_forward_hook(
+            lambda _, args, out, name=name: found.update({name: out.abs().mean()})
+        )
         for name, layer in layers.items()
     ]
     network(obs)

@@ -21,7 +21,9 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     Reference: Ioffe and Szegedy, "Batch Normalization", ICML 2015, arXiv:1502.03167.
     """
     if mean.shape != variance.shape or mean.shape != x.shape[:-2] + x.shape[-1:]:
-        raise ValueError(f"x {tuple(x.shape)}, mean {tuple(mean.shape)}: expected [*lead, B, D] and [*lead, D]")
+        raise ValueError(
+            f"x {tuple(x.shape)}, mean {tuple(mean.shape)}: expected [*lead, B, D] and [*lead, D]"
+        )
     return (x - mean.unsqueeze(-2)) * (variance + EPS).rsqrt().unsqueeze(-2)
 
 
@@ -58,7 +60,12 @@ class BatchNorm(nn.Module):
     passes: Tensor
 
     def __init__(
-        self, lead: Sequence[int], features: int, renorm: bool = False, momentum: float = 0.99, warmup: int = 1000
+        self,
+        lead: Sequence[int],
+        features: int,
+        renorm: bool = False,
+        momentum: float = 0.99,
+        warmup: int = 1000,
     ) -> None:
         super().__init__()
         self.renorm, self.momentum, self.warmup = renorm, momentum, warmup
@@ -84,7 +91,9 @@ class BatchNorm(nn.Module):
             scale, offset = self.correction(mean, variance)
             for running, found in ((self.mean, mean), (self.variance, variance)):
                 moved = running.lerp(found, 1 - self.momentum)
-                running.copy_(torch.where(moved.isfinite(), moved, running))  # that of a diverged run stays finite
+                running.copy_(
+                    torch.where(moved.isfinite(), moved, running)
+                )  # that of a diverged run stays finite
             self.passes.add_(1)
         return normal * scale + offset if self.renorm else normal
 
@@ -94,7 +103,9 @@ class BatchNorm(nn.Module):
         scale = ((variance + EPS).sqrt() / deviation).clamp(1 / 3, 3)
         offset = ((mean - self.mean) / deviation).clamp(-5, 5)
         warm = self.passes >= self.warmup
-        return torch.where(warm, scale, 1.0).unsqueeze(-2), torch.where(warm, offset, 0.0).unsqueeze(-2)
+        return torch.where(warm, scale, 1.0).unsqueeze(-2), torch.where(
+            warm, offset, 0.0
+        ).unsqueeze(-2)
 
 
 class Sphere(nn.Module):
@@ -119,7 +130,7 @@ class HypersphericalLinear(nn.Module):
     """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x / ||x||), ||W_i|| = 1.
 
     Length is all in `scale`, so that neither growing weights nor growing features change what a step of Adam means.
-    Whoever trains it applies `unit_rows_` to the weight after every step (`rlop.learner.Learner` does).
+    Whoever trains it applies `unit_rows_` to the weight after every step (`rlop.optim.learner.Learner` does).
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
@@ -131,10 +142,14 @@ class HypersphericalLinear(nn.Module):
         layer alone: orthogonal rows made unit, scale sqrt(2/O) at the start, shift 3.
     """
 
-    def __init__(self, lead: Sequence[int], in_features: int, out_features: int, shift: float | None = None) -> None:
+    def __init__(
+        self, lead: Sequence[int], in_features: int, out_features: int, shift: float | None = None
+    ) -> None:
         super().__init__()
         self.shift = shift
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features + (shift is not None)))
+        self.weight = nn.Parameter(
+            torch.empty(*lead, out_features, in_features + (shift is not None))
+        )
         self.scale = nn.Parameter(torch.full((*lead, out_features), (2 / out_features) ** 0.5))
 
     def reset_run(self, run: int, generator: Generator) -> None:

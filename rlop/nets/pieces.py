@@ -26,4 +26,7 @@ def one_by_one(module: nn.Module) -> list[dict[str, Tensor]]:
     For `torch.func.functional_call`, which lets the module's own code run one network.
     """
     stacked = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return [dict(zip(stacked, rows)) for rows in zip(*(p.flatten(0, 1).unbind(0) for p in stacked.values()))]
+    return [
+        dict(zip(stacked, rows))
+        for rows in zip(*(p.flatten(0, 1).unbind(0) for p in stacked.values()))
+    ]

@@ -10,7 +10,7 @@ from rlop.nets.qnetwork import preprocess
 
 
 class GaussianPolicy(nn.Module):
-    """Mean and log standard deviation of u, where the action is tanh(u); see `rlop.tanh_gaussian`.
+    """Mean and log standard deviation of u, where the action is tanh(u); see `rlop.losses.tanh_gaussian`.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
@@ -33,7 +33,11 @@ class GaussianPolicy(nn.Module):
         self.torso = torso
         self.head = Linear((runs,), torso.n_features, 2 * n_actions)  # type: ignore[arg-type]
         self.log_std_range = log_std_range
-        self.affine = None if log_std_affine is None else nn.Parameter(torch.tensor(log_std_affine).repeat(runs, 1))
+        self.affine = (
+            None
+            if log_std_affine is None
+            else nn.Parameter(torch.tensor(log_std_affine).repeat(runs, 1))
+        )
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Observations `[R, B, *obs_shape]` to mean and log std of u, `[R, B, m]` each."""

@@ -60,12 +60,17 @@ def make_torso(
         InputError: for an unknown name, or a network that cannot read the observations.
     """
     shape = spec.obs_shape
-    is_minatar, is_frames = len(shape) == 3 and shape[:2] == (10, 10), len(shape) == 3 and shape[1:] == (84, 84)
+    is_minatar, is_frames = (
+        len(shape) == 3 and shape[:2] == (10, 10),
+        len(shape) == 3 and shape[1:] == (84, 84),
+    )
     if network == "auto":
         network = "minatar" if is_minatar else "nature" if is_frames else "mlp"
     if network == "minatar":
         if not is_minatar:
-            raise InputError(f"network = minatar: expected observations of shape (10, 10, channels), found {shape}")
+            raise InputError(
+                f"network = minatar: expected observations of shape (10, 10, channels), found {shape}"
+            )
         return MinAtarTorso(runs, shape, hidden[-1])
     if network == "impala":
         if len(shape) != 3:
@@ -80,5 +85,9 @@ def make_torso(
             )
         return NatureTorso(runs, shape, hidden[-1])
     if network != "mlp" or activation not in ACTIVATIONS:
-        raise InputError(f"network = {network}, activation = {activation}: expected {NETWORKS}, {tuple(ACTIVATIONS)}")
-    return MLP((runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm, precision)
+        raise InputError(
+            f"network = {network}, activation = {activation}: expected {NETWORKS}, {tuple(ACTIVATIONS)}"
+        )
+    return MLP(
+        (runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm, precision
+    )

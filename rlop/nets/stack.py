@@ -16,7 +16,9 @@ class Matrix(nn.Module):
     Initialised like `nn.Linear`, uniform in +-1/sqrt(fan_in), or orthogonal.
     """
 
-    def __init__(self, lead: Sequence[int], in_features: int, out_features: int, init: str = "default") -> None:
+    def __init__(
+        self, lead: Sequence[int], in_features: int, out_features: int, init: str = "default"
+    ) -> None:
         super().__init__()
         self.init = init
         self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
@@ -54,7 +56,9 @@ class LinearStack(nn.Sequential):
     Differs from: Sun et al. in that the learning rate is not adjusted to l; their rule was not at hand.
     """
 
-    def __init__(self, lead: Sequence[int], features: int, length: int, init: str = "default") -> None:
+    def __init__(
+        self, lead: Sequence[int], features: int, length: int, init: str = "default"
+    ) -> None:
         super().__init__(*(Matrix(lead, features, features, init) for _ in range(length)))
 
     def collapse(self) -> Tensor:

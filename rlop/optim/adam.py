@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.optim.axis import on_the_host, per_run, step_from_grad
+from rlop.optim.step import step_from_grad
+from rlop.runs import on_the_host, per_run
 
 
 @torch.no_grad()
@@ -65,7 +66,9 @@ def fused_adam_(
     Arguments as in `adam_`. On a CPU 3 to 8 times faster than pass by pass, which is bound by memory.
     """
     step.add_(1)
-    grads = [g.contiguous() for g in grads]  # the kernel walks memory, and autograd may hand out transposed gradients
+    grads = [
+        g.contiguous() for g in grads
+    ]  # the kernel walks memory, and autograd may hand out transposed gradients
     stop = 0
     for rate, stretch in groupby(lr.tolist()):
         start, stop = stop, stop + len(list(stretch))
@@ -107,7 +110,11 @@ class Adam(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         params = list(params)
-        lr = torch.as_tensor(lr, dtype=torch.float32, device=params[0].device).expand(params[0].shape[0]).clone()
+        lr = (
+            torch.as_tensor(lr, dtype=torch.float32, device=params[0].device)
+            .expand(params[0].shape[0])
+            .clone()
+        )
         step = torch.zeros((), device=params[0].device)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "step": step})
         for p in params:
@@ -121,7 +128,9 @@ class Adam(torch.optim.Optimizer):
         means = [self.state[p]["mean"] for p in params]
         squares = [self.state[p]["square"] for p in params]
         fits = on_the_host(lr) and all(p.dtype == lr.dtype and p.is_contiguous() for p in params)
-        (fused_adam_ if fits else adam_)(params, grads, means, squares, group["step"], lr, group["betas"], group["eps"])
+        (fused_adam_ if fits else adam_)(
+            params, grads, means, squares, group["step"], lr, group["betas"], group["eps"]
+        )
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step with the gradients in `.grad`; closures are not supported."""

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
-from rlop.build import build
-from rlop.checks import check_known, check_range, show
+from rlop.config.checks import check_known, check_range, show
+from rlop.config.schema import build
 from rlop.optim.adam import Adam
 from rlop.optim.rmd import RMD
 from rlop.optim.sgd import SGD
@@ -53,7 +53,9 @@ class SMDOptions:
 
     def __post_init__(self) -> None:
         check_range("q", self.q, low=1, low_open=True)
-        plain = self.reference == "zero" and all(q == 2 for q in (self.q if isinstance(self.q, list) else [self.q]))
+        plain = self.reference == "zero" and all(
+            q == 2 for q in (self.q if isinstance(self.q, list) else [self.q])
+        )
         if self.potential == "entropy" and not plain:
             raise InputError("potential = entropy: takes no q and no reference")
 
@@ -73,7 +75,12 @@ class RMDOptions:
         check_range("q", self.q, low=1, low_open=True)
 
 
-OPTIONS: dict[str, type] = {"adam": AdamOptions, "sgd": SGDOptions, "smd": SMDOptions, "rmd": RMDOptions}
+OPTIONS: dict[str, type] = {
+    "adam": AdamOptions,
+    "sgd": SGDOptions,
+    "smd": SMDOptions,
+    "rmd": RMDOptions,
+}
 
 
 def optimizer_options(optimizer: str | Mapping[str, Any]) -> Any:

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlop.optim.axis import on_the_host, per_run
+from rlop.runs import on_the_host, per_run
 
 
 def run_norms(grads: Sequence[Tensor]) -> Tensor:
     """Global l2 norm of each run's gradient: tensors `[R, ...]` give `[R]`."""
     if len(grads[0]) == 1:
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))), dim=0, keepdim=True)
+        return torch.linalg.vector_norm(
+            torch.stack(torch._foreach_norm(list(grads))), dim=0, keepdim=True
+        )
     return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in grads], dim=1), dim=1)
 
 
-def clip_runs(grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: float | None) -> list[Tensor]:
+def clip_runs(
+    grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: float | None
+) -> list[Tensor]:
     """Scale each run's gradient to norm at most `max_norm`, and zero that of runs that are not active.
 
     Args:

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
-from rlop.optim.axis import run_values
+from rlop.config.checks import check_known
 from rlop.optim.smd import SMD
+from rlop.runs import run_values
 
 FORMS = ("signed", "unsigned")
 EPS = 1e-12  # under the root of `unsigned_loss`
@@ -40,12 +40,16 @@ def unsigned_loss(loss: Tensor, slack: Tensor) -> Tensor:
     Differs from: that code in the 1e-12 added to 2 L, without which L = 0 has no gradient.
     """
     if slack.ndim != 2 or loss.shape != slack.shape[:1]:
-        raise ValueError(f"slack {tuple(slack.shape)}: expected [R, B] with the loss {tuple(loss.shape)} one per run")
+        raise ValueError(
+            f"slack {tuple(slack.shape)}: expected [R, B] with the loss {tuple(loss.shape)} one per run"
+        )
     return (torch.sqrt(2 * loss + EPS) - slack.mean(-1)).square() / 2
 
 
 @torch.no_grad()
-def slack_(slack: Tensor, index: Tensor, slope: Tensor, rate: Tensor, active: Tensor | None = None) -> None:
+def slack_(
+    slack: Tensor, index: Tensor, slope: Tensor, rate: Tensor, active: Tensor | None = None
+) -> None:
     """One gradient step of the slacks of a minibatch, in place; a sample that is in it twice takes both steps.
 
         z_i <- z_i - rate dL/dz_i
@@ -60,7 +64,9 @@ def slack_(slack: Tensor, index: Tensor, slope: Tensor, rate: Tensor, active: Te
     """
     if slack.shape[:-1] != slope.shape[:-1] or index.shape != (slope.shape[0], slope.shape[-1]):
         shapes = tuple(slack.shape), tuple(index.shape), tuple(slope.shape)
-        raise ValueError(f"slack, index, slope: expected [R, ..., N], [R, B], [R, ..., B], got {shapes}")
+        raise ValueError(
+            f"slack, index, slope: expected [R, ..., N], [R, B], [R, ..., B], got {shapes}"
+        )
     lead = (-1, *[1] * (slope.ndim - 1))
     step = -rate.view(lead) * slope
     if active is not None:
@@ -118,7 +124,9 @@ class RMD(SMD):
         """
         slack = self.param_groups[0]["slack"]
         if slack is None:
-            raise ValueError("RMD: no slacks yet, expected allot(N), with N the size of the data set, before")
+            raise ValueError(
+                "RMD: no slacks yet, expected allot(N), with N the size of the data set, before"
+            )
         return slack
 
     def allot(self, *shape: int) -> None:
@@ -126,12 +134,16 @@ class RMD(SMD):
         (group,) = self.param_groups
         shape = (len(group["lr"]), *shape)
         if group["slack"] is None or group["slack"].shape != shape:
-            group["slack"] = torch.zeros(shape, dtype=group["lr"].dtype, device=group["lr"].device, requires_grad=True)
+            group["slack"] = torch.zeros(
+                shape, dtype=group["lr"].dtype, device=group["lr"].device, requires_grad=True
+            )
 
     def read(self, index: Tensor) -> Tensor:
         """Slacks of a minibatch, for rows `[R, B]`: `[R, ..., B]`, of which a gradient can be taken."""
         slack = self.slack
-        return slack.gather(-1, _spread(index, slack[..., :1].expand(*slack.shape[:-1], index.shape[-1])))
+        return slack.gather(
+            -1, _spread(index, slack[..., :1].expand(*slack.shape[:-1], index.shape[-1]))
+        )
 
     def relax(self, index: Tensor, slope: Tensor, active: Tensor | None = None) -> None:
         """Move the slacks that `read` returned down their gradient `slope`, `[R, ..., B]`; see `slack_`."""

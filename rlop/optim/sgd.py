@@ -8,11 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.optim.axis import per_run, run_values, step_from_grad
+from rlop.optim.step import step_from_grad
+from rlop.runs import per_run, run_values
 
 
 @torch.no_grad()
-def sgd_(params: list[Tensor], grads: list[Tensor], velocities: list[Tensor], lr: Tensor, momentum: Tensor) -> None:
+def sgd_(
+    params: list[Tensor],
+    grads: list[Tensor],
+    velocities: list[Tensor],
+    lr: Tensor,
+    momentum: Tensor,
+) -> None:
     """One step in place, the same numbers as `torch.optim.SGD` for every run.
 
         v <- momentum v + g;  w <- w - lr v
@@ -40,9 +47,13 @@ class SGD(torch.optim.Optimizer):
         momentum: likewise.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: Tensor | float, momentum: Tensor | float = 0.0) -> None:
+    def __init__(
+        self, params: Iterable[Tensor], lr: Tensor | float, momentum: Tensor | float = 0.0
+    ) -> None:
         params = list(params)
-        super().__init__(params, {"lr": run_values(lr, params[0]), "momentum": run_values(momentum, params[0])})
+        super().__init__(
+            params, {"lr": run_values(lr, params[0]), "momentum": run_values(momentum, params[0])}
+        )
         for p in params:
             self.state[p] = {"velocity": torch.zeros_like(p)}
 

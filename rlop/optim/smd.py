@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
-from rlop.optim.axis import per_run, run_values, step_from_grad
+from rlop.config.checks import check_known
+from rlop.optim.step import step_from_grad
+from rlop.runs import per_run, run_values
 
 POTENTIALS = ("norm", "entropy")
 REFERENCES = ("zero", "init")
@@ -108,7 +109,9 @@ class SMD(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "q": q})
         if isinstance(reference, str):
             check_known("reference", reference, REFERENCES)
-            centres: Sequence[Tensor | None] = params if reference == "init" else [None] * len(params)
+            centres: Sequence[Tensor | None] = (
+                params if reference == "init" else [None] * len(params)
+            )
         else:
             centres = reference
         for p, centre in zip(params, centres, strict=True):
@@ -124,7 +127,9 @@ class SMD(torch.optim.Optimizer):
             entropy_(params, grads, lr)
         elif self.rule == "plain":
             with torch.no_grad():
-                torch._foreach_sub_(params, [per_run(lr, p) * g for p, g in zip(params, grads, strict=True)])
+                torch._foreach_sub_(
+                    params, [per_run(lr, p) * g for p, g in zip(params, grads, strict=True)]
+                )
         else:
             smd_(params, grads, lr, group["q"], [self.state[p].get("reference") for p in params])
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlop.checks import nearest
+from rlop.config.checks import nearest
 from rlop.probes.agreement import (
     action_distance,
     action_shift,
@@ -23,6 +23,7 @@ from rlop.probes.cka import CKA, cka_matrix, unbiased_hsic
 from rlop.probes.coadaptation import feature_cosine, feature_dot, feature_norm, weight_norm
 from rlop.probes.effective_parameters import effective_parameters
 from rlop.probes.gradients import gradient_rows, value_function
+from rlop.probes.heavy import pack
 from rlop.probes.implicit import implicit_drift, implicit_regularizer
 from rlop.probes.kernel import (
     kare,
@@ -36,7 +37,6 @@ from rlop.probes.kernel import (
 )
 from rlop.probes.learning import LearningTime, class_variance, quantile_bins
 from rlop.probes.lipschitz import flip_radius, sensitivity
-from rlop.probes.pack import pack
 from rlop.probes.rank import (
     effective_rank,
     feature_rank,
@@ -172,11 +172,15 @@ def probe(
 
 
 @torch.no_grad()
-def _features_of(model: nn.Module, batch: Any, layer: str | None) -> tuple[Tensor, nn.Linear | None]:
+def _features_of(
+    model: nn.Module, batch: Any, layer: str | None
+) -> tuple[Tensor, nn.Linear | None]:
     seen: dict[str, Any] = {}
     with _recording(model, layer, seen), _eval_mode(model):
         model(*batch) if isinstance(batch, tuple) else model(batch)
-    name = f"{'the last nn.Linear' if layer is None else f'layer {layer!r}'} of {type(model).__name__}"
+    name = (
+        f"{'the last nn.Linear' if layer is None else f'layer {layer!r}'} of {type(model).__name__}"
+    )
     if not seen:
         raise InputError(f"{name}: expected it to run in the forward pass, it did not")
     features = seen["features"]
@@ -190,16 +194,22 @@ def _features_of(model: nn.Module, batch: Any, layer: str | None) -> tuple[Tenso
 def _recording(model: nn.Module, layer: str | None, seen: dict[str, Any]) -> Iterator[None]:
     def record(features: Any, head: nn.Linear | None) -> None:
         # a copy, for the next module may work in place
-        seen.update(features=features.clone() if isinstance(features, Tensor) else features, head=head)
+        seen.update(
+            features=features.clone() if isinstance(features, Tensor) else features, head=head
+        )
 
     modules = dict(model.named_modules())
     if layer is None:
         linears = [m for m in modules.values() if isinstance(m, nn.Linear)]
         handles = [m.register_forward_pre_hook(lambda m, args: record(args[0], m)) for m in linears]
     elif layer in modules:
-        handles = [modules[layer].register_forward_hook(lambda m, args, output: record(output, None))]
+        handles = [
+            modules[layer].register_forward_hook(lambda m, args, output: record(output, None))
+        ]
     else:
-        raise InputError(f"layer = {layer!r}: not a module of {type(model).__name__}{nearest(layer, modules)}")
+        raise InputError(
+            f"layer = {layer!r}: not a module of {type(model).__name__}{nearest(layer, modules)}"
+        )
     try:
         yield
     finally:

@@ -41,7 +41,9 @@ def disagreement(actions: Tensor) -> Tensor:
         arXiv:2106.13799.
     """
     if actions.ndim < 2 or actions.is_floating_point():
-        raise ValueError(f"actions: expected whole numbers [..., R, n], got {actions.dtype} {tuple(actions.shape)}")
+        raise ValueError(
+            f"actions: expected whole numbers [..., R, n], got {actions.dtype} {tuple(actions.shape)}"
+        )
     return (actions.unsqueeze(-2) != actions.unsqueeze(-3)).double().mean(-1)
 
 
@@ -98,7 +100,9 @@ def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
         are needed to know it is the point of Kirsch and Gal, TMLR 2022, arXiv:2202.01851.
     """
     if actions.ndim < 2 or label.shape != actions.shape[:-2] + actions.shape[-1:]:
-        raise ValueError(f"label: expected [..., n] for actions {tuple(actions.shape)}, got {tuple(label.shape)}")
+        raise ValueError(
+            f"label: expected [..., n] for actions {tuple(actions.shape)}, got {tuple(label.shape)}"
+        )
     runs = actions.shape[-2]
     votes = F.one_hot(actions, n_actions).sum(-3)  # [..., n, A]
     is_label = F.one_hot(label, n_actions).double()
@@ -115,7 +119,9 @@ def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
 
 
 @torch.no_grad()
-def action_shift(greedy: Tensor, behaviour: Tensor, cluster: Tensor, n_actions: int, n_clusters: int) -> ActionShift:
+def action_shift(
+    greedy: Tensor, behaviour: Tensor, cluster: Tensor, n_actions: int, n_clusters: int
+) -> ActionShift:
     """How a policy's distribution of actions differs from the data's, cluster of states by cluster.
 
         TV_c = 1/2 sum_a | P(h(s) = a | c) - P(a_data = a | c) |,  total = sum_c P(c) TV_c
@@ -135,7 +141,9 @@ def action_shift(greedy: Tensor, behaviour: Tensor, cluster: Tensor, n_actions: 
     """
     if not greedy.shape == behaviour.shape == cluster.shape:
         shapes = [tuple(x.shape) for x in (greedy, behaviour, cluster)]
-        raise ValueError(f"greedy, behaviour and cluster: expected one shape [..., n], got {shapes}")
+        raise ValueError(
+            f"greedy, behaviour and cluster: expected one shape [..., n], got {shapes}"
+        )
     member = F.one_hot(cluster, n_clusters).double()  # [..., n, C]
     size = member.sum(-2)
     apart = (F.one_hot(greedy, n_actions) - F.one_hot(behaviour, n_actions)).double()  # [..., n, A]

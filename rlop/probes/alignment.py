@@ -29,8 +29,12 @@ def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor
         arXiv:2003.06340, whose definition of alignment this turns into a score.
     """
     if len(weights) < 2 or any(w.ndim < 2 or 0 in w.shape[-2:] for w in weights):
-        raise ValueError(f"weights: expected at least two [..., O, I], got {[tuple(w.shape) for w in weights]}")
-    return torch.stack([_alignment(first, second, top) for first, second in pairwise(weights)], dim=-1)
+        raise ValueError(
+            f"weights: expected at least two [..., O, I], got {[tuple(w.shape) for w in weights]}"
+        )
+    return torch.stack(
+        [_alignment(first, second, top) for first, second in pairwise(weights)], dim=-1
+    )
 
 
 def _alignment(first: Tensor, second: Tensor, top: int | None) -> Tensor:
@@ -41,7 +45,10 @@ def _alignment(first: Tensor, second: Tensor, top: int | None) -> Tensor:
         raise ValueError(f"top = {top}: expected 1 to {count}")
     first, second = first.double(), second.double()
     finite = (first.sum((-2, -1)) + second.sum((-2, -1))).isfinite()  # svd raises for a whole stack
-    u, v = (torch.linalg.svd(w.where(finite[..., None, None], 0), full_matrices=False) for w in (first, second))
+    u, v = (
+        torch.linalg.svd(w.where(finite[..., None, None], 0), full_matrices=False)
+        for w in (first, second)
+    )
     k = top or count
     cosine = (u.U[..., :k] * v.Vh.mT[..., :k]).sum(-2)
     return cosine.abs().mean(-1).where(finite, torch.nan)

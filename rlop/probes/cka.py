@@ -39,7 +39,9 @@ def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
         Kornblith, ICLR 2021, arXiv:2010.15327.
     """
     if x.shape[:-1] != y.shape[:-1]:
-        raise ValueError(f"x and y: expected the same rows, got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(
+            f"x and y: expected the same rows, got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     n = x.shape[-2]
     return (_centred_gram(x) * _centred_gram(y)).sum((-2, -1)) / (n * (n - 3))
 
@@ -66,12 +68,18 @@ class CKA:
             ValueError: when the rows or the leading axes differ, within or between minibatches.
         """
         if len({layer.shape[:-1] for layer in layers}) != 1:
-            raise ValueError(f"layers: expected the same rows, got {[tuple(layer.shape) for layer in layers]}")
+            raise ValueError(
+                f"layers: expected the same rows, got {[tuple(layer.shape) for layer in layers]}"
+            )
         n = layers[0].shape[-2]
-        flat = torch.stack([_centred_gram(layer).flatten(-2) for layer in layers], dim=-2)  # [..., L, n n]
+        flat = torch.stack(
+            [_centred_gram(layer).flatten(-2) for layer in layers], dim=-2
+        )  # [..., L, n n]
         hsic = flat @ flat.mT / (n * (n - 3))
         if self._sum is not None and self._sum.shape != hsic.shape:
-            raise ValueError(f"layers: expected {tuple(self._sum.shape)} pairs as before, got {tuple(hsic.shape)}")
+            raise ValueError(
+                f"layers: expected {tuple(self._sum.shape)} pairs as before, got {tuple(hsic.shape)}"
+            )
         self._sum = hsic if self._sum is None else self._sum + hsic
         self._batches += 1
 

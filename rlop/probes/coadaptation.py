@@ -57,8 +57,12 @@ def feature_cosine(features: Tensor, next_features: Tensor, mask: Tensor | None 
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1.
     """
     _check_pair(features, next_features, mask)
-    lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(next_features, dim=-1)
-    cosine = (features * next_features).sum(-1) / lengths.clamp_min(torch.finfo(features.dtype).tiny)
+    lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(
+        next_features, dim=-1
+    )
+    cosine = (features * next_features).sum(-1) / lengths.clamp_min(
+        torch.finfo(features.dtype).tiny
+    )
     return _masked_mean(cosine, mask)
 
 
@@ -81,7 +85,9 @@ def weight_norm(weight: Tensor) -> Tensor:
 def _check_pair(features: Tensor, next_features: Tensor, mask: Tensor | None) -> None:
     if features.ndim < 2 or features.shape != next_features.shape:
         shapes = f"{tuple(features.shape)} and {tuple(next_features.shape)}"
-        raise ValueError(f"features and next_features: expected one shape [..., n, d], got {shapes}")
+        raise ValueError(
+            f"features and next_features: expected one shape [..., n, d], got {shapes}"
+        )
     if mask is not None and mask.shape != features.shape[:-1]:
         raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
 

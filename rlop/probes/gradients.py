@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 Parameters = Mapping[str, Tensor]
-Values = Callable[[dict[str, Tensor]], Tensor]  # parameters -> one value per row of a batch, [..., n]
+Values = Callable[
+    [dict[str, Tensor]], Tensor
+]  # parameters -> one value per row of a batch, [..., n]
 Blocks = dict[str, Tensor]  # parameter -> gradient of every value, [..., n, size of the parameter]
 
 
@@ -33,7 +35,11 @@ def value_function(module: nn.Module, inputs: Any, action: Tensor | None = None)
         q_values = functional_call(module, parameters, arguments)
         if action is None and q_values.shape[-1] != 1:
             raise ValueError(f"action: expected for values of shape {tuple(q_values.shape)}")
-        return q_values.squeeze(-1) if action is None else q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return (
+            q_values.squeeze(-1)
+            if action is None
+            else q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        )
 
     return values
 
@@ -57,8 +63,14 @@ def gradient_blocks(values: Values, parameters: Parameters) -> Blocks:
     lead, n = found.shape[:-1], found.shape[-1]
     for name, parameter in parameters.items():
         if parameter.shape[: len(lead)] != lead:
-            raise ValueError(f"{name} {tuple(parameter.shape)}: expected leading axes {tuple(lead)} as the values have")
-    basis = torch.eye(n, dtype=found.dtype, device=found.device).view(n, *[1] * len(lead), n).expand(n, *lead, n)
+            raise ValueError(
+                f"{name} {tuple(parameter.shape)}: expected leading axes {tuple(lead)} as the values have"
+            )
+    basis = (
+        torch.eye(n, dtype=found.dtype, device=found.device)
+        .view(n, *[1] * len(lead), n)
+        .expand(n, *lead, n)
+    )
     (gradients,) = vmap(pull_back)(basis)
     return {name: g.reshape(n, *lead, -1).movedim(0, -2) for name, g in gradients.items()}
 
@@ -125,4 +137,6 @@ def check_square(name: str, matrix: Tensor) -> None:
         matrix: `[..., n, n]`.
     """
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
-        raise ValueError(f"{name}: expected a non-empty square [..., n, n], got {tuple(matrix.shape)}")
+        raise ValueError(
+            f"{name}: expected a non-empty square [..., n, n], got {tuple(matrix.shape)}"
+        )

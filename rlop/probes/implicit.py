@@ -26,7 +26,14 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from rlop.probes.gradients import Parameters, Values, check_square, gradient_rows, guarded, per_matrix
+from rlop.probes.gradients import (
+    Parameters,
+    Values,
+    check_square,
+    gradient_rows,
+    guarded,
+    per_matrix,
+)
 from rlop.probes.kernel import td_kernel
 
 
@@ -66,13 +73,19 @@ def discrete_lyapunov(matrix: Tensor, noise: Tensor) -> Tensor:
         raise ValueError(f"noise: expected {tuple(matrix.shape)}, got {tuple(noise.shape)}")
     radius = spectral_radius(matrix)
     if not (radius < 1).all():
-        raise ValueError(f"spectral radius {radius.max():.6g}: expected < 1, there is no stationary covariance")
+        raise ValueError(
+            f"spectral radius {radius.max():.6g}: expected < 1, there is no stationary covariance"
+        )
     solution = torch.zeros_like(noise)
-    for _ in range(2):  # the second time for the residual, most of which is rounding where the radius is near 1
+    for _ in range(
+        2
+    ):  # the second time for the residual, most of which is rounding where the radius is near 1
         solution = solution + _doubling(matrix, noise - (solution - matrix @ solution @ matrix.mT))
     residual = (solution - matrix @ solution @ matrix.mT - noise).abs().amax((-2, -1))
     if not (residual <= 1e-6 * noise.abs().amax((-2, -1))).all():
-        raise ValueError(f"residual {residual.max():.3g}: the spectral radius {radius.max():.12g} is too close to 1")
+        raise ValueError(
+            f"residual {residual.max():.3g}: the spectral radius {radius.max():.12g} is too close to 1"
+        )
     return solution
 
 
@@ -85,7 +98,11 @@ def _doubling(matrix: Tensor, noise: Tensor) -> Tensor:
 
 
 def label_noise_covariance(
-    data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | Tensor, sigma: float | Tensor = 1.0
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+    eta: float | Tensor,
+    sigma: float | Tensor = 1.0,
 ) -> Tensor:
     """C of the spread Sigma = A^T C A that independent noise on the targets keeps up.
 
@@ -119,7 +136,10 @@ def is_stable(data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | T
         bool `[...]`.
     """
     drift, _, size = _reduced(data, cross, gamma)
-    return spectral_radius(torch.diag_embed((size > 0).to(data.dtype)) - per_matrix(eta, data) * drift) < 1
+    return (
+        spectral_radius(torch.diag_embed((size > 0).to(data.dtype)) - per_matrix(eta, data) * drift)
+        < 1
+    )
 
 
 def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +155,9 @@ def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor
     return (vectors * root).mT @ kernel @ basis, basis, size
 
 
-def implicit_parts(data: Tensor, cross: Tensor, covariance: Tensor, gamma: float | Tensor) -> Implicit:
+def implicit_parts(
+    data: Tensor, cross: Tensor, covariance: Tensor, gamma: float | Tensor
+) -> Implicit:
     """R for a given spread of the parameters, from Gram matrices alone.
 
         1/2 tr(K C K) - gamma tr(K C K'),  Sigma = A^T C A
@@ -158,7 +180,11 @@ def implicit_parts(data: Tensor, cross: Tensor, covariance: Tensor, gamma: float
 
 @torch.no_grad()
 def implicit_regularizer(
-    rows: Tensor, next_rows: Tensor, gamma: float | Tensor, eta: float | Tensor, sigma: float | Tensor = 1.0
+    rows: Tensor,
+    next_rows: Tensor,
+    gamma: float | Tensor,
+    eta: float | Tensor,
+    sigma: float | Tensor = 1.0,
 ) -> Implicit:
     """R_TD of the module's docstring at parameters that fit their targets, in float64.
 
@@ -226,7 +252,9 @@ def implicit_drift(
     a, b = _check_rows(gradient_rows(values, plain), gradient_rows(next_values, plain))
     data, cross = a @ a.mT, a @ b.mT
     covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
-    spread = (covariance @ (data - per_matrix(gamma, data) * cross)).mT @ a  # row i is Sigma (a_i - gamma b_i)
+    spread = (
+        covariance @ (data - per_matrix(gamma, data) * cross)
+    ).mT @ a  # row i is Sigma (a_i - gamma b_i)
     slope = grad(lambda p: (gradient_rows(values, p) * spread).sum())(plain)
     lead = a.shape[:-2]
     flat = torch.cat([slope[name].reshape(*lead, -1) for name in plain], dim=-1).double()

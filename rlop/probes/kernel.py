@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlop.probes.gradients import Parameters, Values, check_square, gradient_blocks, gram, guarded, per_matrix
+from rlop.probes.gradients import (
+    Parameters,
+    Values,
+    check_square,
+    gradient_blocks,
+    gram,
+    guarded,
+    per_matrix,
+)
 
 
 @torch.no_grad()
@@ -44,7 +52,9 @@ def last_layer_gram(features: Tensor, action: Tensor | None = None) -> Tensor:
     if action is None:
         return product
     if action.shape != features.shape[:-1]:
-        raise ValueError(f"action: expected {tuple(features.shape[:-1])}, got {tuple(action.shape)}")
+        raise ValueError(
+            f"action: expected {tuple(features.shape[:-1])}, got {tuple(action.shape)}"
+        )
     return product * (action.unsqueeze(-1) == action.unsqueeze(-2))
 
 
@@ -62,7 +72,9 @@ def td_kernel(data: Tensor, cross: Tensor, gamma: float | Tensor) -> Tensor:
     """
     check_square("data", data)
     if cross.shape != data.shape:
-        raise ValueError(f"cross: expected {tuple(data.shape)} as data has, got {tuple(cross.shape)}")
+        raise ValueError(
+            f"cross: expected {tuple(data.shape)} as data has, got {tuple(cross.shape)}"
+        )
     return data - per_matrix(gamma, data) * cross.mT
 
 
@@ -97,7 +109,9 @@ def kernel_change(kernel: Tensor, initial: Tensor) -> Tensor:
     """
     check_square("kernel", kernel)
     if kernel.shape != initial.shape:
-        raise ValueError(f"initial: expected {tuple(kernel.shape)} as kernel has, got {tuple(initial.shape)}")
+        raise ValueError(
+            f"initial: expected {tuple(kernel.shape)} as kernel has, got {tuple(initial.shape)}"
+        )
     scale = torch.linalg.matrix_norm(initial.double())
     return torch.linalg.matrix_norm(kernel.double() - initial.double()) / scale
 
@@ -151,7 +165,9 @@ def signal_capture_threshold(eigenvalues: Tensor, n: int, ridge: float | Tensor)
     """
     t = eigenvalues.double()
     ridge = _positive("ridge", ridge, t.unsqueeze(-1)).squeeze(-1)
-    theta = ridge + t.sum(-1) / n  # above the root of a convex function, from where Newton's steps never cross it
+    theta = (
+        ridge + t.sum(-1) / n
+    )  # above the root of a convex function, from where Newton's steps never cross it
     for _ in range(100):
         share = t / (t + theta.unsqueeze(-1))
         excess = theta - ridge - theta * share.sum(-1) / n
@@ -184,7 +200,9 @@ def predicted_risk(
 
 
 @torch.no_grad()
-def seem_eigenvalue(data: Tensor, cross: Tensor, gamma: float | Tensor, normalize: bool = True) -> Tensor:
+def seem_eigenvalue(
+    data: Tensor, cross: Tensor, gamma: float | Tensor, normalize: bool = True
+) -> Tensor:
     """Largest real part of an eigenvalue of the matrix that drives TD errors: above 0 they excite themselves.
 
         max Re lambda( gamma K(X*, X) - K(X, X) ),  X = (s, a), X* = (s', pi(s'))

@@ -27,13 +27,23 @@ class LearningTime:
 
     NEVER = -1
 
-    def __init__(self, runs: int, size: int, tau: float, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, runs: int, size: int, tau: float, device: torch.device | str = "cpu"
+    ) -> None:
         if not tau > 0 or runs < 1 or size < 1:
-            raise ValueError(f"runs = {runs}, size = {size}, tau = {tau}: expected at least 1, 1 and above 0")
+            raise ValueError(
+                f"runs = {runs}, size = {size}, tau = {tau}: expected at least 1, 1 and above 0"
+            )
         self.tau = tau
-        self.first_step = torch.full((runs, size), self.NEVER, dtype=torch.int64, device=device)  # [R, N]
-        self.forgotten = torch.zeros((runs, size), dtype=torch.int64, device=device)  # [R, N] events
-        self.known = torch.zeros((runs, size), dtype=torch.bool, device=device)  # [R, N] when last seen
+        self.first_step = torch.full(
+            (runs, size), self.NEVER, dtype=torch.int64, device=device
+        )  # [R, N]
+        self.forgotten = torch.zeros(
+            (runs, size), dtype=torch.int64, device=device
+        )  # [R, N] events
+        self.known = torch.zeros(
+            (runs, size), dtype=torch.bool, device=device
+        )  # [R, N] when last seen
         self.seen = torch.zeros((runs, size), dtype=torch.bool, device=device)  # [R, N]
 
     @torch.no_grad()
@@ -113,6 +123,8 @@ def quantile_bins(values: Tensor, n_bins: int) -> Tensor:
         `[..., n]` int64 in [0, n_bins).
     """
     if values.ndim < 1 or not 1 <= n_bins <= values.shape[-1]:
-        raise ValueError(f"n_bins = {n_bins}: expected 1 to the number of values, {tuple(values.shape)}")
+        raise ValueError(
+            f"n_bins = {n_bins}: expected 1 to the number of values, {tuple(values.shape)}"
+        )
     place = values.argsort(dim=-1, stable=True).argsort(dim=-1)
     return place * n_bins // values.shape[-1]

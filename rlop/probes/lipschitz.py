@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-StateValues = Callable[[Tensor], Tensor]  # states [..., n, d] -> values [..., n], each of its own row alone
+StateValues = Callable[
+    [Tensor], Tensor
+]  # states [..., n, d] -> values [..., n], each of its own row alone
 ActionValues = Callable[[Tensor], Tensor]  # states [..., n, d] -> values [..., n, A], likewise
 
 
@@ -55,7 +57,9 @@ def sensitivity(values: StateValues, states: Tensor) -> Sensitivity:
         Narang, Muthukumar, Sahai, 2021, arXiv:2109.13215 (sensitivity localised near training points).
     """
     half_way = 0.5 * (states + states.roll(states.shape[-2] // 2, dims=-2))
-    return Sensitivity(*(state_gradient(values, x).norm(dim=-1).mean(-1) for x in (states, half_way)))
+    return Sensitivity(
+        *(state_gradient(values, x).norm(dim=-1).mean(-1) for x in (states, half_way))
+    )
 
 
 def flip_radius(q_values: ActionValues, states: Tensor, overshoot: float = 0.02) -> Flip:
@@ -88,7 +92,9 @@ def flip_radius(q_values: ActionValues, states: Tensor, overshoot: float = 0.02)
     distance, rival = (margin / steepness).where(is_rival & (steepness > 0), torch.inf).min(-1)
     direction = slope.take_along_dim(rival[..., None, None], -2).squeeze(-2)
     distance = (1 + overshoot) * distance
-    step = torch.nn.functional.normalize(direction, dim=-1) * distance.where(distance.isfinite(), 0).unsqueeze(-1)
+    step = torch.nn.functional.normalize(direction, dim=-1) * distance.where(
+        distance.isfinite(), 0
+    ).unsqueeze(-1)
     with torch.no_grad():
         flipped = q_values(states - step).argmax(-1) != greedy
     return Flip(distance, distance / states.norm(dim=-1), flipped)
@@ -97,12 +103,16 @@ def flip_radius(q_values: ActionValues, states: Tensor, overshoot: float = 0.02)
 def _gradients(q_values: ActionValues, states: Tensor) -> tuple[Tensor, Tensor]:
     """Values `[..., n, A]` and their gradients `[A, ..., n, d]`, detached."""
     if states.ndim < 2 or not states.is_floating_point():
-        raise ValueError(f"states: expected a floating [..., n, d], got {states.dtype} {tuple(states.shape)}")
+        raise ValueError(
+            f"states: expected a floating [..., n, d], got {states.dtype} {tuple(states.shape)}"
+        )
     with torch.enable_grad():
         x = states.detach().clone().requires_grad_()
         values = q_values(x)
         if values.shape[:-1] != x.shape[:-1]:
-            raise ValueError(f"values {tuple(values.shape)}: expected one per row of states {tuple(x.shape)}")
+            raise ValueError(
+                f"values {tuple(values.shape)}: expected one per row of states {tuple(x.shape)}"
+            )
         columns = [values[..., a].sum() for a in range(values.shape[-1])]
         gradients = [torch.autograd.grad(column, x, retain_graph=True)[0] for column in columns]
     return values.detach(), torch.stack(gradients)

@@ -208,4 +208,6 @@ def _relative(s: Tensor) -> Tensor:
 def _count_to_share(r: Tensor, share: float) -> Tensor:
     cumulative = r.cumsum(-1)
     below = cumulative < share * (1 - _SLACK) * cumulative[..., -1:]
-    return below.sum(-1) + r[..., 0]  # the value that reaches the share counts too, unless there is none
+    return (
+        below.sum(-1) + r[..., 0]
+    )  # the value that reaches the share counts too, unless there is none

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-Function = Callable[..., Tensor]  # (parameters by name, *inputs [*lead, n, ...]) -> [*lead, n] or [*lead, n, K]
+Function = Callable[
+    ..., Tensor
+]  # (parameters by name, *inputs [*lead, n, ...]) -> [*lead, n] or [*lead, n, K]
 
 
 def head_trace(features: Tensor, bias: bool = True) -> Tensor:
@@ -36,7 +38,11 @@ def head_trace(features: Tensor, bias: bool = True) -> Tensor:
 
 
 def gauss_newton_trace(
-    fn: Function, parameters: Mapping[str, Tensor], *inputs: Tensor, lead: int = 0, chunk: int | None = None
+    fn: Function,
+    parameters: Mapping[str, Tensor],
+    *inputs: Tensor,
+    lead: int = 0,
+    chunk: int | None = None,
 ) -> Tensor:
     """Trace over all parameters given, exactly, from the gradient of every sample.
 
@@ -61,7 +67,9 @@ def gauss_newton_trace(
         grads = jacrev(lambda p: _outputs(fn(p, *batch), axes).flatten(0, lead).sum(0))(
             dict(parameters)
         )  # [K, *lead, ...]
-        return torch.stack([g.square().reshape(len(g), *axes, -1).sum((0, -1)) for g in grads.values()]).sum(0)
+        return torch.stack(
+            [g.square().reshape(len(g), *axes, -1).sum((0, -1)) for g in grads.values()]
+        ).sum(0)
 
     return vmap(one, in_dims=lead, chunk_size=chunk)(*inputs).mean(0).detach()
 
@@ -85,11 +93,18 @@ def noise_trace(
     axes = _lead(parameters, inputs, lead)
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     outputs = _outputs(fn(leaves, *inputs), axes)  # [*lead, n, K]
-    if signs.ndim not in (2, 3) or signs.reshape(*signs.shape[:2], -1).shape[1:] != outputs.shape[lead:]:
-        raise ValueError(f"signs: expected [k, n] or [k, n, K] for {tuple(outputs.shape)}, got {tuple(signs.shape)}")
+    if (
+        signs.ndim not in (2, 3)
+        or signs.reshape(*signs.shape[:2], -1).shape[1:] != outputs.shape[lead:]
+    ):
+        raise ValueError(
+            f"signs: expected [k, n] or [k, n, K] for {tuple(outputs.shape)}, got {tuple(signs.shape)}"
+        )
     total = torch.zeros(axes, dtype=outputs.dtype, device=outputs.device)
     for sign in signs.reshape(len(signs), *outputs.shape[lead:]):
-        for g in torch.autograd.grad((sign * outputs).sum(), list(leaves.values()), retain_graph=True):
+        for g in torch.autograd.grad(
+            (sign * outputs).sum(), list(leaves.values()), retain_graph=True
+        ):
             total += g.square().reshape(*axes, -1).sum(-1)
     return total / (len(signs) * outputs.shape[lead])
 
@@ -99,12 +114,16 @@ def _lead(parameters: Mapping[str, Tensor], inputs: Sequence[Tensor], lead: int)
     axes = inputs[0].shape[:lead]
     for tensor in (*parameters.values(), *inputs):
         if len(axes) < lead or tensor.shape[:lead] != axes:
-            raise ValueError(f"expected {lead} leading axes {tuple(axes)} everywhere, got {tuple(tensor.shape)}")
+            raise ValueError(
+                f"expected {lead} leading axes {tuple(axes)} everywhere, got {tuple(tensor.shape)}"
+            )
     return axes
 
 
 def _outputs(outputs: Tensor, axes: torch.Size) -> Tensor:
     """What the network gives, `[*lead, n]` or `[*lead, n, K]`, as `[*lead, n, K]`."""
     if outputs.shape[: len(axes)] != axes or outputs.ndim - len(axes) not in (1, 2):
-        raise ValueError(f"outputs: expected [*{tuple(axes)}, n] or [*{tuple(axes)}, n, K], got {tuple(outputs.shape)}")
+        raise ValueError(
+            f"outputs: expected [*{tuple(axes)}, n] or [*{tuple(axes)}, n, K], got {tuple(outputs.shape)}"
+        )
     return outputs if outputs.ndim == len(axes) + 2 else outputs.unsqueeze(-1)

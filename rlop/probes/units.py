@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.regularizers.path_norm import neuron_products
 
 
@@ -91,7 +91,9 @@ def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
         authors' code.
     """
     check_known("activation", activation, DEAD)
-    return _fraction(DEAD[activation](_check(features)), features.sum((-2, -1), dtype=torch.float64))
+    return _fraction(
+        DEAD[activation](_check(features)), features.sum((-2, -1), dtype=torch.float64)
+    )
 
 
 @torch.no_grad()
@@ -119,7 +121,9 @@ def active_neurons(incoming: Tensor, outgoing: Tensor, tol: float = 1e-3) -> Ten
     return count.where(products.isfinite().all(-1), torch.nan)
 
 
-def unit_measures(features: Tensor, activation: str = "relu", tau: float = 0.1) -> dict[str, Tensor]:
+def unit_measures(
+    features: Tensor, activation: str = "relu", tau: float = 0.1
+) -> dict[str, Tensor]:
     """`dormant` and `dead` fractions of a layer.
 
     Args:
@@ -134,7 +138,9 @@ def unit_measures(features: Tensor, activation: str = "relu", tau: float = 0.1) 
 
 def _check(features: Tensor) -> Tensor:
     if features.ndim < 2 or 0 in features.shape[-2:] or not features.is_floating_point():
-        raise ValueError(f"features: expected a floating [..., n, d], got {features.dtype} {tuple(features.shape)}")
+        raise ValueError(
+            f"features: expected a floating [..., n, d], got {features.dtype} {tuple(features.shape)}"
+        )
     return features
 
 

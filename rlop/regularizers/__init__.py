@@ -2,7 +2,8 @@
 
 A new one is a function of `TDContext` in a file of its own, made by a factory whose keyword arguments are its options,
 and one row in `REGULARIZERS`. One that must see the network first, or keeps numbers of its own for each run, has a
-method `prepare(network, seeds)` besides; if it is an `nn.Module` it becomes part of the network, see `rlop.terms`.
+method `prepare(network, seeds)` besides; if it is an `nn.Module` it becomes part of the network,
+see `rlop.regularizers.penalties`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.regularizers.cosine import cosine, cosine_regularizer
 from rlop.regularizers.dr3 import PRESETS as DR3_PRESETS
 from rlop.regularizers.dr3 import dr3, dr3_regularizer, warn_if_unbounded
@@ -26,7 +27,10 @@ from rlop.regularizers.path_norm import neuron_products, path_norm, path_norm_re
 from rlop.regularizers.pc_share import PCShare, pc_share
 from rlop.regularizers.peer import PRESETS as PEER_PRESETS
 from rlop.regularizers.peer import beer, beer_regularizer, peer, peer_regularizer
-from rlop.regularizers.spectral_decoupling import spectral_decoupling, spectral_decoupling_regularizer
+from rlop.regularizers.spectral_decoupling import (
+    spectral_decoupling,
+    spectral_decoupling_regularizer,
+)
 from rlop.regularizers.srank_penalty import srank_penalty, srank_penalty_regularizer
 from rlop.regularizers.weights import l2, l2_init_regularizer, l2_regularizer
 from rlop.types import Regularizer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.types import Regularizer, TDContext, needs
 
 SIDES = {"online": "next_features", "target": "next_features_target"}
@@ -32,7 +32,9 @@ def check_pair(features: Tensor, next_features: Tensor, mask: Tensor | None = No
     """
     if features.ndim < 2 or features.shape != next_features.shape:
         shapes = f"{tuple(features.shape)} and {tuple(next_features.shape)}"
-        raise ValueError(f"features and next_features: expected one shape [..., B, D], got {shapes}")
+        raise ValueError(
+            f"features and next_features: expected one shape [..., B, D], got {shapes}"
+        )
     if mask is not None and mask.shape != features.shape[:-1]:
         raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
 
@@ -121,6 +123,8 @@ def of_pairs(
     def penalty(ctx: TDContext) -> Tensor:
         phi_next = required(ctx, side, name)
         mask = per_critic(1 - ctx.terminated, ctx) if mask_terminal else None
-        return over_critics(function(ctx.features, phi_next.detach() if stop_gradient else phi_next, mask))
+        return over_critics(
+            function(ctx.features, phi_next.detach() if stop_gradient else phi_next, mask)
+        )
 
     return penalty

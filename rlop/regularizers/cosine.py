@@ -7,13 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.regularizers.adapt import check_pair, masked_mean, of_pairs
 from rlop.regularizers.dr3 import FORMS
 from rlop.types import Regularizer
 
 
-def cosine(features: Tensor, next_features: Tensor, mask: Tensor | None = None, form: str = "signed") -> Tensor:
+def cosine(
+    features: Tensor, next_features: Tensor, mask: Tensor | None = None, form: str = "signed"
+) -> Tensor:
     """Mean cosine of the angle between consecutive features.
 
         1/B sum_b m_b f( cos(phi(s_b, a_b), phi(s'_b, a'_b)) ),  f(x) = x, |x| or x^2
@@ -49,12 +51,17 @@ def cosines(features: Tensor, next_features: Tensor, mask: Tensor | None = None)
         `[..., B]`.
     """
     check_pair(features, next_features, mask)
-    lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(next_features, dim=-1)
+    lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(
+        next_features, dim=-1
+    )
     return (features * next_features).sum(-1) / lengths.where(lengths > 0, 1)
 
 
 def cosine_regularizer(
-    form: str = "signed", stop_gradient: bool = False, next_features: str = "online", mask_terminal: bool = True
+    form: str = "signed",
+    stop_gradient: bool = False,
+    next_features: str = "online",
+    mask_terminal: bool = True,
 ) -> Regularizer:
     """`cosine` as a regularizer of the run-axis update; options as those of `dr3_regularizer`.
 
@@ -69,4 +76,6 @@ def cosine_regularizer(
         InputError: for an unknown form or side.
     """
     check_known("cosine: form", form, FORMS)
-    return of_pairs("cosine", partial(cosine, form=form), next_features, stop_gradient, mask_terminal)
+    return of_pairs(
+        "cosine", partial(cosine, form=form), next_features, stop_gradient, mask_terminal
+    )

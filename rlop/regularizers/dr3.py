@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.regularizers.adapt import check_pair, masked_mean, of_pairs
 from rlop.types import Regularizer
 
@@ -22,13 +22,33 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 PRESETS: dict[str, Mapping[str, Any]] = {
     # the published penalty: signed, gradient through both sides; the text mentions no mask and the Atari code has none
-    "dr3/paper": {"form": "signed", "stop_gradient": False, "next_features": "online", "mask_terminal": False},
+    "dr3/paper": {
+        "form": "signed",
+        "stop_gradient": False,
+        "next_features": "online",
+        "mask_terminal": False,
+    },
     # dopamine labs/offline_rl, OfflineJaxDR3Agent, and reincarnating_rl
-    "dr3/dopamine": {"form": "abs", "stop_gradient": False, "next_features": "online", "mask_terminal": False},
+    "dr3/dopamine": {
+        "form": "abs",
+        "stop_gradient": False,
+        "next_features": "online",
+        "mask_terminal": False,
+    },
     # code of "A Workflow for Offline Model-Free Robotic RL", option `dr3_feat`
-    "dr3/workflow": {"form": "signed", "stop_gradient": True, "next_features": "online", "mask_terminal": False},
+    "dr3/workflow": {
+        "form": "signed",
+        "stop_gradient": True,
+        "next_features": "online",
+        "mask_terminal": False,
+    },
     # jaxrl2 and PTR, pixel CQL
-    "dr3/jaxrl2": {"form": "signed", "stop_gradient": False, "next_features": "online", "mask_terminal": True},
+    "dr3/jaxrl2": {
+        "form": "signed",
+        "stop_gradient": False,
+        "next_features": "online",
+        "mask_terminal": True,
+    },
 }
 
 NON_NEGATIVE = frozenset({"relu", "sigmoid", "softplus", "squared_relu"})
@@ -36,7 +56,9 @@ NON_NEGATIVE = frozenset({"relu", "sigmoid", "softplus", "squared_relu"})
 _warned = False
 
 
-def dr3(features: Tensor, next_features: Tensor, mask: Tensor | None = None, form: str = "signed") -> Tensor:
+def dr3(
+    features: Tensor, next_features: Tensor, mask: Tensor | None = None, form: str = "signed"
+) -> Tensor:
     """Mean dot product of consecutive features, the DR3 penalty.
 
         1/B sum_b m_b f( phi(s_b, a_b) . phi(s'_b, a'_b) ),  f(x) = x, |x| or x^2

@@ -9,12 +9,14 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from rlop.checks import check_range
+from rlop.config.checks import check_range
 from rlop.regularizers.adapt import check_pair, over_critics, required
 from rlop.types import InputError, TDContext
 
 
-def infer(features: Tensor, initial_features: Tensor, heads: Tensor, initial_heads: Tensor, beta: float) -> Tensor:
+def infer(
+    features: Tensor, initial_features: Tensor, heads: Tensor, initial_heads: Tensor, beta: float
+) -> Tensor:
     """Mean square error of k linear heads that regress on what they gave at the start, scaled.
 
         1/(B k) sum_{b, i} ( w_i . phi(x_b) - beta w0_i . phi0(x_b) )^2
@@ -83,7 +85,9 @@ class InFeR(nn.Module):
         """Draw heads for a network whose `head.weight` is `[R, A, D]` or `[R, E, A, D]`, run by run."""
         runs, *critics, _, width = network.head.weight.shape
         heads, bound = torch.empty(runs, *critics, self.count, width), width**-0.5
-        for run, seed in zip(heads, seeds, strict=True):  # from other numbers than the network's, which start at `seed`
+        for run, seed in zip(
+            heads, seeds, strict=True
+        ):  # from other numbers than the network's, which start at `seed`
             run.uniform_(-bound, bound, generator=Generator().manual_seed(seed ^ 0xFFFFFFFF))
         self.heads = nn.Parameter(heads)
         self.register_buffer("initial_heads", heads.clone())

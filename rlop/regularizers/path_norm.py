@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.regularizers.adapt import over_critics
 from rlop.types import InputError, Regularizer, TDContext, needs
 
@@ -36,9 +36,13 @@ def neuron_products(incoming: Tensor, outgoing: Tensor, lead: int = 0) -> Tensor
     rest = outgoing.shape[lead + 1 :].numel() if outgoing.ndim > lead + 1 else -1
     if not units or outgoing.shape[:lead] != axes or rest < 1 or rest % units:
         shapes = f"{tuple(incoming.shape)} and {tuple(outgoing.shape)}"
-        raise ValueError(f"incoming and outgoing: expected [*lead, K, ...] and [*lead, O, K, ...], got {shapes}")
+        raise ValueError(
+            f"incoming and outgoing: expected [*lead, K, ...] and [*lead, O, K, ...], got {shapes}"
+        )
     w = torch.linalg.vector_norm(incoming.flatten(lead + 1), dim=-1)
-    v = torch.linalg.vector_norm(outgoing.reshape(*axes, outgoing.shape[lead], units, -1), dim=(-3, -1))
+    v = torch.linalg.vector_norm(
+        outgoing.reshape(*axes, outgoing.shape[lead], units, -1), dim=(-3, -1)
+    )
     return v * w
 
 
@@ -100,7 +104,10 @@ def path_norm_regularizer(depth: str = "all") -> Regularizer:
 
     def prepare(network: Any, seeds: Sequence[int]) -> None:
         try:
-            path_norm(layer_weights(dict(network.named_parameters()))[first:], network.head.weight.ndim - 2)
+            path_norm(
+                layer_weights(dict(network.named_parameters()))[first:],
+                network.head.weight.ndim - 2,
+            )
         except ValueError as error:
             raise InputError(f"path_norm: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlop.checks import check_range
+from rlop.config.checks import check_range
 from rlop.regularizers.adapt import check_features, over_critics
 from rlop.types import TDContext
 
@@ -34,7 +34,9 @@ def pc_share(features: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_features(features)
     if u.shape != features.shape[:-2] + features.shape[-1:]:
-        raise ValueError(f"u: expected {(*features.shape[:-2], features.shape[-1])}, got {tuple(u.shape)}")
+        raise ValueError(
+            f"u: expected {(*features.shape[:-2], features.shape[-1])}, got {tuple(u.shape)}"
+        )
     old = u.detach().unsqueeze(-1)
     x = features - features.mean(-2, keepdim=True)
     v = (x.mT @ (x @ old)).squeeze(-1)

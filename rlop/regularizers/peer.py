@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlop.regularizers.adapt import check_pair, masked_mean, of_pairs, over_critics, per_critic, required
+from rlop.regularizers.adapt import (
+    check_pair,
+    masked_mean,
+    of_pairs,
+    over_critics,
+    per_critic,
+    required,
+)
 from rlop.regularizers.cosine import cosines
 from rlop.regularizers.dr3 import dr3
 from rlop.types import Regularizer, TDContext, needs
@@ -94,19 +101,28 @@ def beer(
     check_pair(features, next_features, mask)
     for name, column in (("reward", reward), ("discount", discount)):
         if column.shape != features.shape[:-1]:
-            raise ValueError(f"{name}: expected {tuple(features.shape[:-1])}, got {tuple(column.shape)}")
+            raise ValueError(
+                f"{name}: expected {tuple(features.shape[:-1])}, got {tuple(column.shape)}"
+            )
     if head_weight.shape[:-2] != features.shape[:-2] or head_weight.shape[-1] != features.shape[-1]:
         raise ValueError(
             f"head_weight: expected [..., A, D] for {tuple(features.shape)}, got {tuple(head_weight.shape)}"
         )
     cosine = cosines(features, next_features_target.detach())
-    bound, exists = _bound(features, next_features, next_features_target, reward, discount, head_weight)
+    bound, exists = _bound(
+        features, next_features, next_features_target, reward, discount, head_weight
+    )
     return masked_mean(torch.relu(cosine - bound).where(exists, 0), mask)
 
 
 @torch.no_grad()
 def _bound(
-    phi: Tensor, phi_next: Tensor, phi_target: Tensor, reward: Tensor, discount: Tensor, head_weight: Tensor
+    phi: Tensor,
+    phi_next: Tensor,
+    phi_target: Tensor,
+    reward: Tensor,
+    discount: Tensor,
+    head_weight: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Upper bound on the cosine `[..., B]`, and where there is one."""
     head = head_weight.square().sum((-2, -1)).unsqueeze(-1).clamp_min(torch.finfo(phi.dtype).tiny)
@@ -134,6 +150,8 @@ def beer_regularizer(mask_terminal: bool = True) -> Regularizer:
         phi_next, phi_target, reward, discount = (required(ctx, field, "beer") for field in fields)
         mask = per_critic(1 - ctx.terminated, ctx) if mask_terminal else None
         columns = per_critic(reward, ctx), per_critic(discount, ctx)
-        return over_critics(beer(ctx.features, phi_next, phi_target, *columns, ctx.parameters["head.weight"], mask))
+        return over_critics(
+            beer(ctx.features, phi_next, phi_target, *columns, ctx.parameters["head.weight"], mask)
+        )
 
     return penalty

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from rlop.checks import check_known
+from rlop.config.checks import check_known
 from rlop.regularizers.adapt import over_critics
 from rlop.types import Regularizer, TDContext, needs
 
@@ -37,7 +37,9 @@ def spectral_decoupling(q_values: Tensor, reference: Tensor | float = 0.0) -> Te
     reference = torch.as_tensor(reference, dtype=q_values.dtype, device=q_values.device)
     if q_values.ndim < 2 or (reference.ndim and reference.shape != q_values.shape[:-2]):
         shapes = f"{tuple(q_values.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"q_values and reference: expected [..., B, A] and [...] or a number, got {shapes}")
+        raise ValueError(
+            f"q_values and reference: expected [..., B, A] and [...] or a number, got {shapes}"
+        )
     return 0.5 * (q_values - reference[..., None, None]).square().mean((-2, -1))
 
 
@@ -55,7 +57,9 @@ def spectral_decoupling_regularizer(reference: str | float = "zero") -> Regulari
     Raises:
         InputError: for another reference.
     """
-    is_number = isinstance(reference, Real) and not isinstance(reference, bool) and math.isfinite(reference)
+    is_number = (
+        isinstance(reference, Real) and not isinstance(reference, bool) and math.isfinite(reference)
+    )
     if not is_number:
         check_known("spectral_decoupling: reference", reference, REFERENCES[:2])
     number = float(reference) if is_number else 0.0

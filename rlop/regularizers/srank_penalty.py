@@ -33,7 +33,9 @@ def srank_penalty(features: Tensor) -> Tensor:
     check_features(features)
     phi = features.double()
     gram = phi @ phi.mT if phi.shape[-2] < phi.shape[-1] else phi.mT @ phi
-    finite = gram.isfinite().all(-1).all(-1)  # eigvalsh raises for the whole stack when one matrix is not finite
+    finite = (
+        gram.isfinite().all(-1).all(-1)
+    )  # eigvalsh raises for the whole stack when one matrix is not finite
     eigenvalues = torch.linalg.eigvalsh(gram.where(finite[..., None, None], 0))
     return (eigenvalues[..., -1] - eigenvalues[..., 0]).where(finite, torch.nan).to(features.dtype)
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from rlop.types import Regularizer, TDContext, needs
 
 
-def l2(parameters: Mapping[str, Tensor], center: Mapping[str, Tensor] | None = None, lead: int = 0) -> Tensor:
+def l2(
+    parameters: Mapping[str, Tensor], center: Mapping[str, Tensor] | None = None, lead: int = 0
+) -> Tensor:
     """Squared distance of all parameters, biases too, from a center.
 
         sum_j (theta_j - center_j)^2

@@ -50,7 +50,9 @@ def input_gradients(layers: list[Layer], rows: int) -> list[Product]:
 
 def training(layers: list[Layer], rows: int) -> list[Product]:
     """Forward and both backward products; nothing asks for the gradient of the observations."""
-    return forward(layers, rows) + weight_gradients(layers, rows) + input_gradients(layers[1:], rows)
+    return (
+        forward(layers, rows) + weight_gradients(layers, rows) + input_gradients(layers[1:], rows)
+    )
 
 
 def products(problem: Problem) -> Counter[Product]:
@@ -63,8 +65,12 @@ def products(problem: Problem) -> Counter[Product]:
     if problem.kind != "cql":
         layers = q_layers(problem)
         return Counter(training(layers, rows) + forward(layers, rows))
-    critic, policy = (dense(n, problem.hidden) for n in (problem.obs[0] + problem.actions, problem.obs[0]))
-    one = training(critic, rows * (3 * SAMPLES + 1)) + forward(critic, rows)  # the latter for the target network
+    critic, policy = (
+        dense(n, problem.hidden) for n in (problem.obs[0] + problem.actions, problem.obs[0])
+    )
+    one = training(critic, rows * (3 * SAMPLES + 1)) + forward(
+        critic, rows
+    )  # the latter for the target network
     one += forward(critic, rows) + input_gradients(critic, rows)  # the policy's loss
     return Counter(2 * one + training(policy, rows) + forward(policy, rows))
 

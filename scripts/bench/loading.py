@@ -58,7 +58,10 @@ def benchmark(rows: int = ROWS) -> dict[str, dict[str, Any]]:
         write_transitions(path, rows)
         load_once("rlop, stored next_obs", path, own)
         found = {name: load_once(name, path, own) for name in LOADERS}
-    lines = [[name, show(v.get("seconds")), show(v.get("of_own_size")), v.get("note", "")] for name, v in found.items()]
+    lines = [
+        [name, show(v.get("seconds")), show(v.get("of_own_size")), v.get("note", "")]
+        for name, v in found.items()
+    ]
     print(table(["", "seconds", "memory / own size", ""], lines), flush=True)
     return found
 
@@ -66,7 +69,9 @@ def benchmark(rows: int = ROWS) -> dict[str, dict[str, Any]]:
 def load_once(name: str, path: Path, own: int) -> dict[str, Any]:
     imports = "import d3rlpy" if "d3rlpy" in name else ""
     code = MEASURE.format(load=LOADERS[name], imports=imports)
-    found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
     if found.returncode:
         return {"note": found.stderr.strip().splitlines()[-1]}
     seconds, kept = json.loads(found.stdout.splitlines()[-1])

@@ -49,7 +49,12 @@ def timed(update: Update, count: int) -> dict[str, float]:
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
     """Median, extremes and the rounds themselves."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "rounds": list(values)}
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "rounds": list(values),
+    }
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -74,7 +79,9 @@ def show(value: float | None, form: str = ".2f") -> str:
 
 def peak_mb() -> float:
     """Most memory this process ever held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**10 if sys.platform != "darwin" else 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**10 if sys.platform != "darwin" else 2**20
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -87,7 +94,9 @@ def machine() -> dict[str, Any]:
             versions[package] = None
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "load": os.getloadavg(),
         "python": platform.python_version(),
         "versions": versions,
@@ -99,4 +108,7 @@ def machine() -> dict[str, Any]:
 def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

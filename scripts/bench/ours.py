@@ -8,7 +8,7 @@ from typing import Any
 from rlop.agents import CQL, DQN, DiscreteCQL
 
 from rlop.data import Dataset
-from rlop.training import Loop, TrainOptions
+from rlop.training.loop import Loop, TrainOptions
 from scripts.bench.problems import SAMPLES, TARGET_PERIOD, Problem
 
 AGENTS = {"cql": CQL, "dqn": DQN, "discrete-cql": DiscreteCQL}
@@ -17,10 +17,20 @@ AGENTS = {"cql": CQL, "dqn": DQN, "discrete-cql": DiscreteCQL}
 def make_agent(problem: Problem, data: Dataset, runs: int = 1, **options: Any) -> Any:
     """The agent of a problem, with `runs` seeds."""
     if problem.kind == "cql":
-        sizes = {"hidden": problem.hidden, "policy_hidden": problem.hidden, "action_samples": SAMPLES}
+        sizes = {
+            "hidden": problem.hidden,
+            "policy_hidden": problem.hidden,
+            "action_samples": SAMPLES,
+        }
     else:
-        sizes = {"hidden": problem.hidden, "network": problem.network, "target_period": TARGET_PERIOD}
-    return AGENTS[problem.kind](data.spec, seeds=runs, batch_size=problem.batch, **{**sizes, **options})
+        sizes = {
+            "hidden": problem.hidden,
+            "network": problem.network,
+            "target_period": TARGET_PERIOD,
+        }
+    return AGENTS[problem.kind](
+        data.spec, seeds=runs, batch_size=problem.batch, **{**sizes, **options}
+    )
 
 
 def build(

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 import rlop
-from rlop.board import Board
-from rlop.config import to_dict
+from rlop.config.files import to_dict
 from rlop.data import Dataset
-from rlop.evaluate import make_evaluator
-from rlop.experiment import Experiment
-from rlop.progress import Progress
+from rlop.logs.logger import Board
+from rlop.logs.progress import Progress
 from rlop.regularizers import REGULARIZERS
-from rlop.training import Loop, TrainOptions
+from rlop.training.evaluate import make_evaluator
+from rlop.training.loop import Loop, TrainOptions
+from rlop.training.run import Experiment
 from rlop.types import InputError
 from scripts.bench import ours
 from scripts.bench.measure import Update, paired_ratio, race, repeats, show, summary, table, timed
@@ -34,7 +34,12 @@ def subjects() -> list[tuple[Problem, Callable[[int], Dataset]]]:
     minatar = Problem("MinAtar DQN", "dqn", "minatar", (128,), 32, (10, 10, 4), actions=3)
     cheetah = CASES["cql"][0]
     return [
-        (gridworld, lambda rows: rlop.load_dataset(f"gridworld?observation=random&steps={rows}&epsilon=0.1,0.5,1.0")),
+        (
+            gridworld,
+            lambda rows: rlop.load_dataset(
+                f"gridworld?observation=random&steps={rows}&epsilon=0.1,0.5,1.0"
+            ),
+        ),
         (minatar, lambda rows: transitions(minatar, rows, "MinAtar/Breakout-v1")),
         (cheetah, lambda rows: transitions(cheetah, rows, "HalfCheetah-v5")),
     ]
@@ -49,8 +54,13 @@ def benchmark(options: Any) -> dict[str, Any]:
         found["beside"][problem.name] = beside = besides(problem, data)
         print(text_beside(problem, beside), flush=True)
         if problem.network == "mlp":
-            found["terms"][problem.name] = added = terms(problem, data, options.rounds, options.seconds)
-            lines = [[name, show(v.get("percent"), "+.1f"), v.get("note", "")] for name, v in added.items()]
+            found["terms"][problem.name] = added = terms(
+                problem, data, options.rounds, options.seconds
+            )
+            lines = [
+                [name, show(v.get("percent"), "+.1f"), v.get("note", "")]
+                for name, v in added.items()
+            ]
             print(table([f"{problem.name}, with", "% of an update", ""], lines), flush=True)
     return found
 
@@ -70,7 +80,11 @@ def besides(problem: Problem, data: Dataset) -> dict[str, Any]:
             }
             parts = {name: part(call, every, once, TIMES) for name, (call, every) in costs.items()}
         parts["evaluate"] = evaluation(agent, data, standard.eval_every, once)
-    return {"update_ms": once, "parts": parts, "percent": sum(p.get("percent", 0.0) for p in parts.values())}
+    return {
+        "update_ms": once,
+        "parts": parts,
+        "percent": sum(p.get("percent", 0.0) for p in parts.values()),
+    }
 
 
 def part(call: Callable[[], object], every: int, update_ms: float, times: int) -> dict[str, float]:
@@ -92,7 +106,9 @@ def log_call(loop: Loop, board: Board) -> Callable[[], None]:
 def evaluation(agent: Any, data: Dataset, every: int, update_ms: float) -> dict[str, Any]:
     """As `rlop train` evaluates by default; random data give untrained policies, whose episodes may be short."""
     try:
-        evaluate = make_evaluator(agent, data.spec.env_id, data.spec.env_kwargs, Experiment.eval_episodes)
+        evaluate = make_evaluator(
+            agent, data.spec.env_id, data.spec.env_kwargs, Experiment.eval_episodes
+        )
     except (InputError, ImportError) as error:
         return {"note": str(error).splitlines()[0]}
     found = part(lambda: evaluate(agent), every, update_ms, times=1)
@@ -100,7 +116,9 @@ def evaluation(agent: Any, data: Dataset, every: int, update_ms: float) -> dict[
     return found
 
 
-def terms(problem: Problem, data: Dataset, rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
+def terms(
+    problem: Problem, data: Dataset, rounds: int, seconds: float
+) -> dict[str, dict[str, Any]]:
     """Regularizer or projection -> percent that it adds to an update, each raced against the plain one."""
     wanted = {name: {"regularizers": {name: COEF}} for name in REGULARIZERS}
     wanted |= {name: {"projections": {name: radius}} for name, radius in PROJECTIONS.items()}
@@ -116,13 +134,21 @@ def terms(problem: Problem, data: Dataset, rounds: int, seconds: float) -> dict[
     samples = race(updates, rounds, seconds)
     for name in updates:
         if name:
-            found[name] = {"percent": 100 * (paired_ratio(samples[""]["cpu"], samples[name]["cpu"]) - 1)}
+            found[name] = {
+                "percent": 100 * (paired_ratio(samples[""]["cpu"], samples[name]["cpu"]) - 1)
+            }
     return found
 
 
 def text_beside(problem: Problem, found: Mapping[str, Any]) -> str:
     rows = [
-        [name, show(p.get("ms"), ".1f"), show(p.get("every"), "d"), show(p.get("percent")), p.get("note", "")]
+        [
+            name,
+            show(p.get("ms"), ".1f"),
+            show(p.get("every"), "d"),
+            show(p.get("percent")),
+            p.get("note", ""),
+        ]
         for name, p in found["parts"].items()
     ]
     rows.append(["together", "", "", show(found["percent"]), ""])

@@ -140,7 +140,9 @@ def continuous_cql(problem: Problem, sample: Callable[[], list[Tensor]]) -> Call
     policy_adam = torch.optim.Adam(policy.parameters(), 1e-4)
     coef_adam = torch.optim.Adam([log_coef], 1e-4)
 
-    def td_loss(obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor, terminated: Tensor) -> Tensor:
+    def td_loss(
+        obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor, terminated: Tensor
+    ) -> Tensor:
         with torch.no_grad():
             next_action, _ = policy(next_obs)
             next_q = torch.min(*(target(next_obs, next_action) for target in targets))
@@ -167,10 +169,15 @@ def continuous_cql(problem: Problem, sample: Callable[[], list[Tensor]]) -> Call
         obs, action, reward, next_obs, terminated = sample()
         drawn, log_pi = policy(obs)
         coef_loss = -(log_coef * (log_pi - problem.actions).detach()).mean()
-        policy_loss = (log_coef.exp().detach() * log_pi - torch.min(*(critic(obs, drawn) for critic in critics))).mean()
+        policy_loss = (
+            log_coef.exp().detach() * log_pi
+            - torch.min(*(critic(obs, drawn) for critic in critics))
+        ).mean()
         step(coef_adam, coef_loss)
         step(policy_adam, policy_loss)
-        critic_loss = td_loss(obs, action, reward, next_obs, terminated) + conservative_loss(obs, action, next_obs)
+        critic_loss = td_loss(obs, action, reward, next_obs, terminated) + conservative_loss(
+            obs, action, next_obs
+        )
         step(critic_adam, critic_loss)
         with torch.no_grad():
             for target, critic in zip(targets, critics):

@@ -13,7 +13,10 @@ SAMPLES = 10  # actions per conservative term of continuous CQL
 TARGET_PERIOD = 500  # updates between two copies of a discrete agent's target network
 IMAGE_ROWS = 2000  # Atari frames are large: 113 MB of stacks of four
 # (channels, filters, kernel, stride) of each convolution
-CONVOLUTIONS = {"minatar": [(4, 16, 3, 1)], "nature": [(4, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]}
+CONVOLUTIONS = {
+    "minatar": [(4, 16, 3, 1)],
+    "nature": [(4, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)],
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,14 @@ CASES = {
         Problem("discrete CQL 2x256, batch 32", "discrete-cql", batch=32),
         Problem("discrete CQL 2x256, batch 256", "discrete-cql"),
     ],
-    "minatar": [Problem("MinAtar DQN", "dqn", **MINATAR), Problem("MinAtar discrete CQL", "discrete-cql", **MINATAR)],
-    "nature": [Problem("Nature DQN", "dqn", **NATURE), Problem("Nature discrete CQL", "discrete-cql", **NATURE)],
+    "minatar": [
+        Problem("MinAtar DQN", "dqn", **MINATAR),
+        Problem("MinAtar discrete CQL", "discrete-cql", **MINATAR),
+    ],
+    "nature": [
+        Problem("Nature DQN", "dqn", **NATURE),
+        Problem("Nature discrete CQL", "discrete-cql", **NATURE),
+    ],
 }
 # What one process does with many runs, at the sizes of the scripts.
 GRIDWORLD = Problem("gridworld DQN 2x128", "dqn", hidden=(128, 128), batch=32, obs=(16,), actions=5)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlop.data.frames import DEPTH, FrameTable, Stacks
+from rlop.data.dqn_replay.stacks import DEPTH, FrameTable, Stacks
 from scripts.bench.measure import show, table
 
 FRAMES, BATCH, CALLS, ROUNDS = 200_000, 32, 2000, 5
@@ -30,10 +30,18 @@ def benchmark(frames: int = FRAMES) -> dict[str, dict[str, float]]:
             found[name] = rate(held)
     gigabytes = BATCH * (DEPTH + 1) * 84 * 84 / 1e9  # of frames in a batch, each read once
     rows = [
-        [name, show(v["per_cpu_s"], ",.0f"), show(v["per_wall_s"], ",.0f"), show(gigabytes * v["per_cpu_s"], ".1f")]
+        [
+            name,
+            show(v["per_cpu_s"], ",.0f"),
+            show(v["per_wall_s"], ",.0f"),
+            show(gigabytes * v["per_cpu_s"], ".1f"),
+        ]
         for name, v in found.items()
     ]
-    print(table([f"{frames:,} frames in", "batches / CPU s", "batches / s", "GB / CPU s"], rows), flush=True)
+    print(
+        table([f"{frames:,} frames in", "batches / CPU s", "batches / s", "GB / CPU s"], rows),
+        flush=True,
+    )
     return found
 
 
@@ -41,7 +49,12 @@ def rate(frames: np.ndarray) -> dict[str, float]:
     last = np.arange(DEPTH - 1, len(frames) - 1)
     zeros = np.zeros(len(last), np.float32)
     columns: dict[str, Any] = {"obs": Stacks(frames, last), "next_obs": Stacks(frames, last + 1)}
-    columns |= {"action": zeros.astype(np.int64), "reward": zeros, "terminated": zeros, "discount": zeros + 1}
+    columns |= {
+        "action": zeros.astype(np.int64),
+        "reward": zeros,
+        "terminated": zeros,
+        "discount": zeros + 1,
+    }
     gather = FrameTable(columns).gather
     generator = torch.Generator().manual_seed(0)
     batches = torch.randint(len(last), (CALLS, 1, BATCH), generator=generator)

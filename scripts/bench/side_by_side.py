@@ -25,22 +25,40 @@ class Layout(NamedTuple):
 
 
 # One process alone shows memory against R; eight runs are divided between processes in several ways.
-LAYOUTS = [Layout(1, 1, 1), Layout(1, 2, 1), Layout(1, 8, 1), Layout(1, 8, 2), Layout(2, 4, 1), Layout(8, 1, 1)]
+LAYOUTS = [
+    Layout(1, 1, 1),
+    Layout(1, 2, 1),
+    Layout(1, 8, 1),
+    Layout(1, 8, 2),
+    Layout(2, 4, 1),
+    Layout(8, 1, 1),
+]
 
 
 def benchmark(options: Any, script: str) -> dict[str, list[dict[str, Any]]]:
     """Problem -> a record for each layout."""
     found = {}
     for problem in SIDE_BY_SIDE:
-        found[problem.name] = rows = [launch(script, problem, layout, options) for layout in LAYOUTS]
-        print(f"\n{problem.name}{', compiled' if options.compiled else ''}\n{text(rows)}", flush=True)
+        found[problem.name] = rows = [
+            launch(script, problem, layout, options) for layout in LAYOUTS
+        ]
+        print(
+            f"\n{problem.name}{', compiled' if options.compiled else ''}\n{text(rows)}", flush=True
+        )
     return found
 
 
 def launch(script: str, problem: Problem, layout: Layout, options: Any) -> dict[str, Any]:
     """Start all processes, let them begin together, add up what they did."""
     command = [sys.executable, script, "worker", problem.name, "--runs", str(layout.runs)]
-    command += ["--threads", str(layout.threads), "--seconds", str(options.seconds), "--rows", str(options.rows)]
+    command += [
+        "--threads",
+        str(layout.threads),
+        "--seconds",
+        str(options.seconds),
+        "--rows",
+        str(options.rows),
+    ]
     command += ["--compiled"] * options.compiled
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen(command, **pipes) for _ in range(layout.processes)]
@@ -83,7 +101,12 @@ def worker(options: Any) -> dict[str, float]:
         update()
         steps += 1
     wall = time.perf_counter() - started
-    return {"steps": steps, "wall_s": wall, "cpu_s": time.process_time() - cpu, "peak_mb": peak_mb()}
+    return {
+        "steps": steps,
+        "wall_s": wall,
+        "cpu_s": time.process_time() - cpu,
+        "peak_mb": peak_mb(),
+    }
 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:

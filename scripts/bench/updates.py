@@ -40,7 +40,10 @@ class NotInstalledError(Exception):
 
 def benchmark(options: Any, script: str) -> Iterable[dict[str, Any]]:
     """One record for each problem and number of threads, printed as it is found."""
-    with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}):
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}),
+    ):
         # Compiled code is made by the first process that needs it, and found there by the one that races.
         for threads in options.threads:
             for problem in (problem for case in options.cases for problem in CASES[case]):
@@ -49,11 +52,17 @@ def benchmark(options: Any, script: str) -> Iterable[dict[str, Any]]:
 
 def measure(problem: Problem, threads: int, options: Any, script: str) -> dict[str, Any]:
     names = [name for name in options.contestants if may_enter(name, problem)]
-    alone = {name: fresh(script, problem, name, threads, options.rows) for name in names if options.fresh}
+    alone = {
+        name: fresh(script, problem, name, threads, options.rows) for name in names if options.fresh
+    }
     torch.set_num_threads(threads)
     torch._dynamo.reset()  # compiled code is made for a number of threads
     updates, notes = build_all(problem, names, options.rows)
-    limits = {name: limit.build(problem, dtype) for name, dtype in LIMITS.items() if has_limit(name, updates)}
+    limits = {
+        name: limit.build(problem, dtype)
+        for name, dtype in LIMITS.items()
+        if has_limit(name, updates)
+    }
     samples = race({**updates, **limits}, options.rounds, options.seconds)
     clock = "cpu" if threads == 1 else "wall"  # one thread: other people's load does not count
     found = {
@@ -100,7 +109,9 @@ def builder(name: str) -> Builder:
     return module.build
 
 
-def build_all(problem: Problem, names: Sequence[str], rows: int) -> tuple[dict[str, Update], dict[str, str]]:
+def build_all(
+    problem: Problem, names: Sequence[str], rows: int
+) -> tuple[dict[str, Update], dict[str, str]]:
     """Updates that have run once, and why the others did not: a peer's failure is a line, not the end."""
     data, updates, notes = transitions(problem, rows), {}, {}
     for name in names:
@@ -111,11 +122,15 @@ def build_all(problem: Problem, names: Sequence[str], rows: int) -> tuple[dict[s
         except NotInstalledError as error:
             notes[name] = str(error)
         except Exception as error:
-            notes[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            notes[name] = (
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            )
     return updates, notes
 
 
-def row(name: str, samples: Mapping[str, Samples], alone: Mapping[str, float], clock: str) -> dict[str, Any]:
+def row(
+    name: str, samples: Mapping[str, Samples], alone: Mapping[str, float], clock: str
+) -> dict[str, Any]:
     """All numbers of one contestant."""
     reference = "products bf16" if "bf16" in name else "products fp32"
     return {
@@ -126,7 +141,9 @@ def row(name: str, samples: Mapping[str, Samples], alone: Mapping[str, float], c
     }
 
 
-def ratios(updates: Iterable[str], samples: Mapping[str, Samples], clock: str) -> dict[str, dict[str, float]]:
+def ratios(
+    updates: Iterable[str], samples: Mapping[str, Samples], clock: str
+) -> dict[str, dict[str, float]]:
     """Ours -> everybody else -> how many times faster we are."""
     names = list(updates)
     others = [name for name in names if name not in OURS]
@@ -140,12 +157,24 @@ def ratios(updates: Iterable[str], samples: Mapping[str, Samples], clock: str) -
 def text(found: Mapping[str, Any]) -> str:
     """The two tables of a problem: everybody's cost, and how many times faster each form of ours is."""
     title = f"\n{found['problem']}, {found['threads']} thread(s): {found['gflop']:.3f} GFLOP of products an update"
-    header = ["", "CPU ms", "min-max", "wall ms", "steps/s", "GFLOP/s", "of limit", "first s", "peak MB"]
+    header = [
+        "",
+        "CPU ms",
+        "min-max",
+        "wall ms",
+        "steps/s",
+        "GFLOP/s",
+        "of limit",
+        "first s",
+        "peak MB",
+    ]
     rows = [cells(name, values, found["gflop"]) for name, values in found["contestants"].items()]
     rows += [[name, note] + [""] * (len(header) - 2) for name, note in found["notes"].items()]
     faster = found["ratios"][found["clock"]]
     others = list(next(iter(faster.values()), {}))
-    ratio_rows = [[own, *(show(values[other]) for other in others)] for own, values in faster.items()]
+    ratio_rows = [
+        [own, *(show(values[other]) for other in others)] for own, values in faster.items()
+    ]
     parts = [title, table(header, rows)]
     if others and ratio_rows:
         parts += [f"times faster, by {found['clock']} time", table(["", *others], ratio_rows)]
@@ -169,7 +198,17 @@ def cells(name: str, values: Mapping[str, Any], gflop: float) -> list[str]:
 
 def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> dict[str, float]:
     """First call and peak memory of one contestant in its own process; empty, with a line why, if it cannot run."""
-    command = [sys.executable, script, "one", problem.name, name, "--threads", str(threads), "--rows", str(rows)]
+    command = [
+        sys.executable,
+        script,
+        "one",
+        problem.name,
+        name,
+        "--threads",
+        str(threads),
+        "--rows",
+        str(rows),
+    ]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         print(f"{problem.name}, {name} alone: {found.stderr.strip().splitlines()[-1]}", flush=True)

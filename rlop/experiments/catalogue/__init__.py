@@ -17,7 +17,16 @@ from rlop.experiments.catalogue.row import KINDS, Row
 from rlop.experiments.catalogue.talks import TALKS
 from rlop.types import InputError
 
-__all__ = ["CATALOGUE", "KINDS", "PENDING", "SLOW", "Row", "available", "experiment_names", "resolve"]
+__all__ = [
+    "CATALOGUE",
+    "KINDS",
+    "PENDING",
+    "SLOW",
+    "Row",
+    "available",
+    "experiment_names",
+    "resolve",
+]
 
 CATALOGUE: tuple[Row, ...] = TALKS + POSTERS + POSTERS_TWO
 
@@ -58,7 +67,9 @@ def experiment_names() -> list[str]:
 
 def available() -> list[str]:
     """Those of `experiment_names` that are there."""
-    return [name for name in experiment_names() if find_spec(f"rlop.experiments.{name}") is not None]
+    return [
+        name for name in experiment_names() if find_spec(f"rlop.experiments.{name}") is not None
+    ]
 
 
 def resolve(dotted: str) -> Any:

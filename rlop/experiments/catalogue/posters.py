@@ -139,7 +139,7 @@ POSTERS = (
         "Label Noise SGD Provably Prefers Flat Global Minimizers",
         "Damian, Ma, Lee",
         "module",
-        ("rlop.noise.label_noise",),
+        ("rlop.losses.noise.label_noise",),
         "SGD with fresh label noise minimises the loss plus about a quarter of the Hessian's trace.",
         ("label_noise",),
         "Noise on TD targets: the controlled form of the mechanism behind DR3.",

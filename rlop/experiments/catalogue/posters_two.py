@@ -183,7 +183,7 @@ POSTERS_TWO = (
         "Label-Imbalanced and Group-Sensitive Classification under Overparameterization",
         "Kini, Paraskevas, Oymak, Thrampoulidis",
         "module",
-        ("rlop.td.vs_loss",),
+        ("rlop.losses.td.vs_loss",),
         "Beyond interpolation weights and additive adjustments stop working, multiplicative ones keep working.",
         ("imbalanced_gmm",),
         "Correct the cross-entropy of CQL and BC for rare actions.",

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 KINDS = ("module", "experiment", "probe", "theory only", "out of scope")
-REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN = "reproduced", "not reproduced", "not testable here", "not run"
+REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE, NOT_RUN = (
+    "reproduced",
+    "not reproduced",
+    "not testable here",
+    "not run",
+)
 
 
 @dataclass(frozen=True)

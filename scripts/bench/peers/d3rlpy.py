@@ -24,7 +24,9 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 def build(problem: Problem, data: Dataset) -> Callable[[], object]:
     algo = (continuous if problem.kind == "cql" else discrete)(problem).create()
     buffer = d3rlpy.dataset.MDPDataset(
-        channels_first(problem, data.obs).astype(np.uint8 if problem.network != "mlp" else np.float32, copy=False),
+        channels_first(problem, data.obs).astype(
+            np.uint8 if problem.network != "mlp" else np.float32, copy=False
+        ),
         data.action.reshape(len(data), -1),
         data.reward,
         data.terminated.astype(np.float32),
@@ -51,8 +53,12 @@ def discrete(problem: Problem) -> d3rlpy.algos.DQNConfig | d3rlpy.algos.Discrete
     config = d3rlpy.algos.DQNConfig if problem.kind == "dqn" else d3rlpy.algos.DiscreteCQLConfig
     common = {"batch_size": problem.batch, "target_update_interval": TARGET_PERIOD}
     if problem.network == "mlp":
-        return config(encoder_factory=d3rlpy.models.VectorEncoderFactory(list(problem.hidden)), **common)
-    filters = [[filters, kernel, stride] for _, filters, kernel, stride in CONVOLUTIONS[problem.network]]
+        return config(
+            encoder_factory=d3rlpy.models.VectorEncoderFactory(list(problem.hidden)), **common
+        )
+    filters = [
+        [filters, kernel, stride] for _, filters, kernel, stride in CONVOLUTIONS[problem.network]
+    ]
     encoder = d3rlpy.models.PixelEncoderFactory(filters=filters, feature_size=problem.hidden[-1])
     scaler = d3rlpy.preprocessing.PixelObservationScaler() if problem.network == "nature" else None
     return config(encoder_factory=encoder, observation_scaler=scaler, **common)

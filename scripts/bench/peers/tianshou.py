@@ -52,7 +52,12 @@ def build(problem: Problem, data: Dataset) -> Callable[[], object]:
 
 def continuous(problem: Problem) -> CQL:
     def critic() -> ContinuousCritic:
-        net = Net(state_shape=problem.obs, action_shape=problem.actions, hidden_sizes=problem.hidden, concat=True)
+        net = Net(
+            state_shape=problem.obs,
+            action_shape=problem.actions,
+            hidden_sizes=problem.hidden,
+            concat=True,
+        )
         return ContinuousCritic(preprocess_net=net)
 
     actor = ContinuousActorProbabilistic(
@@ -78,7 +83,9 @@ def continuous(problem: Problem) -> CQL:
 
 
 def dqn(problem: Problem) -> DQN:
-    policy = DiscreteQLearningPolicy(model=model(problem), action_space=gymnasium.spaces.Discrete(problem.actions))
+    policy = DiscreteQLearningPolicy(
+        model=model(problem), action_space=gymnasium.spaces.Discrete(problem.actions)
+    )
     return DQN(
         policy=policy,
         optim=AdamOptimizerFactory(lr=3e-4),
@@ -89,7 +96,9 @@ def dqn(problem: Problem) -> DQN:
 
 
 def discrete_cql(problem: Problem) -> DiscreteCQL:
-    policy = QRDQNPolicy(model=model(problem, QUANTILES), action_space=gymnasium.spaces.Discrete(problem.actions))
+    policy = QRDQNPolicy(
+        model=model(problem, QUANTILES), action_space=gymnasium.spaces.Discrete(problem.actions)
+    )
     return DiscreteCQL(
         policy=policy,
         optim=AdamOptimizerFactory(lr=3e-4),
@@ -102,7 +111,11 @@ def model(problem: Problem, quantiles: int = 1) -> nn.Module:
     """Its own network for vectors; for images the layers that everybody has."""
     if problem.network != "mlp":
         return Convolutional(problem, quantiles)
-    sizes = {"state_shape": problem.obs, "action_shape": problem.actions, "hidden_sizes": problem.hidden}
+    sizes = {
+        "state_shape": problem.obs,
+        "action_shape": problem.actions,
+        "hidden_sizes": problem.hidden,
+    }
     return Net(**sizes, num_atoms=quantiles)
 
 
@@ -114,6 +127,8 @@ class Convolutional(nn.Module):
         self.net = q_network(problem, problem.actions * quantiles)
         self.shape = (problem.actions, quantiles) if quantiles > 1 else (problem.actions,)
 
-    def forward(self, obs: np.ndarray, state: object = None, info: object = None) -> tuple[Tensor, object]:
+    def forward(
+        self, obs: np.ndarray, state: object = None, info: object = None
+    ) -> tuple[Tensor, object]:
         """Values `[B, A]`, or quantiles `[B, A, Q]`."""
         return self.net(as_tensor(obs)).unflatten(1, self.shape), state

@@ -57,7 +57,9 @@ def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 def continuous(problem: Problem, buffer: TensorDictReplayBuffer) -> Callable[[], object]:
     loss = cql_loss(problem)
-    critic_adam, policy_adam = (adam(loss, part, lr) for part, lr in (("qvalue", 3e-4), ("actor", 1e-4)))
+    critic_adam, policy_adam = (
+        adam(loss, part, lr) for part, lr in (("qvalue", 3e-4), ("actor", 1e-4))
+    )
     coef_adam = torch.optim.Adam([loss.log_alpha], lr=1e-4)
     target = SoftUpdate(loss, tau=0.005)
 
@@ -92,16 +94,24 @@ def cql_loss(problem: Problem) -> CQLLoss:
         distribution_class=TanhNormal,
         return_log_prob=True,
     )
-    critic = ValueOperator(MLP(n_obs + problem.actions, 1, **relu), in_keys=["observation", "action"])
-    loss = CQLLoss(actor, critic, loss_function="l2", min_q_weight=5.0, num_random=SAMPLES, action_spec=space)
+    critic = ValueOperator(
+        MLP(n_obs + problem.actions, 1, **relu), in_keys=["observation", "action"]
+    )
+    loss = CQLLoss(
+        actor, critic, loss_function="l2", min_q_weight=5.0, num_random=SAMPLES, action_spec=space
+    )
     loss.make_value_estimator(gamma=0.99)
     return loss
 
 
 def discrete(problem: Problem, buffer: TensorDictReplayBuffer) -> Callable[[], object]:
-    actor = QValueActor(network(problem), spec=Categorical(problem.actions), in_keys=["observation"])
+    actor = QValueActor(
+        network(problem), spec=Categorical(problem.actions), in_keys=["observation"]
+    )
     kind = DQNLoss if problem.kind == "dqn" else DiscreteCQLLoss
-    loss = kind(actor, loss_function="l2" if problem.kind != "dqn" else "smooth_l1", delay_value=True)
+    loss = kind(
+        actor, loss_function="l2" if problem.kind != "dqn" else "smooth_l1", delay_value=True
+    )
     loss.make_value_estimator(gamma=0.99)
     target = HardUpdate(loss, value_network_update_interval=TARGET_PERIOD)
     optimizer = torch.optim.Adam(loss.parameters(), lr=3e-4)
@@ -121,7 +131,9 @@ def network(problem: Problem) -> nn.Module:
     if problem.network == "mlp":
         return MLP(problem.obs[0], problem.actions, **cells)
     _, filters, kernels, strides = zip(*CONVOLUTIONS[problem.network])
-    torso = ConvNet(4, activation_class=nn.ReLU, num_cells=filters, kernel_sizes=kernels, strides=strides)
+    torso = ConvNet(
+        4, activation_class=nn.ReLU, num_cells=filters, kernel_sizes=kernels, strides=strides
+    )
     size = 84 if problem.network == "nature" else 10
     flat = torso(torch.zeros(1, 4, size, size)).shape[-1]
     return nn.Sequential(Pixels(), torso, MLP(flat, problem.actions, **cells))

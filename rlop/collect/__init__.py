@@ -1,0 +1,1 @@
+"""Roll out policies and write data sets."""

@@ -1,0 +1,1 @@
+"""Configuration: typed options, files and overrides, checks and their messages."""

@@ -1,0 +1,148 @@
+"""The DQN Replay Dataset, and whatever else Dopamine's logger has written, as one `Dataset` of stacked frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from rlop.config.checks import check_range, nearest
+from rlop.data.dataset import Dataset
+from rlop.data.dqn_replay.files import check_complete, suffixes
+from rlop.data.dqn_replay.parts import assemble, cache_file, fill, read_parts
+from rlop.data.dqn_replay.storage import store_frames
+from rlop.envs.atari import atari_id
+from rlop.types import InputError
+
+PREFIX = "dqn-replay:"
+VARIABLE = "DQN_REPLAY_DIR"
+QUERY: dict[str, Any] = {
+    "subset": str,
+    "files": lambda text: [int(part) for part in text.split(",")],
+    "seed": int,
+    "memory_gb": float,
+}
+
+
+def read_dqn_replay(
+    source: str,
+    *,
+    root: str | Path | None = None,
+    subset: str = "all",
+    files: Sequence[int] | None = None,
+    seed: int = 0,
+    memory_gb: float | None = None,
+    cache: str | Path | None = None,
+    clip_reward: bool = True,
+    n_actions: int | None = None,
+    env_id: str | None = None,
+) -> Dataset:
+    """`dqn-replay:GAME/RUN`, from the files in `ROOT/GAME/RUN/replay_logs`; observations `[4, 84, 84]`, oldest first.
+
+    Transitions are those that Dopamine's buffer would sample, in the order in which they were played; `next_obs` of a
+    terminal one is the stack of the row behind it, as there, which targets mask. A frame is kept once, 7.06 GB for a
+    million of 84 x 84. Rewards in the published files are clipped already, and time-outs count as terminal in them.
+
+    `infos` holds `file` (number of the checkpoint), `row` (in that file) and `first` (begins an episode).
+
+    Args:
+        source: `dqn-replay:GAME/RUN` (without RUN: 1), possibly with `subset`, `files`, `seed` and `memory_gb` in a
+            query, as in `dqn-replay:Pong/1?subset=1%`.
+        root: folder of the games; by default `$DQN_REPLAY_DIR`.
+        subset: `all`; `1%`: the first 1 % of the rows of each file, as authors take it; `first-10%`: the first 10 % of
+            all rows, the early part of the training that was logged; `iid-1%`: 1 % of the transitions of each file,
+            drawn without replacement, which needs up to five frames for each.
+        files: numbers of the checkpoints to read; by default all there are.
+        seed: of `iid-`.
+        memory_gb: beyond so many 1e9 bytes frames are written to an uncompressed file and mapped from there; by
+            default they stay in memory.
+        cache: folder of that file, by default `~/.cache/rlop/dqn-replay`.
+        clip_reward: to [-1, 1].
+        n_actions: number of actions; by default the largest one found plus one.
+        env_id: Gymnasium id for evaluation, by default `ALE/GAME-v5`.
+
+    Raises:
+        InputError: a name or option that is wrong, a file that is missing, damaged or of another length, shape or
+            dtype than expected, no valid transition, or not enough memory.
+
+    Reference: Agarwal et al. 2020, arXiv:1907.04543, and its code, batch_rl; circular_replay_buffer.py of Dopamine.
+    Differs from: see `ring` and `valid_positions`; there indices are drawn file by file, here from all alike.
+    """
+    name, _, query = str(source).partition("?")
+    given = _parse_query(name, query)
+    subset, files, seed = (
+        given.get("subset", subset),
+        given.get("files", files),
+        given.get("seed", seed),
+    )
+    memory_gb = given.get("memory_gb", memory_gb)
+    kind, share = _parse_subset(name, subset)
+    check_range("memory_gb", 1.0 if memory_gb is None else memory_gb, low=0, low_open=True)
+    folder = find(name, root)
+    wanted = sorted(set(files)) if files is not None else suffixes(folder)
+    check_complete(folder, wanted)
+    parts = read_parts(folder, wanted, kind, share, seed)
+    rows = sum(len(part.position) for part in parts)
+    if rows == 0:
+        raise InputError(
+            f"{folder}: subset {subset}: no transition whose stack and successor are whole"
+        )
+    shape = (sum(len(part.kept) for part in parts), *parts[0].shape[1:])
+    label = name if subset == "all" else f"{name}?subset={subset}"
+    file = partial(cache_file, parts, Path(cache or Path.home() / ".cache" / "rlop" / "dqn-replay"))
+    frames = store_frames(shape, rows, partial(fill, parts), label, memory_gb, file)
+    return assemble(
+        parts, frames, label, clip_reward, n_actions, env_id or atari_id(folder.parts[-3])
+    )
+
+
+def find(name: str, root: str | Path | None = None) -> Path:
+    """The folder of a game's run.
+
+    Raises:
+        InputError: no root, no such game or run.
+    """
+    match = re.fullmatch(r"(\w+)(?:/(\d+))?", name.removeprefix(PREFIX))
+    if match is None:
+        raise InputError(f"{name}: expected {PREFIX}GAME/RUN, e.g. {PREFIX}Breakout/1")
+    base = root or os.environ.get(VARIABLE)
+    if not base:
+        raise InputError(
+            f"{name}: expected option root, or ${VARIABLE}, the folder with a folder for each game"
+        )
+    game, run = Path(base) / match[1], match[2] or "1"
+    for path in (game, game / run):
+        if not path.is_dir():
+            known = sorted(entry.name for entry in path.parent.glob("*") if entry.is_dir())
+            raise InputError(f"{name}: no folder {path}{nearest(path.name, known)}")
+    return game / run / "replay_logs"
+
+
+def _parse_query(name: str, query: str) -> dict[str, Any]:
+    found = {}
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        if key not in QUERY:
+            raise InputError(f"{name}: no option {key!r} in a query{nearest(key, QUERY)}")
+        try:
+            found[key] = QUERY[key](text)
+        except ValueError:
+            raise InputError(
+                f"{name}: {key} = {text!r}: expected a number, or numbers with commas"
+            ) from None
+    return found
+
+
+def _parse_subset(name: str, subset: str) -> tuple[str, float]:
+    """Kind (each, first or iid) and share."""
+    match = re.fullmatch(
+        r"(?:(first|iid)-)?(\d+(?:\.\d+)?)%", "100%" if subset == "all" else subset
+    )
+    if match is None or not 0 < float(match[2]) <= 100:
+        raise InputError(
+            f"{name}: subset = {subset!r}: expected all, or 1%, first-10% or iid-1% with some percentage"
+        )
+    return match[1] or "each", float(match[2]) / 100

@@ -1,0 +1,178 @@
+"""Offline data from a tabular MDP, in the columns of D4RL's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlop.config.checks import check_known
+from rlop.envs.stepping import sample_next, successors
+from rlop.envs.tabular import TabularMDP, optimal_q, state_index
+from rlop.types import InputError
+
+_PARALLEL = 1024  # episodes simulated at once; it changes the data that a seed gives
+
+
+def generate(
+    mdp: TabularMDP,
+    steps: int,
+    *,
+    epsilon: float | Sequence[float] = 0.3,
+    gamma: float = 0.99,
+    max_episode_steps: int = 50,
+    seed: int = 0,
+    start: str = "initial",
+) -> dict[str, np.ndarray]:
+    """Episodes of epsilon-greedy policies around the optimal one.
+
+    Each episode draws its epsilon uniformly from those given; at each step it acts uniformly at random with that
+    probability, else greedily with respect to Q*. Rows are in order, episode after episode; the last episode is cut at
+    `steps` and marked as a time-out there. With the same seed, fewer steps give the beginning of the same data.
+
+    Args:
+        mdp: the process.
+        steps: number of transitions N.
+        epsilon: probability of a random action, or several for a mixture of policies.
+        gamma: discount of Q*.
+        max_episode_steps: steps after which an episode ends as a time-out.
+        seed: of everything drawn.
+        start: initial (from `mdp.initial`) or uniform (over the states that are not terminal).
+
+    Returns:
+        observations, next_observations `[N, *obs_shape]` float32; actions `[N]` int64; rewards `[N]` float32;
+        terminals, timeouts `[N]` bool, never both true; infos/state, infos/next_state `[N]` int64.
+
+    Raises:
+        InputError: an impossible value.
+    """
+    epsilons = np.atleast_1d(np.asarray(epsilon, np.float64))
+    if epsilons.ndim != 1 or not len(epsilons) or not ((epsilons >= 0) & (epsilons <= 1)).all():
+        raise InputError(f"epsilon: expected probabilities in [0, 1], got {epsilon}")
+    if steps < 1 or max_episode_steps < 1:
+        raise InputError(
+            f"steps, max_episode_steps: expected at least 1, got {steps}, {max_episode_steps}"
+        )
+    first, greedy = _first(mdp, start), optimal_q(mdp, gamma).argmax(1)
+    rng, table, blocks, rows = np.random.default_rng(seed), successors(mdp), [], 0
+    while rows < steps:
+        blocks.append(_episodes(mdp, table, first, greedy, epsilons, max_episode_steps, rng))
+        rows += blocks[-1].shape[1]
+    state, action, following, last = np.concatenate(blocks, axis=1)[:, :steps]
+    last[-1] = 1
+    return _columns(mdp, state, action, following, last > 0)
+
+
+def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
+    """Every state-action pair `repeats` times, with exact frequencies: `repeats * P(s' | s, a)` rows lead to s'.
+
+    The empirical model of these data is the MDP itself, so the fixed point of offline Q-learning on them is Q*. For a
+    deterministic MDP any number of repeats will do; otherwise it must make all these counts whole (100 for a gridworld
+    with five actions and slip 0.05). Terminal states have no rows. Each row is an episode of one step: terminal if the
+    next state is, a time-out if not.
+
+    Args:
+        mdp: the process.
+        repeats: rows per pair.
+
+    Returns:
+        The columns of `generate`, ordered by state, action and next state.
+
+    Raises:
+        InputError: repeats below 1, or counts that are not whole.
+    """
+    if repeats < 1:
+        raise InputError(f"repeats: expected at least 1, got {repeats}")
+    exact = mdp.transition[~mdp.terminal] * repeats
+    count = np.rint(exact).astype(np.int64)
+    off = np.abs(exact - count).max(initial=0.0)
+    if off > 1e-6:
+        raise InputError(
+            f"repeats: {repeats} times a transition probability is {off:.3g} away from a whole number"
+        )
+    row, action, following = (np.repeat(i, count[count > 0]) for i in np.nonzero(count))
+    state = np.flatnonzero(~mdp.terminal)[row]
+    return _columns(mdp, state, action, following, np.ones(len(state), bool))
+
+
+def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
+    """How much of an MDP a data set has seen.
+
+    Args:
+        data: columns as from `generate`; states are found from the observations where infos/state is missing.
+        mdp: the process.
+
+    Returns:
+        counts: rows of each pair, `[S, A]` int64; pairs, states: the fraction that has a row, terminal states (where
+        nobody acts) left out; episodes: their number, an unfinished last one included; mean_return: undiscounted.
+
+    Raises:
+        InputError: no rows, or an observation that is of no state of the MDP.
+    """
+    n = len(data["actions"])
+    if n == 0:
+        raise InputError("actions: expected at least one row, got none")
+    state = data["infos/state"] if "infos/state" in data else state_index(mdp, data["observations"])
+    pair = np.asarray(state) * mdp.n_actions + np.asarray(data["actions"])
+    counts = np.bincount(pair, minlength=mdp.n_states * mdp.n_actions).reshape(
+        mdp.n_states, mdp.n_actions
+    )
+    seen = counts[~mdp.terminal] > 0
+    begins = np.flatnonzero(np.append(True, (data["terminals"] | data["timeouts"])[:-1]))
+    returns = np.add.reduceat(np.asarray(data["rewards"], np.float64), begins)
+    return {
+        "counts": counts,
+        "pairs": float(seen.mean()),
+        "states": float(seen.any(1).mean()),
+        "episodes": len(begins),
+        "mean_return": float(returns.mean()),
+    }
+
+
+def _first(mdp: TabularMDP, start: str) -> np.ndarray:
+    """Distribution of the first state, `[S]`."""
+    check_known("start", start, ("initial", "uniform"))
+    return mdp.initial if start == "initial" else ~mdp.terminal / (~mdp.terminal).sum()
+
+
+def _episodes(
+    mdp: TabularMDP,
+    table: tuple[np.ndarray, np.ndarray],
+    first: np.ndarray,
+    greedy: np.ndarray,
+    epsilons: np.ndarray,
+    max_episode_steps: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Whole episodes one after another: state, action, next state and whether it is the last row, `[4, rows]` int64."""
+    state = rng.choice(mdp.n_states, size=_PARALLEL, p=first)
+    epsilon = rng.choice(epsilons, size=_PARALLEL)
+    alive, time = np.ones(_PARALLEL, bool), []
+    for step in range(max_episode_steps):
+        wander = rng.random(_PARALLEL) < epsilon
+        action = np.where(wander, rng.integers(mdp.n_actions, size=_PARALLEL), greedy[state])
+        following = sample_next(table, state, action, rng)
+        last = mdp.terminal[following] | (step == max_episode_steps - 1)
+        time.append(np.stack([state, action, following, last, alive]))
+        alive, state = alive & ~last, following
+        if not alive.any():
+            break
+    episodes = np.stack(time, axis=2)  # [5, episodes, time]
+    return episodes[:4, episodes[4] > 0]
+
+
+def _columns(
+    mdp: TabularMDP, state: np.ndarray, action: np.ndarray, following: np.ndarray, last: np.ndarray
+) -> dict[str, np.ndarray]:
+    terminals = mdp.terminal[following]
+    return {
+        "observations": mdp.observations[state],
+        "actions": action,
+        "rewards": mdp.reward[state, action, following].astype(np.float32),
+        "next_observations": mdp.observations[following],
+        "terminals": terminals,
+        "timeouts": last & ~terminals,
+        "infos/state": state,
+        "infos/next_state": following,
+    }

@@ -1,0 +1,1 @@
+"""What a training writes down while it runs, and reading it back."""

@@ -1,0 +1,159 @@
+"""What happens to a network once its loss is known: gradient, clip, optimizer, masks, projections, target network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlop.losses.td import update_target_
+from rlop.nets.layers import constraints
+from rlop.optim import RMD, Adam, MakeOptimizer, clip_runs, run_norms
+from rlop.types import Batch, Metrics
+
+Projection = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], None]
+
+
+class Learner:
+    """An online network of R runs, its optimizer and its target network.
+
+    A run whose loss or gradient is not finite is frozen for good: its parameters stay at their last finite values and
+    `active` turns False; the other runs go on.
+
+    Args:
+        online: network with parameters `[R, ...]`.
+        lr: `[R]` learning rates.
+        tau: `[R]` weights of the target update; None for no target network.
+        make: (parameters, lr) -> optimizer, see `rlop.optim.optimizer_maker`.
+        max_grad_norm: clip each run's gradient to this l2 norm; None for no clipping.
+        projections: (projection, radius `[R]`) pairs, applied in this order after the optimizer.
+    """
+
+    def __init__(
+        self,
+        online: nn.Module,
+        *,
+        lr: Tensor,
+        tau: Tensor | None = None,
+        make: MakeOptimizer = Adam,
+        max_grad_norm: float | None = None,
+        projections: Sequence[tuple[Projection, Tensor]] = (),
+    ) -> None:
+        self.online = online
+        self.target: Any = None if tau is None else copy.deepcopy(online).requires_grad_(False)
+        self.parameters = dict(online.named_parameters())
+        self.initial = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.constrain = constraints(online)
+        self.optimizer = make(list(self.parameters.values()), lr)
+        self.has_slacks = isinstance(self.optimizer, RMD)
+        self.tau, self.max_grad_norm, self.projections = tau, max_grad_norm, tuple(projections)
+        self.active = torch.ones_like(lr, dtype=torch.bool)
+        self.steps = torch.zeros((), dtype=torch.int64, device=lr.device)  # steps done
+
+    def allot(self, *shape: int) -> None:
+        """Give each of N transitions its slack, `[R, *shape]` with N last, where the optimizer works with slacks."""
+        if self.has_slacks:
+            self.optimizer.allot(*shape)
+
+    def relaxed(self, batch: Batch) -> Batch:
+        """The batch with its slacks as `extra["slack"]`, `[R, ..., B]`, where the optimizer works with slacks."""
+        if not self.has_slacks:
+            return batch
+        return batch._replace(extra={**batch.extra, "slack": self.optimizer.read(batch.index)})
+
+    def step(self, loss: Tensor, batch: Batch | None = None) -> Metrics:
+        """Descend `loss` `[R]`; summed over runs before `backward`, so that gradients of different runs never mix.
+
+        Args:
+            loss: of each run.
+            batch: from `relaxed`, to move its slacks as well.
+        """
+        (norms,) = step_together([(self, loss)], batch)
+        if batch is None or not self.has_slacks:
+            return {"grad/norm": norms}
+        return {
+            "grad/norm": norms,
+            "slack/abs": batch.extra["slack"].detach().abs().flatten(1).mean(1),
+        }
+
+    @torch.no_grad()
+    def apply(self, grads: Sequence[Tensor], norms: Tensor) -> None:
+        """One step of the runs that are active, with gradients of these norms `[R]`; then masks and projections."""
+        self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
+        self.project()
+        self.steps.add_(1)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """What must hold after every change of the parameters: masks of the layers, then the projections."""
+        self.constrain(self.parameters)
+        for project, radius in self.projections:
+            project(self.parameters, self.initial, radius)
+
+    def update_target(self) -> None:
+        """Move the target network, if there is one, by tau towards the online one; running statistics are copied."""
+        if self.tau is not None:
+            update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
+            for old, new in zip(self.target.buffers(), self.online.buffers(), strict=True):
+                old.copy_(new)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes during training, and the initial parameters that projections refer to."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict() if self.target is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "initial": self.initial,
+            "active": self.active,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.online.load_state_dict(state["online"])
+        if self.target is not None:
+            self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, saved in state["initial"].items():
+            self.initial[name].copy_(saved)
+        self.active.copy_(state["active"])
+        self.steps.copy_(state["steps"])
+
+
+def step_together(
+    parts: Sequence[tuple[Learner, Tensor]], batch: Batch | None = None
+) -> list[Tensor]:
+    """One step of several networks of the same runs, each down its own loss `[R]`.
+
+    All gradients are taken at the same parameters, before any network moves. A run is frozen in all networks as soon as
+    one of its losses or gradients is not finite.
+
+    Args:
+        parts: learners with their losses.
+        batch: from `Learner.relaxed`, where one of them works with slacks.
+    Returns:
+        The norm of each network's gradient, `[R]`, in the order of `parts`.
+    """
+    gradients = [_gradients(learner, loss, batch) for learner, loss in parts]
+    norms = [run_norms(grads) for grads, _ in gradients]
+    finite = torch.isfinite(torch.stack([*norms, *(loss.detach() for _, loss in parts)])).all(0)
+    for (learner, _), (grads, slopes), norm in zip(parts, gradients, norms, strict=True):
+        learner.active.logical_and_(finite)
+        learner.apply(grads, norm)
+        if batch is not None:
+            for slope in slopes:
+                learner.optimizer.relax(batch.index, slope, learner.active)
+    return norms
+
+
+def _gradients(
+    learner: Learner, loss: Tensor, batch: Batch | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients with respect to the parameters, and to the slacks of the batch, if there are any."""
+    parameters = list(learner.parameters.values())
+    slacks = [batch.extra["slack"]] if batch is not None and learner.has_slacks else []
+    found = torch.autograd.grad(loss.sum(), [*parameters, *slacks])
+    return list(found[: len(parameters)]), list(found[len(parameters) :])

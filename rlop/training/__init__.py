@@ -1,0 +1,1 @@
+"""Training: the loop, a training from a configuration, evaluation, checkpoints."""
