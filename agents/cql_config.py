@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rlop.config.checks import check_range
 from rlop.nets import Layers
-from rlop.regularizers.penalties import Sweep
+from rlop.runs import Sweep
 from rlop.training.resets import ResetOptions
 from rlop.types import InputError
 
 from .options import TargetNoise, check_optimizer
 
-SWEPT = (
-    "lr",
-    "policy_lr",
-    "entropy_lr",
-    "alpha_lr",
-    "gamma",
-    "tau",
-    "alpha",
-    "temperature",
-    "target_entropy",
-    "gap",
-)
-
-
 @dataclass(frozen=True)
 class CQLConfig:
     """Options of `CQL`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
+
+    swept: ClassVar[tuple[str, ...]] = (
+        "lr",
+        "policy_lr",
+        "entropy_lr",
+        "alpha_lr",
+        "gamma",
+        "tau",
+        "alpha",
+        "temperature",
+        "target_entropy",
+        "gap",
+    )
 
     preset: str | None = None  # a key of `PRESETS`; options given beside it win
     # --- what is learned ---

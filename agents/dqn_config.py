@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rlop.config.checks import check_range
 from rlop.nets import Layers
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
-from rlop.regularizers.penalties import Sweep
+from rlop.runs import Sweep
 from rlop.training.resets import ResetOptions
 from rlop.types import InputError
 
 from .heads import Scalar, make_head
 from .options import LogitAdjustment, TargetNoise, check_optimizer
 
-SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
-
-
 @dataclass(frozen=True)
 class DQNConfig:
     """Options of `DQN`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
+    swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "tau", "alpha", "temperature")
+
     preset: str | None = None  # a key of `PRESETS`; options given beside it win
     # --- what is learned ---
-    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = (
+    backup: Literal["max", "double", "sarsa", "behavior", "mc"] = (
         "max"  # V(s') in the target, see `DQN`
     )
     gamma: Sweep = 0.99  # discount factor in [0, 1)

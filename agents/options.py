@@ -13,12 +13,12 @@ from rlop.config.checks import check_known, check_range
 from rlop.losses import noise
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
-from rlop.regularizers.penalties import Sweep
+from rlop.runs import Sweep, SweptOptions
 from rlop.types import Batch, InputError
 
 
 @dataclass(frozen=True)
-class TargetNoise:
+class TargetNoise(SweptOptions):
     """Label noise on TD targets, drawn afresh at every step; see `noise.label_noise`."""
 
     swept: ClassVar[tuple[str, ...]] = ("scale",)
@@ -41,7 +41,7 @@ class TargetNoise:
 
 
 @dataclass(frozen=True)
-class LabelNoise:
+class LabelNoise(SweptOptions):
     """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
 
     swept: ClassVar[tuple[str, ...]] = ("probability",)
@@ -66,7 +66,7 @@ class LabelNoise:
 
 
 @dataclass(frozen=True)
-class LogitAdjustment:
+class LogitAdjustment(SweptOptions):
     """The VS-loss in place of the cross-entropy of the data's actions; see `td.vs_logits`."""
 
     swept: ClassVar[tuple[str, ...]] = ("gamma", "tau")
@@ -76,28 +76,6 @@ class LogitAdjustment:
     def __post_init__(self) -> None:
         for name in self.swept:
             check_range(name, getattr(self, name), low=0)
-
-
-def with_preset(
-    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The options, with those of their `preset` where they do not say.
-
-    Raises:
-        InputError: for an unknown preset.
-    """
-    preset = options.get("preset")
-    if preset is None:
-        return dict(options)
-    check_known("agent: preset", preset, presets)
-    return {**presets[preset], **options}
-
-
-def nested_options(config: Any) -> dict[str, Any]:
-    """The options of an agent that have numbers of their own, for `make_terms`; None where one is off."""
-    names = ("target_noise", "label_noise", "logit_adjustment")
-    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
-    return {"optimizer": optimizer_options(config.optimizer), **found}
 
 
 def relaxed(error: Tensor, batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -45,6 +45,18 @@ def build(cls: type[C], values: Mapping[str, Any], where: str = "config") -> C:
         return _build(cls, values, "")
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+def change(instance: Any, values: Mapping[str, Any], where: str) -> Any:
+    """Return a dataclass instance with some fields changed, checked like the first.
+
+    Raises:
+        InputError: for an impossible value, with `where` and its key.
+    """
+    try:
+        return replace(instance, **values)
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
 
 
 def _build(cls: type[C], values: Any, key: str) -> C:
