@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlop.agent import Agent, Losses, Noise, NoiseShapes
+from rlop.agent import Agent, Losses, Noise, NoiseShapes, OptimizerConfig
 from rlop.config.checks import check_range
+from rlop.config.schema import Sweep
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
 from rlop.nets import GaussianPolicy, Layers, QNetwork, make_torso, reset_runs, with_layers
 from rlop.optim import optimizer_maker, unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
-from rlop.runs import Sweep
 from rlop.training.resets import ResetOptions
 from rlop.types import Batch, InputError, Metrics
 
@@ -25,7 +25,7 @@ from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer
 
 
 @dataclass(frozen=True)
-class BCConfig:
+class BCConfig(OptimizerConfig):
     """Options of `BC`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
     swept: ClassVar[tuple[str, ...]] = ("lr",)
@@ -46,7 +46,7 @@ class BCConfig:
         default_factory=Layers
     )  # what hidden layers are made of, see rlop/nets/layers.py
     log_std_range: tuple[float, float] = (-20.0, 2.0)  # of nll
-    lr: Sweep = 3e-4
+    lr: Sweep[float] = 3e-4
     batch_size: int = 256
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from rlop.agent import OptimizerConfig, TermsConfig
 from rlop.config.checks import check_range
+from rlop.config.schema import Sweep
 from rlop.nets import Layers
-from rlop.runs import Sweep
 from rlop.training.resets import ResetOptions
 from rlop.types import InputError
 
 from .options import TargetNoise, check_optimizer
 
+
 @dataclass(frozen=True)
-class CQLConfig:
+class CQLConfig(TermsConfig, OptimizerConfig):
     """Options of `CQL`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
     swept: ClassVar[tuple[str, ...]] = (
@@ -38,30 +40,30 @@ class CQLConfig:
     )
     backup_samples: int = 10  # actions drawn by the two max backups
     backup_entropy: bool = False  # subtract entropy_coef * log pi(a'|s') in the target
-    gamma: Sweep = 0.99  # discount factor in [0, 1)
+    gamma: Sweep[float] = 0.99  # discount factor in [0, 1)
     n_critics: int = 2
     # --- conservative term ---
     conservative: Literal["H", "rho"] = (
         "H"  # CQL(H) with importance sampling, or CQL(rho) without, see `CQL`
     )
-    alpha: Sweep = 5.0  # weight of the conservative term; 0 is plain SAC
-    temperature: Sweep = 1.0  # T of the log-sum-exp
+    alpha: Sweep[float] = 5.0  # weight of the conservative term; 0 is plain SAC
+    temperature: Sweep[float] = 1.0  # T of the log-sum-exp
     action_samples: int = 10  # actions drawn from each of the three distributions
     clip_diff_min: float | None = None  # clip logsumexp - Q(s, a), state by state
     clip_diff_max: float | None = None
     lagrange: Literal["off", "official", "corl", "d3rlpy"] = (
         "off"  # train the term's weight, see `td.LAGRANGES`
     )
-    gap: Sweep = 5.0  # threshold of the Lagrange form, not the tau of the target network
-    alpha_lr: Sweep = 3e-4  # of the trained weight
+    gap: Sweep[float] = 5.0  # threshold of the Lagrange form, not the tau of the target network
+    alpha_lr: Sweep[float] = 3e-4  # of the trained weight
     # --- policy ---
-    policy_lr: Sweep = 1e-4
+    policy_lr: Sweep[float] = 1e-4
     entropy_coef: float = 1.0  # weight of the entropy at the start
-    entropy_lr: Sweep = 1e-4  # of its logarithm; 0 keeps it
+    entropy_lr: Sweep[float] = 1e-4  # of its logarithm; 0 keeps it
     entropy_loss: Literal["log", "exp"] = (
         "log"  # what multiplies the entropy's error: log of the weight, or the weight
     )
-    target_entropy: Sweep = -1.0  # for each action dimension
+    target_entropy: Sweep[float] = -1.0  # for each action dimension
     bc_steps: int = 0  # the policy clones the data for so many first steps
     log_std_range: tuple[float, float] = (-20.0, 2.0)
     log_std_affine: tuple[float, float] | None = (
@@ -80,9 +82,9 @@ class CQLConfig:
         "default"  # orthogonal: critics only, policy as small_head
     )
     # --- optimization ---
-    lr: Sweep = 3e-4  # of the critics
+    lr: Sweep[float] = 3e-4  # of the critics
     batch_size: int = 256
-    tau: Sweep = 0.005  # weight of a target update
+    tau: Sweep[float] = 0.005  # weight of a target update
     target_period: int = 1  # gradient steps between target updates
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from rlop.agent import OptimizerConfig, TermsConfig
 from rlop.config.checks import check_range
+from rlop.config.schema import Sweep
 from rlop.nets import Layers
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
-from rlop.runs import Sweep
 from rlop.training.resets import ResetOptions
 from rlop.types import InputError
 
 from .heads import Scalar, make_head
 from .options import LogitAdjustment, TargetNoise, check_optimizer
 
+
 @dataclass(frozen=True)
-class DQNConfig:
+class DQNConfig(TermsConfig, OptimizerConfig):
     """Options of `DQN`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
 
     swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "tau", "alpha", "temperature")
@@ -28,14 +30,14 @@ class DQNConfig:
     backup: Literal["max", "double", "sarsa", "behavior", "mc"] = (
         "max"  # V(s') in the target, see `DQN`
     )
-    gamma: Sweep = 0.99  # discount factor in [0, 1)
+    gamma: Sweep[float] = 0.99  # discount factor in [0, 1)
     n_step: int = 1  # rewards summed before bootstrapping
     head: str | dict[str, Any] = (
         "scalar"  # ensemble, rem, {quantile: {n: 50}}, categorical, hl_gauss: see heads.py
     )
     loss: Literal["huber", "mse"] = "huber"  # of differences; distributions have their own
-    alpha: Sweep = 0.0  # weight of the conservative term; 0 is plain DQN
-    temperature: Sweep = 1.0  # T of the conservative term
+    alpha: Sweep[float] = 0.0  # weight of the conservative term; 0 is plain DQN
+    temperature: Sweep[float] = 1.0  # T of the conservative term
     # --- network ---
     network: Literal["auto", "mlp", "minatar", "nature", "impala"] = (
         "auto"  # auto: by the shape of the observations
@@ -56,9 +58,9 @@ class DQNConfig:
         default_factory=Layers
     )  # what hidden layers are made of, see rlop/nets/layers.py
     # --- optimization ---
-    lr: Sweep = 3e-4
+    lr: Sweep[float] = 3e-4
     batch_size: int = 64
-    tau: Sweep = 1.0  # weight of a target update: 1 copies, 0.005 is a usual Polyak step
+    tau: Sweep[float] = 1.0  # weight of a target update: 1 copies, 0.005 is a usual Polyak step
     target_period: int = 500  # gradient steps between target updates
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_eps: float = 1e-8
@@ -126,7 +128,7 @@ def check_head(config: DQNConfig) -> None:
 class DiscreteCQLConfig(DQNConfig):
     """`DQNConfig` with the conservative term on."""
 
-    alpha: Sweep = 0.1  # on DQN's Huber loss; QR-DQN's larger loss scale goes with 1 to 4
+    alpha: Sweep[float] = 0.1  # on DQN's Huber loss; QR-DQN's larger loss scale goes with 1 to 4
 
 
 # The offline protocol on Atari: 200 iterations of 62,500 updates each, evaluated after each (scripts/atari.py).

@@ -14,13 +14,14 @@ from torch import Generator, Tensor, nn
 
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.checks import check_range
+from rlop.config.schema import Sweep
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD
 from rlop.optim.learner import Learner
 from rlop.projections import make_projection
-from rlop.runs import Sweep, per_run
+from rlop.runs import per_run
 from rlop.types import Batch, InputError, Metrics
 
 from .options import TargetNoise, noisy_target
@@ -35,11 +36,11 @@ class NeuralTDConfig:
     swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "radius")
 
     projection: Literal["free", "max_norm", "frobenius"] = "max_norm"
-    radius: Sweep = (
+    radius: Sweep[float] = (
         30.0  # R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R
     )
-    lr: Sweep = 0.1
-    gamma: Sweep = 0.99
+    lr: Sweep[float] = 0.1
+    gamma: Sweep[float] = 0.99
     width: int = 256  # m, even
     batch_size: int = 32  # 1 in the paper
     bias: bool = False  # one more input that is constant
@@ -125,7 +126,7 @@ class NeuralTD(Agent):
         projections = []
         if config.projection != "free":
             projection = make_projection(config.projection, parametrization="ntk")
-            attached = projection.attach(dict(network.named_parameters()), lead=1)
+            attached = projection
             projections = [(attached, self.hyper["radius"])]
         learner = Learner(network, lr=self.hyper["lr"], make=SGD, projections=projections)
 

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlop.config.checks import check_known, check_range
+from rlop.config.checks import check_range
+from rlop.config.schema import Sweep
 from rlop.losses import noise
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
-from rlop.runs import Sweep, SweptOptions
+from rlop.runs import SweptOptions
 from rlop.types import Batch, InputError
 
 
@@ -22,7 +23,7 @@ class TargetNoise(SweptOptions):
     """Label noise on TD targets, drawn afresh at every step; see `noise.label_noise`."""
 
     swept: ClassVar[tuple[str, ...]] = ("scale",)
-    scale: Sweep  # in standard deviations of the minibatch's targets
+    scale: Sweep[float]  # in standard deviations of the minibatch's targets
     kind: Literal["gaussian", "sign"] = "gaussian"
     off_after: int | None = None  # gradient steps with noise; None for all
 
@@ -45,7 +46,7 @@ class LabelNoise(SweptOptions):
     """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
 
     swept: ClassVar[tuple[str, ...]] = ("probability",)
-    probability: Sweep
+    probability: Sweep[float]
     off_after: int | None = None  # gradient steps with noise; None for all
 
     def __post_init__(self) -> None:
@@ -70,8 +71,8 @@ class LogitAdjustment(SweptOptions):
     """The VS-loss in place of the cross-entropy of the data's actions; see `td.vs_logits`."""
 
     swept: ClassVar[tuple[str, ...]] = ("gamma", "tau")
-    gamma: Sweep = 0.3  # multiplies logits by (N_a / N_max)^gamma
-    tau: Sweep = 1.0  # adds tau log(N_a / N)
+    gamma: Sweep[float] = 0.3  # multiplies logits by (N_a / N_max)^gamma
+    tau: Sweep[float] = 1.0  # adds tau log(N_a / N)
 
     def __post_init__(self) -> None:
         for name in self.swept:

@@ -22,7 +22,7 @@ from rlop.optim import MakeOptimizer, optimizer_options
 from rlop.optim.learner import Learner, step_together
 from rlop.projections import make_projection
 from rlop.regularizers.penalties import Penalties, make_regularizers
-from rlop.runs import Runs, SweptOptions, expand_options
+from rlop.runs import SweptOptions, expand_options
 from rlop.types import KEPT, Batch, InputError, Metrics, Spec, TDContext
 
 Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
@@ -246,7 +246,7 @@ class Agent(ABC):
         lead = network.head.weight.ndim - 2
         parameters = dict(network.named_parameters())
         projections = [
-            (projection.attach(parameters, lead), self._radii[name])
+            (_tmp(projection, lead), self._radii[name])
             for name, projection in self._projections.items()
         ]
         learner = Learner(
@@ -324,3 +324,8 @@ def check_metrics(metrics: Metrics, runs: int, name: str) -> None:
             raise InputError(
                 f"{name}.update: metric {key!r} has shape {tuple(value.shape)}; expected one number a run, ({runs},)"
             )
+
+
+def _tmp(projection, lead):
+    import functools
+    return functools.partial(projection, lead=lead)

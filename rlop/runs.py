@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from torch import Tensor
 from rlop.config.checks import check_range
 from rlop.config.schema import change
 from rlop.types import InputError
-
-
-Sweep: TypeAlias = float | list[float]  # a number, or a list of numbers to train side by side
 
 
 class SweptOptions:

@@ -125,7 +125,7 @@ def test_unions_prefer_the_exact_type():
         ({"steps": "1e6"}, "config: steps = '1e6': expected a whole number (write 1000000)"),
         (
             {"seeds": 1e2},
-            "config: seeds = 100.0: expected a whole number or a list of whole numbers (write 100)",
+            "config: seeds = 100.0: expected a whole number or a list of them (write 100)",
         ),
         ({"steps": 1e6}, "config: steps = 1000000.0: expected a whole number (write 1000000)"),
         ({"agent": {"gamma": True}}, "config: agent.gamma = true: expected a number"),
@@ -134,10 +134,10 @@ def test_unions_prefer_the_exact_type():
         ({"agent": {"double": 1}}, "config: agent.double = 1: expected true or false"),
         (
             {"agent": {"lr": "high"}},
-            "config: agent.lr = 'high': expected a number or a list of numbers",
+            "config: agent.lr = 'high': expected a number or a list of them",
         ),
         ({"agent": {"lr": [1, "a"]}}, "config: agent.lr[1] = 'a': expected a number"),
-        ({"agent": {"lr": {}}}, "config: agent.lr = {}: expected a number or a list of numbers"),
+        ({"agent": {"lr": {}}}, "config: agent.lr = {}: expected a number or a list of them"),
         ({"agent": {"clip": "no"}}, "config: agent.clip = 'no': expected a number or null"),
         ({"agent": {"scales": {"a": "b"}}}, "config: agent.scales.a = 'b': expected a number"),
         (

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rlop.config.checks import check_known
@@ -29,7 +26,7 @@ def make_regularizers(terms: Mapping[str, Term]) -> dict[str, Regularizer]:
         options = dict(term.options)
         function: Callable[[TDContext], Tensor] | None = options.pop("fn", None)
         if function is None:
-            regularizers[name] = make_regularizer(name, **options)
+            regularizers[name] = from_function(make_regularizer(name, **options))
         else:
             regularizers[name] = from_function(function)
     return regularizers

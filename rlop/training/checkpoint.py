@@ -16,7 +16,7 @@ import torch
 from rlop.agent import Agent
 from rlop.config.checks import nearest
 from rlop.config.files import atomic, to_dict
-from rlop.config.parts import is_path, load_part
+from rlop.config.parts import is_import_path, load_part
 from rlop.types import InputError, Spec
 
 FORMAT = 2
@@ -122,8 +122,8 @@ def agent_class(name: str) -> type[Agent]:
     Raises:
         InputError: for an unknown name, with the nearest one, or an import path that leads nowhere.
     """
-    if is_path(name):
-        cls = load_part(name, "agent.name")
+    if is_import_path(name):
+        cls = load_part(name, "an agent")
         if not (isinstance(cls, type) and issubclass(cls, Agent)):
             raise InputError(f"agent.name = {name!r}: expected a subclass of rlop.agent.Agent")
         return cls
@@ -162,7 +162,7 @@ def named(config: Any) -> Any:
 def check_paths(path: str | Path, name: str, allow: Collection[str]) -> None:
     """Raise InputError for an import path in a checkpoint whose module is neither imported nor allowed."""
     module = name.partition(":")[0]
-    if is_path(name) and module not in sys.modules and module not in allow:
+    if is_import_path(name) and module not in sys.modules and module not in allow:
         raise InputError(
             f"{path}: names {name!r}; a checkpoint imports nothing: import {module} first, or allow it "
             f"(allow=[{module!r}], --allow {module})"
@@ -205,7 +205,7 @@ def find_function(
             f"load_agent(..., parts={{{name!r}: function}})"
         )
     check_paths(path, stored, allow)
-    return load_part(stored, name)
+    return load_part(stored, "a function")
 
 
 def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
