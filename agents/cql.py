@@ -67,6 +67,7 @@ class CQL(Agent):
     def make_learners(self) -> dict[str, Learner]:
         """Build `critics` with their target network, `policy`, `entropy`, and `multiplier` with a Lagrange form."""
         config, hyper = self.config, self.hyper
+        self.target_period = config.target_period
         critics, policy = make_networks(self.spec, config, self.runs.seeds)
         self.activation = str(critics.torso.activation)
         make_optimizer = optimizer_maker(

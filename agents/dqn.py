@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ class DQN(Agent):
 
     Config = DQNConfig
     presets = PRESETS
+    old_values: ClassVar = {"backup": {"behaviour": "behavior"}}
     config: DQNConfig
 
     def check(self) -> None:
@@ -76,6 +78,7 @@ class DQN(Agent):
     def make_learners(self) -> dict[str, Learner]:
         """Build the Q-network of every run from its seed."""
         config, seeds = self.config, self.runs.seeds
+        self.target_period = config.target_period
         self.head = make_head(config.head)
         torso = make_torso(
             self.spec,
