@@ -37,8 +37,9 @@ from rlop.config.annotations import (
     members_of,
     words,
 )
-from rlop.config.checks import closest, nearest, show
+from rlop.config.checks import check_known, closest, nearest, show
 from rlop.config.ranges import (
+    Choice,
     Count,
     Discount,
     Index,
@@ -50,10 +51,12 @@ from rlop.config.ranges import (
     Range,
     Share,
     Sweep,
+    Terms,
 )
 from rlop.types import InputError
 
 __all__ = [
+    "Choice",
     "Count",
     "Discount",
     "Index",
@@ -64,7 +67,9 @@ __all__ = [
     "Range",
     "Share",
     "Sweep",
+    "Terms",
     "build",
+    "build_choice",
     "describe",
     "option",
     "options",
@@ -130,6 +135,29 @@ def build(cls: type[C], values: Mapping[str, object], where: str = "config", key
         raise InputError(f"{where}: {error}" if where else str(error)) from None
 
 
+def build_choice(table: Mapping[str, type[C]], value: object, key: str) -> C:
+    """Build one named option class from `name` or `{name: {option: value}}`.
+
+    Args:
+        table: name -> option class.
+        value: the name, or the mapping of one name to options.
+        key: dotted name that messages begin with.
+    Raises:
+        InputError: an unknown name or option, an impossible value, or several names.
+    """
+    named = {value: {}} if isinstance(value, str) else value
+    if not isinstance(named, Mapping) or len(named) != 1:
+        first = next(iter(table))
+        raise InputError(
+            f"{key} = {show(value)}: expected one of them: {', '.join(table)}, "
+            f"as in {first} or {{{first}: {{option: value}}}}"
+        )
+
+    ((name, given),) = named.items()
+    check_known(key, name, table)
+    return _build(table[name], given or {}, f"{key}.{name}")
+
+
 def describe(item: Field[object]) -> str:
     """Return the description that a field was declared with."""
     return str(item.metadata.get("description", ""))
@@ -179,6 +207,12 @@ def _read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str,
 
 
 def _read(value: object, hint: object, key: str) -> object:
+    choice = marker(hint, Choice)
+    if choice is not None:
+        read = _read(value, bare(hint), key)
+        build_choice(choice.table, read, key)
+        return read
+
     kind = kind_of(hint)
     if is_dataclass(kind):
         return value if isinstance(value, kind) else _build(kind, value, key)  # type: ignore[arg-type]  # a class
