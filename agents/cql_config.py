@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rlop.config.schema import (
     Count,
@@ -19,23 +19,23 @@ from rlop.types import InputError
 
 from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
 
-SWEPT = (
-    "lr",
-    "policy_lr",
-    "entropy_lr",
-    "alpha_lr",
-    "gamma",
-    "tau",
-    "alpha",
-    "temperature",
-    "target_entropy",
-    "gap",
-)
-
 
 @options
 class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions):
     """Options of `CQL`; those of the network, its optimization and penalties are the critics'."""
+
+    swept: ClassVar[tuple[str, ...]] = (
+        "lr",
+        "policy_lr",
+        "entropy_lr",
+        "alpha_lr",
+        "gamma",
+        "tau",
+        "alpha",
+        "temperature",
+        "target_entropy",
+        "gap",
+    )
 
     preset: str | None = option(None, "a key of `PRESETS`; options given together with it win")
     backup: Literal["sample", "mean", "max_then_min", "min_then_max"] = option(

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from rlop.config.schema import Choice, Count, NonNegative, Positive, Share, Sweep, option, options
+from rlop.config.schema import (
+    Choice,
+    Count,
+    Formerly,
+    NonNegative,
+    Positive,
+    Share,
+    Sweep,
+    option,
+    options,
+)
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.types import InputError
@@ -14,17 +24,17 @@ from .heads import HEADS, Scalar, make_head
 from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
 from .options import LogitAdjustment
 
-SWEPT = ("lr", "gamma", "tau", "alpha", "temperature")  # one value per run
-
 
 @options
 class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions):
     """Options of `DQN`."""
 
+    swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "tau", "alpha", "temperature")
+
     preset: str | None = option(None, "a key of `PRESETS`; options given together with it win")
-    backup: Literal["max", "double", "sarsa", "behaviour", "mc"] = option(
-        "max", "V(s') in the target, see `DQN`"
-    )
+    backup: Annotated[
+        Literal["max", "double", "sarsa", "behavior", "mc"], Formerly({"behaviour": "behavior"})
+    ] = option("max", "V(s') in the target, see `DQN`")
     n_step: Count = option(1, "rewards summed before bootstrapping")
     head: Annotated[str | dict[str, object], Choice(HEADS)] = option(
         "scalar", "outputs for each action: scalar, rem, {quantile: {n: 50}}, ..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from rlop.agent import OptimizerConfig, TermsConfig
 from rlop.config.schema import (
     Choice,
     Count,
@@ -41,7 +42,7 @@ class NetworkOptions:
 
 
 @options
-class OptimizationOptions:
+class OptimizationOptions(OptimizerConfig):
     """Options of the optimization."""
 
     lr: Sweep[Positive] = option(3e-4, "learning rate")
@@ -78,7 +79,7 @@ class BootstrapOptions:
 
 
 @options
-class PenaltyOptions:
+class PenaltyOptions(TermsConfig):
     """Explicit regularization: terms of the loss, and constraints on the weights."""
 
     regularizers: Annotated[dict[str, object], Terms("rlop.regularizers:REGULARIZERS", "coef")] = (

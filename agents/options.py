@@ -8,15 +8,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlop.config.checks import check_known
 from rlop.config.schema import Index, NonNegative, Probability, Sweep, option, options
 from rlop.losses import noise
-from rlop.optim import optimizer_options
+from rlop.runs import SweptOptions
 from rlop.types import Batch
 
 
 @options
-class TargetNoise:
+class TargetNoise(SweptOptions):
     """Label noise on TD targets, drawn afresh at every step; see `noise.label_noise`."""
 
     swept: ClassVar[tuple[str, ...]] = ("scale",)
@@ -37,7 +36,7 @@ class TargetNoise:
 
 
 @options
-class LabelNoise:
+class LabelNoise(SweptOptions):
     """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
 
     swept: ClassVar[tuple[str, ...]] = ("probability",)
@@ -58,34 +57,12 @@ class LabelNoise:
 
 
 @options
-class LogitAdjustment:
+class LogitAdjustment(SweptOptions):
     """The VS-loss in place of the cross-entropy of the data's actions; see `td.vs_logits`."""
 
     swept: ClassVar[tuple[str, ...]] = ("gamma", "tau")
     gamma: Sweep[NonNegative] = option(0.3, "multiplies logits by (N_a / N_max)^gamma")
     tau: Sweep[NonNegative] = option(1.0, "adds tau log(N_a / N)")
-
-
-def with_preset(
-    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The options, with those of their `preset` where they do not say.
-
-    Raises:
-        InputError: for an unknown preset.
-    """
-    preset = options.get("preset")
-    if preset is None:
-        return dict(options)
-    check_known("agent: preset", preset, presets)
-    return {**presets[preset], **options}
-
-
-def nested_options(config: Any) -> dict[str, Any]:
-    """The options of an agent that have numbers of their own, for `make_terms`; None where one is off."""
-    names = ("target_noise", "label_noise", "logit_adjustment")
-    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
-    return {"optimizer": optimizer_options(config.optimizer), **found}
 
 
 def relaxed(error: Tensor, batch: Batch) -> Tensor:

@@ -74,6 +74,17 @@ class Choice:
     table: Mapping[str, type]
 
 
+@dataclass(frozen=True, eq=False)
+class Formerly:
+    """Marks a choice of which some values had other names, which are still read.
+
+    Args:
+        names: old name -> present name.
+    """
+
+    names: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Terms:
     """Marks a mapping of terms: `{name: number}`, or `{name: {<scale>: number, option: value}}`.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -42,6 +42,7 @@ from rlop.config.ranges import (
     Choice,
     Count,
     Discount,
+    Formerly,
     Index,
     NonEmpty,
     NonNegative,
@@ -59,6 +60,7 @@ __all__ = [
     "Choice",
     "Count",
     "Discount",
+    "Formerly",
     "Index",
     "NonNegative",
     "Number",
@@ -70,6 +72,7 @@ __all__ = [
     "Terms",
     "build",
     "build_choice",
+    "change",
     "describe",
     "option",
     "options",
@@ -77,10 +80,15 @@ __all__ = [
 
 C = TypeVar("C")
 V = TypeVar("V")
+
+# Key of a plain value to which a command line adds options: over `dr3: 0.03`, `--dr3.form abs` gives
+# `dr3: {"": 0.03, form: abs}`. Only what has a short and a long form reads it.
+PLAIN = ""
+
 _NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
 
 
-def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # like dataclasses.field
+def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # as `field`
     """Declare one option of an option class.
 
     Args:
@@ -158,6 +166,18 @@ def build_choice(table: Mapping[str, type[C]], value: object, key: str) -> C:
     return _build(table[name], given or {}, f"{key}.{name}")
 
 
+def change(instance: C, values: Mapping[str, object], where: str) -> C:
+    """Return a copy of an option class with some fields changed, checked like the original.
+
+    Raises:
+        InputError: for an impossible value; the message begins with `where` and the field.
+    """
+    try:
+        return replace(instance, **values)  # type: ignore[type-var]  # an option class is a dataclass
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
+
+
 def describe(item: Field[object]) -> str:
     """Return the description that a field was declared with."""
     return str(item.metadata.get("description", ""))
@@ -209,9 +229,11 @@ def _read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str,
 def _read(value: object, hint: object, key: str) -> object:
     choice = marker(hint, Choice)
     if choice is not None:
-        read = _read(value, bare(hint), key)
-        build_choice(choice.table, read, key)
-        return read
+        named = _read(_with_name(value), bare(hint), key)
+        build_choice(choice.table, named, key)
+        return named
+    if isinstance(value, Mapping) and PLAIN in value:
+        _refuse_plain(value, hint, key)
 
     kind = kind_of(hint)
     if is_dataclass(kind):
@@ -225,6 +247,31 @@ def _read(value: object, hint: object, key: str) -> object:
     if is_mapping(hint):
         return _read_mapping(value, hint, key)
     return _read_scalar(value, hint, key)
+
+
+def _with_name(value: object) -> object:
+    """Turn a name with options, `{"": name, option: value}`, into `{name: {option: value}}`."""
+    if not isinstance(value, Mapping) or PLAIN not in value:
+        return value
+    added = {name: item for name, item in value.items() if name != PLAIN}
+    return {value[PLAIN]: added}
+
+
+def _refuse_plain(value: Mapping[object, object], hint: object, key: str) -> None:
+    """Refuse options for what has none, and a plain value for a section."""
+    if bare(hint) in (Any, object):
+        return
+
+    names = [str(name) for name in value if name != PLAIN]
+    if any(is_mapping(member) for member in members_of(hint)):
+        listed = ", ".join(names)
+        raise InputError(
+            f"--{key}: {key} is a section ({listed}), expected a key in it, as in --{key}.KEY"
+        )
+    raise InputError(
+        f"--{key}.{names[0]}: {key} = {show(value[PLAIN])} is a plain value, "
+        "expected a section to hold it"
+    )
 
 
 def _read_union(value: object, hint: object, key: str) -> object:
@@ -248,6 +295,10 @@ def _read_union(value: object, hint: object, key: str) -> object:
 
 
 def _read_choice(value: object, hint: object, key: str) -> object:
+    former = marker(hint, Formerly)
+    if former is not None and isinstance(value, str):
+        value = former.names.get(value, value)
+
     choices = get_args(bare(hint))
     for choice in choices:
         if choice == value and type(choice) is type(value):

@@ -14,6 +14,7 @@ from rlop.optim.adam import Adam
 from rlop.optim.rmd import RMD
 from rlop.optim.sgd import SGD
 from rlop.optim.smd import SMD
+from rlop.runs import SweptOptions
 from rlop.types import InputError
 
 Exponent = Annotated[float, Range(low=1, low_open=True)]
@@ -22,7 +23,7 @@ MakeOptimizer: TypeAlias = Callable[[Sequence[Tensor], Tensor], Any]
 
 
 @options
-class AdamOptions:
+class AdamOptions(SweptOptions):
     """`optimizer: adam`; `adam_betas` and `adam_eps` are options of the agent."""
 
     make: ClassVar[Callable[..., Any]] = Adam
@@ -30,7 +31,7 @@ class AdamOptions:
 
 
 @options
-class SGDOptions:
+class SGDOptions(SweptOptions):
     """`optimizer: sgd`, or `optimizer: {sgd: {momentum: 0.9}}`."""
 
     make: ClassVar[Callable[..., Any]] = SGD
@@ -39,7 +40,7 @@ class SGDOptions:
 
 
 @options
-class SMDOptions:
+class SMDOptions(SweptOptions):
     """`optimizer: {smd: {q: 1.1}}` or `optimizer: {smd: {potential: entropy}}`."""
 
     make: ClassVar[Callable[..., Any]] = SMD
@@ -56,7 +57,7 @@ class SMDOptions:
 
 
 @options
-class RMDOptions:
+class RMDOptions(SweptOptions):
     """`optimizer: {rmd: {lam: 3.0}}`."""
 
     make: ClassVar[Callable[..., Any]] = RMD

@@ -35,7 +35,7 @@ class Subject:
         if self.discrete and not hasattr(agent, "q_values"):
             raise InputError(f"{type(agent).__name__}: expected an agent with action values")
         self.network = agent.online if self.discrete else agent.critics
-        self.learner = agent.learner if self.discrete else agent.learners["critics"]
+        self.learner = agent.main
         self.parameters = {name: p.detach() for name, p in self.learner.parameters.items()}
 
     def q(self, parameters: dict[str, Tensor], obs: Tensor, action: Tensor) -> Tensor:

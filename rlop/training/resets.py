@@ -201,7 +201,7 @@ class Resets:
         self.options: ResetOptions = getattr(agent.config, "resets", ResetOptions())
         if self.options.every:
             self.learner: Any = (
-                agent.learner if hasattr(agent, "learner") else agent.learners["critics"]
+                agent.main
             )
             self.chosen = self._choose()
             self.masked = {
