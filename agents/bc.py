@@ -2,73 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlop.agent import Agent, Losses, Noise, NoiseShapes, OptimizerConfig
-from rlop.config.checks import check_range
-from rlop.config.schema import Sweep
+from rlop.agent import Agent, Losses, Noise, NoiseShapes
+from rlop.config.schema import option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
-from rlop.nets import GaussianPolicy, Layers, QNetwork, make_torso, reset_runs, with_layers
+from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
 from rlop.optim import optimizer_maker, unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
-from rlop.training.resets import ResetOptions
 from rlop.types import Batch, InputError, Metrics
 
-from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer
+from .option_groups import NetworkOptions, OptimizationOptions
+from .options import LabelNoise, LogitAdjustment, action_counts
 
 
-@dataclass(frozen=True)
-class BCConfig(OptimizerConfig):
-    """Options of `BC`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
+@options
+class BCConfig(OptimizationOptions, NetworkOptions):
+    """Options of `BC`."""
 
     swept: ClassVar[tuple[str, ...]] = ("lr",)
 
-    loss: Literal["auto", "cross_entropy", "mse", "nll"] = (
-        "auto"  # auto: cross_entropy or mse, by the actions
+    loss: Literal["auto", "cross_entropy", "mse", "nll"] = option(
+        "auto", "auto: cross_entropy or mse, by the actions"
     )
-    network: Literal["auto", "mlp", "minatar", "nature"] = (
-        "auto"  # auto: by the shape of the observations
+    network: Literal["auto", "mlp", "minatar", "nature"] = option(
+        "auto", "kind of network; auto: by the shape of the observations"
     )
-    hidden: tuple[int, ...] = (256, 256)
-    activation: str = "relu"
-    layer_norm: bool = False
-    precision: Literal["fp32", "bf16"] = (
-        "fp32"  # of the products between hidden layers; parameters are fp32
+    log_std_range: tuple[float, float] = option(
+        (-20.0, 2.0), "of nll: ends of the policy's log standard deviation"
     )
-    layers: Layers = field(
-        default_factory=Layers
-    )  # what hidden layers are made of, see rlop/nets/layers.py
-    log_std_range: tuple[float, float] = (-20.0, 2.0)  # of nll
-    lr: Sweep[float] = 3e-4
-    batch_size: int = 256
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    adam_eps: float = 1e-8
-    max_grad_norm: float | None = None  # per run; None for no clipping
-    resets: ResetOptions = field(
-        default_factory=ResetOptions
-    )  # of weights, see rlop/training/resets.py
-    optimizer: str | dict[str, Any] = (
-        "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    label_noise: LabelNoise | None = option(
+        None, "of cross_entropy: random labels, {probability: 0.1, off_after: step}"
     )
-    # --- of cross_entropy ---
-    label_noise: LabelNoise | None = None  # {probability: 0.1, off_after: step}
-    logit_adjustment: LogitAdjustment | None = None  # {gamma: 0.3, tau: 1.0}: the VS-loss
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "adam_eps"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
-        check_range("batch_size", self.batch_size, low=1)
-        check_range("hidden", list(self.hidden), low=1)
-        if self.max_grad_norm is not None:
-            check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
-        check_optimizer(self)
+    logit_adjustment: LogitAdjustment | None = option(
+        None, "of cross_entropy: the VS-loss, {gamma: 0.3, tau: 1.0}"
+    )
 
 
 class BC(Agent):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,8 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
-from rlop.config.checks import check_range
-from rlop.config.schema import Sweep
+from rlop.config.schema import Count, Discount, Positive, Sweep, option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.nets import preprocess, reset_runs
@@ -29,30 +27,32 @@ from .options import TargetNoise, noisy_target
 CHUNK = 65_536  # observations measured at a time, to bound memory
 
 
-@dataclass(frozen=True)
+@options
 class NeuralTDConfig:
-    """Options of `NeuralTD`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
+    """Options of `NeuralTD`."""
 
     swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "radius")
 
-    projection: Literal["free", "max_norm", "frobenius"] = "max_norm"
-    radius: Sweep[float] = (
-        30.0  # R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R
+    projection: Literal["free", "max_norm", "frobenius"] = option(
+        "max_norm", "constraint on the weights after each step"
     )
-    lr: Sweep[float] = 0.1
-    gamma: Sweep[float] = 0.99
-    width: int = 256  # m, even
-    batch_size: int = 32  # 1 in the paper
-    bias: bool = False  # one more input that is constant
-    scale_obs: bool = True  # divide observations by the longest one, for the theory has |x| <= 1
-    target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
+    radius: Sweep[Positive] = option(
+        30.0, "R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R"
+    )
+    lr: Sweep[Positive] = option(0.1, "learning rate")
+    gamma: Sweep[Discount] = option(0.99, "discount factor")
+    width: Count = option(256, "neurons m, an even number")
+    batch_size: Count = option(32, "transitions in a minibatch of each run; 1 in the paper")
+    bias: bool = option(False, "one more input that is constant")
+    scale_obs: bool = option(
+        True, "divide observations by the longest one, for the theory has |x| <= 1"
+    )
+    target_noise: TargetNoise | None = option(
+        None, "label noise, {scale: 0.1, kind: gaussian | sign, off_after: step}"
+    )
 
     def __post_init__(self) -> None:
-        check_range("gamma", self.gamma, low=0, high=1, high_open=True)
-        for name in ("radius", "lr"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
-        check_range("batch_size", self.batch_size, low=1)
-        if self.width < 2 or self.width % 2:
+        if self.width % 2:
             raise InputError(
                 f"width = {self.width}: expected an even number, for neurons start in pairs"
             )

@@ -9,7 +9,7 @@ error messages, the help page and the JSON schema from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -61,6 +61,41 @@ class Range:
 @dataclass(frozen=True)
 class NonEmpty:
     """Marks a list that must hold at least one value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Marks one named thing with its options: `name`, or `{name: {option: value}}`.
+
+    Args:
+        table: name -> option class.
+    """
+
+    table: Mapping[str, type]
+
+
+@dataclass(frozen=True, eq=False)
+class Formerly:
+    """Marks a choice of which some values had other names, which are still read.
+
+    Args:
+        names: old name -> present name.
+    """
+
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Marks a mapping of terms: `{name: number}`, or `{name: {<scale>: number, option: value}}`.
+
+    Args:
+        table: import path, `module:NAME`, of the mapping from names to option classes.
+        scale: what the number is called, such as `coef`.
+    """
+
+    table: str
+    scale: str
 
 
 Number: TypeAlias = Annotated[float, Range()]  # not NaN

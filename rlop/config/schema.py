@@ -37,10 +37,12 @@ from rlop.config.annotations import (
     members_of,
     words,
 )
-from rlop.config.checks import closest, nearest, show
+from rlop.config.checks import check_known, closest, nearest, show
 from rlop.config.ranges import (
+    Choice,
     Count,
     Discount,
+    Formerly,
     Index,
     NonEmpty,
     NonNegative,
@@ -50,12 +52,15 @@ from rlop.config.ranges import (
     Range,
     Share,
     Sweep,
+    Terms,
 )
 from rlop.types import InputError
 
 __all__ = [
+    "Choice",
     "Count",
     "Discount",
+    "Formerly",
     "Index",
     "NonNegative",
     "Number",
@@ -64,7 +69,10 @@ __all__ = [
     "Range",
     "Share",
     "Sweep",
+    "Terms",
     "build",
+    "build_choice",
+    "change",
     "describe",
     "option",
     "options",
@@ -72,10 +80,15 @@ __all__ = [
 
 C = TypeVar("C")
 V = TypeVar("V")
+
+# Key of a plain value to which a command line adds options: over `dr3: 0.03`, `--dr3.form abs` gives
+# `dr3: {"": 0.03, form: abs}`. Only what has a short and a long form reads it.
+PLAIN = ""
+
 _NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
 
 
-def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # like dataclasses.field
+def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # as `field`
     """Declare one option of an option class.
 
     Args:
@@ -128,6 +141,29 @@ def build(cls: type[C], values: Mapping[str, object], where: str = "config", key
         return _build(cls, values, key)
     except InputError as error:
         raise InputError(f"{where}: {error}" if where else str(error)) from None
+
+
+def build_choice(table: Mapping[str, type[C]], value: object, key: str) -> C:
+    """Build one named option class from `name` or `{name: {option: value}}`.
+
+    Args:
+        table: name -> option class.
+        value: the name, or the mapping of one name to options.
+        key: dotted name that messages begin with.
+    Raises:
+        InputError: an unknown name or option, an impossible value, or several names.
+    """
+    named = {value: {}} if isinstance(value, str) else value
+    if not isinstance(named, Mapping) or len(named) != 1:
+        first = next(iter(table))
+        raise InputError(
+            f"{key} = {show(value)}: expected one of them: {', '.join(table)}, "
+            f"as in {first} or {{{first}: {{option: value}}}}"
+        )
+
+    ((name, given),) = named.items()
+    check_known(key, name, table)
+    return _build(table[name], given or {}, f"{key}.{name}")
 
 
 def change(instance: C, values: Mapping[str, object], where: str) -> C:
@@ -191,6 +227,14 @@ def _read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str,
 
 
 def _read(value: object, hint: object, key: str) -> object:
+    choice = marker(hint, Choice)
+    if choice is not None:
+        named = _read(_with_name(value), bare(hint), key)
+        build_choice(choice.table, named, key)
+        return named
+    if isinstance(value, Mapping) and PLAIN in value:
+        _refuse_plain(value, hint, key)
+
     kind = kind_of(hint)
     if is_dataclass(kind):
         return value if isinstance(value, kind) else _build(kind, value, key)  # type: ignore[arg-type]  # a class
@@ -203,6 +247,31 @@ def _read(value: object, hint: object, key: str) -> object:
     if is_mapping(hint):
         return _read_mapping(value, hint, key)
     return _read_scalar(value, hint, key)
+
+
+def _with_name(value: object) -> object:
+    """Turn a name with options, `{"": name, option: value}`, into `{name: {option: value}}`."""
+    if not isinstance(value, Mapping) or PLAIN not in value:
+        return value
+    added = {name: item for name, item in value.items() if name != PLAIN}
+    return {value[PLAIN]: added}
+
+
+def _refuse_plain(value: Mapping[object, object], hint: object, key: str) -> None:
+    """Refuse options for what has none, and a plain value for a section."""
+    if bare(hint) in (Any, object):
+        return
+
+    names = [str(name) for name in value if name != PLAIN]
+    if any(is_mapping(member) for member in members_of(hint)):
+        listed = ", ".join(names)
+        raise InputError(
+            f"--{key}: {key} is a section ({listed}), expected a key in it, as in --{key}.KEY"
+        )
+    raise InputError(
+        f"--{key}.{names[0]}: {key} = {show(value[PLAIN])} is a plain value, "
+        "expected a section to hold it"
+    )
 
 
 def _read_union(value: object, hint: object, key: str) -> object:
@@ -226,6 +295,10 @@ def _read_union(value: object, hint: object, key: str) -> object:
 
 
 def _read_choice(value: object, hint: object, key: str) -> object:
+    former = marker(hint, Formerly)
+    if former is not None and isinstance(value, str):
+        value = former.names.get(value, value)
+
     choices = get_args(bare(hint))
     for choice in choices:
         if choice == value and type(choice) is type(value):

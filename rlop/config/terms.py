@@ -1,4 +1,4 @@
-"""Mappings of named parts with one number each, as in `regularizers: {dr3: 0.03}` or `projections: {max_norm: 10}`."""
+"""Mappings of named terms with one number each, as in `regularizers: {dr3: 0.03}`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlop.config.checks import check_range
+from rlop.config.schema import PLAIN
 from rlop.types import InputError
-
-PLAIN = ""  # key under which an override keeps the plain value that it adds options to
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,11 @@ def read_terms(
         InputError: for an entry without its number, or an impossible number.
     """
     prefix = f"{kind.section}."
-    named_by_variants = {
-        key.removeprefix(prefix)
-        for changes in (variants or {}).values()
-        for key in changes
-        if key.startswith(prefix)
-    }
-    defaults = {name: kind.off for name in sorted(named_by_variants)}
+    named_by_variants = set()
+    for changes in (variants or {}).values():
+        named_by_variants.update(key for key in changes if key.startswith(prefix))
+
+    defaults = {key.removeprefix(prefix): kind.off for key in sorted(named_by_variants)}
     return {name: _read(name, entry, kind) for name, entry in {**defaults, **entries}.items()}
 
 
@@ -74,8 +71,7 @@ def _read(name: str, entry: Any, kind: TermKind) -> Term:
     where = f"agent: {kind.section}.{name}"
     options = dict(entry) if isinstance(entry, Mapping) else {kind.scale: entry}
     if PLAIN in options:
-        options.setdefault(kind.scale, options.pop(PLAIN))
-        options.pop(PLAIN, None)
+        options[kind.scale] = options.pop(PLAIN)
 
     if kind.scale not in options:
         expected = f"a number or {{{kind.scale}: number, option: value}}"

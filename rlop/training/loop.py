@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +14,8 @@ from torch import Tensor
 
 from rlop import probes
 from rlop.agent import Agent, Noise, check_metrics
-from rlop.config.checks import check_range
 from rlop.config.files import to_dict
-from rlop.config.schema import build
+from rlop.config.schema import Count, Index, build, option, options
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
@@ -36,30 +34,23 @@ INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every", "relo
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
 
 
-@dataclass(frozen=True)
+@options
 class TrainOptions:
-    """How often what happens beside the updates, in gradient steps; 0 turns it off."""
+    """Schedule: how often to log, probe, evaluate and checkpoint, in gradient steps; 0 for never."""
 
-    steps: int = 100_000
-    log_every: int = 1000
-    probe_every: int = 1000
-    probe_size: int = (
-        0  # transitions in the fixed probe batch; 0 means max(2048, 4 D), at most the data
+    steps: Count = option(100_000, "gradient steps of every run")
+    log_every: Index = option(1000, "steps between logged means of the metrics")
+    probe_every: Index = option(1000, "steps between measures of the representation")
+    probe_size: Index = option(
+        0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
     )
-    eval_every: int = 10_000
-    checkpoint_every: int = 50_000
-    reload_every: int = 0  # draw the data anew, where they are a `RollingWindow`
-    compile: Literal["auto", True, False] = (
-        "auto"  # the update as one graph; auto: where it pays, see `pays`
+    eval_every: Index = option(10_000, "steps between evaluations")
+    checkpoint_every: Index = option(50_000, "steps between checkpoints")
+    reload_every: Index = option(0, "steps between draws of the data, where a window is set")
+    compile: Literal["auto", True, False] = option(
+        "auto", "the update as one graph; auto: where compiling pays off"
     )
-    updates_per_launch: int = (
-        0  # 0: one on a CPU; on CUDA as many as the intervals allow, see `launch_size`
-    )
-
-    def __post_init__(self) -> None:
-        check_range("steps", self.steps, low=1)
-        for name in (*INTERVALS, "probe_size", "updates_per_launch"):
-            check_range(name, getattr(self, name), low=0)
+    updates_per_launch: Index = option(0, "0: one on a CPU; on CUDA as many as the intervals allow")
 
 
 def train(
@@ -236,9 +227,7 @@ class Loop:
     def make_update(self) -> None:
         """Set up random streams and the update, which gathers its own batch where it is compiled or recorded."""
         agent, table = self.agent, self.table
-        streams = Streams(
-            agent.runs.seeds, agent.batch_size, len(table), agent.noise, agent.device
-        )
+        streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise, agent.device)
         if table.on_disk:
             # Batches are gathered ahead on another thread, and come in place of their rows.
             self.streams = Prefetcher(streams, table.gather)
@@ -326,7 +315,8 @@ class Loop:
         for run in np.flatnonzero(~active):
             label = self.agent.runs.labels[run]
             board.say_once(
-                f"run {label} diverged by step {self.step} and is frozen; the others go on", key=label
+                f"run {label} diverged by step {self.step} and is frozen; the others go on",
+                key=label,
             )
         board.log(self.step, metrics)
         loss = metrics["loss/total"][active].mean() if active.any() else np.nan
