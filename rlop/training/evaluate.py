@@ -104,7 +104,7 @@ class Evaluator:
 
     def rollout(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
         """Undiscounted return and length of every episode, `[R, episodes]` each, in no particular order."""
-        from rlop.collect.policies import random_actions
+        from rlop.collect.acting import random_actions
         from rlop.data.transforms import normalized
         from rlop.envs.layouts import from_unit
 
