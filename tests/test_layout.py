@@ -63,6 +63,7 @@ ORDER = [
     "training.run",
     "training",
     "report.statistics",
+    "report.groups",
     "report.figures",
     "report.tables",
     "report",

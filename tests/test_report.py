@@ -15,18 +15,9 @@ from hypothesis import strategies as st
 
 from rlop.logs.logger import Logger, History
 from rlop.report.figures import band
-from rlop.report.statistics import stability, student_t
-from rlop.report.tables import (
-    curves,
-    figure,
-    group_runs,
-    iqm,
-    load,
-    mean_ci,
-    report,
-    stratified_bootstrap_ci,
-    table,
-)
+from rlop.report.groups import curves, group_runs, load
+from rlop.report.statistics import iqm, mean_ci, stability, stratified_bootstrap_ci, student_t
+from rlop.report.tables import figure, report, table
 from rlop.types import InputError
 
 needs_matplotlib = pytest.mark.skipif(
