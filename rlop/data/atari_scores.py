@@ -70,14 +70,15 @@ def dqn_normalized_score(returns: ArrayLike, game: str) -> np.ndarray:
 
 def normalized_scores(returns: ArrayLike, env_id: str) -> dict[str, np.ndarray]:
     """Return `human_normalized` and `dqn_normalized` of returns, where the environment has them."""
-    known_scores = scores().get(atari_game(env_id) or "", {})
-    if RANDOM not in known_scores:
+    of_game = scores().get(atari_game(env_id) or "", {})
+    if RANDOM not in of_game:
         return {}
-    return {
-        f"{name}_normalized": _normalized(returns, env_id, name)
-        for name in REFERENCES
-        if name in known_scores
-    }
+
+    normalized: dict[str, np.ndarray] = {}
+    for name in REFERENCES:
+        if name in of_game:
+            normalized[f"{name}_normalized"] = _normalized(returns, env_id, name)
+    return normalized
 
 
 def _normalized(returns: ArrayLike, game: str, name: str) -> np.ndarray:
@@ -92,5 +93,7 @@ def _normalized(returns: ArrayLike, game: str, name: str) -> np.ndarray:
             f"game {plain!r}: has only the score of {', '.join(of_game)}, "
             f"expected random and {name}"
         )
-    low, high = of_game[RANDOM], of_game[name]
+
+    low = of_game[RANDOM]
+    high = of_game[name]
     return 100 * (np.asarray(returns, np.float64) - low) / (high - low)

@@ -56,7 +56,8 @@ def float_column(key: str, array: ArrayLike) -> np.ndarray:
 def flag_column(key: str, array: ArrayLike) -> np.ndarray:
     """Return one bool per row, from booleans or numbers that are all 0 or 1; a new array."""
     flags = _flat(key, array)
-    bad = np.flatnonzero((flags != 0) & (flags != 1))
+    is_flag = (flags == 0) | (flags == 1)
+    bad = np.flatnonzero(~is_flag)
     if len(bad):
         raise InputError(f"{key}: {flags[bad[0]]} at row {bad[0]}, expected only 0 and 1")
     return flags.astype(bool)
@@ -69,7 +70,8 @@ def action_column(
 
     Args:
         key: what messages call the array.
-        array: integers `[N]` or `[N, 1]` for discrete actions, floats `[N, *A]` for continuous ones.
+        array: integers `[N]` or `[N, 1]` for discrete actions, floats `[N, *A]` for continuous
+            ones.
         n_actions: number of discrete actions; by default the largest action plus one.
 
     Returns:
@@ -91,7 +93,8 @@ def action_column(
     if n_actions is None:
         n_actions = int(action.max(initial=-1)) + 1
 
-    bad = np.flatnonzero((action < 0) | (action >= n_actions))
+    in_range = (action >= 0) & (action < n_actions)
+    bad = np.flatnonzero(~in_range)
     if len(bad):
         raise InputError(
             f"{key}: {action[bad[0]]} at row {bad[0]}, "
@@ -190,12 +193,14 @@ def shift(
     after: slice | np.ndarray = following
     if len(kept) == rows - 1 and dropped[-1]:
         # The usual single episode or stream: two views of one array instead of two copies.
-        take, after = slice(0, rows - 1), slice(1, rows)
+        take = slice(0, rows - 1)
+        after = slice(1, rows)
 
     shifted = {key: column[take] for key, column in columns.items()}
     shifted["next_obs"] = obs[after]
     shifted["truncated"] = dropped[following] & ~shifted["terminated"]
-    return shifted, {key: value[take] for key, value in infos.items()}
+    shifted_infos = {key: value[take] for key, value in infos.items()}
+    return shifted, shifted_infos
 
 
 def _check_alike(obs: np.ndarray, next_obs: np.ndarray) -> None:

@@ -149,13 +149,17 @@ class Dataset:
             InputError: a mask of another length, indices out of range, or no rows.
         """
         index = self._row_index(rows)
-        follows = np.append(index[1:] == index[:-1] + 1, False)
+        follows = index[1:] == index[:-1] + 1
+        follows = np.append(follows, False)
         end = self.end[index] | ~follows
         truncated = self.truncated[index] | (end & ~self.terminated[index])
 
         take: slice | np.ndarray = index
         if follows[:-1].all():
             take = slice(index[0], index[-1] + 1)  # a view, not a copy
+        discount = self.discount
+        if discount is not None:
+            discount = discount[take]
         return replace(
             self,
             obs=self.obs[take],
@@ -167,7 +171,7 @@ class Dataset:
             end=end,
             infos={key: value[take] for key, value in self.infos.items()},
             extra={key: value[take] for key, value in self.extra.items()},
-            discount=None if self.discount is None else self.discount[take],
+            discount=discount,
         )
 
     def _row_index(self, rows: ArrayLike) -> np.ndarray:

@@ -46,11 +46,12 @@ def summary(data: Dataset) -> str:
         Sizes, spaces, how episodes end, returns, rewards, coverage, actions, and what looks
         suspicious.
     """
+    terminated = data.terminated[data.end].sum()
+    truncated = data.truncated[data.end].sum()
     lines = [
         _size(data),
         f"{data.spec.shapes}, environment {data.spec.env_id}",
-        f"ends: {data.terminated[data.end].sum()} terminated, "
-        f"{data.truncated[data.end].sum()} truncated",
+        f"ends: {terminated} terminated, {truncated} truncated",
     ]
     if isinstance(data.obs, Stacks):
         lines += _frames(data, data.obs)
@@ -98,8 +99,9 @@ def distinct(columns: Sequence[np.ndarray]) -> tuple[float, int]:
     Returns:
         The share, and the number of rows that were compared, the first ones.
     """
-    width = sum(column[0].nbytes for column in columns)
-    rows = max(1, min(len(columns[0]), ROWS, BYTES // max(width, 1)))
+    row_bytes = sum(column[0].nbytes for column in columns)
+    rows = min(len(columns[0]), ROWS, BYTES // max(row_bytes, 1))
+    rows = max(rows, 1)
 
     parts: list[np.ndarray] = []
     for column in columns:
@@ -107,8 +109,9 @@ def distinct(columns: Sequence[np.ndarray]) -> tuple[float, int]:
         parts.append(first.reshape(rows, -1).view(np.uint8))
     joined = np.ascontiguousarray(np.concatenate(parts, axis=1))
 
-    items = joined.view(np.dtype((np.void, joined.shape[1])))
-    return len(np.unique(items)) / rows, rows
+    item = np.dtype((np.void, joined.shape[1]))
+    n_distinct = len(np.unique(joined.view(item)))
+    return n_distinct / rows, rows
 
 
 def repeated_rows(data: Dataset) -> float:
@@ -131,7 +134,8 @@ def chain_gap(data: Dataset) -> tuple[float, int]:
     Returns:
         The largest |next_obs[i] - obs[i + 1]|, and the number of rows where they differ.
     """
-    gap, rows = 0.0, 0
+    gap = 0.0
+    rows = 0
     # Stacks are cut from one run of frames and cannot differ.
     if data.discount is not None or isinstance(data.obs, Stacks):
         return gap, rows
@@ -141,7 +145,8 @@ def chain_gap(data: Dataset) -> tuple[float, int]:
         following = data.next_obs[part][inside]
         next_row = data.obs[part.start + 1 : part.stop + 1][inside]
 
-        differ = (following != next_row).reshape(len(following), -1).any(1)
+        differ = (following != next_row).reshape(len(following), -1)
+        differ = differ.any(1)
         if differ.any():
             # In float64, so that differences of bytes do not wrap.
             distance = np.abs(following[differ].astype(np.float64) - next_row[differ])
@@ -164,7 +169,8 @@ def histogram(values: np.ndarray) -> list[str]:
     lines: list[str] = []
     for low, high, count in zip(labels, labels[1:], counts):
         # Rounded up: a bin that is not empty shows at least one block.
-        bar = "█" * int(np.ceil(WIDTH * count / counts.max()))
+        length = int(np.ceil(WIDTH * count / counts.max()))
+        bar = "█" * length
         lines.append(f"  {low:>{left}} to {high:>{right}} {bar:{WIDTH}} {count}")
     return lines
 
@@ -181,9 +187,11 @@ def _size(data: Dataset) -> str:
 
 def _rewards(data: Dataset) -> str:
     reward = data.reward
+    mean = reward.mean(dtype=np.float64)
+    not_zero = (reward != 0).mean()
     return (
-        f"reward: mean {reward.mean(dtype=np.float64):.4g}, "
-        f"{reward.min():.4g} to {reward.max():.4g}, {(reward != 0).mean():.1%} not zero"
+        f"reward: mean {mean:.4g}, {reward.min():.4g} to {reward.max():.4g}, "
+        f"{not_zero:.1%} not zero"
     )
 
 
@@ -195,7 +203,9 @@ def _returns(data: Dataset) -> list[str]:
     scored_name = _scored_name(data)
     if scored_name is not None and REWARD not in data.name:
         score = normalized_score(returns, scored_name)
-        line += f"; D4RL-normalized: mean {score.mean():.1f}, {score.min():.1f} to {score.max():.1f}"
+        line += (
+            f"; D4RL-normalized: mean {score.mean():.1f}, {score.min():.1f} to {score.max():.1f}"
+        )
 
     if returns.min() == returns.max():
         return [line]
@@ -203,7 +213,7 @@ def _returns(data: Dataset) -> list[str]:
 
 
 def _scored_name(data: Dataset) -> str | None:
-    """Return the data set's name or else its environment's id, the first that D4RL has scores of."""
+    """Return the data set's name, or else its environment's id, where D4RL has scores of it."""
     for name in (_plain_name(data.name), data.spec.env_id):
         if name and find_scores(name):
             return name
@@ -233,8 +243,10 @@ def _reward_counts(reward: np.ndarray) -> str:
     values, counts = np.unique(reward, return_counts=True)
     pairs = [f"{value:g}: {count}" for value, count in zip(values[:SHOWN], counts)]
     text = ", ".join(pairs)
-    if len(values) > SHOWN:
-        text += f" and {len(values) - SHOWN} more values"
+
+    hidden = len(values) - SHOWN
+    if hidden > 0:
+        text += f" and {hidden} more values"
     return text
 
 
@@ -266,6 +278,7 @@ def _coverage(data: Dataset) -> str:
         text += f" [{a:.3g}, {b:.3g}]"
     if len(low) > SHOWN:
         text += f" ... of {len(low)} entries, all within [{low.min():.3g}, {high.max():.3g}]"
+
     constant = int((low == high).sum())
     if constant:
         text += f", {constant} constant"
@@ -289,11 +302,13 @@ def _actions(data: Dataset) -> str:
 def _doubts_about_actions(size: np.ndarray) -> list[str]:
     """List doubts about continuous actions, from their absolute values."""
     doubts: list[str] = []
-    if size.max() > 1:
+    outside = (size > 1).mean()
+    if outside > 0:
         doubts.append(
-            f"{(size > 1).mean():.1%} of the action entries lie outside [-1, 1], "
+            f"{outside:.1%} of the action entries lie outside [-1, 1], "
             f"up to {size.max():.4g}: agents act within [-1, 1]"
         )
+
     on_bound = (size >= BOUND).mean()
     if on_bound > MANY_ON_BOUND:
         doubts.append(f"{on_bound:.1%} of the action entries are on the bound")

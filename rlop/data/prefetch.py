@@ -59,7 +59,11 @@ class Prefetcher:
             batch, noise = self.next()
             batches.append(batch)
             noises.append(noise)
-        return batches, {name: torch.stack([n[name] for n in noises]) for name in noises[0]}
+
+        stacked: dict[str, Tensor] = {}
+        for name in noises[0]:
+            stacked[name] = torch.stack([noise[name] for noise in noises])
+        return batches, stacked
 
     def next(self) -> tuple[Batch, dict[str, Tensor]]:
         """Return the batch and each noise `[R, *shape]` of one step."""
@@ -77,7 +81,7 @@ class Prefetcher:
         self.streams.renew()
 
     def state_dict(self) -> StreamState:
-        """Return the streams' state before the next batch was drawn, to continue with that batch."""
+        """Return the streams' state before the next batch was drawn, to continue with it."""
         if self.pending:
             return self.pending[0].state
         return self.streams.state_dict()

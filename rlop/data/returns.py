@@ -59,8 +59,10 @@ def returns_to_go(reward: np.ndarray, end: np.ndarray, gamma: float) -> np.ndarr
     while span <= rows_left.max():
         # The right-hand side is complete before the addition: it reads the previous pass's sums.
         later = gamma**span * total[span:]
-        total[:-span] += np.where(rows_left[:-span] >= span, later, 0.0)
+        inside = rows_left[:-span] >= span
+        total[:-span] += np.where(inside, later, 0.0)
         span *= 2
+
     return total
 
 
@@ -94,8 +96,11 @@ def n_step_rows(
     total = reward.astype(np.float64)
     for k in range(1, min(n, longest)):
         later = gamma**k * reward[k:].astype(np.float64)
-        total[:-k] += np.where(row[k:] <= stop[:-k], later, 0.0)
-    return total, np.minimum(row + n - 1, stop)
+        inside = row[k:] <= stop[:-k]
+        total[:-k] += np.where(inside, later, 0.0)
+
+    last = np.minimum(row + n - 1, stop)
+    return total, last
 
 
 def behavior_policy(
@@ -129,17 +134,21 @@ def behavior_policy(
 
     states, state_of_row = np.unique(_as_items(obs), return_inverse=True)
     pairs = state_of_row * n_actions + action
-    counts = np.bincount(pairs, minlength=len(states) * n_actions).reshape(-1, n_actions)
+    counts = np.bincount(pairs, minlength=len(states) * n_actions)
+    counts = counts.reshape(-1, n_actions)
 
     # Look each successor up among the sorted states; counts of one that is not there are zero.
     successors = _as_items(next_obs)
-    place = np.minimum(np.searchsorted(states, successors), len(states) - 1)
+    place = np.searchsorted(states, successors)
+    place = np.minimum(place, len(states) - 1)
     seen = states[place] == successors
     taken = counts[place] * seen[:, None]
     visits = taken.sum(1)
 
-    policy = (taken / np.maximum(visits, 1)[:, None]).astype(np.float32)
-    return policy, visits, len(obs) / len(states)
+    at_least_one = np.maximum(visits, 1)
+    policy = (taken / at_least_one[:, None]).astype(np.float32)
+    mean_count = len(obs) / len(states)
+    return policy, visits, mean_count
 
 
 def _as_items(rows: np.ndarray) -> np.ndarray:

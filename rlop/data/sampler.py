@@ -77,15 +77,17 @@ class Streams:
             count -= self.cursor - start
             parts.append(self._slice(start, self.cursor))
 
-        joined = parts[0]
+        numbers = parts[0]
         if len(parts) > 1:
-            joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return joined.pop(ROWS), joined
+            for name in numbers:
+                numbers[name] = torch.cat([part[name] for part in parts])
+        return numbers.pop(ROWS), numbers
 
     def next(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return row indices `[R, B]` and each noise `[R, *shape]` for one step."""
-        rows, noise = self.take(1)
-        return rows[0], {name: values[0] for name, values in noise.items()}
+        rows, noises = self.take(1)
+        noise = {name: values[0] for name, values in noises.items()}
+        return rows[0], noise
 
     def renew(self) -> None:
         """Discard pre-drawn indices; the number of rows has changed."""

@@ -106,7 +106,10 @@ def reference_scores(name: str) -> tuple[float, float]:
     plain = name.removeprefix(PREFIX)
     if plain in sources():
         raise InputError(f"{name!r}: D4RL has no reference scores for it")
-    choices = [scored for scored, source in sources().items() if source.scores]
+    choices: list[str] = []
+    for data_set, source in sources().items():
+        if source.scores:
+            choices.append(data_set)
     for env in ENVIRONMENTS:
         choices += [f"{env}-v{version}" for version in OFFERED_VERSIONS]
     raise InputError(f"{name!r}: no reference scores{closest(plain, choices)}")

@@ -22,7 +22,10 @@ def check_spaces(spec: Spec, env: Env) -> None:
     obs, action = env.observation_space, env.action_space
     if isinstance(env, gymnasium.vector.VectorEnv):
         obs, action = env.single_observation_space, env.single_action_space
-    name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+    name = type(env.unwrapped).__name__
+    if env.spec is not None:
+        name = env.spec.id
 
     if not _same_obs(spec, obs):
         data = f"{spec.obs_shape} {spec.obs_dtype}"

@@ -58,7 +58,8 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
         raise InputError(f"{data.name}: normalize_obs: observations are normalized already")
 
     mean = data.obs.mean(0, dtype=np.float64).astype(np.float32)
-    divisor = (data.obs.std(0, dtype=np.float64) + eps).astype(np.float32)
+    deviation = data.obs.std(0, dtype=np.float64)
+    divisor = (deviation + eps).astype(np.float32)
     stored = (tuple(mean.ravel().tolist()), tuple(divisor.ravel().tolist()))
     spec = replace(data.spec, obs_normalizer=stored)
 
@@ -105,8 +106,12 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
         raise InputError(
             f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards"
         )
-    reward = (data.reward.astype(np.float64) * scale + shift).astype(np.float32)
-    return replace(data, name=f"{data.name}{REWARD}*{scale:g}{shift:+g}", reward=reward)
+    reward = data.reward.astype(np.float64) * scale + shift
+    return replace(
+        data,
+        name=f"{data.name}{REWARD}*{scale:g}{shift:+g}",
+        reward=reward.astype(np.float32),
+    )
 
 
 def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -> Dataset:
@@ -159,7 +164,9 @@ def top_returns(data: Dataset, fraction: float) -> Dataset:
     check_range("fraction", fraction, low=0, high=1, low_open=True)
     returns = data.episode_returns()
     count = math.ceil(fraction * len(returns))
-    best = np.argsort(-returns, kind="stable")[:count]
+    # Stable: of equal returns the earlier episode is kept.
+    order = np.argsort(-returns, kind="stable")
+    best = order[:count]
     return _episodes(data, best, f"+top{fraction:g}")
 
 
@@ -205,8 +212,12 @@ def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
     extra = dict(data.extra)
     if "next_action" in extra:
         extra["next_action"] = np.clip(extra["next_action"], -limit, limit)
-    action = np.clip(data.action, -limit, limit)
-    return replace(data, name=f"{data.name}+clipped", action=action, extra=extra)
+    return replace(
+        data,
+        name=f"{data.name}+clipped",
+        action=np.clip(data.action, -limit, limit),
+        extra=extra,
+    )
 
 
 def _normalize_only(data: Dataset, eps: float = 1e-3) -> Dataset:

@@ -36,7 +36,7 @@ def arrow_episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> 
 
     numbered = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
     for path in sorted(numbered, key=lambda path: int(path.name)):
-        files = sorted(str(file) for file in path.glob(f"*.{kind}"))
+        files = [str(file) for file in sorted(path.glob(f"*.{kind}"))]
         table = pyarrow.dataset.dataset(files, format=kind).to_table()
         yield _episode(path.name, table, spaces)
 
@@ -51,7 +51,9 @@ def _episode(label: str, table: pyarrow.Table, spaces: Mapping[str, SpaceJSON]) 
     leaves = dict(_leaves(table[OBSERVATIONS].combine_chunks(), ""))
     for path, leaf in leaves.items():
         shape = spaces.get(path, {}).get("shape")
-        if shape is not None and leaf[0].size == np.prod(shape, dtype=int):
+        if shape is None:
+            continue
+        if leaf[0].size == np.prod(shape, dtype=int):
             leaves[path] = leaf.reshape(len(leaf), *shape)
     return Episode(label, leaves, columns)
 

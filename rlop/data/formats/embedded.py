@@ -50,9 +50,7 @@ def read_embedded(source: str, **options: object) -> Dataset:
 
     columns = rolled.columns
     infos = {
-        key.removeprefix(INFOS): column
-        for key, column in columns.items()
-        if key.startswith(INFOS)
+        key.removeprefix(INFOS): column for key, column in columns.items() if key.startswith(INFOS)
     }
     return Dataset.from_arrays(
         columns["observations"],
@@ -131,12 +129,20 @@ def _roll_out(source: str, options: Mapping[str, object]) -> _RollOut:
     check_options(name, given, defaults)
     values = {key: _value(name, key, value, defaults[key]) for key, value in given.items()}
 
-    env_kwargs = {key: values[key] for key in values if key in of_mdp or key == "max_episode_steps"}
-    mdp = build(**{key: value for key, value in env_kwargs.items() if key in of_mdp})
+    env_kwargs: dict[str, object] = {}
+    build_kwargs: dict[str, object] = {}
+    for key, value in values.items():
+        if key in of_data:
+            of_data[key] = value
+        if key in of_mdp:
+            build_kwargs[key] = value
+        if key in of_mdp or key == "max_episode_steps":
+            env_kwargs[key] = value
 
-    of_data |= {key: value for key, value in values.items() if key in of_data}
+    mdp = build(**build_kwargs)
     seed = values.get("data_seed", values.get("seed", 0))
-    return _RollOut(mdp, generate(mdp, **of_data, seed=seed), env_kwargs)
+    columns = generate(mdp, **of_data, seed=seed)
+    return _RollOut(mdp, columns, env_kwargs)
 
 
 def _defaults(function: Callable[..., object]) -> dict[str, Any]:

@@ -90,7 +90,9 @@ def vector(leaves: Leaves, spaces: Mapping[str, SpaceJSON]) -> np.ndarray:
     Raises:
         InputError: a part that is not numbers, or does not fit its space.
     """
-    parts = [_numbers(path, leaf, spaces.get(path, {})) for path, leaf in leaves.items()]
+    parts: list[np.ndarray] = []
+    for path, leaf in leaves.items():
+        parts.append(_numbers(path, leaf, spaces.get(path, {})))
     if len(parts) == 1:
         return parts[0]
 

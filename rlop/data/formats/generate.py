@@ -136,13 +136,15 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
     else:
         state = state_index(mdp, data["observations"])
     pair = state * mdp.n_actions + np.asarray(data["actions"])
-    counts = np.bincount(pair, minlength=mdp.n_states * mdp.n_actions)
+    n_pairs = mdp.n_states * mdp.n_actions
+    counts = np.bincount(pair, minlength=n_pairs)
     counts = counts.reshape(mdp.n_states, mdp.n_actions)
     seen = counts[~mdp.terminal] > 0
 
     ends = data["terminals"] | data["timeouts"]
     begins = np.flatnonzero(np.append(True, ends[:-1]))
-    returns = np.add.reduceat(np.asarray(data["rewards"], np.float64), begins)
+    rewards = np.asarray(data["rewards"], np.float64)
+    returns = np.add.reduceat(rewards, begins)
     return {
         "counts": counts,
         "pairs": float(seen.mean()),
@@ -190,7 +192,8 @@ def _episodes(
     steps: list[np.ndarray] = []  # each [5, episodes]
     for step in range(max_episode_steps):
         wander = rng.random(PARALLEL) < epsilon
-        action = np.where(wander, rng.integers(mdp.n_actions, size=PARALLEL), greedy[state])
+        random_action = rng.integers(mdp.n_actions, size=PARALLEL)
+        action = np.where(wander, random_action, greedy[state])
         following = sample_next(table, state, action, rng)
         last = mdp.terminal[following] | (step == max_episode_steps - 1)
         steps.append(np.stack([state, action, following, last, alive]))
@@ -201,7 +204,8 @@ def _episodes(
             break
 
     episodes = np.stack(steps, axis=2)  # [5, episodes, time]
-    return episodes[:4, episodes[4] > 0]
+    was_alive = episodes[4] > 0
+    return episodes[:4, was_alive]
 
 
 def _columns(

@@ -1,4 +1,7 @@
-"""Minari's data sets by id, read from their files; the package minari is needed to download only."""
+"""Minari's data sets by id, read from their files.
+
+The package minari is needed to download only.
+"""
 
 from __future__ import annotations
 
@@ -78,11 +81,12 @@ def read_minari(
         n_actions = _n_actions(folder, action_space)
     own_id, own_kwargs = _environment(about)
 
+    spaces = leaf_spaces(obs_space)
     try:
-        spaces = leaf_spaces(obs_space)
         episodes = _episodes(folder, about.get("data_format", "hdf5"), spaces)
         columns = _columns(episodes, spaces, keys)
         columns["action"] = _unit(columns["action"], action_space)
+
         return Dataset.from_arrays(
             **columns,
             n_actions=n_actions,
@@ -247,9 +251,11 @@ def _episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> Itera
 
 def _hdf5_episodes(folder: Path) -> Iterator[Episode]:
     """Yield the episodes of the main file."""
-    if not h5py.is_hdf5(folder / MAIN_FILE):
+    path = folder / MAIN_FILE
+    if not h5py.is_hdf5(path):
         raise InputError(f"{MAIN_FILE}: missing, or not an HDF5 file")
-    with h5py.File(folder / MAIN_FILE, "r") as file:
+
+    with h5py.File(path, "r") as file:
         labels = [name for name in file if re.fullmatch(r"episode_\d+", name)]
         for label in sorted(labels, key=lambda name: int(name.rpartition("_")[2])):
             yield _hdf5_episode(label, file[label])
@@ -267,7 +273,9 @@ def _hdf5_episode(label: str, group: h5py.Group) -> Episode:
         if not isinstance(item, h5py.Dataset):
             raise InputError(f"{label}/{key}: a group, expected one array")
         columns[key] = np.atleast_1d(item[()])
-    return Episode(label, dict(_hdf5_leaves(group[OBSERVATIONS], "")), columns)
+
+    leaves = dict(_hdf5_leaves(group[OBSERVATIONS], ""))
+    return Episode(label, leaves, columns)
 
 
 def _hdf5_leaves(item: h5py.Group | h5py.Dataset, path: str) -> Iterator[tuple[str, np.ndarray]]:
