@@ -14,7 +14,10 @@ FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 ORDER = [
     "types",
     "logs.messages",
+    "config.ranges",
     "config.checks",
+    "config.annotations",
+    "config.schema",
     "config",
     "runs",
     "losses",
@@ -57,6 +60,7 @@ ORDER = [
     "logs.history",
     "logs.logger",
     "logs",
+    "training.options",
     "training.interrupt",
     "training.checkpoint",
     "training.resets",

@@ -88,7 +88,10 @@ PLAIN = ""
 _NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
 
 
-def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # as `field`
+def option(
+    default: V = MISSING,  # type: ignore[assignment]  # the option must be given
+    description: str = "",
+) -> V:
     """Declare one option of an option class.
 
     Args:
@@ -192,6 +195,18 @@ def hints_of(cls: type) -> dict[str, object]:
 def options_of(cls: type) -> dict[str, Field[object]]:
     """Return the fields that a configuration may set, by name."""
     return {item.name: item for item in fields(cls) if item.init}  # type: ignore[arg-type]  # a dataclass
+
+
+def flags_of(cls: type) -> list[str]:
+    """Return the names of the fields that take `true`."""
+    flags = []
+    for name in options_of(cls):
+        members = members_of(hints_of(cls)[name])
+        choices = [choice for member in members for choice in get_args(bare(member))]
+        takes_true = any(choice is True for choice in choices)
+        if bool in members or takes_true:
+            flags.append(name)
+    return flags
 
 
 def is_required(item: Field[object]) -> bool:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from rlop import probes
 from rlop.agent import Agent, Noise, check_metrics
 from rlop.config.files import to_dict
-from rlop.config.schema import Count, Index, build, option, options
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
@@ -27,31 +27,13 @@ from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
+from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
 INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every", "reload_every")
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
-
-
-@options
-class TrainOptions:
-    """Schedule: how often to log, probe, evaluate and checkpoint, in gradient steps; 0 for never."""
-
-    steps: Count = option(100_000, "gradient steps of every run")
-    log_every: Index = option(1000, "steps between logged means of the metrics")
-    probe_every: Index = option(1000, "steps between measures of the representation")
-    probe_size: Index = option(
-        0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
-    )
-    eval_every: Index = option(10_000, "steps between evaluations")
-    checkpoint_every: Index = option(50_000, "steps between checkpoints")
-    reload_every: Index = option(0, "steps between draws of the data, where a window is set")
-    compile: Literal["auto", True, False] = option(
-        "auto", "the update as one graph; auto: where compiling pays off"
-    )
-    updates_per_launch: Index = option(0, "0: one on a CPU; on CUDA as many as the intervals allow")
 
 
 def train(
