@@ -44,6 +44,8 @@ class DiscreteValueAgent(ValueAgent, Protocol):
 def value_learner(agent: object) -> Learner:
     """Return the learner of an agent's action values.
 
+    Args:
+        agent: any agent.
     Raises:
         InputError: for an agent without them, which has no target network.
     """
