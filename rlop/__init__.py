@@ -10,6 +10,7 @@ history = rlop.train(agent, data, steps=20_000, logdir="runs/first")
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rlop.data import Dataset as Dataset
     from rlop.data import load_dataset as load_dataset
     from rlop.probes import probe as probe
-    from rlop.probes import rank_measures as feature_rank  # noqa: F401
+    from rlop.probes import rank_measures as rank_measures
     from rlop.projections import frobenius_ball_ as frobenius_ball_
     from rlop.projections import max_norm_ as max_norm_
     from rlop.regularizers import dr3 as dr3
@@ -39,17 +40,26 @@ _HOME = {
     "Evaluator": "rlop.training.evaluate:Evaluator",
     "InputError": "rlop.types:InputError",
     "dr3": "rlop.regularizers:dr3",
-    "feature_rank": "rlop.probes:rank_measures",
     "frobenius_ball_": "rlop.projections:frobenius_ball_",
     "load_dataset": "rlop.data:load_dataset",
     "max_norm_": "rlop.projections:max_norm_",
     "probe": "rlop.probes:probe",
+    "rank_measures": "rlop.probes:rank_measures",
     "train": "rlop.training.loop:train",
 }
 __all__ = sorted(_HOME)
 
+# Deprecated name -> the name to use.
+_RENAMED = {"feature_rank": "rank_measures"}
+
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        new_name = _RENAMED[name]
+        message = f"rlop.{name} is deprecated and will go: use rlop.{new_name}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return __getattr__(new_name)
+
     if name not in _HOME:
         raise AttributeError(f"module 'rlop' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")
