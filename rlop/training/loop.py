@@ -21,7 +21,8 @@ from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, check_batch_size, probe_batch
-from rlop.logs.logger import Board, History, final_scores
+from rlop.logs.logger import History, final_scores
+from rlop.logs.logger import Logger as Board
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
