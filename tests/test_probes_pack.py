@@ -112,7 +112,7 @@ def test_kernels_and_implicit_parts_are_those_of_gradients_taken_one_by_one(dqn)
         gamma = agent.runs.values["gamma"][run]
         a = rows_by_hand(agent, batch.obs[:, rows], batch.action[:, rows], run)
         start = rows_by_hand(
-            agent, batch.obs[:, rows], batch.action[:, rows], run, agent.learner.initial
+            agent, batch.obs[:, rows], batch.action[:, rows], run, agent.main.initial
         )
         greedy = agent.q_values(batch.next_obs[:, rows]).argmax(-1)
         b = rows_by_hand(agent, batch.next_obs[:, rows], greedy, run)
