@@ -50,7 +50,9 @@ def chain_env(**kwargs: Any) -> TabularEnv:
 
 
 def chain_vector_env(
-    num_envs: int = 1, max_episode_steps: int = CHAIN_LIMIT, **kwargs: Any
+    num_envs: int = 1,
+    max_episode_steps: int = CHAIN_LIMIT,
+    **kwargs: Any,
 ) -> TabularVectorEnv:
     """Make copies of `rlop/Chain-v0`; further arguments of `chain`."""
     return TabularVectorEnv(chain(**kwargs), num_envs, max_episode_steps)
@@ -62,7 +64,9 @@ def gridworld_env(**kwargs: Any) -> TabularEnv:
 
 
 def gridworld_vector_env(
-    num_envs: int = 1, max_episode_steps: int = GRIDWORLD_LIMIT, **kwargs: Any
+    num_envs: int = 1,
+    max_episode_steps: int = GRIDWORLD_LIMIT,
+    **kwargs: Any,
 ) -> TabularVectorEnv:
     """Make copies of `rlop/GridWorld-v0`; further arguments of `gridworld`."""
     return TabularVectorEnv(gridworld(**kwargs), num_envs, max_episode_steps)

@@ -163,7 +163,9 @@ def _check_walls(size: int, walls: float | Iterable[tuple[int, int]]) -> int | n
 
 
 def _layout(
-    size: int, walls: float | Iterable[tuple[int, int]], rng: np.random.Generator
+    size: int,
+    walls: float | Iterable[tuple[int, int]],
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw walls and a goal until a path joins start and goal.
 
@@ -191,7 +193,11 @@ def _layout(
     raise InputError(f"walls: no path from the start to a goal in {grid}")
 
 
-def _free_cells(size: int, walls: int | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _free_cells(
+    size: int,
+    walls: int | np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Return the cells that are no wall, `[size, size]` bool; a number of walls is drawn."""
     free = np.ones((size, size), bool)
     if not isinstance(walls, int):

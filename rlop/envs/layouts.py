@@ -73,7 +73,12 @@ PEN_DROPPED = 0.075  # height below which D4RL ends the episode
 GOAL_RADIUS = 0.5  # distance at which D4RL's ant has reached its goal
 
 
-def d4rl_env(env_id: str, layout: str, make: Callable[..., Env], **kwargs: Any) -> Env:
+def d4rl_env(
+    env_id: str,
+    layout: str,
+    make: Callable[..., Env],
+    **kwargs: Any,
+) -> Env:
     """Make an environment in which a policy trained on D4RL's data can act.
 
     Hopper, HalfCheetah, Walker2d and Adroit's door, hammer and relocate are Gymnasium's own, whose

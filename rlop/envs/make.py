@@ -42,7 +42,12 @@ PROVIDERS = {
 EXTRAS = {"box2d": "classic", "mujoco": "mujoco"}
 
 
-def make_env(env_id: str, *, layout: str | None = None, **kwargs: Any) -> Env:
+def make_env(
+    env_id: str,
+    *,
+    layout: str | None = None,
+    **kwargs: Any,
+) -> Env:
     """Make one environment; like `gymnasium.make`, but registers those of other packages first.
 
     Args:
@@ -66,7 +71,13 @@ def make_env(env_id: str, *, layout: str | None = None, **kwargs: Any) -> Env:
     return d4rl_env(env_id, layout, make, **kwargs)
 
 
-def make_vec_env(env_id: str, n: int, *, layout: str | None = None, **kwargs: Any) -> VectorEnv:
+def make_vec_env(
+    env_id: str,
+    n: int,
+    *,
+    layout: str | None = None,
+    **kwargs: Any,
+) -> VectorEnv:
     """Make n copies of an environment, stepped together in this process.
 
     Those of this package are stepped in NumPy. Those of Atari, `ALE/...`, give stacks of frames as
@@ -144,7 +155,11 @@ def _register(env_id: str, provider: Provider) -> None:
         register_envs()
 
 
-def _make(env_id: str, build: Callable[..., T], **kwargs: Any) -> T:
+def _make(
+    env_id: str,
+    build: Callable[..., T],
+    **kwargs: Any,
+) -> T:
     """Build an environment; every error becomes one line that names it."""
     try:
         with warnings.catch_warnings():

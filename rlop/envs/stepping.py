@@ -146,7 +146,10 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     }
 
     def __init__(
-        self, mdp: TabularMDP, num_envs: int = 1, max_episode_steps: int | None = None
+        self,
+        mdp: TabularMDP,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
     ) -> None:
         if num_envs < 1 or (max_episode_steps is not None and max_episode_steps < 1):
             numbers = f"{num_envs}, {max_episode_steps}"

@@ -86,7 +86,11 @@ class TabularMDP:
         return np.einsum("sap,sap->sa", self.transition, self.reward)
 
 
-def check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+def check_shape(
+    name: str,
+    array: np.ndarray,
+    shape: tuple[int, ...],
+) -> None:
     """Raise ValueError unless `array` has exactly this shape."""
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
@@ -127,7 +131,11 @@ def _check_gamma(gamma: float) -> None:
         raise ValueError(f"gamma: expected 0 <= gamma < 1, got {gamma}")
 
 
-def _backup(mdp: TabularMDP, gamma: float, value: np.ndarray) -> np.ndarray:
+def _backup(
+    mdp: TabularMDP,
+    gamma: float,
+    value: np.ndarray,
+) -> np.ndarray:
     """Return r + gamma P value, `[S, A]`; 0 at terminal states."""
     live_value = np.where(mdp.terminal, 0.0, value)
     next_value = mdp.transition.reshape(-1, mdp.n_states) @ live_value
@@ -148,7 +156,11 @@ def _under(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return policy, p, (policy * mdp.expected_reward).sum(1)
 
 
-def optimal_q(mdp: TabularMDP, gamma: float, tol: float = 1e-12) -> np.ndarray:
+def optimal_q(
+    mdp: TabularMDP,
+    gamma: float,
+    tol: float = 1e-12,
+) -> np.ndarray:
     """Compute Q* by value iteration, to `tol` in sup norm (up to float64 rounding).
 
         Q(s, a) = E[ r + gamma (1 - terminal(s')) max_a' Q(s', a') ]
@@ -178,7 +190,11 @@ def optimal_q(mdp: TabularMDP, gamma: float, tol: float = 1e-12) -> np.ndarray:
     return q
 
 
-def policy_q(mdp: TabularMDP, policy: np.ndarray, gamma: float) -> np.ndarray:
+def policy_q(
+    mdp: TabularMDP,
+    policy: np.ndarray,
+    gamma: float,
+) -> np.ndarray:
     """Compute Q of a policy exactly, by one linear solve.
 
         V = (I - gamma P_pi)^-1 r_pi,  Q = r + gamma P V
@@ -198,7 +214,11 @@ def policy_q(mdp: TabularMDP, policy: np.ndarray, gamma: float) -> np.ndarray:
     return _backup(mdp, gamma, value)
 
 
-def policy_return(mdp: TabularMDP, policy: np.ndarray, gamma: float) -> float:
+def policy_return(
+    mdp: TabularMDP,
+    policy: np.ndarray,
+    gamma: float,
+) -> float:
     """Compute the expected discounted return from `initial` without a time limit.
 
     Arguments and errors as in `policy_q`.
@@ -207,7 +227,11 @@ def policy_return(mdp: TabularMDP, policy: np.ndarray, gamma: float) -> float:
     return float(mdp.initial @ value)
 
 
-def policy_return_undiscounted(mdp: TabularMDP, policy: np.ndarray, horizon: int) -> float:
+def policy_return_undiscounted(
+    mdp: TabularMDP,
+    policy: np.ndarray,
+    horizon: int,
+) -> float:
     """Compute the expected sum of the first `horizon` rewards from `initial`.
 
     An episode pays this on average under that time limit. By dynamic programming; `policy` and
@@ -223,7 +247,11 @@ def policy_return_undiscounted(mdp: TabularMDP, policy: np.ndarray, horizon: int
     return float(mdp.initial @ value)
 
 
-def occupancy(mdp: TabularMDP, policy: np.ndarray, gamma: float) -> np.ndarray:
+def occupancy(
+    mdp: TabularMDP,
+    policy: np.ndarray,
+    gamma: float,
+) -> np.ndarray:
     """Compute the discounted visits to state-action pairs.
 
         d(s, a) ~ sum_t gamma^t P(s_t = s, a_t = a),  scaled to sum to 1

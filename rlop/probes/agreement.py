@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlop.probes.shapes import check_same_shape, shapes_of
+
 
 class Calibration(NamedTuple):
     """How far disagreement may be read as an error rate, `[...]` each."""
@@ -44,9 +46,11 @@ def disagreement(actions: Tensor) -> Tensor:
         ICLR 2022, arXiv:2106.13799.
     """
     if actions.ndim < 2 or actions.is_floating_point():
-        described = f"{actions.dtype} {tuple(actions.shape)}"
+        described = f"{actions.dtype} {shapes_of(actions)}"
         raise ValueError(f"actions: expected whole numbers [..., R, n], got {described}")
-    return (actions.unsqueeze(-2) != actions.unsqueeze(-3)).double().mean(-1)
+
+    differs = actions.unsqueeze(-2) != actions.unsqueeze(-3)
+    return differs.double().mean(-1)
 
 
 @torch.no_grad()
@@ -63,8 +67,10 @@ def action_distance(actions: Tensor) -> Tensor:
         ValueError: for fewer than three axes.
     """
     if actions.ndim < 3:
-        raise ValueError(f"actions: expected [..., R, n, m], got {tuple(actions.shape)}")
-    difference = actions.double().unsqueeze(-3) - actions.double().unsqueeze(-4)
+        raise ValueError(f"actions: expected [..., R, n, m], got {shapes_of(actions)}")
+
+    actions = actions.double()
+    difference = actions.unsqueeze(-3) - actions.unsqueeze(-4)
     return torch.linalg.vector_norm(difference, dim=-1).mean(-1)
 
 
@@ -83,17 +89,22 @@ def other_runs(pairs: Tensor, group: Tensor | None = None) -> Tensor:
     runs = pairs.shape[-1]
     is_square = pairs.ndim >= 2 and pairs.shape[-2] == runs
     if not is_square or (group is not None and group.shape != (runs,)):
-        raise ValueError(f"pairs: expected [..., R, R] and group [R], got {tuple(pairs.shape)}")
+        raise ValueError(f"pairs: expected [..., R, R] and group [R], got {shapes_of(pairs)}")
 
     if group is None:
         group = torch.zeros(runs, device=pairs.device)
     same_group = group.unsqueeze(-1) == group
     others = same_group.fill_diagonal_(False) & pairs.isfinite()
-    return pairs.where(others, 0).sum(-1) / others.sum(-1)
+    total = pairs.where(others, 0).sum(-1)
+    return total / others.sum(-1)
 
 
 @torch.no_grad()
-def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
+def calibration(
+    actions: Tensor,
+    label: Tensor,
+    n_actions: int,
+) -> Calibration:
     """Measure the class-aggregated calibration of an ensemble of greedy policies.
 
         share  p_k(s) = 1/R sum_r 1[h_r(s) = k]
@@ -114,8 +125,8 @@ def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
         it.
     """
     if actions.ndim < 2 or label.shape != actions.shape[:-2] + actions.shape[-1:]:
-        shapes = f"expected [..., n] for actions {tuple(actions.shape)}, got {tuple(label.shape)}"
-        raise ValueError(f"label: {shapes}")
+        expected = f"expected [..., n] for actions {shapes_of(actions)}"
+        raise ValueError(f"label: {expected}, got {shapes_of(label)}")
 
     runs = actions.shape[-2]
     votes = F.one_hot(actions, n_actions).sum(-3)  # [..., n, A]
@@ -124,20 +135,28 @@ def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
 
     # Mass and hits at every level q of the share, summed over actions.
     level = F.one_hot(votes, runs + 1).double()  # [..., n, A, R + 1]
-    hit = (level * is_label.unsqueeze(-1)).sum(-2).mean(-2)
+    hits = level * is_label.unsqueeze(-1)
+    hit = hits.sum(-2).mean(-2)
     mass = level.sum(-2).mean(-2)
     q = torch.arange(runs + 1, dtype=hit.dtype, device=hit.device) / runs
 
+    agree = share.square().sum(-1)
+    correct = (share * is_label).sum(-1)
+    miscalibration = hit - q * mass
     return Calibration(
-        disagreement=1 - share.square().sum(-1).mean(-1),
-        error=1 - (share * is_label).sum(-1).mean(-1),
-        gap=(hit - q * mass).abs().sum(-1),
+        disagreement=1 - agree.mean(-1),
+        error=1 - correct.mean(-1),
+        gap=miscalibration.abs().sum(-1),
     )
 
 
 @torch.no_grad()
 def action_shift(
-    greedy: Tensor, behavior: Tensor, cluster: Tensor, n_actions: int, n_clusters: int
+    greedy: Tensor,
+    behavior: Tensor,
+    cluster: Tensor,
+    n_actions: int,
+    n_clusters: int,
 ) -> ActionShift:
     """Compare a policy's distribution of actions with the data's, in every cluster of states.
 
@@ -159,17 +178,18 @@ def action_shift(
         ValueError: when shapes differ.
     Reference: Nakkiran and Bansal, "Distributional Generalization", 2020, arXiv:2009.08092.
     """
-    if not greedy.shape == behavior.shape == cluster.shape:
-        shapes = [tuple(x.shape) for x in (greedy, behavior, cluster)]
-        raise ValueError(f"greedy, behavior and cluster: expected one shape [..., n], got {shapes}")
-
+    check_same_shape("greedy, behavior and cluster", "n", greedy, behavior, cluster)
     member = F.one_hot(cluster, n_clusters).double()  # [..., n, C]
     size = member.sum(-2)
 
     # Every row adds its own difference: the sums over a cluster are its size times probabilities.
     difference = F.one_hot(greedy, n_actions) - F.one_hot(behavior, n_actions)
-    variation = 0.5 * (member.mT @ difference.double()).abs().sum(-1)  # [..., C], times the size
-    return ActionShift(variation.sum(-1) / greedy.shape[-1], variation / size)
+    excess = member.mT @ difference.double()  # [..., C, A]
+    variation = 0.5 * excess.abs().sum(-1)  # [..., C], times the size
+    return ActionShift(
+        total=variation.sum(-1) / greedy.shape[-1],
+        by_cluster=variation / size,
+    )
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 
 @torch.no_grad()
 def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor:
@@ -37,10 +39,14 @@ def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor
     return torch.stack(scores, dim=-1)
 
 
-def _alignment(first: Tensor, second: Tensor, top: int | None) -> Tensor:
+def _alignment(
+    first: Tensor,
+    second: Tensor,
+    top: int | None,
+) -> Tensor:
     """Score one pair of adjacent matrices, `[...]`."""
     if first.shape[-2] != second.shape[-1]:
-        raise ValueError(f"weights: {tuple(second.shape)} does not follow {tuple(first.shape)}")
+        raise ValueError(f"weights: {shapes_of(second)} does not follow {shapes_of(first)}")
 
     count = min(*first.shape[-2:], *second.shape[-2:])
     if top is not None and not 1 <= top <= count:
@@ -48,12 +54,15 @@ def _alignment(first: Tensor, second: Tensor, top: int | None) -> Tensor:
     k = top or count
 
     # svd raises for the whole stack when one matrix is not finite.
-    first, second = first.double(), second.double()
+    first = first.double()
+    second = second.double()
     total = first.sum((-2, -1)) + second.sum((-2, -1))
     finite = total.isfinite()
     keep = finite[..., None, None]
-    outputs = torch.linalg.svd(first.where(keep, 0), full_matrices=False).U
-    inputs = torch.linalg.svd(second.where(keep, 0), full_matrices=False).Vh.mT
+    first = first.where(keep, 0)
+    second = second.where(keep, 0)
 
-    cosine = (outputs[..., :k] * inputs[..., :k]).sum(-2)
+    outputs = torch.linalg.svd(first, full_matrices=False).U[..., :k]
+    inputs = torch.linalg.svd(second, full_matrices=False).Vh.mT[..., :k]
+    cosine = (outputs * inputs).sum(-2)
     return cosine.abs().mean(-1).where(finite, torch.nan)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 
 def _centered_gram(features: Tensor) -> Tensor:
     """Center a Gram matrix without bias.
@@ -18,7 +20,7 @@ def _centered_gram(features: Tensor) -> Tensor:
         `[..., n, n]` with a zero diagonal, whose inner products are n (n - 3) times unbiased HSIC.
     """
     if features.ndim < 2 or features.shape[-2] < 4:
-        raise ValueError(f"features: expected [..., n, d] with n >= 4, got {tuple(features.shape)}")
+        raise ValueError(f"features: expected [..., n, d] with n >= 4, got {shapes_of(features)}")
 
     n = features.shape[-2]
     phi = features.double()
@@ -27,7 +29,8 @@ def _centered_gram(features: Tensor) -> Tensor:
 
     mean = gram.sum(-1) / (n - 2)
     mean = mean - mean.sum(-1, keepdim=True) / (2 * (n - 1))
-    return (gram - mean.unsqueeze(-1) - mean.unsqueeze(-2)) * off_diagonal
+    centered = gram - mean.unsqueeze(-1) - mean.unsqueeze(-2)
+    return centered * off_diagonal
 
 
 @torch.no_grad()
@@ -52,11 +55,11 @@ def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
         minibatches Nguyen, Raghu, Kornblith, ICLR 2021, arXiv:2010.15327.
     """
     if x.shape[:-1] != y.shape[:-1]:
-        shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
-        raise ValueError(f"x and y: expected the same rows, got {shapes}")
+        raise ValueError(f"x and y: expected the same rows, got {shapes_of(x, y)}")
 
     n = x.shape[-2]
-    return (_centered_gram(x) * _centered_gram(y)).sum((-2, -1)) / (n * (n - 3))
+    product = _centered_gram(x) * _centered_gram(y)
+    return product.sum((-2, -1)) / (n * (n - 3))
 
 
 class CKA:
@@ -87,7 +90,9 @@ class CKA:
             raise ValueError(f"layers: expected the same rows, got {shapes}")
 
         n = layers[0].shape[-2]
-        grams = [_centered_gram(layer).flatten(-2) for layer in layers]
+        grams = []
+        for layer in layers:
+            grams.append(_centered_gram(layer).flatten(-2))
         flat = torch.stack(grams, dim=-2)  # [..., L, n n]
         hsic = flat @ flat.mT / (n * (n - 3))
 
@@ -96,8 +101,8 @@ class CKA:
         elif self._sum.shape == hsic.shape:
             self._sum = self._sum + hsic
         else:
-            pairs = f"{tuple(self._sum.shape)} pairs as before, got {tuple(hsic.shape)}"
-            raise ValueError(f"layers: expected {pairs}")
+            expected = f"expected {shapes_of(self._sum)} pairs as before"
+            raise ValueError(f"layers: {expected}, got {shapes_of(hsic)}")
         self._batches += 1
 
     @property
@@ -116,7 +121,8 @@ class CKA:
         hsic = self.hsic
         scale = hsic.diagonal(dim1=-2, dim2=-1)
         scale = scale.where(scale > 0, torch.nan).sqrt()
-        return hsic / (scale.unsqueeze(-1) * scale.unsqueeze(-2))
+        norms = scale.unsqueeze(-1) * scale.unsqueeze(-2)
+        return hsic / norms
 
 
 def cka_matrix(layers: Sequence[Tensor], batch_size: int | None = None) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlop.probes.shapes import check_matrices, check_same_shape, check_shape
+
 
 @torch.no_grad()
 def feature_norm(features: Tensor) -> Tensor:
@@ -17,13 +19,16 @@ def feature_norm(features: Tensor) -> Tensor:
     Returns:
         `[...]`.
     """
-    if features.ndim < 2:
-        raise ValueError(f"features: expected [..., n, d], got {tuple(features.shape)}")
+    check_matrices("features", features)
     return torch.linalg.vector_norm(features, dim=-1).mean(-1)
 
 
 @torch.no_grad()
-def feature_dot(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> Tensor:
+def feature_dot(
+    features: Tensor,
+    next_features: Tensor,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Compute the mean dot product of consecutive features.
 
         sum_i m_i phi_i . phi'_i / sum_i m_i
@@ -47,7 +52,11 @@ def feature_dot(features: Tensor, next_features: Tensor, mask: Tensor | None = N
 
 
 @torch.no_grad()
-def feature_cosine(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> Tensor:
+def feature_cosine(
+    features: Tensor,
+    next_features: Tensor,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Compute the mean cosine of the angle between consecutive features.
 
     This is what remains of `feature_dot` when the lengths are taken out.
@@ -87,20 +96,19 @@ def weight_norm(weight: Tensor) -> Tensor:
     Returns:
         `[...]`.
     """
-    if weight.ndim < 2:
-        raise ValueError(f"weight: expected [..., A, D], got {tuple(weight.shape)}")
+    check_matrices("weight", weight, "A, D")
     return torch.linalg.vector_norm(weight, dim=(-2, -1))
 
 
-def _check_pair(features: Tensor, next_features: Tensor, mask: Tensor | None) -> None:
-    if features.ndim < 2 or features.shape != next_features.shape:
-        shapes = f"{tuple(features.shape)} and {tuple(next_features.shape)}"
-        raise ValueError(
-            f"features and next_features: expected one shape [..., n, d], got {shapes}"
-        )
-
-    if mask is not None and mask.shape != features.shape[:-1]:
-        raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
+def _check_pair(
+    features: Tensor,
+    next_features: Tensor,
+    mask: Tensor | None,
+) -> None:
+    check_matrices("features", features)
+    check_same_shape("features and next_features", "n, d", features, next_features)
+    if mask is not None:
+        check_shape("mask", mask, features.shape[:-1])
 
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

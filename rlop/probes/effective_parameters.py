@@ -10,7 +10,11 @@ from torch import Tensor
 from rlop.probes.rank import singular_values, srank
 
 
-def low_rank_parameters(rank: Tensor, n_out: int, n_in: int) -> Tensor:
+def low_rank_parameters(
+    rank: Tensor,
+    n_out: int,
+    n_in: int,
+) -> Tensor:
     """Count the free parameters of a matrix of a given rank.
 
         r (n_in + n_out - r)

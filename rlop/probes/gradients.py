@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
+from rlop.probes.shapes import check_square, shapes_of
+
 Parameters: TypeAlias = Mapping[str, Tensor]
 # Parameters to one value per row of a batch, [..., n].
 Values: TypeAlias = Callable[[dict[str, Tensor]], Tensor]
@@ -21,7 +23,9 @@ Blocks: TypeAlias = dict[str, Tensor]
 
 
 def value_function(
-    module: nn.Module, inputs: Tensor | tuple[Tensor, ...], action: Tensor | None = None
+    module: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    action: Tensor | None = None,
 ) -> Values:
     """Return Q(s_i, a_i) of a batch as a function of a module's parameters.
 
@@ -37,9 +41,11 @@ def value_function(
     def values(parameters: dict[str, Tensor]) -> Tensor:
         q_values = functional_call(module, parameters, arguments)
         if action is not None:
-            return q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+            column = action.unsqueeze(-1)
+            return q_values.gather(-1, column).squeeze(-1)
+
         if q_values.shape[-1] != 1:
-            raise ValueError(f"action: expected for values of shape {tuple(q_values.shape)}")
+            raise ValueError(f"action: expected for values of shape {shapes_of(q_values)}")
         return q_values.squeeze(-1)
 
     return values
@@ -61,15 +67,17 @@ def gradient_blocks(values: Values, parameters: Parameters) -> Blocks:
         ValueError: when a parameter lacks the leading axes of the values.
     """
     outputs, pull_back = vjp(values, dict(parameters))  # type: ignore[misc]  # no has_aux: a pair
-    lead, n = outputs.shape[:-1], outputs.shape[-1]
+    lead = outputs.shape[:-1]
+    n = outputs.shape[-1]
     for name, parameter in parameters.items():
         if parameter.shape[: len(lead)] != lead:
             axes = f"expected leading axes {tuple(lead)} as the values have"
-            raise ValueError(f"{name} {tuple(parameter.shape)}: {axes}")
+            raise ValueError(f"{name} {shapes_of(parameter)}: {axes}")
 
     # Row i of the basis selects value i of every run at once.
     basis = torch.eye(n, dtype=outputs.dtype, device=outputs.device)
-    basis = basis.view(n, *[1] * len(lead), n).expand(n, *lead, n)
+    ones = [1] * len(lead)
+    basis = basis.view(n, *ones, n).expand(n, *lead, n)
     (gradients,) = vmap(pull_back)(basis)
 
     blocks: Blocks = {}
@@ -86,7 +94,8 @@ def gradient_rows(values: Values, parameters: Parameters) -> Tensor:
     Returns:
         `[*lead, n, d]` with d the number of one run's parameters, concatenated in their order.
     """
-    return torch.cat(list(gradient_blocks(values, parameters).values()), dim=-1)
+    blocks = gradient_blocks(values, parameters)
+    return torch.cat(list(blocks.values()), dim=-1)
 
 
 def gram(a: Blocks, b: Blocks) -> Tensor:
@@ -103,7 +112,11 @@ def gram(a: Blocks, b: Blocks) -> Tensor:
     """
     if a.keys() != b.keys():
         raise ValueError(f"gradients of different parameters: {sorted(a)} and {sorted(b)}")
-    products = [a[name].double() @ b[name].double().mT for name in a]
+
+    products = []
+    for name in a:
+        product = a[name].double() @ b[name].double().mT
+        products.append(product)
     return torch.stack(products).sum(0)
 
 
@@ -120,7 +133,8 @@ def guarded(decompose: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
     """
     check_square("matrix", matrix)
     finite = matrix.isfinite().all(-1).all(-1)
-    result = decompose(matrix.where(finite[..., None, None], 0))
+    harmless = matrix.where(finite[..., None, None], 0)
+    result = decompose(harmless)
     return result.where(finite[..., None], torch.nan)
 
 
@@ -133,16 +147,5 @@ def per_matrix(value: float | Tensor, like: Tensor) -> Tensor:
     Returns:
         `[..., 1, 1]`.
     """
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device)[..., None, None]
-
-
-def check_square(name: str, matrix: Tensor) -> None:
-    """Raise ValueError unless a tensor is a stack of non-empty square matrices.
-
-    Args:
-        name: what the message calls it.
-        matrix: `[..., n, n]`.
-    """
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
-        shape = tuple(matrix.shape)
-        raise ValueError(f"{name}: expected a non-empty square [..., n, n], got {shape}")
+    numbers = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return numbers[..., None, None]

@@ -47,7 +47,10 @@ Probe: TypeAlias = Callable[[AgentView], Tensor]  # -> [R]
 
 
 def pack(
-    agent: ValueAgent, batch: Batch, names: Sequence[str] | None = None, size: int = 16
+    agent: ValueAgent,
+    batch: Batch,
+    names: Sequence[str] | None = None,
+    size: int = 16,
 ) -> dict[str, Tensor]:
     """Compute heavier probes of every run of an agent; nothing in the agent changes.
 

@@ -54,7 +54,12 @@ def probe(
     return measure(features, next_features, mask, weight, activation)
 
 
-def _check_arguments(model: object, layer: object, mask: object, activation: object) -> None:
+def _check_arguments(
+    model: object,
+    layer: object,
+    mask: object,
+    activation: object,
+) -> None:
     """Refuse arguments of the wrong type by their type and shape, never by their content."""
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected a torch.nn.Module, got {_describe(model)}")
@@ -93,7 +98,12 @@ class _Recorder:
         self._record(args[0])
         self.head = head
 
-    def record_output(self, layer: nn.Module, args: tuple[object, ...], output: object) -> None:
+    def record_output(
+        self,
+        layer: nn.Module,
+        args: tuple[object, ...],
+        output: object,
+    ) -> None:
         """Record what a layer gives; a forward hook."""
         self._record(output)
 
@@ -105,7 +115,9 @@ class _Recorder:
 
 @torch.no_grad()
 def _features_of(
-    model: nn.Module, batch: object, layer: str | None
+    model: nn.Module,
+    batch: object,
+    layer: str | None,
 ) -> tuple[Tensor, nn.Linear | None]:
     """Run the model and return the features `[n, d]` of a layer, and the linear layer on them."""
     recorder = _Recorder()
@@ -135,7 +147,11 @@ def _features_of(
 
 
 @contextmanager
-def _recording(model: nn.Module, layer: str | None, recorder: _Recorder) -> Iterator[None]:
+def _recording(
+    model: nn.Module,
+    layer: str | None,
+    recorder: _Recorder,
+) -> Iterator[None]:
     """Hook the layer to measure, or every linear layer, for the time of a `with` block."""
     modules = dict(model.named_modules())
     handles: list[RemovableHandle] = []

@@ -35,12 +35,12 @@ from torch.func import grad
 from rlop.probes.gradients import (
     Parameters,
     Values,
-    check_square,
     gradient_rows,
     guarded,
     per_matrix,
 )
 from rlop.probes.kernel import td_kernel
+from rlop.probes.shapes import check_matrices, check_same_shape, check_shape, check_square
 
 
 class Implicit(NamedTuple):
@@ -77,9 +77,7 @@ def discrete_lyapunov(matrix: Tensor, noise: Tensor) -> Tensor:
             stationary covariance exists, or when the equation is missed by more than 1e-6 of Q.
     """
     check_square("matrix", matrix)
-    if noise.shape != matrix.shape:
-        raise ValueError(f"noise: expected {tuple(matrix.shape)}, got {tuple(noise.shape)}")
-
+    check_shape("noise", noise, matrix.shape)
     radius = spectral_radius(matrix)
     if not (radius < 1).all():
         raise ValueError(
@@ -92,7 +90,8 @@ def discrete_lyapunov(matrix: Tensor, noise: Tensor) -> Tensor:
         missing = noise - (solution - matrix @ solution @ matrix.mT)
         solution = solution + _doubling(matrix, missing)
 
-    residual = (solution - matrix @ solution @ matrix.mT - noise).abs().amax((-2, -1))
+    residual = solution - matrix @ solution @ matrix.mT - noise
+    residual = residual.abs().amax((-2, -1))
     tolerance = 1e-6 * noise.abs().amax((-2, -1))
     if not (residual <= tolerance).all():
         too_close = f"the spectral radius {radius.max():.12g} is too close to 1"
@@ -137,11 +136,17 @@ def label_noise_covariance(
     """
     drift, basis, size = _reduced(data, cross, gamma)
     step = _kept(size) - per_matrix(eta, data) * drift
-    noise = torch.diag_embed(size) * (per_matrix(eta, data) * per_matrix(sigma, data)) ** 2
+    amplitude = per_matrix(eta, data) * per_matrix(sigma, data)
+    noise = torch.diag_embed(size) * amplitude**2
     return basis @ discrete_lyapunov(step, noise) @ basis.mT
 
 
-def is_stable(data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | Tensor) -> Tensor:
+def is_stable(
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+    eta: float | Tensor,
+) -> Tensor:
     """Tell whether noisy TD stays near parameters that fit its targets.
 
     Args:
@@ -159,7 +164,11 @@ def _kept(size: Tensor) -> Tensor:
     return torch.diag_embed((size > 0).to(size.dtype))
 
 
-def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _reduced(
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Reduce L to the span of the rows of A, with K = U D U^T.
 
     Returns:
@@ -174,11 +183,15 @@ def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor
     size = size.where(kept, 0)
     root = size.sqrt().unsqueeze(-2)
     basis = vectors * (1 / root).where(kept.unsqueeze(-2), 0)
-    return (vectors * root).mT @ kernel @ basis, basis, size
+    drift = (vectors * root).mT @ kernel @ basis
+    return drift, basis, size
 
 
 def implicit_parts(
-    data: Tensor, cross: Tensor, covariance: Tensor, gamma: float | Tensor
+    data: Tensor,
+    cross: Tensor,
+    covariance: Tensor,
+    gamma: float | Tensor,
 ) -> Implicit:
     """Compute R for a given spread of the parameters, from Gram matrices alone.
 
@@ -225,12 +238,18 @@ def implicit_regularizer(
         follows.
     """
     a, b = _check_rows(rows, next_rows)
-    data, cross = a @ a.mT, a @ b.mT
+    data = a @ a.mT
+    cross = a @ b.mT
     covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
     return implicit_parts(data, cross, covariance, gamma)
 
 
-def project(vector: Tensor, rows: Tensor, next_rows: Tensor, gamma: float | Tensor) -> Tensor:
+def project(
+    vector: Tensor,
+    rows: Tensor,
+    next_rows: Tensor,
+    gamma: float | Tensor,
+) -> Tensor:
     """Compute what remains of a displacement after TD has fitted its targets again.
 
         P v = v - A^T [ (A - gamma B) A^T ]^-1 (A - gamma B) v
@@ -245,7 +264,8 @@ def project(vector: Tensor, rows: Tensor, next_rows: Tensor, gamma: float | Tens
         `[..., d]`.
     """
     residual = rows - per_matrix(gamma, rows) * next_rows
-    weights = torch.linalg.solve(residual @ rows.mT, (residual @ vector.unsqueeze(-1)))
+    moved = residual @ vector.unsqueeze(-1)
+    weights = torch.linalg.solve(residual @ rows.mT, moved)
     return vector - (rows.mT @ weights).squeeze(-1)
 
 
@@ -275,15 +295,21 @@ def implicit_drift(
         ValueError: where TD diverges.
     """
     plain = {name: p.detach() for name, p in parameters.items()}
-    a, b = _check_rows(gradient_rows(values, plain), gradient_rows(next_values, plain))
-    data, cross = a @ a.mT, a @ b.mT
+    rows = gradient_rows(values, plain)
+    next_rows = gradient_rows(next_values, plain)
+    a, b = _check_rows(rows, next_rows)
+    data = a @ a.mT
+    cross = a @ b.mT
     covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
 
     # Row i is Sigma (a_i - gamma b_i). With it held fixed, R's gradient is that of a sum of rows.
     driving = data - per_matrix(gamma, data) * cross
     spread = (covariance @ driving).mT @ a
-    slope = grad(lambda p: (gradient_rows(values, p) * spread).sum())(plain)
 
+    def potential(p: dict[str, Tensor]) -> Tensor:
+        return (gradient_rows(values, p) * spread).sum()
+
+    slope = grad(potential)(plain)
     lead = a.shape[:-2]
     parts = [slope[name].reshape(*lead, -1) for name in plain]
     flat = torch.cat(parts, dim=-1).double()
@@ -291,7 +317,6 @@ def implicit_drift(
 
 
 def _check_rows(rows: Tensor, next_rows: Tensor) -> tuple[Tensor, Tensor]:
-    if rows.ndim < 2 or rows.shape != next_rows.shape:
-        shapes = f"{tuple(rows.shape)} and {tuple(next_rows.shape)}"
-        raise ValueError(f"rows and next_rows: expected one shape [..., n, d], got {shapes}")
+    check_matrices("rows", rows)
+    check_same_shape("rows and next_rows", "n, d", rows, next_rows)
     return rows.double(), next_rows.double()

@@ -8,12 +8,12 @@ from torch import Tensor
 from rlop.probes.gradients import (
     Parameters,
     Values,
-    check_square,
     gradient_blocks,
     gram,
     guarded,
     per_matrix,
 )
+from rlop.probes.shapes import check_matrices, check_shape, check_square, shapes_of
 
 
 @torch.no_grad()
@@ -47,21 +47,22 @@ def last_layer_gram(features: Tensor, action: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: when shapes do not fit.
     """
-    if features.ndim < 2:
-        raise ValueError(f"features: expected [..., n, d], got {tuple(features.shape)}")
-
+    check_matrices("features", features)
     phi = features.double()
     product = phi @ phi.mT
     if action is None:
         return product
 
-    if action.shape != features.shape[:-1]:
-        expected = tuple(features.shape[:-1])
-        raise ValueError(f"action: expected {expected}, got {tuple(action.shape)}")
-    return product * (action.unsqueeze(-1) == action.unsqueeze(-2))
+    check_shape("action", action, features.shape[:-1])
+    same_action = action.unsqueeze(-1) == action.unsqueeze(-2)
+    return product * same_action
 
 
-def td_kernel(data: Tensor, cross: Tensor, gamma: float | Tensor) -> Tensor:
+def td_kernel(
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+) -> Tensor:
     """Compute how the TD errors of n transitions drive each other.
 
         d delta / dt = -L delta under TD's gradient flow,  L = (A - gamma B) A^T = K - gamma K'^T
@@ -78,8 +79,9 @@ def td_kernel(data: Tensor, cross: Tensor, gamma: float | Tensor) -> Tensor:
     """
     check_square("data", data)
     if cross.shape != data.shape:
-        expected = f"{tuple(data.shape)} as data has"
-        raise ValueError(f"cross: expected {expected}, got {tuple(cross.shape)}")
+        expected = f"{shapes_of(data)} as data has"
+        raise ValueError(f"cross: expected {expected}, got {shapes_of(cross)}")
+
     return data - per_matrix(gamma, data) * cross.mT
 
 
@@ -120,15 +122,20 @@ def kernel_change(kernel: Tensor, initial: Tensor) -> Tensor:
     """
     check_square("kernel", kernel)
     if kernel.shape != initial.shape:
-        expected = f"{tuple(kernel.shape)} as kernel has"
-        raise ValueError(f"initial: expected {expected}, got {tuple(initial.shape)}")
+        expected = f"{shapes_of(kernel)} as kernel has"
+        raise ValueError(f"initial: expected {expected}, got {shapes_of(initial)}")
 
+    change = kernel.double() - initial.double()
     scale = torch.linalg.matrix_norm(initial.double())
-    return torch.linalg.matrix_norm(kernel.double() - initial.double()) / scale
+    return torch.linalg.matrix_norm(change) / scale
 
 
 @torch.no_grad()
-def kare(kernel: Tensor, target: Tensor, ridge: float | Tensor) -> Tensor:
+def kare(
+    kernel: Tensor,
+    target: Tensor,
+    ridge: float | Tensor,
+) -> Tensor:
     """Estimate the test error of kernel ridge regression from its training data (KARE).
 
         [ 1/n y^T (K/n + ridge I)^-2 y ] / [ 1/n tr (K/n + ridge I)^-1 ]^2
@@ -149,8 +156,7 @@ def kare(kernel: Tensor, target: Tensor, ridge: float | Tensor) -> Tensor:
         2020, arXiv:2006.09796.
     """
     check_square("kernel", kernel)
-    if target.shape != kernel.shape[:-1]:
-        raise ValueError(f"target: expected {tuple(kernel.shape[:-1])}, got {tuple(target.shape)}")
+    check_shape("target", target, kernel.shape[:-1])
     shift = _positive("ridge", ridge, kernel)
 
     # eigh raises for the whole stack when one matrix is not finite.
@@ -161,12 +167,17 @@ def kare(kernel: Tensor, target: Tensor, ridge: float | Tensor) -> Tensor:
 
     inverse = 1 / (eigenvalues + shift)  # [..., n]
     along = (vectors.mT @ target.double().unsqueeze(-1)).squeeze(-1)
-    estimate = (along * inverse).square().mean(-1) / inverse.mean(-1).square()
+    numerator = (along * inverse).square().mean(-1)
+    estimate = numerator / inverse.mean(-1).square()
     return estimate.where(finite, torch.nan)
 
 
 @torch.no_grad()
-def signal_capture_threshold(eigenvalues: Tensor, n: int, ridge: float | Tensor) -> Tensor:
+def signal_capture_threshold(
+    eigenvalues: Tensor,
+    n: int,
+    ridge: float | Tensor,
+) -> Tensor:
     """Find the eigenvalue above which n rows suffice to learn a direction of a kernel.
 
         theta = ridge + theta/n sum_k t_k / (t_k + theta)
@@ -191,13 +202,18 @@ def signal_capture_threshold(eigenvalues: Tensor, n: int, ridge: float | Tensor)
     for _ in range(100):
         share = t / (t + theta.unsqueeze(-1))
         excess = theta - ridge - theta * share.sum(-1) / n
-        theta = theta - excess / (1 - share.square().sum(-1) / n)
+        slope = 1 - share.square().sum(-1) / n
+        theta = theta - excess / slope
     return theta
 
 
 @torch.no_grad()
 def predicted_risk(
-    eigenvalues: Tensor, coefficients: Tensor, n: int, ridge: float | Tensor, noise: float = 0.0
+    eigenvalues: Tensor,
+    coefficients: Tensor,
+    n: int,
+    ridge: float | Tensor,
+    noise: float = 0.0,
 ) -> Tensor:
     """Predict the test error of kernel ridge regression on n rows, from the true spectrum.
 
@@ -218,14 +234,19 @@ def predicted_risk(
     """
     theta = signal_capture_threshold(eigenvalues, n, ridge).unsqueeze(-1)
     t = eigenvalues.double()
-    slope = 1 / (1 - (t / (t + theta)).square().sum(-1) / n)
-    missed = (theta / (t + theta) * coefficients.double()).square().sum(-1)
+    learned_share = t / (t + theta)
+    missed_share = theta / (t + theta)
+    slope = 1 / (1 - learned_share.square().sum(-1) / n)
+    missed = (missed_share * coefficients.double()).square().sum(-1)
     return slope * (missed + noise**2)
 
 
 @torch.no_grad()
 def seem_eigenvalue(
-    data: Tensor, cross: Tensor, gamma: float | Tensor, normalize: bool = True
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+    normalize: bool = True,
 ) -> Tensor:
     """Compute the eigenvalue that tells whether TD errors excite themselves: above 0 they do.
 
@@ -246,10 +267,16 @@ def seem_eigenvalue(
     """
     driving = -td_kernel(data.double(), cross.double(), gamma)
     largest = guarded(lambda m: torch.linalg.eigvals(m).real, driving).amax(-1)
-    return largest / torch.linalg.matrix_norm(driving) if normalize else largest
+    if not normalize:
+        return largest
+    return largest / torch.linalg.matrix_norm(driving)
 
 
-def _positive(name: str, value: float | Tensor, like: Tensor) -> Tensor:
+def _positive(
+    name: str,
+    value: float | Tensor,
+    like: Tensor,
+) -> Tensor:
     """Return a positive number, or one per matrix, as `[..., 1]` in float64."""
     numbers = per_matrix(value, like.double()).squeeze(-1)
     if not (numbers > 0).all():

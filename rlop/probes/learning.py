@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 
 class LearningTime:
     """Per-transition record of R runs, fed with the TD errors of each minibatch.
@@ -32,7 +34,11 @@ class LearningTime:
     NEVER = -1
 
     def __init__(
-        self, runs: int, size: int, tau: float, device: torch.device | str = "cpu"
+        self,
+        runs: int,
+        size: int,
+        tau: float,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not tau > 0 or runs < 1 or size < 1:
             numbers = f"runs = {runs}, size = {size}, tau = {tau}"
@@ -46,7 +52,12 @@ class LearningTime:
         self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
 
     @torch.no_grad()
-    def add(self, step: int, delta: Tensor, index: Tensor) -> None:
+    def add(
+        self,
+        step: int,
+        delta: Tensor,
+        index: Tensor,
+    ) -> None:
         """Record one minibatch.
 
         Args:
@@ -59,17 +70,20 @@ class LearningTime:
         """
         runs = len(self.seen)
         if delta.shape != index.shape or delta.ndim != 2 or len(delta) != runs:
-            shapes = f"{tuple(delta.shape)} and {tuple(index.shape)}"
+            shapes = shapes_of(delta, index)
             raise ValueError(f"delta and index: expected [{runs}, B] both, got {shapes}")
 
         fits = delta.abs() < self.tau
         was_fitted = self.fitted.gather(1, index)
         first_step = self.first_step.gather(1, index)
-        events = self.forgotten.gather(1, index) + (was_fitted & ~fits)
+        forgotten = self.forgotten.gather(1, index)
 
         keeps_first = (first_step != self.NEVER) | ~fits
-        self.first_step.scatter_(1, index, first_step.where(keeps_first, step))
-        self.forgotten.scatter_(1, index, events)
+        first_step = first_step.where(keeps_first, step)
+        forgets = was_fitted & ~fits
+
+        self.first_step.scatter_(1, index, first_step)
+        self.forgotten.scatter_(1, index, forgotten + forgets)
         self.fitted.scatter_(1, index, fits)
         self.seen.scatter_(1, index, torch.ones_like(fits))
 
@@ -101,7 +115,11 @@ class ClassVariance(NamedTuple):
 
 
 @torch.no_grad()
-def class_variance(features: Tensor, label: Tensor, n_classes: int) -> ClassVariance:
+def class_variance(
+    features: Tensor,
+    label: Tensor,
+    n_classes: int,
+) -> ClassVariance:
     """Measure the spread of features within and between classes.
 
         within = 1/n sum_i ||phi_i - mu_{y_i}||^2,  between = sum_c n_c/n ||mu_c - mu||^2
@@ -120,17 +138,21 @@ def class_variance(features: Tensor, label: Tensor, n_classes: int) -> ClassVari
         overparameterization.
     """
     if features.ndim < 2 or label.shape != features.shape[:-1]:
-        shapes = f"{tuple(features.shape)} and {tuple(label.shape)}"
+        shapes = shapes_of(features, label)
         raise ValueError(f"features and label: expected [..., n, d] and [..., n], got {shapes}")
 
     phi = features.double()
     member = F.one_hot(label, n_classes).double()
     size = member.sum(-2)  # [..., C]
-    mean = (member.mT @ phi) / size.clamp_min(1).unsqueeze(-1)  # [..., C, d]
+    total = member.mT @ phi
+    mean = total / size.clamp_min(1).unsqueeze(-1)  # [..., C, d]
 
-    distance = (mean - phi.mean(-2, keepdim=True)).square().sum(-1)
+    from_center = mean - phi.mean(-2, keepdim=True)
+    distance = from_center.square().sum(-1)
     between = (size * distance).sum(-1) / phi.shape[-2]
-    within = (phi - member @ mean).square().sum(-1).mean(-1)
+
+    from_class = phi - member @ mean
+    within = from_class.square().sum(-1).mean(-1)
     return ClassVariance(within, between, within / between)
 
 
@@ -147,8 +169,9 @@ def quantile_bins(values: Tensor, n_bins: int) -> Tensor:
         ValueError: for a number of bins out of range.
     """
     if values.ndim < 1 or not 1 <= n_bins <= values.shape[-1]:
-        expected = f"expected 1 to the number of values, {tuple(values.shape)}"
+        expected = f"expected 1 to the number of values, {shapes_of(values)}"
         raise ValueError(f"n_bins = {n_bins}: {expected}")
 
-    place = values.argsort(dim=-1, stable=True).argsort(dim=-1)
+    order = values.argsort(dim=-1, stable=True)
+    place = order.argsort(dim=-1)
     return place * n_bins // values.shape[-1]

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 # States [..., n, d] to values [..., n], each from its own row alone.
 StateValues: TypeAlias = Callable[[Tensor], Tensor]
 # States [..., n, d] to values [..., n, A], likewise.
@@ -64,13 +66,17 @@ def sensitivity(values: StateValues, states: Tensor) -> Sensitivity:
     """
     n = states.shape[-2]
     half_way = 0.5 * (states + states.roll(n // 2, dims=-2))
-    return Sensitivity(
-        at=state_gradient(values, states).norm(dim=-1).mean(-1),
-        between=state_gradient(values, half_way).norm(dim=-1).mean(-1),
-    )
+
+    at = state_gradient(values, states).norm(dim=-1)
+    between = state_gradient(values, half_way).norm(dim=-1)
+    return Sensitivity(at=at.mean(-1), between=between.mean(-1))
 
 
-def flip_radius(q_values: ActionValues, states: Tensor, overshoot: float = 0.02) -> Flip:
+def flip_radius(
+    q_values: ActionValues,
+    states: Tensor,
+    overshoot: float = 0.02,
+) -> Flip:
     """Measure how small a step along one gradient changes the greedy action.
 
         m_a = Q(s, a*) - Q(s, a),  dx = -(1 + overshoot) m_a grad m_a / ||grad m_a||^2
@@ -96,7 +102,7 @@ def flip_radius(q_values: ActionValues, states: Tensor, overshoot: float = 0.02)
     values, gradients = _gradients(q_values, states)
     n_actions = values.shape[-1]
     if n_actions < 2:
-        raise ValueError(f"q_values: expected at least two actions, got {tuple(values.shape)}")
+        raise ValueError(f"q_values: expected at least two actions, got {shapes_of(values)}")
 
     # Margin of the greedy action over every rival, and its gradient.
     greedy = values.argmax(-1)
@@ -106,31 +112,36 @@ def flip_radius(q_values: ActionValues, states: Tensor, overshoot: float = 0.02)
     steepness = slope.norm(dim=-1)
 
     # The rival that a linear step reaches first.
-    is_rival = torch.arange(n_actions, device=values.device) != greedy.unsqueeze(-1)
+    action = torch.arange(n_actions, device=values.device)
+    is_rival = action != greedy.unsqueeze(-1)
     is_reachable = is_rival & (steepness > 0)
-    distance, rival = (margin / steepness).where(is_reachable, torch.inf).min(-1)
+    distances = (margin / steepness).where(is_reachable, torch.inf)
+    distance, rival = distances.min(-1)
     distance = (1 + overshoot) * distance
 
     direction = slope.take_along_dim(rival[..., None, None], -2).squeeze(-2)
     length = distance.where(distance.isfinite(), 0)
     step = F.normalize(direction, dim=-1) * length.unsqueeze(-1)
     with torch.no_grad():
-        flipped = q_values(states - step).argmax(-1) != greedy
-    return Flip(distance, distance / states.norm(dim=-1), flipped)
+        attacked = q_values(states - step)
+    flipped = attacked.argmax(-1) != greedy
+
+    relative = distance / states.norm(dim=-1)
+    return Flip(distance, relative, flipped)
 
 
 def _gradients(q_values: ActionValues, states: Tensor) -> tuple[Tensor, Tensor]:
     """Compute values `[..., n, A]` and their gradients `[A, ..., n, d]`, detached."""
     if states.ndim < 2 or not states.is_floating_point():
-        described = f"{states.dtype} {tuple(states.shape)}"
+        described = f"{states.dtype} {shapes_of(states)}"
         raise ValueError(f"states: expected a floating [..., n, d], got {described}")
 
     with torch.enable_grad():
         x = states.detach().clone().requires_grad_()
         values = q_values(x)
         if values.shape[:-1] != x.shape[:-1]:
-            expected = f"expected one per row of states {tuple(x.shape)}"
-            raise ValueError(f"values {tuple(values.shape)}: {expected}")
+            expected = f"expected one per row of states {shapes_of(x)}"
+            raise ValueError(f"values {shapes_of(values)}: {expected}")
 
         gradients = []
         for action in range(values.shape[-1]):

@@ -72,7 +72,12 @@ class AgentView:
         InputError: for an agent without action values.
     """
 
-    def __init__(self, agent: ValueAgent, batch: Batch, size: int) -> None:
+    def __init__(
+        self,
+        agent: ValueAgent,
+        batch: Batch,
+        size: int,
+    ) -> None:
         self.agent = agent
         self.batch = batch
         self.size = size
@@ -92,7 +97,12 @@ class AgentView:
         """Return action values `[..., A]` from the outputs of a network with discrete actions."""
         return cast(DiscreteValueAgent, self.agent).action_values(outputs)
 
-    def q(self, parameters: dict[str, Tensor], obs: Tensor, action: Tensor) -> Tensor:
+    def q(
+        self,
+        parameters: dict[str, Tensor],
+        obs: Tensor,
+        action: Tensor,
+    ) -> Tensor:
         """Compute Q(s, a) by the online network with these parameters, `[R, n]` or `[R, E, n]`."""
         if not self.discrete:
             return functional_call(self.network, parameters, (obs, action))[1]

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 # Cumulative sums are compared with their threshold up to this relative slack: without it the last
 # bit decides whether 99/100 >= 0.99. It is far above the rounding of float64 and far below any
 # threshold in use.
@@ -18,7 +20,11 @@ _SLACK = 1e-9
 
 
 @torch.no_grad()
-def singular_values(features: Tensor, center: bool = False, resolve: float | None = None) -> Tensor:
+def singular_values(
+    features: Tensor,
+    center: bool = False,
+    resolve: float | None = None,
+) -> Tensor:
     """Compute the singular values of every `[n, d]` matrix, in float64 and without gradient.
 
         sigma_i = sqrt(lambda_i(Phi^T Phi)),  or of Phi Phi^T where n < d
@@ -128,7 +134,12 @@ def pca_rank(s: Tensor, threshold: float = 0.99) -> Tensor:
     return _count_to_share(_relative(s).square(), threshold)
 
 
-def lyle_rank(s: Tensor, n: int, eps: float = 0.01, normalize: bool = True) -> Tensor:
+def lyle_rank(
+    s: Tensor,
+    n: int,
+    eps: float = 0.01,
+    normalize: bool = True,
+) -> Tensor:
     """Count the singular values above an absolute threshold.
 
         #{ i : sigma_i / sqrt(n) > eps }
@@ -218,7 +229,7 @@ def rank_measures(
 def _matrices(features: Tensor, center: bool) -> Tensor:
     """Check a stack of matrices and return it in float64, centered on request."""
     if features.ndim < 2 or 0 in features.shape[-2:]:
-        raise ValueError(f"features: expected a non-empty [..., n, d], got {tuple(features.shape)}")
+        raise ValueError(f"features: expected a non-empty [..., n, d], got {shapes_of(features)}")
 
     phi = features.double()
     if center:
@@ -246,7 +257,11 @@ def _gram_spectrum(phi: Tensor) -> Tensor:
     return sigma.where(finite[..., None], torch.nan)
 
 
-def _resolved(s: Tensor, phi: Tensor, smallest: float) -> Tensor:
+def _resolved(
+    s: Tensor,
+    phi: Tensor,
+    smallest: float,
+) -> Tensor:
     """Replace the spectra whose floor lies above `smallest` by those of an SVD.
 
     Args:
@@ -269,7 +284,7 @@ def _resolved(s: Tensor, phi: Tensor, smallest: float) -> Tensor:
 def _relative(s: Tensor) -> Tensor:
     """Divide by sigma_1: leads with 1, or with 0 for a zero spectrum, or NaN if not finite."""
     if s.ndim < 1 or s.shape[-1] == 0:
-        raise ValueError(f"singular values: expected a non-empty [..., k], got {tuple(s.shape)}")
+        raise ValueError(f"singular values: expected a non-empty [..., k], got {shapes_of(s)}")
     top = s[..., :1].double()
     return s / top.where(top != 0, 1)
 

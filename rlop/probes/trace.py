@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
+from rlop.probes.shapes import check_matrices, shapes_of
+
 # (parameters by name, *inputs [*lead, n, ...]) -> [*lead, n] or [*lead, n, K]
 Function: TypeAlias = Callable[..., Tensor]
 
@@ -35,8 +37,7 @@ def head_trace(features: Tensor, bias: bool = True) -> Tensor:
     Raises:
         ValueError: for fewer than two axes.
     """
-    if features.ndim < 2:
-        raise ValueError(f"features: expected [..., n, d], got {tuple(features.shape)}")
+    check_matrices("features", features)
     return features.detach().square().sum(-1).mean(-1) + float(bias)
 
 
@@ -87,7 +88,11 @@ def gauss_newton_trace(
 
 
 def noise_trace(
-    fn: Function, parameters: Mapping[str, Tensor], *inputs: Tensor, signs: Tensor, lead: int = 0
+    fn: Function,
+    parameters: Mapping[str, Tensor],
+    *inputs: Tensor,
+    signs: Tensor,
+    lead: int = 0,
 ) -> Tensor:
     """Estimate the trace without bias from k backward passes.
 
@@ -108,30 +113,35 @@ def noise_trace(
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     outputs = _outputs(fn(leaves, *inputs), axes)  # [*lead, n, K]
 
-    n_outputs = outputs.shape[lead:]  # n, K
-    fits = signs.ndim in (2, 3) and signs.reshape(*signs.shape[:2], -1).shape[1:] == n_outputs
-    if not fits:
-        expected = f"expected [k, n] or [k, n, K] for {tuple(outputs.shape)}"
-        raise ValueError(f"signs: {expected}, got {tuple(signs.shape)}")
+    # One output may be without an axis of its own in the signs.
+    n, n_outputs = outputs.shape[lead:]
+    shapes = [(n, n_outputs)]
+    if n_outputs == 1:
+        shapes.append((n,))
+    if signs.shape[1:] not in shapes:
+        expected = f"expected [k, n] or [k, n, K] for {shapes_of(outputs)}"
+        raise ValueError(f"signs: {expected}, got {shapes_of(signs)}")
 
     total = torch.zeros(axes, dtype=outputs.dtype, device=outputs.device)
-    for sign in signs.reshape(len(signs), *n_outputs):
+    for sign in signs.reshape(len(signs), n, n_outputs):
         signed_sum = (sign * outputs).sum()
         gradients = torch.autograd.grad(signed_sum, list(leaves.values()), retain_graph=True)
         for gradient in gradients:
             total += gradient.square().reshape(*axes, -1).sum(-1)
-    return total / (len(signs) * n_outputs[0])
+    return total / (len(signs) * n)
 
 
 def _leading_axes(
-    parameters: Mapping[str, Tensor], inputs: Sequence[Tensor], lead: int
+    parameters: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    lead: int,
 ) -> torch.Size:
     """Return the leading axes that parameters and inputs share."""
     axes = inputs[0].shape[:lead]
     for tensor in (*parameters.values(), *inputs):
         if len(axes) < lead or tensor.shape[:lead] != axes:
             expected = f"expected {lead} leading axes {tuple(axes)} everywhere"
-            raise ValueError(f"{expected}, got {tuple(tensor.shape)}")
+            raise ValueError(f"{expected}, got {shapes_of(tensor)}")
     return axes
 
 
@@ -140,7 +150,6 @@ def _outputs(outputs: Tensor, axes: torch.Size) -> Tensor:
     further_axes = outputs.ndim - len(axes)
     if outputs.shape[: len(axes)] != axes or further_axes not in (1, 2):
         lead = f"*{tuple(axes)}"
-        raise ValueError(
-            f"outputs: expected [{lead}, n] or [{lead}, n, K], got {tuple(outputs.shape)}"
-        )
+        expected = f"expected [{lead}, n] or [{lead}, n, K]"
+        raise ValueError(f"outputs: {expected}, got {shapes_of(outputs)}")
     return outputs if further_axes == 2 else outputs.unsqueeze(-1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlop.config.checks import check_known
+from rlop.probes.shapes import shapes_of
 from rlop.regularizers.path_norm import neuron_products
 
 
@@ -64,7 +65,8 @@ def dormant_fraction(features: Tensor, tau: float = 0.1) -> Tensor:
         without division.
     """
     dormant = dormant_units(features, tau)
-    return _fraction(dormant, features.abs().mean((-2, -1)))
+    size = features.abs().mean((-2, -1))
+    return _fraction(dormant, size)
 
 
 @torch.no_grad()
@@ -109,7 +111,11 @@ def dead_fraction(features: Tensor, activation: str = "relu") -> Tensor:
 
 
 @torch.no_grad()
-def active_neurons(incoming: Tensor, outgoing: Tensor, tol: float = 1e-3) -> Tensor:
+def active_neurons(
+    incoming: Tensor,
+    outgoing: Tensor,
+    tol: float = 1e-3,
+) -> Tensor:
     """Count the units whose weights, in and out, are not zero: the width weight decay leaves.
 
         #{ k : |v_k| |w_k| > tol }
@@ -134,7 +140,9 @@ def active_neurons(incoming: Tensor, outgoing: Tensor, tol: float = 1e-3) -> Ten
 
 
 def unit_measures(
-    features: Tensor, activation: str = "relu", tau: float = 0.1
+    features: Tensor,
+    activation: str = "relu",
+    tau: float = 0.1,
 ) -> dict[str, Tensor]:
     """Compute the dormant and the dead fraction of a layer.
 
@@ -153,7 +161,7 @@ def unit_measures(
 
 def _check(features: Tensor) -> Tensor:
     if features.ndim < 2 or 0 in features.shape[-2:] or not features.is_floating_point():
-        described = f"{features.dtype} {tuple(features.shape)}"
+        described = f"{features.dtype} {shapes_of(features)}"
         raise ValueError(f"features: expected a floating [..., n, d], got {described}")
     return features
 
