@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from torch import Tensor
+# The command line and the option classes need `InputError` alone, without half a second of torch.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class InputError(ValueError):
@@ -129,8 +131,8 @@ OPTIONAL = frozenset(
     {"next_features", "next_features_target", "initial_features", "reward", "discount"}
 )
 
-Metrics: TypeAlias = dict[str, Tensor]  # name -> [R], detached, on the device
-Regularizer: TypeAlias = Callable[[TDContext], Tensor]  # -> [R], unweighted
+Metrics: TypeAlias = "dict[str, Tensor]"  # name -> [R], detached, on the device
+Regularizer: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
 
 
 def needs(*fields: str) -> Callable[[Regularizer], Regularizer]:
