@@ -1,120 +1,103 @@
-"""Behaviour cloning: what supervised learning alone makes of the data, the baseline of offline RL."""
+"""Behavior cloning, the supervised baseline of offline RL."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlop.config.checks import check_range
-from rlop.config.schema import build
+from rlop.agent import Agent, Losses, Noise, NoiseShapes
+from rlop.config.schema import option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
-from rlop.nets import GaussianPolicy, Layers, QNetwork, make_torso, reset_runs, with_layers
+from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
 from rlop.optim import optimizer_maker, unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
-from rlop.regularizers.penalties import Sweep, run_numbers
-from rlop.training.resets import ResetOptions
-from rlop.types import Batch, InputError, Metrics, Spec
+from rlop.types import Batch, InputError, Metrics
 
-from .options import LabelNoise, LogitAdjustment, action_counts, check_optimizer, nested_options
+from .option_groups import NetworkOptions, OptimizationOptions
+from .options import LabelNoise, LogitAdjustment, action_counts
 
 
-@dataclass(frozen=True)
-class BCConfig:
-    """Options of `BC`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
+@options
+class BCConfig(OptimizationOptions, NetworkOptions):
+    """Options of `BC`."""
 
-    loss: Literal["auto", "cross_entropy", "mse", "nll"] = (
-        "auto"  # auto: cross_entropy or mse, by the actions
+    swept: ClassVar[tuple[str, ...]] = ("lr",)
+
+    loss: Literal["auto", "cross_entropy", "mse", "nll"] = option(
+        "auto", "auto: cross_entropy or mse, by the actions"
     )
-    network: Literal["auto", "mlp", "minatar", "nature"] = (
-        "auto"  # auto: by the shape of the observations
+    network: Literal["auto", "mlp", "minatar", "nature"] = option(
+        "auto", "kind of network; auto: by the shape of the observations"
     )
-    hidden: tuple[int, ...] = (256, 256)
-    activation: str = "relu"
-    layer_norm: bool = False
-    precision: Literal["fp32", "bf16"] = (
-        "fp32"  # of the products between hidden layers; parameters are fp32
+    log_std_range: tuple[float, float] = option(
+        (-20.0, 2.0), "of nll: ends of the policy's log standard deviation"
     )
-    layers: Layers = field(
-        default_factory=Layers
-    )  # what hidden layers are made of, see rlop/nets/layers.py
-    log_std_range: tuple[float, float] = (-20.0, 2.0)  # of nll
-    lr: Sweep = 3e-4
-    batch_size: int = 256
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    adam_eps: float = 1e-8
-    max_grad_norm: float | None = None  # per run; None for no clipping
-    resets: ResetOptions = field(
-        default_factory=ResetOptions
-    )  # of weights, see rlop/training/resets.py
-    optimizer: str | dict[str, Any] = (
-        "adam"  # adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}
+    label_noise: LabelNoise | None = option(
+        None, "of cross_entropy: random labels, {probability: 0.1, off_after: step}"
     )
-    # --- of cross_entropy ---
-    label_noise: LabelNoise | None = None  # {probability: 0.1, off_after: step}
-    logit_adjustment: LogitAdjustment | None = None  # {gamma: 0.3, tau: 1.0}: the VS-loss
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "adam_eps"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
-        check_range("batch_size", self.batch_size, low=1)
-        check_range("hidden", list(self.hidden), low=1)
-        if self.max_grad_norm is not None:
-            check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
-        check_optimizer(self)
+    logit_adjustment: LogitAdjustment | None = option(
+        None, "of cross_entropy: the VS-loss, {gamma: 0.3, tau: 1.0}"
+    )
 
 
-class BC:
-    """Behaviour cloning, R runs at once; discrete actions, or continuous ones in [-1, 1].
+class BC(Agent):
+    """Behavior cloning for discrete actions, or continuous ones in [-1, 1].
 
         cross_entropy   -log softmax(W phi(s) + b)_a
         mse             |tanh(W phi(s) + b) - a|^2 / m
-        nll             -log pi(a|s), pi a Gaussian squashed by tanh with a width that depends on the state
+        nll             -log pi(a|s), pi a Gaussian squashed by tanh whose width depends on the state
 
-    With the optimizer `rmd` what is descended is `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
+    The optimizer `rmd` descends `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
 
-    Args:
-        spec: of the data set, `data.spec`.
-        seeds: how many, or which; every combination of swept values is run with each.
-        variants: name -> {hyper-parameter: value}, e.g. `{"few": {"lr": 1e-3}, "many": {"lr": 1e-2}}`.
-        device: where parameters and data live.
-        options: fields of `BCConfig`.
+    Args: as in `rlop.agent.Agent`; `options` are the fields of `BCConfig`.
     Raises:
-        InputError: for unknown options, wrong types, impossible values, or a loss for other actions.
+        InputError: for unknown options, wrong types, impossible values, or a loss that does not fit the actions.
     Reference: Pomerleau, "ALVINN", NeurIPS 1988.
     """
 
     Config = BCConfig
-    target_period = 1
+    config: BCConfig
 
-    def __init__(
-        self,
-        spec: Spec,
-        *,
-        seeds: int | Sequence[int] = 1,
-        variants: Mapping[str, Mapping[str, float]] | None = None,
-        device: torch.device | str = "cpu",
-        **options: Any,
-    ) -> None:
-        self.config = config = build(self.Config, options, where="agent")
-        self.loss_kind = pick_loss(config.loss, spec)
-        self.spec, self.seeds, self.variants, self.device = (
-            spec,
-            seeds,
-            variants,
-            torch.device(device),
-        )
-        self.batch_size = config.batch_size
-        nested = nested_options(config)
-        check_classification(self.loss_kind, nested)
-        self.runs, self.hyper = run_numbers(config, ("lr",), seeds, variants, self.device, nested)
-        count = len(self.runs)
+    def check(self) -> None:
+        """Pick the loss, and raise InputError for options that do not fit it or the actions."""
+        self.loss_kind = self.pick_loss()
+        if self.loss_kind == "cross_entropy":
+            return
+
+        options = {
+            "label_noise": self.config.label_noise,
+            "logit_adjustment": self.config.logit_adjustment,
+            "optimizer: rmd": isinstance(self.nested["optimizer"], RMDOptions),
+        }
+        for name, given in options.items():
+            if given:
+                raise InputError(f"{name}: expected loss = cross_entropy, found {self.loss_kind}")
+
+    def pick_loss(self) -> str:
+        """Return the loss that the configuration asks for, or the one that `auto` means for these actions."""
+        spec, loss = self.spec, self.config.loss
+        discrete = spec.n_actions is not None
+        if not discrete and len(spec.action_shape) != 1:
+            raise InputError(
+                f"BC: expected discrete actions or actions of shape (m,), the data has {spec.action_shape}"
+            )
+
+        fitting = ("cross_entropy",) if discrete else ("mse", "nll")
+        if loss == "auto":
+            return fitting[0]
+        if loss not in fitting:
+            kind = "discrete" if discrete else "continuous"
+            raise InputError(f"loss = {loss}: expected {' or '.join(fitting)} for {kind} actions")
+        return loss
+
+    def make_learners(self) -> dict[str, Learner]:
+        """Build the policy of every run from its seed."""
+        config, spec, count = self.config, self.spec, len(self.runs)
         torso = make_torso(
             spec,
             count,
@@ -124,86 +107,89 @@ class BC:
             config.layer_norm,
             config.precision,
         )
+        network: GaussianPolicy | QNetwork
         if self.loss_kind == "nll":
-            self.policy: Any = GaussianPolicy(
-                torso, spec.action_shape[0], count, config.log_std_range
-            )
+            network = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
         else:
-            self.policy = QNetwork(torso, spec.n_actions or spec.action_shape[0], count)
-        reset_runs(with_layers(self.policy, config.layers), self.runs.seeds)
-        self.learner = Learner(
-            self.policy.to(self.device),
-            lr=self.hyper["lr"],
-            make=optimizer_maker(
-                nested["optimizer"],
-                self.hyper,
-                betas=config.adam_betas,
-                eps=config.adam_eps,
-                form="unsigned",
-            ),
-            max_grad_norm=config.max_grad_norm,
+            network = QNetwork(torso, spec.n_actions or spec.action_shape[0], count)
+        network = with_layers(network, config.layers)
+        reset_runs(network, self.runs.seeds)
+        self.activation = str(network.torso.activation)
+
+        make_optimizer = optimizer_maker(
+            self.nested["optimizer"],
+            self.hyper,
+            betas=config.adam_betas,
+            eps=config.adam_eps,
+            form="unsigned",
         )
-        self.active = self.learner.active
-        self.activation: str = self.policy.torso.activation
-        self.counts = torch.ones(
-            spec.n_actions or 0, device=self.device
-        )  # of the data's actions, see `prepare`
-        self.noise = config.label_noise.draws(config.batch_size) if config.label_noise else {}
+        self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # see `prepare`
+        learner = self.main_learner(network, make_optimizer, max_grad_norm=config.max_grad_norm)
+        return {"policy": learner}
+
+    def make_noise(self) -> NoiseShapes:
+        """Return the random numbers of the label noise."""
+        noise = self.config.label_noise
+        return noise.draws(self.config.batch_size) if noise else {}
+
+    @property
+    def policy(self) -> Any:
+        """The policy's network: a `QNetwork` whose outputs are logits or means, or a `GaussianPolicy` with `nll`."""
+        return self.main.online
 
     def prepare(self, data: Dataset) -> Dataset:
-        """The data set as it is, once continuous actions are known to lie in [-1, 1].
+        """Return the data set as it is; count its discrete actions, or check that they lie in [-1, 1].
 
         Raises:
-            InputError: naming the range found.
+            InputError: naming the range of the data.
         """
         if self.spec.n_actions is None:
             tanh_gaussian.check_actions(data.action, data.name)
         else:
             self.counts.copy_(action_counts(data.action, self.spec.n_actions, self.device))
-        self.learner.allot(len(data))
-        return data
+        return super().prepare(data)
 
-    def loss(self, batch: Batch, noise: Mapping[str, Tensor]) -> tuple[Tensor, Metrics]:
-        """Loss of each run `[R]`, and how often its action is the data's or how far it is from it."""
+    def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
+        """Return the policy's loss `[R]`, and how often its action is the data's or how far from it."""
         if self.loss_kind == "cross_entropy":
             logits = self.policy(batch.obs)[1]
             loss = self.cross_entropy(logits, batch.action, noise)
-            score = {"policy/accuracy": (logits.argmax(-1) == batch.action).to(loss.dtype).mean(-1)}
+            hits = logits.argmax(-1) == batch.action
+            metrics = {"policy/accuracy": hits.to(loss.dtype).mean(-1)}
         elif self.loss_kind == "mse":
-            error = (torch.tanh(self.policy(batch.obs)[1]) - batch.action).square().mean((1, 2))
-            loss, score = error, {"policy/error": error}
+            loss = self.squared_error(self.policy(batch.obs)[1], batch.action)
+            metrics = {"policy/error": loss}
         else:
             mean, log_std = self.policy(batch.obs)
-            loss = -tanh_gaussian.log_prob(mean, log_std, batch.action.to(mean.dtype)).mean(-1)
-            score = {"policy/error": (torch.tanh(mean) - batch.action).square().mean((1, 2))}
-        total = unsigned_loss(loss, batch.extra["slack"]) if "slack" in batch.extra else loss
-        metrics = {"loss/bc": loss, "loss/total": total, **score}
-        return total, {name: value.detach() for name, value in metrics.items()}
+            action = batch.action.to(mean.dtype)
+            loss = -tanh_gaussian.log_prob(mean, log_std, action).mean(-1)
+            metrics = {"policy/error": self.squared_error(mean, batch.action)}
 
-    def cross_entropy(self, logits: Tensor, label: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """Mean cross-entropy of labels `[R, B]`, noisy if wished, under logits `[R, B, A]`, adjusted if wished."""
-        if self.config.label_noise:
-            probability = self.hyper["label_noise.probability"]
-            label = self.config.label_noise(
-                label, noise["label"], probability, self.learner.steps, logits.shape[-1]
-            )
-        if self.config.logit_adjustment:
-            gamma, tau = (self.hyper[f"logit_adjustment.{key}"] for key in ("gamma", "tau"))
+        total = unsigned_loss(loss, batch.extra["slack"]) if "slack" in batch.extra else loss
+        return {"policy": total}, {"loss/bc": loss, "loss/total": total, **metrics}
+
+    def squared_error(self, mean: Tensor, action: Tensor) -> Tensor:
+        """Return the mean squared error of tanh(mean), `[R]`; both arguments are `[R, B, m]`."""
+        return (torch.tanh(mean) - action).square().mean((1, 2))
+
+    def cross_entropy(self, logits: Tensor, label: Tensor, noise: Noise) -> Tensor:
+        """Return the mean cross-entropy `[R]` of labels `[R, B]` under logits `[R, B, A]`.
+
+        Label noise and logit adjustment act here, where the configuration asks for them.
+        """
+        config, hyper = self.config, self.hyper
+        if config.label_noise:
+            probability = hyper["label_noise.probability"]
+            steps = self.main.steps
+            label = config.label_noise(label, noise["label"], probability, steps, logits.shape[-1])
+        if config.logit_adjustment:
+            gamma, tau = hyper["logit_adjustment.gamma"], hyper["logit_adjustment.tau"]
             logits = td.vs_logits(logits, self.counts, gamma, tau)
         return F.cross_entropy(logits.movedim(-1, 1), label, reduction="none").mean(-1)
 
-    def update(self, batch: Batch, noise: Mapping[str, Tensor]) -> Metrics:
-        """One gradient step of every run."""
-        batch = self.learner.relaxed(batch)
-        loss, metrics = self.loss(batch, noise)
-        return {**metrics, **self.learner.step(loss, batch)}
-
-    def update_target(self) -> None:
-        """Nothing: there is no target network."""
-
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:
-        """The likeliest action, int64 `[R, B]`, or tanh of the mean `[R, B, m]`, for `[R, B, *obs_shape]`."""
+        """Return the likeliest action, int64 `[R, B]`, or tanh of the mean `[R, B, m]`, for `[R, B, *obs_shape]`."""
         if self.loss_kind == "nll":
             return torch.tanh(self.policy(obs)[0])
         outputs = self.policy(obs)[1]
@@ -211,47 +197,10 @@ class BC:
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The policy's phi(s) and phi(s'), `[R, B, D]` each."""
+        """Return the policy's phi(s) and phi(s'), `[R, B, D]` each."""
         return self.policy.features(batch.obs), self.policy.features(batch.next_obs)
 
     @property
     def head_weight(self) -> Tensor:
         """Weight of the policy's linear head, `[R, A, D]`; with `nll` the rows are means, then log widths."""
         return self.policy.head.weight
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that training changes."""
-        return self.learner.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self.learner.load_state_dict(state)
-
-
-def pick_loss(loss: str, spec: Spec) -> str:
-    """The loss that `auto` means for these actions, or the one asked for.
-
-    Raises:
-        InputError: for a loss that does not fit the actions.
-    """
-    if spec.n_actions is None and len(spec.action_shape) != 1:
-        raise InputError(
-            f"BC: expected discrete actions or actions of shape (m,), the data has {spec.action_shape}"
-        )
-    fits = ("mse", "nll") if spec.n_actions is None else ("cross_entropy",)
-    if loss not in ("auto", *fits):
-        kind = "continuous" if spec.n_actions is None else "discrete"
-        raise InputError(f"loss = {loss}: expected {' or '.join(fits)} for {kind} actions")
-    return fits[0] if loss == "auto" else loss
-
-
-def check_classification(loss: str, nested: Mapping[str, Any]) -> None:
-    """Refuse options of the cross-entropy for another loss.
-
-    Raises:
-        InputError: naming the option.
-    """
-    wrong = [name for name in ("label_noise", "logit_adjustment") if nested[name]]
-    wrong += ["optimizer: rmd"] * isinstance(nested["optimizer"], RMDOptions)
-    if wrong and loss != "cross_entropy":
-        raise InputError(f"{wrong[0]}: expected loss = cross_entropy, found {loss}")

@@ -3,137 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from rlop.config.checks import check_range
-from rlop.nets import Layers
-from rlop.regularizers.penalties import Sweep
-from rlop.training.resets import ResetOptions
+from rlop.config.schema import (
+    Count,
+    Index,
+    NonNegative,
+    Number,
+    Positive,
+    Sweep,
+    option,
+    options,
+)
 from rlop.types import InputError
 
-from .options import TargetNoise, check_optimizer
-
-SWEPT = (
-    "lr",
-    "policy_lr",
-    "entropy_lr",
-    "alpha_lr",
-    "gamma",
-    "tau",
-    "alpha",
-    "temperature",
-    "target_entropy",
-    "gap",
-)
+from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
 
 
-@dataclass(frozen=True)
-class CQLConfig:
-    """Options of `CQL`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
+@options
+class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions):
+    """Options of `CQL`; those of the network, its optimization and penalties are the critics'."""
 
-    preset: str | None = None  # a key of `PRESETS`; options given beside it win
-    # --- what is learned ---
-    backup: Literal["sample", "mean", "max_then_min", "min_then_max"] = (
-        "sample"  # a' in the target, see `CQL`
+    swept: ClassVar[tuple[str, ...]] = (
+        "lr",
+        "policy_lr",
+        "entropy_lr",
+        "alpha_lr",
+        "gamma",
+        "tau",
+        "alpha",
+        "temperature",
+        "target_entropy",
+        "gap",
     )
-    backup_samples: int = 10  # actions drawn by the two max backups
-    backup_entropy: bool = False  # subtract entropy_coef * log pi(a'|s') in the target
-    gamma: Sweep = 0.99  # discount factor in [0, 1)
-    n_critics: int = 2
-    # --- conservative term ---
-    conservative: Literal["H", "rho"] = (
-        "H"  # CQL(H) with importance sampling, or CQL(rho) without, see `CQL`
+
+    preset: str | None = option(None, "a key of `PRESETS`; options given together with it win")
+    backup: Literal["sample", "mean", "max_then_min", "min_then_max"] = option(
+        "sample", "a' in the target, see `CQL`"
     )
-    alpha: Sweep = 5.0  # weight of the conservative term; 0 is plain SAC
-    temperature: Sweep = 1.0  # T of the log-sum-exp
-    action_samples: int = 10  # actions drawn from each of the three distributions
-    clip_diff_min: float | None = None  # clip logsumexp - Q(s, a), state by state
-    clip_diff_max: float | None = None
-    lagrange: Literal["off", "official", "corl", "d3rlpy"] = (
-        "off"  # train the term's weight, see `td.LAGRANGES`
+    backup_samples: Count = option(10, "actions drawn by the two max backups")
+    backup_entropy: bool = option(False, "subtract entropy_coef * log pi(a'|s') in the target")
+    n_critics: Count = option(2, "critics, each with its own initialization")
+    conservative: Literal["H", "rho"] = option(
+        "H", "CQL(H) with importance sampling, or CQL(rho) without, see `CQL`"
     )
-    gap: Sweep = 5.0  # threshold of the Lagrange form, not the tau of the target network
-    alpha_lr: Sweep = 3e-4  # of the trained weight
-    # --- policy ---
-    policy_lr: Sweep = 1e-4
-    entropy_coef: float = 1.0  # weight of the entropy at the start
-    entropy_lr: Sweep = 1e-4  # of its logarithm; 0 keeps it
-    entropy_loss: Literal["log", "exp"] = (
-        "log"  # what multiplies the entropy's error: log of the weight, or the weight
+    alpha: Sweep[NonNegative] = option(5.0, "weight of the conservative term; 0 is plain SAC")
+    temperature: Sweep[Positive] = option(1.0, "temperature T of the log-sum-exp")
+    action_samples: Count = option(10, "actions drawn from each of the three distributions")
+    clip_diff_min: float | None = option(
+        None, "lower clip of logsumexp - Q(s, a), state by state; null for none"
     )
-    target_entropy: Sweep = -1.0  # for each action dimension
-    bc_steps: int = 0  # the policy clones the data for so many first steps
-    log_std_range: tuple[float, float] = (-20.0, 2.0)
-    log_std_affine: tuple[float, float] | None = (
-        None  # trained scale and shift of log std, from these values
+    clip_diff_max: float | None = option(None, "upper clip; null for none")
+    lagrange: Literal["off", "official", "corl", "d3rlpy"] = option(
+        "off", "train the conservative term's weight, see `td.LAGRANGES`"
     )
-    # --- networks ---
-    hidden: tuple[int, ...] = (256, 256)  # of the critics
-    policy_hidden: tuple[int, ...] = (256, 256)
-    activation: str = "relu"
-    layer_norm: bool = False  # in the critics, before each activation
-    precision: Literal["fp32", "bf16"] = (
-        "fp32"  # of the products between hidden layers; parameters are fp32
+    gap: Sweep[Number] = option(
+        5.0, "threshold of the Lagrange form, not the tau of the target network"
     )
-    layers: Layers = field(default_factory=Layers)  # of the critics, see rlop/nets/layers.py
-    init: Literal["default", "small_head", "orthogonal"] = (
-        "default"  # orthogonal: critics only, policy as small_head
+    alpha_lr: Sweep[NonNegative] = option(3e-4, "learning rate of the trained weight")
+    policy_lr: Sweep[Positive] = option(1e-4, "learning rate of the policy")
+    policy_hidden: tuple[Count, ...] = option((256, 256), "widths of the policy")
+    entropy_coef: Positive = option(1.0, "weight of the entropy at the start")
+    entropy_lr: Sweep[NonNegative] = option(
+        1e-4, "learning rate of the logarithm of that weight; 0 keeps it"
     )
-    # --- optimization ---
-    lr: Sweep = 3e-4  # of the critics
-    batch_size: int = 256
-    tau: Sweep = 0.005  # weight of a target update
-    target_period: int = 1  # gradient steps between target updates
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    adam_eps: float = 1e-8
-    max_grad_norm: float | None = None  # per run and network; None for no clipping
-    resets: ResetOptions = field(
-        default_factory=ResetOptions
-    )  # of the critics, see rlop/training/resets.py
-    optimizer: str | dict[str, Any] = (
-        "adam"  # of the critics, see `rlop.optim.choice`; Adam trains all else
+    entropy_loss: Literal["log", "exp"] = option(
+        "log", "what multiplies the entropy's error: log of the weight, or the weight"
     )
-    # --- implicit and explicit regularization of the critics ---
-    regularizers: dict[str, Any] = field(
-        default_factory=dict
-    )  # name -> coef, [coefs] or {coef: ..., option: ...}
-    projections: dict[str, Any] = field(
-        default_factory=dict
-    )  # name -> radius, [radii] or {radius: ..., option: ...}
-    target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
+    target_entropy: Sweep[Number] = option(-1.0, "entropy aimed at, for each action dimension")
+    bc_steps: Index = option(0, "first gradient steps, in which the policy clones the data")
+    log_std_range: tuple[float, float] = option(
+        (-20.0, 2.0), "ends of the policy's log standard deviation"
+    )
+    log_std_affine: tuple[float, float] | None = option(
+        None, "trained scale and shift of log std, from these values; null for none"
+    )
+    init: Literal["default", "small_head", "orthogonal"] = option(
+        "default", "initialization; orthogonal: critics only, policy as small_head"
+    )
 
     def __post_init__(self) -> None:
-        check_range("gamma", self.gamma, low=0, high=1, high_open=True)
-        check_range("tau", self.tau, low=0, high=1, low_open=True)
-        for name in ("alpha", "entropy_lr", "alpha_lr", "bc_steps"):
-            check_range(name, getattr(self, name), low=0)
-        for name in ("temperature", "lr", "policy_lr", "entropy_coef", "adam_eps"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
-        for name in ("gap", "target_entropy"):
-            check_range(name, getattr(self, name))
-        for name in (
-            "batch_size",
-            "target_period",
-            "n_critics",
-            "action_samples",
-            "backup_samples",
-        ):
-            check_range(name, getattr(self, name), low=1)
-        for name in ("hidden", "policy_hidden"):
-            check_range(name, list(getattr(self, name)), low=1)
-        if self.max_grad_norm is not None:
-            check_range("max_grad_norm", self.max_grad_norm, low=0, low_open=True)
-        check_optimizer(self)
+        super().__post_init__()
         if not self.log_std_range[0] < self.log_std_range[1]:
             raise InputError(
                 f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
             )
-        draws = [*self.layers.replaced, *["zero_head"] * self.layers.zero_head]
-        if draws and self.init != "default":
+
+        # These layers draw their own weights.
+        own_draws = [*self.layers.replaced]
+        if self.layers.zero_head:
+            own_draws.append("zero_head")
+        if own_draws and self.init != "default":
             raise InputError(
-                f"init = {self.init}: not with layers.{draws[0]}, whose draw it would undo"
+                f"init = {self.init}: not with layers.{own_draws[0]}, whose draw it would undo"
             )
+
         low, high = self.clip_diff_min, self.clip_diff_max
         if low is not None and high is not None and not low < high:
             raise InputError(
@@ -145,7 +109,7 @@ class CQLConfig:
 # that every loss is taken at the same parameters, before any step.
 PRESETS: dict[str, Mapping[str, Any]] = {
     # aviralkumar2907/CQL d67dbe9, examples/cql_mujoco_new.py with the README's arguments for Gym. Not followed: rlkit's
-    # own initialisation (small_head is the nearest) and its clamp of the policy's mean to [-9, 9]. The scripts' own
+    # own initialization (small_head is the nearest) and its clamp of the policy's mean to [-9, 9]. The scripts' own
     # defaults, lagrange_thresh 5 and min_q_weight 1, are `lagrange: official, gap: 5, alpha: 1`.
     "cql/official": {
         "hidden": (256, 256, 256),  # layer_size

@@ -8,14 +8,12 @@ they are backed up.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rlop.config.checks import check_known, check_range, show
-from rlop.config.schema import build
+from rlop.config.schema import Count, Positive, build_choice, option, options
 from rlop.losses import distributional as dist
 from rlop.types import InputError
 
@@ -26,7 +24,7 @@ Draws = dict[str, tuple[str, tuple[int, ...]]]  # random numbers of an update, a
 Error = Callable[[Tensor], Tensor]  # Huber or square, elementwise
 
 
-@dataclass(frozen=True)
+@options
 class Ensemble:
     """K values for each action, each with its own backup and its own error; K = 1 is DQN.
 
@@ -37,10 +35,7 @@ class Ensemble:
     by_error: ClassVar[bool] = (
         True  # whether the loss is a function of differences, Huber or square
     )
-    n: int = 200
-
-    def __post_init__(self) -> None:
-        check_range("n", self.n, low=1)
+    n: Count = option(200, "values for each action, K")
 
     def draws(self) -> Draws:
         """The random numbers that one update needs."""
@@ -74,19 +69,19 @@ class Ensemble:
         return error(z - particles).mean(-1)
 
 
-@dataclass(frozen=True)
+@options
 class Scalar(Ensemble):
     """One value for each action."""
 
     one_target: ClassVar[bool] = True
-    n: int = 1
+    n: Count = option(1, "values for each action")
 
     def __post_init__(self) -> None:
         if self.n != 1:
             raise InputError(f"n = {self.n}: expected 1; an ensemble has more")
 
 
-@dataclass(frozen=True)
+@options
 class REM(Ensemble):
     """Random convex combinations of K values, each an ensemble member for one update.
 
@@ -95,11 +90,9 @@ class REM(Ensemble):
     Reference: Agarwal, Schuurmans, Norouzi, ICML 2020, arXiv:1907.04543, random ensemble mixture.
     """
 
-    num_convex_combinations: int = 1  # with more, the loss is the mean of theirs
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("num_convex_combinations", self.num_convex_combinations, low=1)
+    num_convex_combinations: Count = option(
+        1, "mixtures of one update, C; the loss is the mean of theirs"
+    )
 
     def draws(self) -> Draws:
         """One mixture for the whole minibatch of a run."""
@@ -110,7 +103,7 @@ class REM(Ensemble):
         return z @ dist.convex_weights(noise["mixture"]).unsqueeze(1)
 
 
-@dataclass(frozen=True)
+@options
 class Quantile(Ensemble):
     """K quantiles of the return: QR-DQN.
 
@@ -130,7 +123,7 @@ class Quantile(Ensemble):
         return dist.quantile_huber(z, particles)
 
 
-@dataclass(frozen=True)
+@options
 class Categorical(Ensemble):
     """Probabilities of n returns between two ends, as logits: C51.
 
@@ -138,9 +131,9 @@ class Categorical(Ensemble):
     """
 
     by_error: ClassVar[bool] = False
-    n: int = 51
-    v_min: float = -10.0
-    v_max: float = 10.0
+    n: Count = option(51, "returns of the support")
+    v_min: float = option(-10.0, "lowest return")
+    v_max: float = option(10.0, "highest return")
 
     def __post_init__(self) -> None:
         if not (self.n >= 2 and self.v_min < self.v_max):
@@ -171,7 +164,7 @@ class Categorical(Ensemble):
         )
 
 
-@dataclass(frozen=True)
+@options
 class HLGauss(Categorical):
     """Probabilities of n bins, as logits, trained towards a normal distribution around an ordinary target.
 
@@ -179,11 +172,7 @@ class HLGauss(Categorical):
     """
 
     one_target: ClassVar[bool] = True
-    sigma: float = 0.75  # in widths of a bin
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("sigma", self.sigma, low=0, low_open=True)
+    sigma: Positive = option(0.75, "standard deviation of the target, in widths of a bin")
 
     def values(self, z: Tensor) -> Tensor:
         """Middles of the bins, `[n]`."""
@@ -220,11 +209,4 @@ def make_head(head: str | Mapping[str, Any]) -> Ensemble:
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one head.
     """
-    named = {head: {}} if isinstance(head, str) else dict(head)
-    if len(named) != 1:
-        raise InputError(
-            f"head = {show(head)}: expected one of them, as in quantile or {{quantile: {{n: 50}}}}"
-        )
-    ((name, options),) = named.items()
-    check_known("head", name, HEADS)
-    return build(HEADS[name], options or {}, where=f"head: {name}")
+    return build_choice(HEADS, head, "head")

@@ -1,52 +1,58 @@
-"""Neural TD learning: policy evaluation with the two-layer network and the steps that the theory is about."""
+"""Neural TD learning: policy evaluation with the two-layer network and the steps of the theory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from rlop.config.checks import check_range
-from rlop.config.schema import build
+from rlop.agent import Agent, Losses, Noise, NoiseShapes
+from rlop.config.schema import Count, Discount, Positive, Sweep, option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.nets import preprocess, reset_runs
-from rlop.optim import SGD, per_run
-from rlop.optim.learner import Learner, Projection
+from rlop.optim import SGD
+from rlop.optim.learner import Learner
 from rlop.projections import make_projection
-from rlop.regularizers.penalties import Sweep, run_numbers
-from rlop.types import Batch, InputError, Metrics, Spec
+from rlop.runs import per_run
+from rlop.types import Batch, InputError, Metrics
 
 from .options import TargetNoise, noisy_target
 
+CHUNK = 65_536  # observations measured at a time, to bound memory
 
-@dataclass(frozen=True)
+
+@options
 class NeuralTDConfig:
-    """Options of `NeuralTD`. Those typed `Sweep` take a number, or a list of numbers to run side by side."""
+    """Options of `NeuralTD`."""
 
-    projection: Literal["free", "max_norm", "frobenius"] = "max_norm"
-    radius: Sweep = (
-        30.0  # R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R
+    swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "radius")
+
+    projection: Literal["free", "max_norm", "frobenius"] = option(
+        "max_norm", "constraint on the weights after each step"
     )
-    lr: Sweep = 0.1
-    gamma: Sweep = 0.99
-    width: int = 256  # m, even
-    batch_size: int = 32  # 1 in the paper
-    bias: bool = False  # one more input that is constant
-    scale_obs: bool = True  # divide observations by the longest one, for the theory has |x| <= 1
-    target_noise: TargetNoise | None = None  # {scale: 0.1, kind: gaussian | sign, off_after: step}
+    radius: Sweep[Positive] = option(
+        30.0, "R: max_norm keeps each neuron within R/sqrt(m) of its start, frobenius all within R"
+    )
+    lr: Sweep[Positive] = option(0.1, "learning rate")
+    gamma: Sweep[Discount] = option(0.99, "discount factor")
+    width: Count = option(256, "neurons m, an even number")
+    batch_size: Count = option(32, "transitions in a minibatch of each run; 1 in the paper")
+    bias: bool = option(False, "one more input that is constant")
+    scale_obs: bool = option(
+        True, "divide observations by the longest one, for the theory has |x| <= 1"
+    )
+    target_noise: TargetNoise | None = option(
+        None, "label noise, {scale: 0.1, kind: gaussian | sign, off_after: step}"
+    )
 
     def __post_init__(self) -> None:
-        check_range("gamma", self.gamma, low=0, high=1, high_open=True)
-        for name in ("radius", "lr"):
-            check_range(name, getattr(self, name), low=0, low_open=True)
-        check_range("batch_size", self.batch_size, low=1)
-        if self.width < 2 or self.width % 2:
+        if self.width % 2:
             raise InputError(
                 f"width = {self.width}: expected an even number, for neurons start in pairs"
             )
@@ -86,113 +92,93 @@ class TwoLayer(nn.Module):
         return (self.features(x, weight) * self.signs.unsqueeze(1)).sum(-1)
 
 
-class NeuralTD:
-    """Value of the policy that made the data, by semi-gradient TD(0), R runs at once.
+class NeuralTD(Agent):
+    """Value of the policy that made the data, by semi-gradient TD(0).
 
         delta = r + gamma (1 - terminated) V(s'; W) - V(s; W)
         W <- W + lr mean_B delta grad V(s; W);  W <- projection of W;  W_mean <- mean of all W so far
 
     in this order; the answer is V(s; W_mean). There is no target network. `free` does not project, `max_norm` keeps
-    every neuron in a ball of radius R/sqrt(m) around its start, `frobenius` the whole matrix in one of radius R; with
-    |x| <= 1 either has |V| <= R. R must exceed the norm of the true value function; `weights/travel`, which is
-    sqrt(m) max_i |w_i - w_i(0)|, says in a free run how much that takes, and hardly depends on the width.
+    every neuron in a ball of radius R/sqrt(m) around its start, `frobenius` the whole matrix in one of radius R. With
+    |x| <= 1 either gives |V| <= R. R must exceed the norm of the true value function: in a free run the metric
+    `weights/travel`, sqrt(m) max_i |w_i - w_i(0)|, shows the radius that suffices, which hardly depends on the width.
 
-    Args:
-        spec: of the data set, `data.spec`; actions are not looked at.
-        seeds: how many, or which; every combination of swept values is run with each.
-        variants: name -> {hyper-parameter: value}, e.g. `{"near": {"radius": 5}, "far": {"radius": 50}}`.
-        device: where parameters and data live.
-        options: fields of `NeuralTDConfig`.
+    Args: as in `rlop.agent.Agent`; `options` are the fields of `NeuralTDConfig`. Actions are not read.
     Raises:
         InputError: for unknown options, wrong types or impossible values.
     Reference: Cayci, Satpathi, He and Srikant, IEEE TAC 2023, arXiv:2103.01391 (free and max_norm); Cai et al.,
         NeurIPS 2019, arXiv:1905.10027 (frobenius).
-    Differs from: both in minibatches from a fixed data set where they draw single transitions, and from the second in
+    Differs from: both, in minibatches from a fixed data set where they draw single transitions; and from the second in
         the start, which is standard normal here in every mode.
     """
 
     Config = NeuralTDConfig
-    target_period = 1
-    activation = "relu"
+    config: NeuralTDConfig
 
-    def __init__(
-        self,
-        spec: Spec,
-        *,
-        seeds: int | Sequence[int] = 1,
-        variants: Mapping[str, Mapping[str, float]] | None = None,
-        device: torch.device | str = "cpu",
-        **options: Any,
-    ) -> None:
-        self.config = config = build(self.Config, options, where="agent")
-        self.spec, self.seeds, self.variants, self.device = (
-            spec,
-            seeds,
-            variants,
-            torch.device(device),
-        )
-        self.batch_size = config.batch_size
-        nested = {"target_noise": config.target_noise}
-        self.runs, self.hyper = run_numbers(
-            config, ("lr", "gamma", "radius"), seeds, variants, self.device, nested
-        )
-        network = TwoLayer(
-            len(self.runs), max(1, math.prod(spec.obs_shape)) + config.bias, config.width
-        )
+    def make_learners(self) -> dict[str, Learner]:
+        """Build the two-layer network of every run from its seed."""
+        config = self.config
+        size = max(1, math.prod(self.spec.obs_shape)) + config.bias
+        network = TwoLayer(len(self.runs), size, config.width)
         reset_runs(network, self.runs.seeds)
-        self.learner = Learner(
-            network.to(self.device),
-            lr=self.hyper["lr"],
-            make=SGD,
-            projections=self.projections(config.projection),
-        )
-        self.online: TwoLayer = self.learner.online  # type: ignore[assignment]
-        self.active = self.learner.active
-        self.mean = self.online.weight.detach().clone()  # of the iterates, [R, m, d]
-        self.longest = torch.ones((), device=self.device)  # observations are divided by it
-        self.noise = config.target_noise.draws(config.batch_size) if config.target_noise else {}
+        network = network.to(self.device)
 
-    def projections(self, kind: str) -> list[tuple[Projection, Tensor]]:
-        """What is applied after a step, with its radii `[R]`."""
-        return (
-            []
-            if kind == "free"
-            else [(make_projection(kind, parametrization="ntk"), self.hyper["radius"])]
-        )
+        projections = []
+        if config.projection != "free":
+            projection = make_projection(config.projection, parametrization="ntk")
+            attached = projection
+            projections = [(attached, self.hyper["radius"])]
+        learner = Learner(network, lr=self.hyper["lr"], make=SGD, projections=projections)
+
+        self.mean = network.weight.detach().clone()  # of the iterates, [R, m, d]
+        self.longest = torch.ones((), device=self.device)  # observations are divided by it
+        return {"value": learner}
+
+    def make_noise(self) -> NoiseShapes:
+        """Return the random numbers of the target noise."""
+        noise = self.config.target_noise
+        return noise.draws(self.config.batch_size) if noise else {}
+
+    @property
+    def online(self) -> TwoLayer:
+        """The network, with the last weights."""
+        return self.main.online
 
     def prepare(self, data: Dataset) -> Dataset:
-        """The data set as it is; finds the longest observation, but for a trained agent, which keeps its scale."""
-        if self.config.scale_obs and not self.learner.steps:
-            self.longest.fill_(max(self.longest_of(data.obs), self.longest_of(data.next_obs)))
+        """Return the data set as it is; before the first update, measure its longest observation."""
+        if self.config.scale_obs and not self.main.steps:
+            longest = max(self.longest_of(data.obs), self.longest_of(data.next_obs))
+            self.longest.fill_(longest)
         return data
 
-    def longest_of(self, obs: Any, chunk: int = 65536) -> float:
-        """Largest l2 norm of the observations `[N, *obs_shape]`, the constant input included; 1 if all are zero."""
-        parts = (
-            self.flat(torch.from_numpy(obs[i : i + chunk])[None]) for i in range(0, len(obs), chunk)
-        )
-        return max(float(part.norm(dim=-1).max()) for part in parts) or 1.0
+    def longest_of(self, obs: np.ndarray) -> float:
+        """Return the largest l2 norm of observations `[N, *obs_shape]`, the constant input included; 1 if all are 0."""
+        longest = 0.0
+        for start in range(0, len(obs), CHUNK):
+            part = torch.from_numpy(obs[start : start + CHUNK])[None]
+            longest = max(longest, float(self.flat(part).norm(dim=-1).max()))
+        return longest or 1.0
 
     def flat(self, obs: Tensor) -> Tensor:
-        """Observations `[R, B, *obs_shape]` as vectors `[R, B, d]`, the constant input included."""
+        """Return observations `[R, B, *obs_shape]` as vectors `[R, B, d]`, the constant input included."""
         x = preprocess(obs).flatten(2)
         return F.pad(x, (0, 1), value=1.0) if self.config.bias else x
 
     def inputs(self, obs: Tensor) -> Tensor:
-        """What the network reads, `[R, B, d]`."""
+        """Return what the network reads, `[R, B, d]`."""
         return self.flat(obs) / self.longest
 
-    def loss(self, batch: Batch, noise: dict[str, Tensor]) -> tuple[Tensor, Metrics]:
-        """Half the mean squared TD error of each run `[R]`, whose gradient is that of V(s) alone, and its parts."""
+    def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
+        """Return half the mean squared TD error of each run `[R]`, whose gradient is that of V(s) alone."""
+        config, hyper = self.config, self.hyper
         value = self.online(self.inputs(batch.obs))
         with torch.no_grad():
             next_value = self.online(self.inputs(batch.next_obs))
+
         target = td.td_target(
-            batch.reward, next_value, batch.terminated, batch.discount, self.hyper["gamma"]
+            batch.reward, next_value, batch.terminated, batch.discount, hyper["gamma"]
         )
-        target = noisy_target(
-            target, noise, self.config.target_noise, self.hyper, self.learner.steps
-        )
+        target = noisy_target(target, noise, config.target_noise, hyper, self.main.steps)
         loss = td.mse(value - target).mean(-1) / 2
         metrics = {
             "loss/td": loss,
@@ -200,37 +186,34 @@ class NeuralTD:
             "q/data": value.mean(-1),
             "q/target": target.mean(-1),
         }
-        return loss, {name: metric.detach() for name, metric in metrics.items()}
+        return {"value": loss}, metrics
+
+    def update(self, batch: Batch, noise: Noise) -> Metrics:
+        """Step every run down the gradient and onto the ball, then into the average."""
+        metrics = super().update(batch, noise)
+        self.average()
+        metrics["weights/travel"] = self.travel()
+        return metrics
 
     @torch.no_grad()
     def average(self) -> None:
         """W_mean <- (1 - 1/(t + 1)) W_mean + W/(t + 1) after t steps, the start counted; frozen runs keep theirs."""
-        weight = self.active / (self.learner.steps + 1)
+        weight = self.active / (self.main.steps + 1)
         self.mean.lerp_(self.online.weight, per_run(weight, self.mean))
-
-    def update(self, batch: Batch, noise: dict[str, Tensor]) -> Metrics:
-        """One step of every run: down the gradient, onto the ball, into the average."""
-        loss, metrics = self.loss(batch, noise)
-        metrics |= self.learner.step(loss)
-        self.average()
-        return {**metrics, "weights/travel": self.travel()}
 
     @torch.no_grad()
     def travel(self) -> Tensor:
-        """sqrt(m) max_i |w_i - w_i(0)|, `[R]`: the least radius that would have let every neuron go where it is."""
-        moved = self.online.weight - self.learner.initial["weight"]
+        """Return sqrt(m) max_i |w_i - w_i(0)|, `[R]`: the least radius that would have left every neuron free."""
+        moved = self.online.weight - self.main.initial["weight"]
         return math.sqrt(moved.shape[1]) * torch.linalg.vector_norm(moved, dim=-1).amax(-1)
-
-    def update_target(self) -> None:
-        """Nothing: there is no target network."""
 
     @torch.no_grad()
     def values(self, obs: Tensor, last: bool = False) -> Tensor:
-        """V of observations `[R, B, *obs_shape]` under the averaged weights, or the last ones: `[R, B]`."""
+        """Return V of observations `[R, B, *obs_shape]` under the averaged weights, or the last ones: `[R, B]`."""
         return self.online(self.inputs(obs), None if last else self.mean)
 
     def act(self, obs: Tensor) -> Tensor:
-        """There is nothing to act by.
+        """Refuse: a value function has no policy.
 
         Raises:
             InputError: always.
@@ -241,10 +224,9 @@ class NeuralTD:
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """relu(W x)/sqrt(m) at s and s' under the last weights, `[R, B, m]` each."""
-        return self.online.features(self.inputs(batch.obs)), self.online.features(
-            self.inputs(batch.next_obs)
-        )
+        """Return relu(W x)/sqrt(m) at s and s' under the last weights, `[R, B, m]` each."""
+        features = self.online.features(self.inputs(batch.obs))
+        return features, self.online.features(self.inputs(batch.next_obs))
 
     @property
     def head_weight(self) -> Tensor:
@@ -252,11 +234,11 @@ class NeuralTD:
         return self.online.signs.unsqueeze(1)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that training changes."""
-        return {"learner": self.learner.state_dict(), "mean": self.mean, "longest": self.longest}
+        """Return all that training changes."""
+        return {**super().state_dict(), "mean": self.mean, "longest": self.longest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.learner.load_state_dict(state["learner"])
+        super().load_state_dict(state)
         self.mean.copy_(state["mean"])
         self.longest.copy_(state["longest"])

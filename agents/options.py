@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rlop.config.checks import check_known, check_range
+from rlop.config.schema import Index, NonNegative, Probability, Sweep, option, options
 from rlop.losses import noise
-from rlop.optim import optimizer_options
-from rlop.optim.choice import RMDOptions
-from rlop.regularizers.penalties import Sweep
-from rlop.types import Batch, InputError
+from rlop.runs import SweptOptions
+from rlop.types import Batch
 
 
-@dataclass(frozen=True)
-class TargetNoise:
+@options
+class TargetNoise(SweptOptions):
     """Label noise on TD targets, drawn afresh at every step; see `noise.label_noise`."""
 
     swept: ClassVar[tuple[str, ...]] = ("scale",)
-    scale: Sweep  # in standard deviations of the minibatch's targets
-    kind: Literal["gaussian", "sign"] = "gaussian"
-    off_after: int | None = None  # gradient steps with noise; None for all
-
-    def __post_init__(self) -> None:
-        check_range("scale", self.scale, low=0)
-        _check_off(self.off_after)
+    scale: Sweep[NonNegative] = option(
+        description="size of the noise, in standard deviations of the minibatch's targets"
+    )
+    kind: Literal["gaussian", "sign"] = option("gaussian", "normal, or one of two values")
+    off_after: Index | None = option(None, "gradient steps with noise; null for all")
 
     def draws(self, batch_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         """The random numbers that one step needs, as in `agent.noise`."""
@@ -40,17 +35,13 @@ class TargetNoise:
         return noise.label_noise(target, unit, _until(self.off_after, scale, steps))
 
 
-@dataclass(frozen=True)
-class LabelNoise:
+@options
+class LabelNoise(SweptOptions):
     """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
 
     swept: ClassVar[tuple[str, ...]] = ("probability",)
-    probability: Sweep
-    off_after: int | None = None  # gradient steps with noise; None for all
-
-    def __post_init__(self) -> None:
-        check_range("probability", self.probability, low=0, high=1)
-        _check_off(self.off_after)
+    probability: Sweep[Probability] = option(description="of another action as label")
+    off_after: Index | None = option(None, "gradient steps with noise; null for all")
 
     def draws(self, batch_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
         """The random numbers that one step needs, as in `agent.noise`."""
@@ -65,39 +56,13 @@ class LabelNoise:
         )
 
 
-@dataclass(frozen=True)
-class LogitAdjustment:
+@options
+class LogitAdjustment(SweptOptions):
     """The VS-loss in place of the cross-entropy of the data's actions; see `td.vs_logits`."""
 
     swept: ClassVar[tuple[str, ...]] = ("gamma", "tau")
-    gamma: Sweep = 0.3  # multiplies logits by (N_a / N_max)^gamma
-    tau: Sweep = 1.0  # adds tau log(N_a / N)
-
-    def __post_init__(self) -> None:
-        for name in self.swept:
-            check_range(name, getattr(self, name), low=0)
-
-
-def with_preset(
-    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The options, with those of their `preset` where they do not say.
-
-    Raises:
-        InputError: for an unknown preset.
-    """
-    preset = options.get("preset")
-    if preset is None:
-        return dict(options)
-    check_known("agent: preset", preset, presets)
-    return {**presets[preset], **options}
-
-
-def nested_options(config: Any) -> dict[str, Any]:
-    """The options of an agent that have numbers of their own, for `make_terms`; None where one is off."""
-    names = ("target_noise", "label_noise", "logit_adjustment")
-    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
-    return {"optimizer": optimizer_options(config.optimizer), **found}
+    gamma: Sweep[NonNegative] = option(0.3, "multiplies logits by (N_a / N_max)^gamma")
+    tau: Sweep[NonNegative] = option(1.0, "adds tau log(N_a / N)")
 
 
 def relaxed(error: Tensor, batch: Batch) -> Tensor:
@@ -120,30 +85,9 @@ def noisy_target(
     )
 
 
-def check_optimizer(config: Any) -> None:
-    """Refuse what does not go with the optimizer of a configuration.
-
-    Raises:
-        InputError: for an unknown optimizer or option, and for clipping with RMD.
-    """
-    if (
-        isinstance(optimizer_options(config.optimizer), RMDOptions)
-        and config.max_grad_norm is not None
-    ):
-        raise InputError(
-            "max_grad_norm: not with optimizer rmd, for it would shorten the step of the weights and not that of the "
-            "slacks, and the regularizer would no longer be lam's"
-        )
-
-
 def action_counts(action: Any, n_actions: int, device: torch.device) -> Tensor:
     """How often the data take each action: NumPy int64 `[N]` to float `[A]`."""
     return torch.bincount(torch.from_numpy(action), minlength=n_actions).float().to(device)
-
-
-def _check_off(off_after: int | None) -> None:
-    if off_after is not None:
-        check_range("off_after", off_after, low=0)
 
 
 def _until(last: int | None, value: Tensor, steps: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rlop.logs.messages import messages_on_stderr
 from rlop.types import InputError
 
 EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
@@ -27,7 +28,8 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None
             0
         )  # the folder of a script: one called minatar.py would hide the package of that name
     try:
-        command(sys.argv[1:] if argv is None else argv)
+        with messages_on_stderr():
+            command(sys.argv[1:] if argv is None else argv)
     except InputError as error:
         print(f"rlop: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -186,8 +188,8 @@ def probe_command(argv: Sequence[str]) -> None:
 
 
 def report_command(argv: Sequence[str]) -> None:
-    """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
-    from rlop.report.tables import AT, STABILITY, report
+    """`rlop report RUNS`: mean or interquartile mean and 95 % interval over seeds for every group of runs."""
+    from rlop.report.tables import AT, STABILITY, STATISTICS, report
 
     parser = argparse.ArgumentParser(prog="rlop report", description=report_command.__doc__)
     parser.add_argument("runs", help="a log folder, or a folder of log folders")
@@ -198,9 +200,16 @@ def report_command(argv: Sequence[str]) -> None:
         choices=[*AT, STABILITY],
         help="default final; stability: all of them",
     )
+    parser.add_argument(
+        "--statistic",
+        default="mean",
+        choices=list(STATISTICS),
+        help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
+        "with a bootstrap interval",
+    )
     parser.add_argument("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
-    print(report(args.runs, args.metrics, args.at, args.png))
+    print(report(args.runs, args.metrics, args.at, args.png, args.statistic))
 
 
 def sweep_command(argv: Sequence[str]) -> None:

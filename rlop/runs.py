@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from rlop.config.checks import check_range
+from rlop.config.schema import change
 from rlop.types import InputError
+
+
+class SweptOptions:
+    """Base of options with numbers of their own for each run, as `target_noise` of an agent."""
+
+    swept: ClassVar[tuple[str, ...]] = ()  # fields that take a number, or a list to train side by side
+
+
+class ConfigWithSweeps(Protocol):
+    """Options of an agent."""
+
+    swept: ClassVar[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,51 @@ def expand(
         hparams=tuple(row["hparams"] for row in rows),
         labels=tuple(label(row["hparams"]) for row in rows),
     )
+
+
+def expand_options(
+    config: ConfigWithSweeps,
+    terms: Mapping[str, float | Sequence[float]],
+    nested: Mapping[str, SweptOptions],
+    seeds: int | Sequence[int],
+    variants: Mapping[str, Mapping[str, float]] | None,
+) -> Runs:
+    """Expand an agent's configuration along the run axis.
+
+    Args:
+        config: a dataclass; its fields in `swept` take a number, or a list to train side by side.
+        terms: `regularizers.<name>` or `projections.<name>` -> coefficient or radius.
+        nested: name of a field -> options with numbers of their own; they become `<name>.<option>`.
+        seeds: see `seed_list`.
+        variants: see `expand`.
+    Raises:
+        InputError: for a variant or a nested option with an impossible value, naming it.
+    """
+    for name, changes in (variants or {}).items():
+        _check_variant(name, changes, config)
+
+    hyper = {name: getattr(config, name) for name in config.swept}
+    hyper |= terms
+    for name, options in nested.items():
+        hyper |= {f"{name}.{key}": getattr(options, key) for key in options.swept}
+
+    runs = expand(hyper, seeds, variants)
+    for name, options in nested.items():
+        values = {key: list(runs.values[f"{name}.{key}"]) for key in options.swept}
+        change(options, values, where=name)
+    return runs
+
+
+def _check_variant(name: str, changes: Mapping[str, float], config: ConfigWithSweeps) -> None:
+    """Hold the values of a variant to the ranges of the configuration."""
+    where = f"variants.{name}"
+    change(config, {key: value for key, value in changes.items() if key in config.swept}, where)
+    try:
+        for key, value in changes.items():
+            is_radius = key.startswith("projections.")
+            check_range(key, value, low=0 if "." in key else None, low_open=is_radius)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def label(hparams: Mapping[str, Any]) -> str:

@@ -39,3 +39,19 @@ def tiny() -> Dataset:
         rng.normal(size=(200, 4)).astype(np.float32),
         n_actions=3,
     )
+
+
+@pytest.fixture
+def moves() -> Dataset:
+    """200 random transitions with actions in [-1, 1], some on the bound; half of the episodes terminate."""
+    rng = np.random.default_rng(0)
+    ends = np.arange(200) % 10 == 9
+    terminated = ends & (np.arange(200) % 20 == 9)
+    return Dataset.from_arrays(
+        rng.normal(size=(200, 4)).astype(np.float32),
+        rng.uniform(-1.2, 1.2, size=(200, 2)).clip(-1, 1).astype(np.float32),
+        rng.normal(size=200).astype(np.float32),
+        terminated,
+        ends & ~terminated,
+        rng.normal(size=(200, 4)).astype(np.float32),
+    )

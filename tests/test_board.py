@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
-from rlop.logs.logger import Board, read_metrics, safe_labels
+from rlop.logs.logger import Logger, read_metrics, safe_labels
 from rlop.logs.progress import Progress
 from rlop.types import InputError
 
@@ -27,8 +27,8 @@ HPARAMS: list[dict[str, Any]] = [
 ]
 
 
-def board(folder: Path, **options: Any) -> Board:
-    return Board(folder, LABELS, HPARAMS, **options)
+def board(folder: Path, **options: Any) -> Logger:
+    return Logger(folder, LABELS, HPARAMS, **options)
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -56,7 +56,7 @@ def test_a_folder_per_run_with_one_curve_per_metric(tmp_path):
 
 
 def test_the_hyper_parameter_tab(tmp_path):
-    log = Board(tmp_path, ["a", "b"], [{**HPARAMS[0], "name": "x"}, {**HPARAMS[1], "name": [1, 2]}])
+    log = Logger(tmp_path, ["a", "b"], [{**HPARAMS[0], "name": "x"}, {**HPARAMS[1], "name": [1, 2]}])
     log.log(7, {"eval/return": [1.0, 2.0]})
     start = parse_session_start_info_plugin_data(hparams_data(tmp_path / "b", "session_start_info"))
     assert start.hparams["dr3"].number_value == 0.03
@@ -131,7 +131,7 @@ def test_nothing_logged_yet(tmp_path):
 
 def test_wrong_use(tmp_path):
     with pytest.raises(ValueError, match=r"one dict of hparams per run, got 1 labels, 2 dicts"):
-        Board(tmp_path, ["a"], HPARAMS)
+        Logger(tmp_path, ["a"], HPARAMS)
     log = board(tmp_path)
     with pytest.raises(ValueError, match=r"a: expected one number per run, \[2\], got \[3\]"):
         log.log(0, {"a": [1, 2, 3]})
@@ -154,7 +154,7 @@ def test_a_record_is_never_overwritten(tmp_path):
         InputError,
         match=r"found the runs dr3=0_seed=0, dr3=0.03_seed=0, expected a, b, c and 1 more",
     ):
-        Board(tmp_path, list("abcd"), [{}] * 4, resume=True)
+        Logger(tmp_path, list("abcd"), [{}] * 4, resume=True)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
@@ -259,8 +259,8 @@ def test_safe_labels():
 
 KILLED = """
 import os, signal, sys
-from rlop.logs.logger import Board
-log = Board(sys.argv[1], ["a", "b"], [{"seed": 0}, {"seed": 1}])
+from rlop.logs.logger import Logger
+log = Logger(sys.argv[1], ["a", "b"], [{"seed": 0}, {"seed": 1}])
 assert not {"tensorflow", "torch.utils.tensorboard"} & set(sys.modules)
 for step in range(5):
     log.log(step, {"x": [step, -step]})

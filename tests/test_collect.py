@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from rlop.cli import main
 from rlop.collect.collector import _counts, collect
-from rlop.collect.policies import load_sb3
 from rlop.collect.rollout import Episode, first, interleave, last, pack
+from rlop.collect.sb3_policy import load_sb3
 from rlop.collect.vecnormalize import Reader, read_vecnormalize
 from rlop.data import load_dataset
 from rlop.envs.layouts import from_unit, to_unit

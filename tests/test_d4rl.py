@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlop.data import d4rl, download, load_dataset, normalized_score, write_hdf5
+from rlop.data import load_dataset, normalized_score, write_hdf5
+from rlop.data.formats import d4rl, download
 from rlop.data.formats.d4rl import count_timeouts, find
 from rlop.data.scores import source_of, sources
 from rlop.types import InputError

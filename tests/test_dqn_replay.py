@@ -613,7 +613,7 @@ def test_behaviour_cloning_and_a_batch_too_large(root):
     )
     with pytest.raises(InputError, match="batch_size = 5000: larger than the data set"):
         Loop(DQN(data.spec, hidden=(4, 4), batch_size=5000), data, TrainOptions(), None)
-    with pytest.raises(InputError, match="behaviour"):
+    with pytest.raises(InputError, match="needs discrete actions and plain arrays"):
         Loop(DQN(data.spec, hidden=(4, 4), backup="behaviour"), data, TrainOptions(), None)
 
 

@@ -222,7 +222,7 @@ def test_checkpoint_keeps_the_head(tiny, tmp_path):
     ("options", "message"),
     [
         ({"head": "quantil"}, "quantile"),
-        ({"head": {"quantile": {"m": 3}}}, "head: quantile: unknown key 'm'"),
+        ({"head": {"quantile": {"m": 3}}}, "unknown key 'head.quantile.m'"),
         ({"head": {"quantile": {"n": 0}}}, "n = 0"),
         ({"head": {"categorical": {"v_min": 1, "v_max": 0}}}, "v_min < v_max"),
         ({"head": {"rem": {}, "quantile": {}}}, "expected one of them"),

@@ -89,16 +89,17 @@ def test_a_launch_that_does_not_fit_is_refused(tiny):
         rlop.train(make(tiny, target_period=7), tiny, 96, updates_per_launch=4, **OFTEN)
 
 
-def test_compilation_is_decided_by_the_number_of_steps_and_said(tiny, monkeypatch, capsys):
+def test_compilation_is_decided_by_the_number_of_steps_and_said(tiny, monkeypatch, caplog):
     monkeypatch.setattr(launch, "PAYS_FROM", 48)
     monkeypatch.setattr("rlop.training.loop.compiled", lambda update: update)
     assert not pays(47)
     rlop.train(make(tiny), tiny, 24, **OFTEN)
-    assert "compiling" not in capsys.readouterr().err
+    assert "compiling" not in caplog.text
     rlop.train(make(tiny), tiny, 48, **OFTEN)
-    assert "compiling the update for 48 steps" in capsys.readouterr().err
+    assert "compiling the update for 48 steps" in caplog.text
+    caplog.clear()
     rlop.train(make(tiny), tiny, 48, compile=False, **OFTEN)
-    assert "compiling" not in capsys.readouterr().err
+    assert "compiling" not in caplog.text
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert not pays(10**9)  # without a C++ compiler
 

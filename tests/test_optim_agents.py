@@ -206,7 +206,7 @@ def test_slacks_start_anew_on_other_data_and_go_on_with_the_same(tiny):
             {"optimizer": {"rmd": {"lam": 1}}, "max_grad_norm": 1.0},
             "max_grad_norm: not with optimizer rmd",
         ),
-        ("DQN", {"optimizer": "rmd"}, "optimizer: rmd: lam: missing"),
+        ("DQN", {"optimizer": "rmd"}, "optimizer.rmd.lam: missing"),
         ("DQN", {"optimizer": 3}, r"optimizer = 3: expected text or a mapping"),
         ("BC", {"optimizer": {"sgd": {}, "smd": {}}}, "expected one"),
         (

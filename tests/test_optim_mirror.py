@@ -421,7 +421,7 @@ def test_the_choice_of_a_configuration():
         ({"smd": {"potential": "entropie"}}, "'entropy'"),
         ({"smd": {"potential": "entropy", "q": 3}}, "takes no q"),
         ({"sgd": {"momentum": 1.0}}, "momentum = 1"),
-        ({"sgd": {"nesterov": True}}, "unknown key 'nesterov'"),
+        ({"sgd": {"nesterov": True}}, "unknown key 'optimizer.sgd.nesterov'"),
         ({"sgd": 0.9}, "expected a mapping"),
     ],
 )

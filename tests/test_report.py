@@ -13,20 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlop.logs.logger import Board, History
+from rlop.logs.logger import Logger, History
 from rlop.report.figures import band
-from rlop.report.statistics import stability, student_t
-from rlop.report.tables import (
-    curves,
-    figure,
-    group_runs,
-    iqm,
-    load,
-    mean_ci,
-    report,
-    stratified_bootstrap_ci,
-    table,
-)
+from rlop.report.groups import curves, group_runs, load
+from rlop.report.statistics import iqm, mean_ci, stability, stratified_bootstrap_ci, student_t
+from rlop.report.tables import figure, report, table
 from rlop.types import InputError
 
 needs_matplotlib = pytest.mark.skipif(
@@ -158,7 +149,7 @@ def record(
     logdir: Path | None = None,
     **config: Any,
 ) -> History:
-    with Board(logdir, [f"r{i}" for i in range(len(hparams))], hparams, config) as board:
+    with Logger(logdir, [f"r{i}" for i in range(len(hparams))], hparams, config) as board:
         for step, metrics in rows:
             board.log(step, metrics)
     return board.history
@@ -290,7 +281,7 @@ def test_report_takes_what_there_is_when_nothing_usual_was_logged(tmp_path):
 def test_report_errors(tmp_path):
     with pytest.raises(InputError, match=r"found no metrics.jsonl in it or below"):
         report(tmp_path)
-    Board(tmp_path, ["a"], [{}]).close()
+    Logger(tmp_path, ["a"], [{}]).close()
     with pytest.raises(InputError, match="found a record without a single value"):
         report(tmp_path)
 
@@ -417,7 +408,7 @@ def test_stability_by_hand():
 
 
 def test_a_report_of_stability_shows_all_four(tmp_path):
-    with Board(tmp_path, ["s0", "s1"], [{"seed": 0}, {"seed": 1}]) as board:
+    with Logger(tmp_path, ["s0", "s1"], [{"seed": 0}, {"seed": 1}]) as board:
         for step, values in enumerate(([0.0, 2.0], [8.0, 8.0], [4.0, 6.0])):
             board.log(step, {"eval/return": np.array(values), "loss/td": np.ones(2)})
     head, row, said = report(tmp_path, at="stability").splitlines()[2:5]

@@ -142,10 +142,10 @@ def test_a_pickled_object_is_not_executed(tmp_path):
         load(tmp_path / "trap.pt")
 
 
-def test_a_diverged_run_is_named_and_shown_as_frozen(tiny, capsys):
+def test_a_diverged_run_is_named_and_shown_as_frozen(tiny, caplog):
     agent = DQN(tiny.spec, variants={"mad": {"lr": 1e18}, "calm": {}}, **SMALL)
     history = rlop.train(agent, tiny, 60, **OFTEN)
-    assert capsys.readouterr().err.count("mad,seed=0 diverged") == 1
+    assert caplog.text.count("mad,seed=0 diverged") == 1
     assert history.get("run/active")[1][-1].tolist() == [0.0, 1.0]
     assert np.isfinite(history.get("loss/td")[1][:, 1]).all()
 

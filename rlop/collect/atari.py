@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
+import gymnasium
 import numpy as np
 
-from rlop.collect.collector import Play, checked_actions
+from rlop.collect.acting import Act, Space, checked_actions
 from rlop.collect.dqn_replay import write_dqn_replay
-from rlop.collect.policies import TRAINED, Act, make_policy
-from rlop.collect.writer import stop_signals
+from rlop.collect.policies import TRAINED, make_policy
+from rlop.collect.signals import raise_received, stop_signals
 from rlop.config.checks import check_range
 from rlop.data.dqn_replay.storage import available_bytes
 from rlop.envs.atari import atari_game, atari_id
 from rlop.envs.make import make_vec_env
 from rlop.logs.progress import Progress
 from rlop.types import InputError
+
+VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
 
 MILLION = 1_000_000  # transitions of a published file
 
@@ -41,21 +42,23 @@ def collect_dqn_replay(
     clip_reward: bool = True,
     overwrite: bool = False,
 ) -> Path:
-    """Exactly `steps` transitions of a policy, as checkpoints that `read_dqn_replay`, Dopamine and batch_rl read.
+    """Collect exactly `steps` transitions of a policy in the files of a replay log.
 
-    Each of the environments plays as many steps of a checkpoint as the others, whatever its episodes' lengths, and
-    begins anew for the next one; where it is cut the last row is marked as a time-out. Of the frames only the newest of
-    each stack is kept: 7.06 GB of memory for a million rows. A checkpoint depends on the seed and its number alone.
+    `read_dqn_replay`, Dopamine and batch_rl read them. Each of the environments plays as many
+    steps of a checkpoint as the others, however long its episodes are, and starts over for the
+    next one; where it is cut the last row is marked as a time-out. Of the frames only the newest
+    of each stack is kept: 7.06 GB of memory for a million rows. A checkpoint depends on the seed
+    and its number alone.
 
-    When interrupted (SIGINT, SIGTERM), what has been played of the present checkpoint is written.
+    When interrupted (SIGINT, SIGTERM, SIGHUP), the rows of the present checkpoint are written.
 
     Args:
         game: `Breakout` or `ALE/Breakout-v5`.
-        policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, or a function of observations `[n, 4, 84, 84]` uint8
-            and a generator that returns n actions.
+        policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, or a function of observations
+            `[n, 4, 84, 84]` uint8 and a generator that returns n actions.
         steps: number of transitions.
-        folder: `.../GAME/RUN`; the files go to `replay_logs` in it, and `dqn-replay:GAME/RUN` with the root `...` names
-            the data.
+        folder: `.../GAME/RUN`; the files go to `replay_logs` in it, and `dqn-replay:GAME/RUN` with
+            the root `...` names the data.
         epsilon: probability of a uniformly random action at each step.
         stochastic: draw from the policy's distribution instead of taking its mode.
         seed: of environments and exploration.
@@ -69,8 +72,8 @@ def collect_dqn_replay(
         The folder of the files.
 
     Raises:
-        InputError: before anything is played, for anything wrong with the above, or too little memory; later, for
-            impossible actions.
+        InputError: before anything is played, for anything wrong with the above, or too little
+            memory; later, for impossible actions.
         KeyboardInterrupt, SystemExit: once the rows of an interrupted run are written.
     """
     env_id = atari_id(game)
@@ -78,109 +81,146 @@ def collect_dqn_replay(
         check_range(name, value, low=1)
     check_range("epsilon", epsilon, low=0, high=1)
     logs = _free_folder(Path(folder), atari_game(env_id) or game, overwrite)
+
     envs = make_vec_env(env_id, min(n_envs, steps, rows_per_file), **(env_kwargs or {}))
-    shape = (envs.single_observation_space.shape or ())[1:]
-    _check_memory(min(steps, rows_per_file) * int(np.prod(shape)))
+    frame_shape = (envs.single_observation_space.shape or ())[1:]
+    _check_memory(min(steps, rows_per_file) * int(np.prod(frame_shape)))
     play = _play(policy, envs, epsilon, seed, stochastic)
-    started, done, returns = time.perf_counter(), 0, list[float]()
+
+    started = time.perf_counter()
+    rows = 0
+    returns: list[float] = []
     with stop_signals() as received, Progress(steps) as bar:
         for suffix, start in enumerate(range(0, steps, rows_per_file)):
-            log = Log(min(rows_per_file, steps - start), envs.num_envs, shape)
-            log.play(
-                envs,
-                play,
-                [seed, suffix],
-                received,
-                lambda rows, start=start: bar.update(start + rows),
-            )
-            if (
-                suffix == 0 and (log.at > log.begin).any()
-            ):  # only now is there something in place of what was there
+            log = Log(min(rows_per_file, steps - start), envs.num_envs, frame_shape)
+            show = partial(_show, bar, start)
+            log.play(envs, play, [seed, suffix], received, show)
+
+            # Old checkpoints go only once new rows can take their place.
+            if suffix == 0 and log.played:
                 for path in logs.glob("*_ckpt.*.gz"):
                     path.unlink()
-            done += log.write(logs, suffix, clip_reward)
+            rows += log.write(logs, suffix, clip_reward)
             returns += log.returns
             if received:
                 break
     envs.close()
+
     mean = f", return mean {np.mean(returns):.4g}" if returns else ""
+    rate = rows / (time.perf_counter() - started)
     print(
-        f"{'interrupted; ' if received else ''}{logs}: {done} steps, {len(returns)} whole episodes{mean}, "
-        f"{done / (time.perf_counter() - started):,.0f} steps/s"
+        f"{'interrupted; ' if received else ''}{logs}: {rows} steps, {len(returns)} whole "
+        f"episodes{mean}, {rate:,.0f} steps/s"
     )
-    if received:
-        raise KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])
+    raise_received(received)
     return logs
 
 
 class Log:
-    """The rows of one checkpoint while they are played; those of each environment stand together, in order.
+    """The rows of one checkpoint while they are played, environment by environment, in order.
 
     Args:
         rows: of all environments.
         n_envs: their number.
-        shape: of a frame.
+        frame_shape: height and width.
     """
 
-    def __init__(self, rows: int, n_envs: int, shape: Sequence[int]) -> None:
-        self.frames = np.empty((rows, *shape), np.uint8)
-        self.action, self.reward = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
-        self.terminal, self.truncated = np.zeros(rows, bool), np.zeros(rows, bool)
+    def __init__(self, rows: int, n_envs: int, frame_shape: Sequence[int]) -> None:
+        self.frames = np.empty((rows, *frame_shape), np.uint8)
+        self.action = np.zeros(rows, np.int32)
+        self.reward = np.zeros(rows, np.float32)
+        self.terminal = np.zeros(rows, bool)
+        self.truncated = np.zeros(rows, bool)
+
+        # Rows of each environment: where they begin and end, and the next one to play.
         bounds = np.arange(n_envs + 1) * rows // n_envs
-        self.begin, self.end = bounds[:-1], bounds[1:]  # rows of each environment
+        self.begin = bounds[:-1]
+        self.end = bounds[1:]
         self.at = self.begin.copy()
         self.returns: list[float] = []  # of whole episodes
 
+    @property
+    def played(self) -> int:
+        """Number of rows so far."""
+        return int((self.at - self.begin).sum())
+
     def play(
-        self, envs: Any, play: Play, seed: list[int], received: Sequence[int], shown: Any
+        self,
+        envs: VectorEnv,
+        play: Act,
+        seed: list[int],
+        received: Sequence[int],
+        show: Callable[[int], None],
     ) -> None:
-        """Fill the rows, or stop at a signal."""
+        """Fill the rows, or stop at a signal.
+
+        Args:
+            envs: one for each share of the rows.
+            play: observations `[n, 4, H, W]` and a generator to n actions.
+            seed: of environments and exploration.
+            received: signals so far.
+            show: called after each step with the number of rows so far.
+        """
         rng = np.random.default_rng(seed)
         obs, _ = envs.reset(seed=int(rng.integers(2**30)))
-        fresh, reward_sum = np.zeros(len(self.at), bool), np.zeros(len(self.at))
+        fresh = np.zeros(len(self.at), bool)
+        reward_sum = np.zeros(len(self.at))
+
         while (self.at < self.end).any() and not received:
             action = play(obs, rng)
-            seen, (obs, reward, terminated, truncated, _) = obs[:, -1], envs.step(action)
-            over = (terminated | truncated) & ~fresh
-            kept = ~fresh & (
-                self.at < self.end
-            )  # the step after an episode only brings the first frame of the next
+            frame = obs[:, -1]
+            obs, reward, terminated, truncated, _ = envs.step(action)
+
+            # The step after an episode's end only brings the first frame of the next one.
+            kept = ~fresh & (self.at < self.end)
             rows = self.at[kept]
-            self.frames[rows], self.action[rows], self.reward[rows] = (
-                seen[kept],
-                action[kept],
-                reward[kept],
-            )
-            self.terminal[rows], self.truncated[rows] = (
-                terminated[kept],
-                (truncated & ~terminated)[kept],
-            )
+            self.frames[rows] = frame[kept]
+            self.action[rows] = action[kept]
+            self.reward[rows] = reward[kept]
+            self.terminal[rows] = terminated[kept]
+            self.truncated[rows] = (truncated & ~terminated)[kept]
+            self.at += kept
+
+            over = (terminated | truncated) & ~fresh
             reward_sum += np.where(kept, reward, 0)
             self.returns += reward_sum[over & kept].tolist()
             reward_sum[over] = 0
-            self.at += kept
             fresh = over
-            shown(int((self.at - self.begin).sum()))
+            show(self.played)
 
     def write(self, folder: Path, suffix: int, clip_reward: bool) -> int:
-        """Write the rows that are there as one checkpoint; how many."""
-        cut = self.at[self.at > self.begin] - 1
-        self.truncated[cut] |= ~self.terminal[cut]
-        there: Any = slice(None)  # a view: the frames are not copied
+        """Write the rows so far as one checkpoint; return their number."""
+        if not self.played:
+            return 0
+        last_rows = self.at[self.at > self.begin] - 1
+        self.truncated[last_rows] |= ~self.terminal[last_rows]
+
+        rows: slice | np.ndarray = slice(None)  # a view: a full log is not copied
         if (self.at < self.end).any():
-            there = np.concatenate([np.arange(*ends) for ends in zip(self.begin, self.at)])
+            rows = np.concatenate([np.arange(*ends) for ends in zip(self.begin, self.at)])
         reward = np.clip(self.reward, -1, 1) if clip_reward else self.reward
-        columns = (self.frames, self.action, reward, self.terminal, self.truncated)
-        rows = int((self.at - self.begin).sum())
-        if rows:
-            write_dqn_replay(folder, *(column[there] for column in columns), suffix=suffix)
-        return rows
+        write_dqn_replay(
+            folder,
+            self.frames[rows],
+            self.action[rows],
+            reward[rows],
+            self.terminal[rows],
+            self.truncated[rows],
+            suffix=suffix,
+        )
+        return self.played
+
+
+def _show(bar: Progress, rows_before: int, rows: int) -> None:
+    bar.update(rows_before + rows)
 
 
 def _free_folder(folder: Path, game: str, overwrite: bool) -> Path:
+    """Return the folder of the checkpoints; reject a name that no reader finds, and old files."""
     if not folder.name.isdigit() or folder.parent.name != game:
         raise InputError(
-            f"{folder}: expected a folder that ends in {game}/RUN with a number RUN, e.g. data/{game}/1"
+            f"{folder}: expected a folder that ends in {game}/RUN with a number RUN, "
+            f"e.g. data/{game}/1"
         )
     logs = folder / "replay_logs"
     if any(logs.glob("*_ckpt.*.gz")) and not overwrite:
@@ -194,18 +234,23 @@ def _check_memory(needed: int) -> None:
     free = available_bytes()
     if free is not None and needed > free:
         raise InputError(
-            f"rows_per_file: its frames need {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free: expected "
-            f"fewer rows per file"
+            f"rows_per_file: its frames need {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB "
+            f"are free: expected fewer rows per file"
         )
 
 
-def _play(policy: str | Act, envs: Any, epsilon: float, seed: int, stochastic: bool) -> Play:
+class _Spaces(gymnasium.Env[Any, Any]):
+    """The spaces of one copy of a vector environment: all that a policy looks at."""
+
+    def __init__(self, envs: VectorEnv) -> None:
+        self.observation_space: Space = envs.single_observation_space
+        self.action_space: Space = envs.single_action_space
+
+
+def _play(policy: str | Act, envs: VectorEnv, epsilon: float, seed: int, stochastic: bool) -> Act:
     if isinstance(policy, str) and policy.partition(":")[0] in (*TRAINED, "replay"):
         raise InputError(
             f"policy {policy!r}: expected random or sb3:FILE.zip, which acts on stacks of frames"
         )
-    spaces: Any = SimpleNamespace(
-        observation_space=envs.single_observation_space, action_space=envs.single_action_space
-    )
-    act, _ = make_policy(policy, lambda: spaces, seed, stochastic)
+    act, _ = make_policy(policy, lambda: _Spaces(envs), seed, stochastic)
     return partial(checked_actions, act, envs.single_action_space, epsilon)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
 
-from rlop.collect.policies import TRAINED, Act, make_policy, random_actions, steps_in
+from rlop.collect.acting import Act, Env, Make, Space, checked_actions
+from rlop.collect.policies import TRAINED, make_policy, steps_in
 from rlop.collect.rollout import Episode, Part, first, interleave, last, rollouts
-from rlop.collect.writer import Writer, stop_signals
+from rlop.collect.sb3_training import replay
+from rlop.collect.signals import raise_received, stop_signals
+from rlop.collect.writer import About, Writer
 from rlop.envs.layouts import bounded
 from rlop.envs.make import make_env
 from rlop.logs.progress import Progress
 from rlop.types import InputError
 
+Policy: TypeAlias = str | Act
+Training: TypeAlias = tuple[str, int]  # algorithm and steps of `replay:ALGORITHM:STEPS`
+
+LARGEST_MIX = 127  # policies: a row names its own in one signed byte
 PACKAGES = (
     "rlop",
     "gymnasium",
@@ -32,12 +39,11 @@ PACKAGES = (
     "stable_baselines3",
     "minatar",
 )
-Play = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def collect(
     env_id: str,
-    policy: str | Act | Mapping[Any, float],
+    policy: Policy | Mapping[Policy, float],
     steps: int,
     path: str | Path,
     *,
@@ -50,32 +56,34 @@ def collect(
     chunk: int = 100_000,
     overwrite: bool = False,
 ) -> Path:
-    """Exactly `steps` transitions of a policy in an environment, as an HDF5 file in D4RL's layout.
+    """Collect exactly `steps` transitions of a policy in an HDF5 file of D4RL's layout.
 
-    Rows stand episode by episode in the order in which episodes began, which is what a single environment would give:
-    in the order in which they end, short ones would be favoured. Only the last episode is cut (of a mixture, the last
-    of each policy), and its last row marked as a time-out. `next_observations` are the true ones, at the end of an
-    episode too.
+    Rows stand episode by episode in the order in which episodes began, as from a single
+    environment: the order in which they end would favor short ones. Only the last episode is cut
+    (of a mixture, the last of each policy), and its last row marked as a time-out.
+    `next_observations` are the true ones, at the end of an episode too.
 
-    Actions of a Box with bounds are stored in [-1, 1], see `to_unit`; the attributes `action_low` and `action_high`
-    say what stands for what. Beside D4RL's arrays there are `infos/policy`, which policy of a mixture acted, and in
-    MuJoCo `infos/qpos` and `infos/qvel`, the simulator's state before the step.
+    Actions of a Box with bounds are stored in [-1, 1], see `to_unit`; the attributes `action_low`
+    and `action_high` hold the bounds. The file also has `infos/policy`, the policy of a mixture
+    that acted, and in MuJoCo `infos/qpos` and `infos/qvel`, the simulator's state before the step.
 
-    Every `chunk` steps, and when interrupted (SIGINT, SIGTERM), the rows so far are written, with the last row of each
-    unfinished episode marked as a time-out: under its own name the file is complete and valid at any time.
+    Every `chunk` steps, and when interrupted (SIGINT, SIGTERM, SIGHUP), the rows so far are
+    written, with the last row of each unfinished episode marked as a time-out: under its own name
+    the file is complete and valid at any time.
 
     Args:
         env_id: Gymnasium id.
-        policy: `random`; `sb3:FILE.zip` or `sb3:ALGORITHM:FILE.zip`, a Stable-Baselines3 policy (its pickles are not
-            executed, see `load_sb3`); `ppo:STEPS` or `sac:STEPS`, which trains one first; a function of observations
-            `[n, *S]` and a generator that returns actions `[n]` or `[n, *A]` in the environment's units; a mixture
-            {policy: share of the steps}; or `replay:ppo:STEPS`, `replay:sac:STEPS`, the last `steps` transitions of
-            such a training, which a replay buffer of that size holds at its end, in order.
+        policy: `random`; `sb3:FILE.zip` or `sb3:ALGORITHM:FILE.zip`, a Stable-Baselines3 policy
+            (its pickles are not executed, see `load_sb3`); `ppo:STEPS` or `sac:STEPS`, which trains
+            one first; a function of observations `[n, *S]` and a generator that returns actions
+            `[n]` or `[n, *A]` in the environment's units; a mixture {policy: share of the steps};
+            or `replay:ppo:STEPS`, `replay:sac:STEPS`, the last `steps` transitions of such a
+            training, which a replay buffer of that size holds at its end, in order.
         steps: number of transitions.
         path: file to write.
         epsilon: probability of a uniformly random action at each step.
-        stochastic: draw from the policy's distribution instead of taking its mode; for a single policy of a mixture
-            write `stochastic:` before its name.
+        stochastic: draw from the policy's distribution instead of taking its mode; for a single
+            policy of a mixture write `stochastic:` before its name.
         shuffle: of a mixture, episodes in random order instead of policy after policy.
         seed: of environments, exploration and training.
         env_kwargs: keyword arguments for `make_env`.
@@ -87,109 +95,139 @@ def collect(
         The path.
 
     Raises:
-        InputError: before anything is played, for anything wrong with the above; later, for impossible actions.
+        InputError: before anything is played, for anything wrong with the above; later, for
+            impossible actions.
         KeyboardInterrupt, SystemExit: once the rows of an interrupted run are written.
     """
     path = Path(path)
-    _check_arguments(steps, epsilon, n_envs, chunk, path, overwrite)
+    _check_arguments(steps, epsilon, n_envs, chunk)
+    _check_file(path, overwrite)
     shares = dict(policy) if isinstance(policy, Mapping) else {policy: 1.0}
-    counts, training = _counts(shares, steps), _training(policy, steps, epsilon, stochastic)
+    counts = _counts(shares, steps)
+    training = _training(policy, steps, epsilon, stochastic)
+
     make = partial(make_env, env_id, **(env_kwargs or {}))
     space = _check_spaces(make(), env_id, needs_bounds=epsilon > 0 or "random" in shares)
     n_envs = 1 if training else min(n_envs, steps)
-    about: dict[str, Any] = {
+    about = {
         "env_id": env_id,
         "env_kwargs": dict(env_kwargs or {}),
         "epsilon": epsilon,
         "seed": seed,
+        "n_envs": n_envs,
+        "shuffle": shuffle,
+        "versions": _versions(),
+        **_units(space),
     }
-    about |= {"n_envs": n_envs, "shuffle": shuffle, "versions": _versions(), **_units(space)}
     _check_json(about)
-    made = [] if training else [make_policy(name, make, seed, stochastic) for name in shares]
-    described = [{"policy": policy}] if training else [part for _, part in made]
-    about["policies"] = [
-        {**part, "share": share} for part, share in zip(described, shares.values())
-    ]
+
+    acts: list[Act] = []
+    if training:
+        about["policies"] = [{"policy": policy, "share": 1.0}]
+    else:
+        acts, about["policies"] = _make_policies(shares, make, seed, stochastic)
+
     started = time.perf_counter()
     with stop_signals() as received, Progress(training[1] if training else steps) as bar:
         writer = Writer(path, about, space, chunk, received, bar)
         if training:
-            from rlop.collect.sb3 import replay
-
-            replay(
-                *training,
-                make,
-                seed,
-                lambda episodes, rows: writer(lambda: last(episodes, steps), rows),
-            )
+            _record_training(training, steps, make, seed, writer)
         else:
-            plays = [partial(checked_actions, act, space, epsilon) for act, _ in made]
+            plays = [partial(checked_actions, act, space, epsilon) for act in acts]
             envs = [make() for _ in range(n_envs)]
             _mix(envs, plays, counts, seed, shuffle, writer)
             for env in envs:
                 env.close()
         summary = writer.write()
+
     rate = writer.rows / (time.perf_counter() - started)
     print(f"{'interrupted; ' if received else ''}{path}: {summary}, {rate:,.0f} steps/s")
-    if received:
-        raise KeyboardInterrupt if received[0] == signal.SIGINT else SystemExit(128 + received[0])
+    raise_received(received)
     return path
 
 
+def _make_policies(
+    shares: Mapping[Policy, float], make: Make, seed: int, stochastic: bool
+) -> tuple[list[Act], list[About]]:
+    """Make every policy of a mixture, and describe each with its share."""
+    acts, about = [], []
+    for name, share in shares.items():
+        act, description = make_policy(name, make, seed, stochastic)
+        acts.append(act)
+        about.append({**description, "share": share})
+    return acts, about
+
+
+def _record_training(training: Training, steps: int, make: Make, seed: int, writer: Writer) -> None:
+    """Train, and keep the last `steps` rows."""
+
+    def keep(episodes: list[Episode], rows: int) -> bool:
+        return writer(lambda: last(episodes, steps), rows)
+
+    algorithm, length = training
+    replay(algorithm, length, make, seed, keep)
+
+
 def _mix(
-    envs: Sequence[gymnasium.Env[Any, Any]],
-    plays: Sequence[Play],
+    envs: Sequence[Env],
+    plays: Sequence[Act],
     counts: Sequence[int],
     seed: int,
     shuffle: bool,
     writer: Writer,
 ) -> None:
-    """Play each policy until its rows are there."""
-    groups: dict[int, tuple[list[Episode], int]] = {}
+    """Play each policy until its rows are complete, or a signal is received."""
+    groups: dict[int, list[Episode]] = {}  # episodes of each policy so far
 
     def parts() -> list[Part]:
-        found = [part for episodes, rows in groups.values() for part in first(episodes, rows)]
-        return interleave(found, np.random.default_rng(seed)) if shuffle else found
+        rows = []
+        for number, episodes in groups.items():
+            rows += first(episodes, counts[number])
+        return interleave(rows, np.random.default_rng(seed)) if shuffle else rows
 
     for number, (play, steps) in enumerate(zip(plays, counts)):
-        before, stream = sum(counts[:number]), [seed, number] if number else seed
+        rows_before = sum(counts[:number])
+        stream = [seed, number] if number else seed
         for episodes, rows in rollouts(envs[:steps], play, steps, stream, number):
-            groups[number] = episodes, steps
-            if not writer(parts, before + rows):
+            groups[number] = episodes
+            if not writer(parts, rows_before + rows):
                 return
 
 
-def _counts(shares: Mapping[Any, float], steps: int) -> list[int]:
-    """How many of the steps each policy plays; what rounding leaves goes to the largest remainders."""
-    if (
-        len(shares) > 127
-        or any(not share > 0 for share in shares.values())
-        or abs(sum(shares.values()) - 1) > 1e-6
-    ):
+def _counts(shares: Mapping[Policy, float], steps: int) -> list[int]:
+    """Split the steps by shares; what rounding leaves goes to the largest remainders."""
+    values = list(shares.values())
+    are_shares = all(share > 0 for share in values) and abs(sum(values) - 1) <= 1e-6
+    if not are_shares or len(values) > LARGEST_MIX:
         raise InputError(
-            f"mix = {list(shares.values())}: expected at most 127 positive shares that sum to 1"
+            f"mix = {values}: expected at most {LARGEST_MIX} positive shares that sum to 1"
         )
-    exact = np.array(list(shares.values())) * steps
+
+    exact = np.array(values) * steps
     counts = np.floor(exact + 1e-6).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: steps - counts.sum()]] += 1
     if counts.min() == 0:
-        raise InputError(
-            f"mix = {list(shares.values())}: a share of {steps} steps is less than one step"
-        )
+        raise InputError(f"mix = {values}: a share of {steps} steps is less than one step")
     return counts.tolist()
 
 
-def _training(policy: Any, steps: int, epsilon: float, stochastic: bool) -> tuple[str, int] | None:
-    """Algorithm and steps of `replay:ALGORITHM:STEPS`; None for other policies."""
-    if isinstance(policy, Mapping) and any(str(name).startswith("replay:") for name in policy):
-        raise InputError("mix: a replay stream cannot be part of a mixture")
-    kind, _, rest = policy.partition(":") if isinstance(policy, str) else ("", "", "")
-    if kind != "replay":
+def _training(
+    policy: Policy | Mapping[Policy, float], steps: int, epsilon: float, stochastic: bool
+) -> Training | None:
+    """Read `replay:ALGORITHM:STEPS`; None for other policies."""
+    if isinstance(policy, Mapping):
+        if any(str(name).startswith("replay:") for name in policy):
+            raise InputError("mix: a replay stream cannot be part of a mixture")
         return None
+    if not isinstance(policy, str) or policy.partition(":")[0] != "replay":
+        return None
+
+    _, _, rest = policy.partition(":")
     algorithm, _, length = rest.partition(":")
     if algorithm not in TRAINED or steps_in(length) < steps:
         raise InputError(
-            f"policy {policy!r}: expected replay:ppo:STEPS or replay:sac:STEPS of at least {steps} steps"
+            f"policy {policy!r}: expected replay:ppo:STEPS or replay:sac:STEPS "
+            f"of at least {steps} steps"
         )
     if epsilon or stochastic:
         raise InputError(
@@ -198,73 +236,64 @@ def _training(policy: Any, steps: int, epsilon: float, stochastic: bool) -> tupl
     return algorithm, steps_in(length)
 
 
-def checked_actions(
-    act: Act, space: gymnasium.Space[Any], epsilon: float, obs: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """The policy's actions, checked and brought within bounds, some of them replaced by random ones."""
-    actions, shape = np.asarray(act(obs, rng)), (len(obs), *(space.shape or ()))
-    if isinstance(space, gymnasium.spaces.Box):
-        fits = actions.shape == shape and np.isfinite(actions).all()
-        actions = np.clip(actions, space.low, space.high).astype(np.float32) if fits else actions
-    else:
-        fits = (
-            actions.shape == shape
-            and actions.dtype.kind in "iu"
-            and all(map(space.contains, actions))
-        )
-        actions = actions.astype(np.int64) if fits else actions
-    if not fits:
-        raise InputError(
-            f"policy: actions {actions.dtype} of shape {actions.shape}, expected {shape} within {space}"
-        )
-    if epsilon == 0:
-        return actions
-    wander = rng.random(len(obs)) < epsilon
-    return np.where(
-        wander.reshape(-1, *[1] * (actions.ndim - 1)), random_actions(space, len(obs), rng), actions
-    )
-
-
-def _units(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """What stored actions stand for: how many there are, or what -1 and 1 mean."""
+def _units(space: Space) -> About:
+    """Describe stored actions: how many there are, or what -1 and 1 mean."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return {"n_actions": int(space.n)}
     assert isinstance(space, gymnasium.spaces.Box)
-    return (
-        {"action_low": space.low.tolist(), "action_high": space.high.tolist()}
-        if bounded(space)
-        else {}
-    )
+    if not bounded(space):
+        return {}
+    return {"action_low": space.low.tolist(), "action_high": space.high.tolist()}
 
 
-def _check_arguments(
-    steps: int, epsilon: float, n_envs: int, chunk: int, path: Path, overwrite: bool
-) -> None:
+def _versions() -> dict[str, str]:
+    """Name the version of every package that is installed of those that shape the rows."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+# ---- checks before anything is played
+
+
+def _check_arguments(steps: int, epsilon: float, n_envs: int, chunk: int) -> None:
     if steps < 1 or n_envs < 1 or chunk < 1:
         raise InputError(
             f"steps = {steps}, n_envs = {n_envs}, chunk = {chunk}: expected at least 1"
         )
     if not 0 <= epsilon <= 1:
         raise InputError(f"epsilon = {epsilon}: expected a probability in [0, 1]")
+
+
+def _check_file(path: Path, overwrite: bool) -> None:
+    """Reject a file that exists, has the wrong name, or stands where nothing can be written."""
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or overwrite")
     if path.suffix not in (".hdf5", ".h5"):
         raise InputError(f"{path}: expected a name that ends in .hdf5 or .h5")
 
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"{path}: {folder} cannot be written, expected a folder to write to")
 
-def _check_spaces(
-    env: gymnasium.Env[Any, Any], env_id: str, needs_bounds: bool
-) -> gymnasium.Space[Any]:
+
+def _check_spaces(env: Env, env_id: str, needs_bounds: bool) -> Space:
+    """Reject spaces that rows cannot hold; return the action space."""
     obs, action = env.observation_space, env.action_space
     if not isinstance(obs, gymnasium.spaces.Box):
-        hint = (
-            f"{type(obs).__name__}; try layout d4rl"
-            if isinstance(obs, gymnasium.spaces.Dict)
-            else str(obs)
-        )
-        raise InputError(f"env_id {env_id!r}: observation space {hint}, expected a Box")
-    discrete = isinstance(action, gymnasium.spaces.Discrete) and action.start == 0
-    if not discrete and not isinstance(action, gymnasium.spaces.Box):
+        is_dict = isinstance(obs, gymnasium.spaces.Dict)
+        shown = f"{type(obs).__name__}; try layout d4rl" if is_dict else str(obs)
+        raise InputError(f"env_id {env_id!r}: observation space {shown}, expected a Box")
+
+    is_box = isinstance(action, gymnasium.spaces.Box)
+    counts_from_zero = isinstance(action, gymnasium.spaces.Discrete) and action.start == 0
+    if not is_box and not counts_from_zero:
         raise InputError(
             f"env_id {env_id!r}: action space {action}, expected Discrete from 0, or a Box"
         )
@@ -275,20 +304,10 @@ def _check_spaces(
     return action
 
 
-def _check_json(about: Mapping[str, Any]) -> None:
+def _check_json(about: About) -> None:
     try:
         json.dumps(about)
     except TypeError as error:
         raise InputError(
             f"env_kwargs: {error}; expected what JSON can hold, so that the file can name it"
         ) from error
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

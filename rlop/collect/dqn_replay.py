@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from rlop.config.files import atomic
 from rlop.data.dqn_replay.files import CHUNK, FLAG, KINDS, file_name
 from rlop.data.dqn_replay.stacks import DEPTH
 from rlop.types import InputError
+
+# As Dopamine stores its columns.
+DTYPES = {"action": np.int32, "reward": np.float32, "terminal": np.uint8, FLAG: np.uint8}
 
 
 def write_dqn_replay(
@@ -26,13 +30,14 @@ def write_dqn_replay(
     suffix: int = 0,
     overwrite: bool = False,
 ) -> int:
-    """Checkpoints of a replay log that Dopamine, batch_rl and `read_dqn_replay` read; each file whole or not at all.
+    """Write checkpoints for Dopamine, batch_rl and `read_dqn_replay`; each whole or not at all.
 
-    Three rows of zeros go before each episode. A file holds `capacity` rows, of which the last is never written, as in
-    the published ones; the first three transitions of a file that begins within an episode have no stack, and its last
-    one has no successor. The observation behind the last action of a time-out has no place in the format: these rows
-    are marked as terminal, as in the published files, and in a further file `truncated_ckpt`, by which
-    `read_dqn_replay` leaves them out.
+    Three rows of zeros go before each episode. A file holds `capacity` rows, of which the last is
+    never written, as in the published ones; the first three transitions of a file that begins
+    within an episode have no stack, and its last one has no successor. The format has no place for
+    the observation after the last action of a time-out: these rows are marked as terminal, as in
+    the published files, and in a further file `truncated_ckpt`, by which `read_dqn_replay` leaves
+    them out.
 
     Args:
         folder: `.../GAME/RUN/replay_logs`, made when missing.
@@ -46,76 +51,108 @@ def write_dqn_replay(
         overwrite: replace existing files.
 
     Returns:
-        How many checkpoints were written.
+        The number of checkpoints written.
 
     Raises:
-        InputError: arrays that do not fit, or files that exist.
+        InputError: arrays that do not fit, files that exist, or a disk that is full.
 
-    Reference: `add` and `save` in circular_replay_buffer.py of Dopamine; logged_replay_buffer.py of batch_rl. Differs
-    from: `add_count` counts the rows of its own file, so that each file reads as a buffer that is not full yet.
+    Reference: `add` and `save` in circular_replay_buffer.py of Dopamine; logged_replay_buffer.py of
+        batch_rl.
+    Differs from: `add_count` counts the rows of its own file, so that each file reads as a buffer
+        that is not full yet.
     """
     folder = Path(folder)
     columns = {"action": actions, "reward": rewards, "terminal": terminals}
-    columns |= {} if truncated is None or not np.any(truncated) else {FLAG: truncated}
-    arrays = _check(frames, {key: np.asarray(column) for key, column in columns.items()})
-    over = (arrays["terminal"] != 0) | (arrays.get(FLAG, np.zeros(len(frames))) != 0)
+    if truncated is not None and np.any(truncated):
+        columns[FLAG] = truncated
+    arrays = _check(frames, columns)
+
+    over = arrays["terminal"] != 0
+    if FLAG in arrays:
+        over |= arrays[FLAG] != 0
     arrays["terminal"] = over.astype(np.uint8)
+
     source = padded(over)
     capacity = len(source) + 1 if capacity is None else capacity
     check_range("capacity", capacity, low=DEPTH + 2)
     pieces = [source[start : start + capacity - 1] for start in range(0, len(source), capacity - 1)]
-    paths = [folder / file_name("observation", suffix + number) for number in range(len(pieces))]
-    for path in paths:
+    for number in range(len(pieces)):
+        path = folder / file_name("observation", suffix + number)
         if path.exists() and not overwrite:
             raise InputError(
                 f"{path}: exists already; choose another folder or suffix, or overwrite"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, piece in enumerate(pieces):
-        _write_checkpoint(folder, suffix + number, frames, arrays, piece, capacity)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, piece in enumerate(pieces):
+            _write_checkpoint(folder, suffix + number, frames, arrays, piece, capacity)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error})") from error
     return len(pieces)
 
 
 def padded(over: np.ndarray) -> np.ndarray:
-    """Row of each stored transition, or -1 for padding, given `[T]` whether an episode ended there."""
+    """Return the row of each stored transition, or -1 for padding.
+
+    Args:
+        over: `[T]`, whether an episode ended at the row.
+    """
     starts = np.append(0, np.flatnonzero(over[:-1]) + 1)
     return np.insert(np.arange(len(over)), np.repeat(starts, DEPTH - 1), -1)
 
 
-def _check(frames: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _check(frames: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Convert the columns to the dtypes of the format; reject what does not fit the frames."""
     if frames.ndim != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise InputError(
             f"frames: {frames.dtype} of shape {frames.shape}, expected uint8 [T, height, width]"
         )
-    for key, column in columns.items():
-        if column.shape != (len(frames),) or column.dtype.kind not in KINDS[key] + (
-            "iu" if key == "reward" else ""
-        ):
+
+    arrays = {}
+    for key, values in columns.items():
+        column = np.asarray(values)
+        # Rewards are stored as floats, but may be given as integers.
+        kinds = KINDS[key] + "iu" if key == "reward" else KINDS[key]
+        if column.shape != (len(frames),) or column.dtype.kind not in kinds:
             raise InputError(
-                f"{key}: {column.dtype} of shape {column.shape}, expected ({len(frames)},) as the frames"
+                f"{key}: {column.dtype} of shape {column.shape}, expected ({len(frames)},) as the "
+                f"frames"
             )
-    types = {"action": np.int32, "reward": np.float32, "terminal": np.uint8, FLAG: np.uint8}
-    return {key: column.astype(types[key]) for key, column in columns.items()}
+        arrays[key] = column.astype(DTYPES[key])
+    return arrays
 
 
 def _write_checkpoint(
     folder: Path,
     suffix: int,
     frames: np.ndarray,
-    arrays: dict[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
     source: np.ndarray,
     capacity: int,
 ) -> None:
-    stored, used = source >= 0, len(source)
+    """Write the files of one checkpoint.
+
+    Args:
+        folder: of the files.
+        suffix: number of the checkpoint.
+        frames: `[T, H, W]`.
+        arrays: the other columns, `[T]` each.
+        source: row of each stored transition, -1 for padding; at most `capacity` - 1.
+        capacity: rows of the files.
+    """
+    used = len(source)
+    stored = source >= 0
     rows = np.append(source, np.full(capacity - used, -1))
     _write_frames(folder / file_name("observation", suffix), frames, rows)
+
     for name, array in arrays.items():
         column = np.zeros(capacity, array.dtype)
         column[:used][stored] = array[source[stored]]
         _write_array(folder / file_name(name, suffix), column)
-    _write_array(
-        folder / file_name("invalid_range", suffix), (used - 1 + np.arange(DEPTH + 1)) % capacity
-    )
+
+    invalid = (used - 1 + np.arange(DEPTH + 1)) % capacity
+    _write_array(folder / file_name("invalid_range", suffix), invalid)
     _write_array(folder / file_name("add_count", suffix), np.array(used))
 
 
@@ -125,7 +162,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write_frames(path: Path, frames: np.ndarray, rows: np.ndarray) -> None:
-    """The frames of these rows, zeros for -1, a piece at a time."""
+    """Write the frames of these rows, zeros for -1, a piece at a time."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *frames.shape[1:])}
     step = max(1, CHUNK // frames[0].size)
     with atomic(path) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:

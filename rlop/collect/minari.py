@@ -8,7 +8,6 @@ import re
 import shutil
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import h5py
@@ -20,10 +19,10 @@ from rlop.types import InputError, Spec
 
 
 def write_minari(data: Dataset, name: str) -> Path:
-    """A folder of `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`) that minari and `minari:NAME` load.
+    """Write a folder of `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), all of it or nothing.
 
-    An episode's last observation is the next_obs of its last row, which in D4RL's transitions ("shifted") is not the
-    episode's own where it terminated.
+    minari and `minari:NAME` load it. An episode's last observation is the next_obs of its last
+    row, which in D4RL's transitions ("shifted") is not the episode's own where it terminated.
 
     Args:
         data: one-step rows.
@@ -33,7 +32,8 @@ def write_minari(data: Dataset, name: str) -> Path:
         The folder.
 
     Raises:
-        InputError: the id is malformed or taken, or the rows span several steps.
+        InputError: the id is malformed or taken, the rows span several steps, or the folder cannot
+            be written.
     """
     folder = root() / name.removeprefix(PREFIX)
     if not re.fullmatch(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+", name.removeprefix(PREFIX)):
@@ -44,83 +44,102 @@ def write_minari(data: Dataset, name: str) -> Path:
         raise InputError(
             f"{data.name}: write_minari: rows span several steps; write them before n_step"
         )
+
+    about = {**_about(data), "dataset_id": folder.relative_to(root()).as_posix()}
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         (temporary / "data").mkdir(parents=True)
-        _write_episodes(temporary / "data" / MAIN_FILE, data)
-        about = {**_about(data), "dataset_id": folder.relative_to(root()).as_posix()}
-        with open(temporary / "data" / METADATA, "w") as file:
-            json.dump(about, file)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_bytes(temporary / "data" / MAIN_FILE, _episodes(data))
+        _write_bytes(temporary / "data" / METADATA, json.dumps(about).encode())
         os.replace(temporary, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _write_episodes(path: Path, data: Dataset) -> None:
-    with h5py.File(path, "w", track_order=True) as file:
-        stops = data.episode_ends + 1
-        for i, (start, stop) in enumerate(
-            zip((stops - data.episode_lengths()).tolist(), stops.tolist())
-        ):
-            group = file.create_group(f"episode_{i}")
-            group.attrs.update({"id": i, "total_steps": stop - start})
-            group["observations"] = np.concatenate(
-                [data.obs[start:stop], data.next_obs[stop - 1 : stop]]
-            )
-            for key, column in {
-                "actions": data.action,
-                "rewards": data.reward.astype(np.float64),
-            }.items():
-                group[key] = column[start:stop]
-            group["terminations"], group["truncations"] = (
-                data.terminated[start:stop],
-                data.truncated[start:stop],
-            )
-    with open(path, "rb") as written:
-        os.fsync(written.fileno())
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, and wait until the disk has it."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def _about(data: Dataset) -> dict[str, Any]:
-    """What minari reads from the metadata."""
-    spec, counts = data.spec, {"total_episodes": data.n_episodes, "total_steps": len(data)}
-    inside = spec.n_actions is None and np.abs(data.action).max() <= 1
-    action = _box(spec.action_shape, "float32", 1.0 if inside else np.inf)
-    if spec.n_actions is not None:
-        action = {"type": "Discrete", "dtype": "int64", "start": 0, "n": spec.n_actions}
-    top = {"uint8": 255, "bool": 1}.get(spec.obs_dtype)
-    obs = _box(
-        spec.obs_shape, spec.obs_dtype, np.inf if top is None else top, None if top is None else 0
-    )
-    spaces = {"observation_space": json.dumps(obs), "action_space": json.dumps(action)}
-    about = {
-        **counts,
-        **spaces,
+def _episodes(data: Dataset) -> bytes:
+    """Return the bytes of an HDF5 file with a group for each episode.
+
+    They are made in memory: HDF5 crashes the process when a disk is full at the end of a file.
+    """
+    stops = data.episode_ends + 1
+    starts = stops - data.episode_lengths()
+    with h5py.File("episodes", "w", driver="core", backing_store=False, track_order=True) as file:
+        for number, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist())):
+            group = file.create_group(f"episode_{number}")
+            group.attrs["id"] = number
+            group.attrs["total_steps"] = stop - start
+
+            last_obs = data.next_obs[stop - 1 : stop]
+            group["observations"] = np.concatenate([data.obs[start:stop], last_obs])
+            group["actions"] = data.action[start:stop]
+            group["rewards"] = data.reward[start:stop].astype(np.float64)
+            group["terminations"] = data.terminated[start:stop]
+            group["truncations"] = data.truncated[start:stop]
+        file.flush()
+        return file.id.get_file_image()
+
+
+def _about(data: Dataset) -> dict[str, object]:
+    """Return the metadata that minari reads."""
+    spec = data.spec
+    about: dict[str, object] = {
+        "total_episodes": data.n_episodes,
+        "total_steps": len(data),
+        "observation_space": json.dumps(_observation_space(spec)),
+        "action_space": json.dumps(_action_space(data)),
         "data_format": "hdf5",
         "jpeg_encoding": False,
         "minari_version": "0.5.3",
     }
-    return about | ({"env_spec": text} if (text := _env_spec(spec)) else {})
+    env_spec = _env_spec(spec)
+    if env_spec is not None:
+        about["env_spec"] = env_spec
+    return about
 
 
-def _box(
-    shape: tuple[int, ...], dtype: str, high: float, low: float | None = None
-) -> dict[str, Any]:
-    ends = {
-        "low": np.full(shape, -high if low is None else low).tolist(),
+def _observation_space(spec: Spec) -> dict[str, object]:
+    if spec.obs_dtype == "uint8":
+        return _box(spec.obs_shape, "uint8", 0, 255)
+    if spec.obs_dtype == "bool":
+        return _box(spec.obs_shape, "bool", 0, 1)
+    return _box(spec.obs_shape, spec.obs_dtype, -np.inf, np.inf)
+
+
+def _action_space(data: Dataset) -> dict[str, object]:
+    spec = data.spec
+    if spec.n_actions is not None:
+        return {"type": "Discrete", "dtype": "int64", "start": 0, "n": spec.n_actions}
+    bound = 1.0 if np.abs(data.action).max() <= 1 else np.inf
+    return _box(spec.action_shape, "float32", -bound, bound)
+
+
+def _box(shape: tuple[int, ...], dtype: str, low: float, high: float) -> dict[str, object]:
+    return {
+        "type": "Box",
+        "dtype": dtype,
+        "shape": list(shape),
+        "low": np.full(shape, low).tolist(),
         "high": np.full(shape, high).tolist(),
     }
-    return {"type": "Box", "dtype": dtype, "shape": list(shape), **ends}
 
 
 def _env_spec(spec: Spec) -> str | None:
-    """Gymnasium's description of the environment; None where only this library can make it."""
-    if spec.env_id not in gymnasium.registry or "layout" in spec.env_kwargs:
+    """Return Gymnasium's description of the environment; None where only this library makes it."""
+    if spec.env_id is None or spec.env_id not in gymnasium.registry or "layout" in spec.env_kwargs:
         return None
-    made = deepcopy(gymnasium.spec(spec.env_id))
+    env_spec = deepcopy(gymnasium.spec(spec.env_id))
     kwargs = dict(spec.env_kwargs)
-    made.max_episode_steps = kwargs.pop("max_episode_steps", made.max_episode_steps)
-    made.kwargs.update(kwargs)
-    return made.to_json()
+    env_spec.max_episode_steps = kwargs.pop("max_episode_steps", env_spec.max_episode_steps)
+    env_spec.kwargs.update(kwargs)
+    return env_spec.to_json()

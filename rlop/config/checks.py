@@ -5,48 +5,57 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
 
+from rlop.config.ranges import Range
 from rlop.types import InputError
+
+_LONGEST_LIST = 20  # names that a message lists
+_LONGEST_VALUE = 60  # characters of a value that a message shows
 
 
 def nearest(name: object, choices: Iterable[object]) -> str:
-    """End of an error message about a name that is not there: ", did you mean 'x'?" or "; one of a, b, c"."""
+    """Return the end of a message about an unknown name: ", did you mean 'x'?" or "; one of a, b".
+
+    Empty without choices.
+    """
     names = [str(choice) for choice in choices]
-    close = closest(name, names)
-    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return close or (f"; one of {listed}" if names else "")
+    hint = closest(name, names)
+    if hint or not names:
+        return hint
+
+    listed = ", ".join(names[:_LONGEST_LIST])
+    return f"; one of {listed}" + (", ..." if len(names) > _LONGEST_LIST else "")
+
+
+def closest(name: object, names: Iterable[str]) -> str:
+    """Return ", did you mean 'x'?", for names too many to list; empty when none is near."""
+    spelling = {choice.casefold(): choice for choice in names}
+    matches = get_close_matches(str(name).casefold(), spelling, n=1)
+    return f", did you mean {spelling[matches[0]]!r}?" if matches else ""
 
 
 def check_known(what: str, name: object, known: Iterable[object]) -> None:
-    """Raise InputError unless `name` is one of `known`; the message starts with `what` and offers the nearest.
+    """Raise InputError unless `name` is one of `known`, with the nearest one.
 
     Args:
-        what: the option, e.g. "dr3: form".
-        name: what was given.
-        known: what there is.
+        what: the option, with which the message starts, such as "dr3: form".
+        name: the value given.
+        known: the possible values.
     """
     known = list(known)
     if name not in known:
         raise InputError(f"{what} {name!r}: unknown{nearest(name, known)}")
 
 
-def closest(name: object, names: Iterable[str]) -> str:
-    """The first form of `nearest` alone, for names too many to list; empty when none is near."""
-    folded = {known.casefold(): known for known in names}
-    close = get_close_matches(str(name).casefold(), folded, n=1)
-    return f", did you mean {folded[close[0]]!r}?" if close else ""
-
-
 def check_range(
     name: str,
-    value: float | Sequence[float],
+    value: object,
     low: float | None = None,
     high: float | None = None,
     low_open: bool = False,
     high_open: bool = False,
 ) -> None:
-    """Raise InputError unless the number, or every number of a swept list, lies between `low` and `high`.
+    """Raise InputError unless the number, or every number of a list, lies between `low` and `high`.
 
     Args:
         name: what the message calls the value.
@@ -54,31 +63,26 @@ def check_range(
         low, high: the ends; None for no end.
         low_open, high_open: True where the end itself is excluded.
     """
-    if isinstance(value, (list, tuple)):
+    _check(name, value, Range(low, high, low_open, high_open))
+
+
+def _check(name: str, value: object, limits: Range) -> None:
+    if isinstance(value, Sequence) and not isinstance(value, str):
         if not value:
             raise InputError(f"{name} = []: expected at least one value")
-        for i, item in enumerate(value):
-            check_range(f"{name}[{i}]", item, low, high, low_open, high_open)
+        for position, item in enumerate(value):
+            _check(f"{name}[{position}]", item, limits)
         return
-    number = isinstance(value, Real) and not isinstance(value, bool) and value == value
-    above = number and (low is None or value > low or (value == low and not low_open))  # type: ignore[operator]
-    if not (above and (high is None or value < high or (value == high and not high_open))):  # type: ignore[operator]
-        raise InputError(
-            f"{name} = {show(value)}: expected {_interval(low, high, low_open, high_open)}"
-        )
+
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or float(value) not in limits:  # type: ignore[arg-type]  # a number here
+        expected = f"a number {limits.words}".rstrip()
+        raise InputError(f"{name} = {show(value)}: expected {expected}")
 
 
-def _interval(low: float | None, high: float | None, low_open: bool, high_open: bool) -> str:
-    if low is not None and high is not None:
-        return f"a number in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
-    if low is not None:
-        return f"a number {'>' if low_open else '>='} {low:g}"
-    return "a number" if high is None else f"a number {'<' if high_open else '<='} {high:g}"
-
-
-def show(value: Any) -> str:
-    """A value as a message shows it, at most 60 characters."""
-    text = (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    )
-    return text if len(text) <= 60 else text[:57] + "..."
+def show(value: object) -> str:
+    """Return a value as a message shows it, at most 60 characters."""
+    if value is None:
+        return "null"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."

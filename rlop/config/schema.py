@@ -1,198 +1,382 @@
-"""A dataclass from plain values, strictly: what is not understood is refused, never guessed."""
+"""Option classes: typed fields with ranges and descriptions, read strictly from plain values.
+
+    @options
+    class TargetNoise:
+        scale: Sweep[NonNegative] = option(description="in standard deviations of the targets")
+        kind: Literal["gaussian", "sign"] = option("gaussian", "distribution of the noise")
+
+    TargetNoise(scale=-1)
+    InputError: scale = -1: expected a number >= 0 or a list of them
+    build(TargetNoise, {"scael": 1}, where="a.yaml")
+    InputError: a.yaml: unknown key 'scael', did you mean 'scale'?
+
+Values that are not understood are refused, never guessed. Three conversions exist: a whole number
+or a numeric string (`1e-4` in YAML 1.1) where a number is expected, a list where a tuple is
+expected, and text where a path is expected.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_type_hints
 
-from rlop.config.checks import closest, nearest, show
+from typing_extensions import dataclass_transform
+
+from rlop.config.annotations import (
+    SCALARS,
+    bare,
+    is_mapping,
+    is_sequence,
+    kind_of,
+    marker,
+    members_of,
+    words,
+)
+from rlop.config.checks import check_known, closest, nearest, show
+from rlop.config.ranges import (
+    Choice,
+    Count,
+    Discount,
+    Formerly,
+    Index,
+    NonEmpty,
+    NonNegative,
+    Number,
+    Positive,
+    Probability,
+    Range,
+    Share,
+    Sweep,
+    Terms,
+)
 from rlop.types import InputError
 
+__all__ = [
+    "Choice",
+    "Count",
+    "Discount",
+    "Formerly",
+    "Index",
+    "NonNegative",
+    "Number",
+    "Positive",
+    "Probability",
+    "Range",
+    "Share",
+    "Sweep",
+    "Terms",
+    "build",
+    "build_choice",
+    "change",
+    "describe",
+    "option",
+    "options",
+]
+
 C = TypeVar("C")
-_NUMBER = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
-_WORDS = {  # type -> (one of it, several of it)
-    int: ("a whole number", "whole numbers"),
-    float: ("a number", "numbers"),
-    bool: ("true or false", "true or false values"),
-    str: ("text", "texts"),
-    Path: ("a path", "paths"),
-    NoneType: ("null", "nulls"),
-    Any: ("anything", "values"),
-}
+V = TypeVar("V")
+
+# Key of a plain value to which a command line adds options: over `dr3: 0.03`, `--dr3.form abs` gives
+# `dr3: {"": 0.03, form: abs}`. Only what has a short and a long form reads it.
+PLAIN = ""
+
+_NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
 
 
-def build(cls: type[C], values: Mapping[str, Any], where: str = "config") -> C:
-    """An instance of a dataclass from plain values, strictly: what is not understood is refused, never guessed.
-
-    Three conversions only: a whole number or a numeric string (`1e-4` in YAML 1.1) where a number is expected, a
-    list where a tuple is expected, and text where a path is expected. In a union, a member of exactly the type found
-    wins; otherwise the first that takes the value.
+def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # as `field`
+    """Declare one option of an option class.
 
     Args:
-        cls: a dataclass whose annotations are int, float, bool, str, Path, None, Literal, list, tuple, dict, other
-            such dataclasses, unions of these, or Any. It checks ranges itself in `__post_init__`.
-        values: field -> value, nested mappings for nested dataclasses; fields left out keep their default.
-        where: what the messages call the source, usually the file.
+        default: its default, of which lists and dictionaries are copied; without one, the option
+            must be given.
+        description: its meaning and unit, for `--help` and the JSON schema.
+    """
+    metadata = {"description": description}
+    if isinstance(default, (dict, list)):
+        declared = field(default_factory=default.copy, metadata=metadata)
+    else:
+        declared = field(default=default, metadata=metadata)
+    return declared  # type: ignore[return-value]  # as `dataclasses.field`, the type of the default
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def options(cls: type[C]) -> type[C]:
+    """Make an option class: a frozen, keyword-only dataclass whose constructor checks every value.
+
+    The annotations may be int, float, bool, str, Path, None, Literal, list, tuple, dict, other
+    option classes, unions of these, `object` for anything, and the types of `rlop.config.ranges`.
+    Rules for several fields belong in `__post_init__`, which raises `InputError` with a message
+    that begins with the name of a field.
+    """
+    made = dataclass(frozen=True, kw_only=True)(cls)
+    assign: Callable[..., None] = made.__init__
+
+    @wraps(assign)
+    def __init__(self: C, **values: object) -> None:
+        assign(self, **_read_fields(made, values, ""))
+
+    made.__init__ = __init__  # type: ignore[assignment]  # takes the same arguments, unconverted
+    return made
+
+
+def build(cls: type[C], values: Mapping[str, object], where: str = "config", key: str = "") -> C:
+    """Build an option class, or any dataclass, from plain values.
+
+    Args:
+        cls: the class.
+        values: field -> value, nested mappings for nested classes; fields left out keep their
+            default.
+        where: the source that messages begin with, usually a file; "" for none.
+        key: dotted name of the section that the values stand in, such as `agent`.
     Raises:
-        InputError: an unknown or missing key, a value of another type, or a range error, with the dotted key.
+        InputError: an unknown or missing key, a value of another type or out of range; one line
+            with the dotted key, what was found and what was expected.
     """
     try:
-        return _build(cls, values, "")
+        return _build(cls, values, key)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _build(cls: type[C], values: Any, key: str) -> C:
+def build_choice(table: Mapping[str, type[C]], value: object, key: str) -> C:
+    """Build one named option class from `name` or `{name: {option: value}}`.
+
+    Args:
+        table: name -> option class.
+        value: the name, or the mapping of one name to options.
+        key: dotted name that messages begin with.
+    Raises:
+        InputError: an unknown name or option, an impossible value, or several names.
+    """
+    named = {value: {}} if isinstance(value, str) else value
+    if not isinstance(named, Mapping) or len(named) != 1:
+        first = next(iter(table))
+        raise InputError(
+            f"{key} = {show(value)}: expected one of them: {', '.join(table)}, "
+            f"as in {first} or {{{first}: {{option: value}}}}"
+        )
+
+    ((name, given),) = named.items()
+    check_known(key, name, table)
+    return _build(table[name], given or {}, f"{key}.{name}")
+
+
+def change(instance: C, values: Mapping[str, object], where: str) -> C:
+    """Return a copy of an option class with some fields changed, checked like the original.
+
+    Raises:
+        InputError: for an impossible value; the message begins with `where` and the field.
+    """
+    try:
+        return replace(instance, **values)  # type: ignore[type-var]  # an option class is a dataclass
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
+
+
+def describe(item: Field[object]) -> str:
+    """Return the description that a field was declared with."""
+    return str(item.metadata.get("description", ""))
+
+
+@cache
+def hints_of(cls: type) -> dict[str, object]:
+    """Return field -> annotation, with the ranges."""
+    return get_type_hints(cls, include_extras=True)
+
+
+def options_of(cls: type) -> dict[str, Field[object]]:
+    """Return the fields that a configuration may set, by name."""
+    return {item.name: item for item in fields(cls) if item.init}  # type: ignore[arg-type]  # a dataclass
+
+
+def is_required(item: Field[object]) -> bool:
+    """Tell whether a field has no default."""
+    return item.default is MISSING and item.default_factory is MISSING
+
+
+def _build(cls: type[C], values: object, key: str) -> C:
     if not isinstance(values, Mapping):
         raise InputError(f"{key or 'top level'} = {show(values)}: expected a mapping of settings")
-    hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls) if f.init}  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            raise InputError(f"unknown key '{_join(key, name)}'{nearest(name, known)}")
-    for name, f in known.items():
-        if name not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise InputError(f"{_join(key, name)}: missing, expected {_expected(hints[name])}")
-    arguments = {
-        name: _convert(value, hints[name], _join(key, name)) for name, value in values.items()
-    }
+
+    arguments = _read_fields(cls, values, key)
     try:
         return cls(**arguments)
     except InputError as error:
-        named = re.match(r"(\w+)(?: = |[.\[:])", str(error))
-        about_field = named is not None and named[1] in known
+        # Raised by `__post_init__`, which knows the field but not the section.
+        field_in_message = re.match(r"(\w+)(?: = |[.\[:])", str(error))
+        names_a_field = field_in_message is not None and field_in_message[1] in options_of(cls)
+        if names_a_field or not key:
+            raise InputError(_join(key, error)) from None
+        raise InputError(f"{key}: {error}") from None
+
+
+def _read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str, object]:
+    declared, hints = options_of(cls), hints_of(cls)
+    for name in values:
+        if name not in declared:
+            raise InputError(f"unknown key '{_join(key, name)}'{nearest(name, declared)}")
+    for name, item in declared.items():
+        if name not in values and is_required(item):
+            raise InputError(f"{_join(key, name)}: missing, expected {words(hints[name])}")
+    return {name: _read(value, hints[name], _join(key, name)) for name, value in values.items()}
+
+
+def _read(value: object, hint: object, key: str) -> object:
+    choice = marker(hint, Choice)
+    if choice is not None:
+        named = _read(_with_name(value), bare(hint), key)
+        build_choice(choice.table, named, key)
+        return named
+    if isinstance(value, Mapping) and PLAIN in value:
+        _refuse_plain(value, hint, key)
+
+    kind = kind_of(hint)
+    if is_dataclass(kind):
+        return value if isinstance(value, kind) else _build(kind, value, key)  # type: ignore[arg-type]  # a class
+    if kind is Union:
+        return _read_union(value, hint, key)
+    if kind is Literal:
+        return _read_choice(value, hint, key)
+    if is_sequence(hint):
+        return _read_items(value, hint, key)
+    if is_mapping(hint):
+        return _read_mapping(value, hint, key)
+    return _read_scalar(value, hint, key)
+
+
+def _with_name(value: object) -> object:
+    """Turn a name with options, `{"": name, option: value}`, into `{name: {option: value}}`."""
+    if not isinstance(value, Mapping) or PLAIN not in value:
+        return value
+    added = {name: item for name, item in value.items() if name != PLAIN}
+    return {value[PLAIN]: added}
+
+
+def _refuse_plain(value: Mapping[object, object], hint: object, key: str) -> None:
+    """Refuse options for what has none, and a plain value for a section."""
+    if bare(hint) in (Any, object):
+        return
+
+    names = [str(name) for name in value if name != PLAIN]
+    if any(is_mapping(member) for member in members_of(hint)):
+        listed = ", ".join(names)
         raise InputError(
-            _join(key, error) if about_field or not key else f"{key}: {error}"
-        ) from None
+            f"--{key}: {key} is a section ({listed}), expected a key in it, as in --{key}.KEY"
+        )
+    raise InputError(
+        f"--{key}.{names[0]}: {key} = {show(value[PLAIN])} is a plain value, "
+        "expected a section to hold it"
+    )
 
 
-def _convert(value: Any, hint: Any, key: str) -> Any:
-    if hint is Any:
-        return value
-    if is_dataclass(hint):
-        return value if isinstance(value, hint) else _build(hint, value, key)  # type: ignore[arg-type]
-    origin = get_origin(hint) or hint
-    if origin in (Union, UnionType):
-        return _convert_union(value, hint, key)
-    if origin is Literal:
-        return _convert_choice(value, hint, key)
-    if origin in (list, tuple, Sequence):
-        return _convert_items(value, hint, key)
-    if origin in (dict, Mapping):
-        return _convert_mapping(value, hint, key)
-    return _convert_scalar(value, hint, key)
+def _read_union(value: object, hint: object, key: str) -> object:
+    members = members_of(hint)
 
-
-def _convert_union(value: Any, hint: Any, key: str) -> Any:
-    members = get_args(hint)
-    if type(value) in members:
-        return value
-    errors = {}
-    for member in members:
+    # A member of exactly the type found wins; otherwise the first that takes the value.
+    exact = [member for member in members if bare(member) is type(value)]
+    errors: dict[object, InputError] = {}
+    for member in [*exact, *members]:
         try:
-            return _convert(value, member, key)
+            return _read(value, member, key)
         except InputError as error:
             errors[member] = error
-    # A list or mapping that one member alone could have taken: that member knows which item is wrong.
-    alike = [member for member in members if _kind(member) and _kind(member) == _kind(type(value))]
-    raise errors[alike[0]] if len(alike) == 1 else _mismatch(value, hint, key)
 
-
-def _convert_choice(value: Any, hint: Any, key: str) -> Any:
-    for choice in get_args(hint):
-        if choice == value and type(choice) is type(value):
-            return choice
-    raise InputError(f"{_mismatch(value, hint, key)}{closest(value, map(str, get_args(hint)))}")
-
-
-def _convert_items(value: Any, hint: Any, key: str) -> Any:
-    if not isinstance(value, (list, tuple)):
-        raise _mismatch(value, hint, key)
-    kind, args = get_origin(hint) or hint, get_args(hint) or (Any,)
-    if kind is tuple and args[-1] is not Ellipsis and get_args(hint):
-        if len(value) != len(args):
-            raise _mismatch(value, hint, key)
-    else:
-        args = (args[0],) * len(value)
-    items = [_convert(item, arg, f"{key}[{i}]") for i, (item, arg) in enumerate(zip(value, args))]
-    return tuple(items) if kind is tuple else items
-
-
-def _convert_mapping(value: Any, hint: Any, key: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _mismatch(value, hint, key)
-    name_hint, item_hint = get_args(hint) or (str, Any)
-    for name in value:
-        if not isinstance(name, name_hint):
-            raise InputError(
-                f"{key}: found the key {show(name)}, expected keys to be {_expected(name_hint)}"
-            )
-    return {name: _convert(item, item_hint, _join(key, name)) for name, item in value.items()}
-
-
-def _convert_scalar(value: Any, hint: Any, key: str) -> Any:
-    if hint not in _WORDS:
-        raise TypeError(f"{key}: the annotation {hint} is not supported in a configuration")
-    if isinstance(value, bool):  # Python counts it among the whole numbers
-        if hint is bool:
-            return value
-    elif hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
-        return float(value.replace("_", ""))
-    elif hint is float and isinstance(value, Real):  # NumPy's numbers become Python's
-        return float(value)
-    elif hint is int and isinstance(value, Integral):
-        return int(value)
-    elif isinstance(value, hint):
-        return value
-    elif hint is Path and isinstance(value, str):
-        return Path(value)
+    # If only one member takes lists (or mappings), it knows which item of this one is wrong.
+    for takes, collection in ((is_sequence, (list, tuple)), (is_mapping, Mapping)):
+        alike = [member for member in members if takes(member)]
+        if isinstance(value, collection) and len(alike) == 1:
+            raise errors[alike[0]]
     raise _mismatch(value, hint, key)
 
 
-def _kind(hint: Any) -> str:
-    origin = get_origin(hint) or hint
-    if is_dataclass(origin) or origin in (dict, Mapping):
-        return "mapping"
-    return "list" if origin in (list, tuple, Sequence) else ""
+def _read_choice(value: object, hint: object, key: str) -> object:
+    former = marker(hint, Formerly)
+    if former is not None and isinstance(value, str):
+        value = former.names.get(value, value)
+
+    choices = get_args(bare(hint))
+    for choice in choices:
+        if choice == value and type(choice) is type(value):
+            return choice
+    raise InputError(f"{_mismatch(value, hint, key)}{closest(value, map(str, choices))}")
 
 
-def _mismatch(value: Any, hint: Any, key: str) -> InputError:
-    return InputError(f"{key} = {show(value)}: expected {_expected(hint)}{_whole(value, hint)}")
+def _read_items(value: object, hint: object, key: str) -> object:
+    if not isinstance(value, (list, tuple)):
+        raise _mismatch(value, hint, key)
+    if not value and marker(hint, NonEmpty):
+        raise InputError(f"{key} = []: expected at least one value")
+
+    kind, item_hints = kind_of(hint), get_args(bare(hint)) or (object,)
+    if kind is tuple and Ellipsis not in item_hints and item_hints != (object,):
+        if len(value) != len(item_hints):
+            raise _mismatch(value, hint, key)
+    else:
+        item_hints = (item_hints[0],) * len(value)
+
+    items = []
+    for position, (item, item_hint) in enumerate(zip(value, item_hints)):
+        items.append(_read(item, item_hint, f"{key}[{position}]"))
+    return tuple(items) if kind is tuple else items
 
 
-def _whole(value: Any, hint: Any) -> str:
-    """How to write 1e6 where only 1000000 is taken."""
-    members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if int not in members or isinstance(value, bool) or not _NUMBER.fullmatch(str(value)):
+def _read_mapping(value: object, hint: object, key: str) -> dict[object, object]:
+    if not isinstance(value, Mapping):
+        raise _mismatch(value, hint, key)
+
+    name_hint, item_hint = get_args(bare(hint)) or (str, object)
+    for name in value:
+        if not isinstance(name, name_hint):
+            expected = words(name_hint)
+            raise InputError(f"{key}: found the key {show(name)}, expected keys to be {expected}")
+    return {name: _read(item, item_hint, _join(key, name)) for name, item in value.items()}
+
+
+def _read_scalar(value: object, hint: object, key: str) -> object:
+    if bare(hint) not in SCALARS:
+        raise TypeError(f"{key}: the annotation {hint} is not supported in a configuration")
+
+    converted = _convert(value, bare(hint))
+    limits = marker(hint, Range)
+    is_out_of_range = limits is not None and converted is not MISSING and converted not in limits
+    if converted is MISSING or is_out_of_range:
+        raise _mismatch(value, hint, key)
+    return converted
+
+
+def _convert(value: object, kind: Any) -> object:
+    """Return the value as `kind`, or `MISSING` where it is of another kind."""
+    if kind in (Any, object):
+        return value
+    if isinstance(value, bool):  # Python counts it among the whole numbers
+        return value if kind is bool else MISSING
+    if kind is float and isinstance(value, str) and _NUMERIC_TEXT.fullmatch(value):
+        return float(value.replace("_", ""))
+    if kind is float and isinstance(value, Real):  # NumPy's numbers become Python's
+        return float(value)
+    if kind is int and isinstance(value, Integral):
+        return int(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    return value if isinstance(value, kind) else MISSING
+
+
+def _mismatch(value: object, hint: object, key: str) -> InputError:
+    hint_at_whole_number = _whole_number(value) if int in map(bare, members_of(hint)) else ""
+    return InputError(f"{key} = {show(value)}: expected {words(hint)}{hint_at_whole_number}")
+
+
+def _whole_number(value: object) -> str:
+    """Say how to write 1e6 where only 1000000 is taken."""
+    if isinstance(value, (bool, Integral)) or not _NUMERIC_TEXT.fullmatch(str(value)):
         return ""
     number = float(str(value).replace("_", ""))
     return f" (write {int(number)})" if number.is_integer() and abs(number) < 1e15 else ""
-
-
-def _expected(hint: Any, several: bool = False) -> str:
-    if hint in _WORDS:
-        return _WORDS[hint][several]
-    origin, args = get_origin(hint) or hint, [arg for arg in get_args(hint) if arg is not Ellipsis]
-    if origin in (Union, UnionType):
-        return " or ".join(_expected(arg, several) for arg in args)
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, args))}"
-    if _kind(hint) == "mapping":
-        return (
-            "mappings" if several else "a mapping" + (" of settings" if is_dataclass(hint) else "")
-        )
-    item = f" of {_expected(args[0], True)}" if args and args[0] is not Any else ""
-    count = (
-        f"{len(args)} values"
-        if origin is tuple and Ellipsis not in get_args(hint) and len(args) > 1
-        else ""
-    )
-    return f"{'lists' if several else 'a list'}{f' of {count}' if count else item}"
 
 
 def _join(key: str, name: object) -> str:

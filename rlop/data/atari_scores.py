@@ -1,35 +1,37 @@
-"""Scores of a random policy, a human tester and an online DQN in Atari games, to normalize returns."""
+"""Scores of a random policy, a human tester and an online DQN in Atari games."""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rlop.config.checks import closest
 from rlop.envs.atari import atari_game
 from rlop.types import InputError
 
+RANDOM = "random"
 REFERENCES = ("human", "dqn")
 
 
 @lru_cache(maxsize=1)
 def scores() -> dict[str, dict[str, float]]:
-    """`random`, `human` and `dqn` of every game, as far as they are known; `about` in the file says whence they are."""
+    """Read `random`, `human` and `dqn` of every game; `about` in the file gives their sources."""
     return json.loads(files("rlop.data").joinpath("atari.json").read_text())["games"]
 
 
-def human_normalized_score(returns: Any, game: str) -> np.ndarray:
-    """Returns on the scale where a random policy has 0 and a human games tester 100.
+def human_normalized_score(returns: ArrayLike, game: str) -> np.ndarray:
+    """Map returns to the scale where a random policy has 0 and a human games tester 100.
 
-    score = 100 (return - random) / (human - random)
+        score = 100 (return - random) / (human - random)
 
     Args:
         returns: undiscounted returns of unclipped rewards, any shape.
-        game: `Breakout`, or an environment's id such as `ALE/Breakout-v5`; 57 games have both scores.
+        game: `Breakout`, or an environment's id such as `ALE/Breakout-v5`; 57 games have both
+            scores.
 
     Returns:
         float64, of the shape of `returns`.
@@ -37,14 +39,15 @@ def human_normalized_score(returns: Any, game: str) -> np.ndarray:
     Raises:
         InputError: an unknown game, with the nearest, or one without these scores.
 
-    Reference: Mnih et al. 2015, doi:10.1038/nature14236; scores of dqn_zoo/atari_data.py of DQN Zoo, whose episodes
-    begin with up to 30 actions that do nothing and have no sticky actions. Differs from: there 1 stands for 100.
+    Reference: Mnih et al. 2015, doi:10.1038/nature14236; scores of dqn_zoo/atari_data.py of DQN
+        Zoo, whose episodes begin with up to 30 actions that do nothing and have no sticky actions.
+    Differs from: there 1 stands for 100.
     """
     return _normalized(returns, game, "human")
 
 
-def dqn_normalized_score(returns: Any, game: str) -> np.ndarray:
-    """Returns on the scale where a random policy has 0 and DQN, trained online under this protocol, 100.
+def dqn_normalized_score(returns: ArrayLike, game: str) -> np.ndarray:
+    """Map returns to the scale where a random policy has 0 and DQN, trained online, 100.
 
     Args:
         returns: undiscounted returns of unclipped rewards, any shape.
@@ -56,29 +59,41 @@ def dqn_normalized_score(returns: Any, game: str) -> np.ndarray:
     Raises:
         InputError: as `human_normalized_score`.
 
-    Reference: Agarwal et al. 2020, arXiv:1907.04543, section 4. Differs from: the DQN is that of Dopamine's published
-    baselines (last ten of 200 iterations, returns in training, mean of 5 runs), for that which logged the data set, of
-    the same protocol but the optimizer and exploration of Mnih et al. 2015, has no published table of scores.
+    Reference: Agarwal et al. 2020, arXiv:1907.04543, section 4.
+    Differs from: the DQN is the one of Dopamine's published baselines (last ten of 200 iterations,
+        returns in training, mean of 5 runs). The DQN that logged the data set, trained under the
+        same protocol but with the optimizer and exploration of Mnih et al. 2015, has no published
+        table of scores.
     """
     return _normalized(returns, game, "dqn")
 
 
-def normalized_scores(returns: Any, env_id: str) -> dict[str, np.ndarray]:
-    """`human_normalized` and `dqn_normalized` of returns, as far as they exist for an environment; mostly none."""
-    known = scores().get(atari_game(env_id) or "", {})
-    names = [name for name in REFERENCES if name in known and "random" in known]
-    return {f"{name}_normalized": _normalized(returns, env_id, name) for name in names}
+def normalized_scores(returns: ArrayLike, env_id: str) -> dict[str, np.ndarray]:
+    """Return `human_normalized` and `dqn_normalized` of returns, where the environment has them."""
+    of_game = scores().get(atari_game(env_id) or "", {})
+    if RANDOM not in of_game:
+        return {}
+
+    normalized: dict[str, np.ndarray] = {}
+    for name in REFERENCES:
+        if name in of_game:
+            normalized[f"{name}_normalized"] = _normalized(returns, env_id, name)
+    return normalized
 
 
-def _normalized(returns: Any, game: str, name: str) -> np.ndarray:
+def _normalized(returns: ArrayLike, game: str, name: str) -> np.ndarray:
+    """Map returns to the scale of `random` and the reference `name`."""
     plain = atari_game(game) or game
     if plain not in scores():
         raise InputError(f"game {plain!r}: unknown{closest(plain, scores())}")
-    known = scores()[plain]
-    if "random" not in known or name not in known:
+
+    of_game = scores()[plain]
+    if RANDOM not in of_game or name not in of_game:
         raise InputError(
-            f"game {plain!r}: has only the score of {', '.join(known)}, expected random and {name}"
+            f"game {plain!r}: has only the score of {', '.join(of_game)}, "
+            f"expected random and {name}"
         )
-    return (
-        100 * (np.asarray(returns, np.float64) - known["random"]) / (known[name] - known["random"])
-    )
+
+    low = of_game[RANDOM]
+    high = of_game[name]
+    return 100 * (np.asarray(returns, np.float64) - low) / (high - low)

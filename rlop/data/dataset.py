@@ -7,15 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rlop.data.columns import make_columns
-from rlop.data.returns import behaviour_policy, end_index, n_step_rows, returns_to_go
+from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
 from rlop.types import InputError, Spec
 
 
 @dataclass(eq=False, repr=False)
 class Dataset:
-    """N transitions in episode order. Build one with `Dataset.from_arrays` or `rlop.load_dataset`; treat it as fixed.
+    """N transitions in episode order.
+
+    Build one with `Dataset.from_arrays` or `rlop.load_dataset`, and treat it as immutable.
 
     Args:
         obs: `[N, *S]` float32, uint8 or bool; an array, or `rlop.data.dqn_replay.stacks.Stacks`.
@@ -23,12 +26,13 @@ class Dataset:
         reward: `[N]` float32.
         next_obs: `[N, *S]`, like `obs`.
         terminated: `[N]` bool, the episode ended for good and nothing follows.
-        truncated: `[N]` bool, the rows stop here but the process went on: time-out, end of file, cut.
+        truncated: `[N]` bool, the rows stop although the process went on: time-out, end of file.
         spec: shapes and environment.
         name: what messages call it.
         infos: further arrays `[N, ...]`, carried along and used by nothing.
         extra: columns that some backups need: `next_action`, `next_policy`, `mc_return`.
-        discount: `[N]` float32 gamma^(m-1) of rows that span m steps, set by `n_step`; None for one-step rows.
+        discount: `[N]` float32 gamma^(m-1) of rows that span m steps, set by `n_step`; None for
+            one-step rows.
         end: `[N]` bool, last row of each episode; by default terminated | truncated.
     """
 
@@ -43,7 +47,7 @@ class Dataset:
     infos: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     discount: np.ndarray | None = None
-    end: np.ndarray = None  # type: ignore[assignment]
+    end: np.ndarray = None  # type: ignore[assignment]  # __post_init__ fills it
 
     def __post_init__(self) -> None:
         if self.end is None:
@@ -53,49 +57,59 @@ class Dataset:
     @classmethod
     def from_arrays(
         cls,
-        obs: Any,
-        action: Any,
-        reward: Any,
-        terminated: Any,
-        truncated: Any,
-        next_obs: Any = None,
+        obs: ArrayLike,
+        action: ArrayLike,
+        reward: ArrayLike,
+        terminated: ArrayLike,
+        truncated: ArrayLike,
+        next_obs: ArrayLike | None = None,
         *,
         n_actions: int | None = None,
         env_id: str | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
         name: str = "arrays",
-        infos: Mapping[str, np.ndarray] | None = None,
+        infos: Mapping[str, ArrayLike] | None = None,
     ) -> Dataset:
-        """A data set from arrays in episode order; arrays that have the right dtype already are not copied.
+        """Build a data set from arrays in episode order; fitting arrays are not copied.
 
-        With `next_obs` every row is kept, time-outs included, so that backups look through time limits. Without it
-        the next row's observation is taken. A truncated row's successor is then unknown, so these rows (and the last
-        one, unless it terminated) are dropped and the row before becomes the cut. Terminated rows keep whatever
-        follows, the very last one its own observation: targets mask it.
+        With `next_obs` every row is kept, time-outs included, so that backups look through time
+        limits. Without it the next row's observation is taken. A truncated row's successor is then
+        unknown, so these rows (and the last one, unless it terminated) are dropped and the row
+        before becomes the cut. Terminated rows keep the observation that follows, the very last
+        one its own: targets mask it.
 
         Args:
             obs: `[N, *S]`; float32, uint8 and bool stay as they are, all else becomes float32.
-            action: integers `[N]` or `[N, 1]` for discrete actions, floats `[N, *A]` for continuous ones.
+            action: integers `[N]` or `[N, 1]` for discrete actions, floats `[N, *A]` for
+                continuous ones.
             reward: `[N]` or `[N, 1]`.
             terminated: `[N]` bool.
             truncated: `[N]` bool; where both flags are set the row counts as terminated.
             next_obs: `[N, *S]`, or None.
-            n_actions: number of discrete actions; by default the largest action in the data plus one.
+            n_actions: number of discrete actions; by default the largest action in the data plus
+                one.
             env_id: Gymnasium id of the environment, for evaluation.
             env_kwargs: keyword arguments for `gymnasium.make`.
             name: what messages call the data set.
             infos: further arrays `[N, ...]`.
 
         Raises:
-            InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action out of range.
+            InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action
+                out of range.
         """
-        arrays = (obs, action, reward, terminated, truncated, next_obs)
-        columns, infos, n_actions = make_columns(*arrays, n_actions, infos or {})
-        shape, dtype = columns["obs"].shape[1:], str(columns["obs"].dtype)
-        spec = Spec(
-            shape, n_actions, columns["action"].shape[1:], dtype, env_id, dict(env_kwargs or {})
+        columns = make_columns(
+            obs, action, reward, terminated, truncated, next_obs, n_actions, infos or {}
         )
-        return cls(**columns, spec=spec, name=name, infos=infos)
+        arrays = columns.arrays
+        spec = Spec(
+            obs_shape=arrays["obs"].shape[1:],
+            n_actions=columns.n_actions,
+            action_shape=arrays["action"].shape[1:],
+            obs_dtype=str(arrays["obs"].dtype),
+            env_id=env_id,
+            env_kwargs=dict(env_kwargs or {}),
+        )
+        return cls(**arrays, spec=spec, name=name, infos=columns.infos)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -114,17 +128,19 @@ class Dataset:
         return int(self.end.sum())
 
     def episode_lengths(self) -> np.ndarray:
-        """Rows of each episode, `[E]`."""
+        """Count the rows of each episode, `[E]`."""
         return np.diff(self.episode_ends, prepend=-1)
 
     def episode_returns(self) -> np.ndarray:
-        """Undiscounted sum of the rewards of each episode's rows, `[E]` float64."""
+        """Sum the rewards of each episode's rows, undiscounted, `[E]` float64."""
         self._need_one_step("episode_returns")
         starts = np.append(0, self.episode_ends[:-1] + 1)
         return np.add.reduceat(self.reward, starts, dtype=np.float64)
 
-    def subset(self, rows: Any) -> Dataset:
-        """The data set restricted to some rows; a row whose successor is gone becomes truncated, unless terminated.
+    def subset(self, rows: ArrayLike) -> Dataset:
+        """Restrict the data set to some rows.
+
+        A row whose successor is not among them becomes truncated, unless it terminated.
 
         Args:
             rows: indices, or a mask `[N]`.
@@ -132,60 +148,82 @@ class Dataset:
         Raises:
             InputError: a mask of another length, indices out of range, or no rows.
         """
+        index = self._row_index(rows)
+        follows = index[1:] == index[:-1] + 1
+        follows = np.append(follows, False)
+        end = self.end[index] | ~follows
+        truncated = self.truncated[index] | (end & ~self.terminated[index])
+
+        take: slice | np.ndarray = index
+        if follows[:-1].all():
+            take = slice(index[0], index[-1] + 1)  # a view, not a copy
+        discount = self.discount
+        if discount is not None:
+            discount = discount[take]
+        return replace(
+            self,
+            obs=self.obs[take],
+            action=self.action[take],
+            reward=self.reward[take],
+            next_obs=self.next_obs[take],
+            terminated=self.terminated[take],
+            truncated=truncated,
+            end=end,
+            infos={key: value[take] for key, value in self.infos.items()},
+            extra={key: value[take] for key, value in self.extra.items()},
+            discount=discount,
+        )
+
+    def _row_index(self, rows: ArrayLike) -> np.ndarray:
+        """Return the indices of rows, given as indices or as a mask."""
         index = np.asarray(rows)
         if index.dtype == bool:
             if index.shape != (len(self),):
                 raise InputError(f"rows: mask of shape {index.shape}, expected ({len(self)},)")
             index = np.flatnonzero(index)
+
         if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
             raise InputError(
                 f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
             )
         if index.min() < 0 or index.max() >= len(self):
             raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{len(self) - 1}")
-        follows = np.append(index[1:] == index[:-1] + 1, False)
-        end = self.end[index] | ~follows
-        truncated = self.truncated[index] | (end & ~self.terminated[index])
-        take = slice(index[0], index[-1] + 1) if follows[:-1].all() else index  # a slice is a view
-        return replace(
-            self,
-            **{
-                key: getattr(self, key)[take]
-                for key in ("obs", "action", "reward", "next_obs", "terminated")
-            },
-            truncated=truncated,
-            end=end,
-            infos={key: value[take] for key, value in self.infos.items()},
-            extra={key: value[take] for key, value in self.extra.items()},
-            discount=None if self.discount is None else self.discount[take],
-        )
+        return index
 
     def with_mc_returns(self, gamma: float, tail: float = 0.01) -> Dataset:
-        """Add `mc_return` `[N]`, the discounted return to the end of the episode, on the rows where it is known.
+        """Add `mc_return` `[N]`, the discounted return to the end of the episode.
 
-        It is known where the episode terminates, or where what lies behind the cut weighs gamma^(rows left) <= tail.
+        Only rows whose return is known are kept: those of episodes that terminate, and those where
+        the rewards behind the cut weigh gamma^(rows left) <= tail.
 
         Raises:
-            InputError: gamma or tail is no fraction, no row is left, or the rows are n-step sums already.
+            InputError: gamma or tail is no fraction, no row is left, or the rows are n-step sums
+                already.
         """
         self._need_one_step("with_mc_returns")
         if not (0 <= gamma <= 1 and 0 <= tail < 1):
             raise InputError(
                 f"gamma = {gamma}, tail = {tail}: expected 0 <= gamma <= 1 and 0 <= tail < 1"
             )
+
         stop = end_index(self.end)
         weight = gamma ** (stop - np.arange(len(self)) + 1.0)
-        known = self.terminated[stop] | (weight <= tail)
-        if not known.any():
+        is_known = self.terminated[stop] | (weight <= tail)
+        if not is_known.any():
+            longest = self.episode_lengths().max()
             raise InputError(
-                f"{self.name}: no Monte-Carlo return is known: no episode terminates, and of the longest cut one "
-                f"gamma^{self.episode_lengths().max()} = {weight.min():.2g} > tail = {tail}; lower gamma or raise tail"
+                f"{self.name}: no Monte-Carlo return is known: no episode terminates, and of the "
+                f"longest cut one gamma^{longest} = {weight.min():.2g} > tail = {tail}; "
+                "lower gamma or raise tail"
             )
+
         returns = returns_to_go(self.reward, self.end, gamma).astype(np.float32)
-        return replace(self, extra={**self.extra, "mc_return": returns}).subset(known)
+        return self._with_extra("mc_return", returns).subset(is_known)
 
     def with_next_action(self) -> Dataset:
-        """Add `next_action`, that of the next row (0 in terminated rows), and drop the cut rows that have none.
+        """Add `next_action`, the action of the next row, and drop the cut rows that have none.
+
+        Terminated rows get action 0, which targets mask.
 
         Raises:
             InputError: no row is left, or the rows are n-step sums already.
@@ -193,49 +231,56 @@ class Dataset:
         self._need_one_step("with_next_action")
         following = np.roll(self.action, -1, axis=0)
         following[self.end] = 0
-        known = ~self.end | self.terminated
-        if not known.any():
+
+        has_next = ~self.end | self.terminated
+        if not has_next.any():
             raise InputError(
                 f"{self.name}: no row has a next action: every episode is a single cut row"
             )
-        return replace(self, extra={**self.extra, "next_action": following}).subset(known)
+        return self._with_extra("next_action", following).subset(has_next)
 
     def with_next_policy(self, min_repeat: float = 2.0) -> Dataset:
-        """Add `next_policy` `[N, A]`, how often the data took each action at exactly next_obs; see `behaviour_policy`.
+        """Add `next_policy` `[N, A]`, how often the data took each action at exactly next_obs.
 
-        Rows that lead to an observation at which no action was taken are dropped. Terminated rows get the uniform
-        policy, which targets mask.
+        Rows that lead to an observation at which no action was taken are dropped. Terminated rows
+        get the uniform policy, which targets mask. See `behavior_policy`.
 
         Args:
-            min_repeat: the fewest rows per distinct observation, on average, with which frequencies mean anything.
+            min_repeat: the fewest rows per distinct observation, on average, with which
+                frequencies mean anything.
 
         Raises:
-            InputError: actions are continuous, observations hardly repeat, or most rows would be dropped.
+            InputError: actions are continuous, observations hardly repeat, or most rows would be
+                dropped.
         """
         self._need_one_step("with_next_policy")
-        if self.spec.n_actions is None or not isinstance(
-            self.obs, np.ndarray
-        ):  # stacked frames hardly repeat
+        n_actions = self.spec.n_actions
+        is_plain = isinstance(self.obs, np.ndarray)  # stacked frames hardly repeat
+        if n_actions is None or not is_plain:
             raise InputError(
-                f"{self.name}: backup 'behaviour' needs discrete actions and plain arrays; use 'sarsa'"
+                f"{self.name}: backup 'behavior' needs discrete actions and plain arrays; "
+                "use 'sarsa'"
             )
-        policy, visits, repeat = behaviour_policy(
-            self.obs, self.action, self.next_obs, self.spec.n_actions
-        )
+
+        policy, visits, repeat = behavior_policy(self.obs, self.action, self.next_obs, n_actions)
         lost = (visits == 0) & ~self.terminated
-        if repeat < min_repeat or 2 * lost.sum() > (~self.terminated).sum():
+        most_are_lost = 2 * lost.sum() > (~self.terminated).sum()
+        if repeat < min_repeat or most_are_lost:
             raise InputError(
-                f"{self.name}: backup 'behaviour' needs repeated observations, found {repeat:.2g} rows per distinct "
-                f"one and {lost.sum()} of {len(self)} rows that lead to one never acted in; use 'sarsa'"
+                f"{self.name}: backup 'behavior' needs repeated observations, found {repeat:.2g} "
+                f"rows per distinct one and {lost.sum()} of {len(self)} rows that lead to one "
+                "never acted in; use 'sarsa'"
             )
-        policy[self.terminated] = 1 / self.spec.n_actions
-        return replace(self, extra={**self.extra, "next_policy": policy}).subset(~lost)
+
+        policy[self.terminated] = 1 / n_actions
+        return self._with_extra("next_policy", policy).subset(~lost)
 
     def n_step(self, n: int, gamma: float) -> Dataset:
-        """Rows that span up to n steps: summed discounted reward, and next_obs and flags of the last step.
+        """Let every row span up to n steps: summed discounted reward, and the last step's outcome.
 
-        A span is cut at the end of the episode; cut by a truncation it still bootstraps, from the last next_obs
-        there is. `discount` becomes gamma^(m-1) for a span of m steps. Columns named `next_*` are the last step's.
+        A span is cut at the end of the episode; cut by a truncation it still bootstraps, from the
+        last next_obs of the episode. `discount` becomes gamma^(m-1) for a span of m steps.
+        next_obs, both flags and the columns named `next_*` are the last step's.
 
         Raises:
             InputError: n < 1, gamma out of range, or the rows are n-step sums already.
@@ -243,28 +288,44 @@ class Dataset:
         self._need_one_step("n_step")
         if n < 1 or not 0 <= gamma <= 1:
             raise InputError(f"n = {n}, gamma = {gamma}: expected n >= 1 and 0 <= gamma <= 1")
+
         reward, last = n_step_rows(self.reward, self.end, n, gamma)
-        span = last - np.arange(len(self))
+        steps_ahead = (last - np.arange(len(self))).astype(np.float64)
+        extra = {
+            key: column[last] if key.startswith("next_") else column
+            for key, column in self.extra.items()
+        }
         return replace(
             self,
             reward=reward.astype(np.float32),
             next_obs=self.next_obs if n == 1 else self.next_obs[last],
             terminated=self.terminated[last],
             truncated=self.truncated[last],
-            discount=(gamma ** span.astype(np.float64)).astype(np.float32),
-            extra={k: v[last] if k.startswith("next_") else v for k, v in self.extra.items()},
+            discount=(gamma**steps_ahead).astype(np.float32),
+            extra=extra,
         )
 
     def columns(self) -> dict[str, np.ndarray]:
-        """What a sampler draws from: obs, action, reward, next_obs, terminated, discount (float32), and the extras."""
-        discount = np.ones(len(self), np.float32) if self.discount is None else self.discount
-        columns = {key: getattr(self, key) for key in ("obs", "action", "reward", "next_obs")}
+        """Return the columns that a sampler draws from.
+
+        Returns:
+            obs, action, reward, next_obs, terminated, discount (both float32), and the extras.
+        """
+        discount = self.discount
+        if discount is None:
+            discount = np.ones(len(self), np.float32)
         return {
-            **columns,
+            "obs": self.obs,
+            "action": self.action,
+            "reward": self.reward,
+            "next_obs": self.next_obs,
             "terminated": self.terminated.astype(np.float32),
             "discount": discount,
             **self.extra,
         }
+
+    def _with_extra(self, key: str, column: np.ndarray) -> Dataset:
+        return replace(self, extra={**self.extra, key: column})
 
     def _need_one_step(self, what: str) -> None:
         if self.discount is not None:

@@ -1,63 +1,92 @@
-"""Batches gathered ahead, on one other thread."""
+"""Gather batches ahead of their use, on one other thread."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlop.data.sampler import Streams
+from rlop.data.sampler import Streams, StreamState
 from rlop.types import Batch
 
 AHEAD = 8  # batches
 
 
-class Prefetcher:
-    """`Streams` with the batch in place of its rows' indices; indices and noise are the very same numbers.
+class Pending(NamedTuple):
+    """One batch under way or ready.
 
-    Waiting for a disk, and copying, go on while the caller computes: PyTorch gives the interpreter free meanwhile.
+    Args:
+        state: of the streams before its rows were drawn.
+        noise: each noise `[R, *shape]` of its step.
+        batch: the result of gathering.
+    """
+
+    state: StreamState
+    noise: dict[str, Tensor]
+    batch: Future[Batch]
+
+
+class Prefetcher:
+    """`Streams` that return the batch in place of its rows' indices.
+
+    Indices and noise are the very same numbers as without it. The other thread waits for the disk
+    and copies while the caller computes: PyTorch releases the interpreter's lock meanwhile.
 
     Args:
         streams: drawn from in the caller's thread, some batches early.
-        gather: a table's, called in the other thread; what it raises is raised by `next`.
+        gather: a table's method, called in the other thread; `next` raises its exceptions.
         ahead: batches under way or ready.
     """
 
     def __init__(
         self, streams: Streams, gather: Callable[[Tensor], Batch], ahead: int = AHEAD
     ) -> None:
-        self.streams, self.gather, self.ahead = streams, gather, ahead
+        self.streams = streams
+        self.gather = gather
+        self.ahead = ahead
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-        self.ready: deque[tuple[dict[str, Any], dict[str, Tensor], Future[Batch]]] = deque()
+        self.pending: deque[Pending] = deque()
 
     def take(self, count: int) -> tuple[list[Batch], dict[str, Tensor]]:
-        """Batches of the next K steps and each noise `[K, R, *shape]`."""
-        batches, noise = zip(*(self.next() for _ in range(count)))
-        return list(batches), {name: torch.stack([one[name] for one in noise]) for name in noise[0]}
+        """Return the batches of the next K steps and each noise `[K, R, *shape]`."""
+        batches: list[Batch] = []
+        noises: list[dict[str, Tensor]] = []
+        for _ in range(count):
+            batch, noise = self.next()
+            batches.append(batch)
+            noises.append(noise)
+
+        stacked: dict[str, Tensor] = {}
+        for name in noises[0]:
+            stacked[name] = torch.stack([noise[name] for noise in noises])
+        return batches, stacked
 
     def next(self) -> tuple[Batch, dict[str, Tensor]]:
-        """Batch and each noise `[R, *shape]` for one step."""
-        while len(self.ready) <= self.ahead:
+        """Return the batch and each noise `[R, *shape]` of one step."""
+        while len(self.pending) <= self.ahead:
             state = self.streams.state_dict()
             index, noise = self.streams.next()
-            self.ready.append((state, noise, self.pool.submit(self.gather, index)))
-        _, noise, batch = self.ready.popleft()
-        return batch.result(), noise
+            self.pending.append(Pending(state, noise, self.pool.submit(self.gather, index)))
+
+        first = self.pending.popleft()
+        return first.batch.result(), first.noise
 
     def renew(self) -> None:
-        """As `Streams.renew`."""
-        self.ready.clear()
+        """Discard pre-drawn batches and indices; see `Streams.renew`."""
+        self.pending.clear()
         self.streams.renew()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to continue with the very next batch: the streams as they were before it was drawn."""
-        return self.ready[0][0] if self.ready else self.streams.state_dict()
+    def state_dict(self) -> StreamState:
+        """Return the streams' state before the next batch was drawn, to continue with it."""
+        if self.pending:
+            return self.pending[0].state
+        return self.streams.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: StreamState) -> None:
         """Continue where `state_dict` was taken; batches under way are dropped."""
-        self.ready.clear()
+        self.pending.clear()
         self.streams.load_state_dict(state)

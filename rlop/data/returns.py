@@ -1,20 +1,15 @@
-"""Arithmetic along episodes, vectorised over all of them; N transitions in episode order, `end` marks each last one."""
+"""Arithmetic along episodes, vectorized over all of them.
+
+N transitions stand in episode order, and `end` `[N]` marks the last row of every episode.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def _check_same_length(**columns: np.ndarray) -> None:
-    shapes = {name: column.shape for name, column in columns.items()}
-    if len(set(shapes.values())) != 1 or any(
-        len(shape) != 1 or shape == (0,) for shape in shapes.values()
-    ):
-        raise ValueError(f"expected one-dimensional arrays of one length N >= 1, got {shapes}")
-
-
 def end_index(end: np.ndarray) -> np.ndarray:
-    """For every row the index of its episode's last row.
+    """Return for every row the index of its episode's last row.
 
     Args:
         end: `[N]` bool, True on the last row of every episode, the very last row included.
@@ -28,15 +23,20 @@ def end_index(end: np.ndarray) -> np.ndarray:
     _check_same_length(end=end)
     if not end[-1]:
         raise ValueError("end: expected the last row to end an episode, got False")
+
     ends = np.flatnonzero(end)
     return np.repeat(ends, np.diff(ends, prepend=-1))
 
 
 def returns_to_go(reward: np.ndarray, end: np.ndarray, gamma: float) -> np.ndarray:
-    """Discounted sum of the rewards from each row to the end of its episode: G_t = r_t + gamma G_{t+1}.
+    """Sum the discounted rewards from each row to the end of its episode.
 
-    Doubles the span of every partial sum in each pass, so that N rows cost N log2(longest episode) and no Python loop
-    over rows: G^(2k)_t = G^(k)_t + gamma^k G^(k)_{t+k}.
+        G_t = r_t + gamma G_{t+1}
+
+    Each pass doubles the span of every partial sum, so that N rows cost N log2(longest episode)
+    operations and no Python loop over rows:
+
+        G^(2k)_t = G^(k)_t + gamma^k G^(k)_{t+k}
 
     Args:
         reward: `[N]`.
@@ -52,22 +52,26 @@ def returns_to_go(reward: np.ndarray, end: np.ndarray, gamma: float) -> np.ndarr
     _check_same_length(reward=reward, end=end)
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma: expected 0 <= gamma <= 1, got {gamma}")
-    left = end_index(end) - np.arange(len(end))
+
+    rows_left = end_index(end) - np.arange(len(end))
     total = reward.astype(np.float64)
     span = 1
-    while span <= left.max():
-        # The right-hand side is complete before the addition starts: it reads the sums of the previous pass.
-        total[:-span] += np.where(left[:-span] >= span, gamma**span * total[span:], 0.0)
+    while span <= rows_left.max():
+        # The right-hand side is complete before the addition: it reads the previous pass's sums.
+        later = gamma**span * total[span:]
+        inside = rows_left[:-span] >= span
+        total[:-span] += np.where(inside, later, 0.0)
         span *= 2
+
     return total
 
 
 def n_step_rows(
     reward: np.ndarray, end: np.ndarray, n: int, gamma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of up to n discounted rewards, cut at the end of the episode.
+    """Sum up to n discounted rewards from each row, cut at the end of its episode.
 
-    R_t = sum_{k < m} gamma^k r_{t+k} with m = min(n, rows left in the episode, row t included).
+        R_t = sum_{k < m} gamma^k r_{t+k},  m = min(n, rows left in the episode, row t included)
 
     Args:
         reward: `[N]`.
@@ -84,23 +88,27 @@ def n_step_rows(
     _check_same_length(reward=reward, end=end)
     if n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
-    row, stop = np.arange(len(end)), end_index(end)
+
+    row = np.arange(len(end))
+    stop = end_index(end)
+    longest = int((stop - row).max()) + 1
+
     total = reward.astype(np.float64)
-    for k in range(1, min(n, int((stop - row).max()) + 1)):
-        total[:-k] += np.where(row[k:] <= stop[:-k], gamma**k * reward[k:].astype(np.float64), 0.0)
-    return total, np.minimum(row + n - 1, stop)
+    for k in range(1, min(n, longest)):
+        later = gamma**k * reward[k:].astype(np.float64)
+        inside = row[k:] <= stop[:-k]
+        total[:-k] += np.where(inside, later, 0.0)
+
+    last = np.minimum(row + n - 1, stop)
+    return total, last
 
 
-def _as_items(rows: np.ndarray) -> np.ndarray:
-    """Each row's bytes as one item that sorts and compares."""
-    flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
-    return flat.view(np.dtype((np.void, flat.itemsize * flat.shape[1])))[:, 0]
-
-
-def behaviour_policy(
+def behavior_policy(
     obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, n_actions: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """How often the data took each action where a transition leads: pi(a | s') = n(s', a) / n(s').
+    """Count how often the data took each action where a transition leads.
+
+        pi(a | s') = n(s', a) / n(s')
 
     Two observations are the same when their bytes are.
 
@@ -111,26 +119,49 @@ def behaviour_policy(
         n_actions: A.
 
     Returns:
-        pi `[N, A]` float32, zero where next_obs never occurs among obs; n(s') `[N]` int64; and the mean of n(s) over
-        the distinct observations.
+        pi `[N, A]` float32, zero where next_obs never occurs among obs; n(s') `[N]` int64; and the
+        mean of n(s) over the distinct observations.
 
     Raises:
         ValueError: shapes or dtypes of obs and next_obs differ, or action is not `[N]`.
     """
-    if obs.shape != next_obs.shape or obs.dtype != next_obs.dtype or action.shape != obs.shape[:1]:
+    alike = obs.shape == next_obs.shape and obs.dtype == next_obs.dtype
+    if not alike or action.shape != obs.shape[:1]:
         raise ValueError(
-            f"expected obs and next_obs alike, got {obs.dtype}{obs.shape}, {next_obs.dtype}{next_obs.shape}"
+            f"expected obs and next_obs alike, got {obs.dtype}{obs.shape}, "
+            f"{next_obs.dtype}{next_obs.shape}"
         )
-    known, which = np.unique(_as_items(obs), return_inverse=True)
-    counts = np.bincount(which * n_actions + action, minlength=len(known) * n_actions).reshape(
-        -1, n_actions
-    )
-    wanted = _as_items(next_obs)
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    found = counts[place] * (known[place] == wanted)[:, None]
-    visits = found.sum(1)
-    return (
-        (found / np.maximum(visits, 1)[:, None]).astype(np.float32),
-        visits,
-        len(obs) / len(known),
-    )
+
+    states, state_of_row = np.unique(_as_items(obs), return_inverse=True)
+    pairs = state_of_row * n_actions + action
+    counts = np.bincount(pairs, minlength=len(states) * n_actions)
+    counts = counts.reshape(-1, n_actions)
+
+    # Look each successor up among the sorted states; counts of one that is not there are zero.
+    successors = _as_items(next_obs)
+    place = np.searchsorted(states, successors)
+    place = np.minimum(place, len(states) - 1)
+    seen = states[place] == successors
+    taken = counts[place] * seen[:, None]
+    visits = taken.sum(1)
+
+    at_least_one = np.maximum(visits, 1)
+    policy = (taken / at_least_one[:, None]).astype(np.float32)
+    mean_count = len(obs) / len(states)
+    return policy, visits, mean_count
+
+
+def _as_items(rows: np.ndarray) -> np.ndarray:
+    """View each row's bytes as one item that sorts and compares."""
+    flat = np.ascontiguousarray(rows.reshape(len(rows), -1))
+    item = np.dtype((np.void, flat.itemsize * flat.shape[1]))
+    return flat.view(item)[:, 0]
+
+
+def _check_same_length(**columns: np.ndarray) -> None:
+    """Raise ValueError unless all columns are one-dimensional, of one length N >= 1."""
+    shapes = {name: column.shape for name, column in columns.items()}
+    first = next(iter(shapes.values()))
+    same = all(shape == first for shape in shapes.values())
+    if not same or len(first) != 1 or first == (0,):
+        raise ValueError(f"expected one-dimensional arrays of one length N >= 1, got {shapes}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -11,17 +11,37 @@ from torch import Generator, Tensor
 
 from rlop.types import Batch, InputError
 
-CHUNK = 32  # steps drawn at once; a constant, so that a run's stream does not depend on R or on the logging interval
+# Steps drawn at once. A constant, so that a run's stream depends neither on R nor on how often
+# the training logs.
+CHUNK = 32
+
+ROWS = "rows"  # name of the row indices among the numbers drawn
+
+Noise: TypeAlias = tuple[str, tuple[int, ...]]  # kind ("uniform" or "normal") and shape per step
+
+
+class StreamState(TypedDict):
+    """Where random streams stand.
+
+    Args:
+        before: state of each generator before the current chunk was drawn; [] before the first.
+        cursor: steps of the current chunk already taken.
+    """
+
+    before: list[Tensor]
+    cursor: int
 
 
 class Streams:
-    """Random numbers for every run, drawn once per distinct seed: runs that share a seed see the same numbers.
+    """Random numbers for every run.
+
+    They are drawn once per distinct seed: runs that share a seed see the same numbers.
 
     Args:
         seeds: one per run.
         batch_size: B.
         n_rows: transitions to choose from.
-        noise: name -> (kind, shape): `("uniform", (B,))` or `("normal", (B, A))`, drawn afresh each step.
+        noise: name -> (kind, shape): `("uniform", (B,))` or `("normal", (B, A))`, drawn each step.
         device: where the numbers are drawn and live.
     """
 
@@ -30,74 +50,54 @@ class Streams:
         seeds: Sequence[int],
         batch_size: int,
         n_rows: int,
-        noise: Mapping[str, tuple[str, tuple[int, ...]]],
+        noise: Mapping[str, Noise],
         device: torch.device | str = "cpu",
     ) -> None:
         distinct = sorted(set(seeds))
         self.column = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
         self.generators = [Generator(device).manual_seed(2 * seed + 1) for seed in distinct]
-        self.batch_size, self.n_rows, self.noise, self.device = (
-            batch_size,
-            n_rows,
-            dict(noise),
-            device,
-        )
-        self.cursor = CHUNK
+
+        self.batch_size = batch_size
+        self.n_rows = n_rows
+        self.noise = dict(noise)
+        self.device = device
+
+        self.drawn: dict[str, Tensor] = {}  # each [CHUNK, distinct seeds, *shape]
         self.before: list[Tensor] = []
-
-    def _draw(self, kind: str, shape: tuple[int, ...]) -> Tensor:
-        draw = {"uniform": torch.rand, "normal": torch.randn}[kind]
-        return torch.stack(
-            [draw((CHUNK, *shape), generator=g, device=self.device) for g in self.generators], dim=1
-        )
-
-    def _refill(self) -> None:
-        self.before = [g.get_state() for g in self.generators]
-        size = (CHUNK, self.batch_size)
-        rows = [
-            torch.randint(self.n_rows, size, generator=g, device=self.device)
-            for g in self.generators
-        ]
-        self.rows = torch.stack(rows, dim=1)
-        self.drawn = {name: self._draw(kind, shape) for name, (kind, shape) in self.noise.items()}
-        self.cursor = 0
+        self.cursor = CHUNK
 
     def take(self, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Row indices `[K, R, B]` and each noise `[K, R, *shape]` for the next K steps."""
+        """Return row indices `[K, R, B]` and each noise `[K, R, *shape]` for the next K steps."""
         parts: list[dict[str, Tensor]] = []
         while count:
             if self.cursor == CHUNK:
                 self._refill()
-            start, self.cursor = self.cursor, min(CHUNK, self.cursor + count)
+            start = self.cursor
+            self.cursor = min(CHUNK, start + count)
             count -= self.cursor - start
-            drawn = {"": self.rows, **self.drawn}
-            parts.append(
-                {
-                    name: v[start : self.cursor].index_select(1, self.column)
-                    for name, v in drawn.items()
-                }
-            )
-        joined = (
-            parts[0]
-            if len(parts) == 1
-            else {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-        )
-        return joined.pop(""), joined
+            parts.append(self._slice(start, self.cursor))
+
+        numbers = parts[0]
+        if len(parts) > 1:
+            for name in numbers:
+                numbers[name] = torch.cat([part[name] for part in parts])
+        return numbers.pop(ROWS), numbers
 
     def next(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Row indices `[R, B]` and each noise `[R, *shape]` for one step."""
-        rows, noise = self.take(1)
-        return rows[0], {name: values[0] for name, values in noise.items()}
+        """Return row indices `[R, B]` and each noise `[R, *shape]` for one step."""
+        rows, noises = self.take(1)
+        noise = {name: values[0] for name, values in noises.items()}
+        return rows[0], noise
 
     def renew(self) -> None:
-        """Drop what was drawn ahead, so that the next rows are of the number of rows that there are by now."""
+        """Discard pre-drawn indices; the number of rows has changed."""
         self._refill()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to continue with the very next numbers."""
+    def state_dict(self) -> StreamState:
+        """Return the state from which the very next numbers follow."""
         return {"before": self.before, "cursor": self.cursor}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: StreamState) -> None:
         """Continue where `state_dict` was taken."""
         if state["before"]:
             for generator, saved in zip(self.generators, state["before"], strict=True):
@@ -105,9 +105,46 @@ class Streams:
             self._refill()
         self.cursor = state["cursor"]
 
+    def _slice(self, start: int, stop: int) -> dict[str, Tensor]:
+        """Take steps of the chunk for every run, each from its seed's column."""
+        return {
+            name: numbers[start:stop].index_select(1, self.column)
+            for name, numbers in self.drawn.items()
+        }
+
+    def _refill(self) -> None:
+        """Draw the next chunk: row indices first, then each noise in the order of its name."""
+        self.before = [generator.get_state() for generator in self.generators]
+
+        self.drawn = {ROWS: self._draw_rows()}
+        for name, (kind, shape) in self.noise.items():
+            self.drawn[name] = self._draw_noise(kind, shape)
+        self.cursor = 0
+
+    def _draw_rows(self) -> Tensor:
+        size = (CHUNK, self.batch_size)
+        rows = [
+            torch.randint(self.n_rows, size, generator=generator, device=self.device)
+            for generator in self.generators
+        ]
+        return torch.stack(rows, dim=1)
+
+    def _draw_noise(self, kind: str, shape: tuple[int, ...]) -> Tensor:
+        draw = {"uniform": torch.rand, "normal": torch.randn}[kind]
+        size = (CHUNK, *shape)
+        noise = [
+            draw(size, generator=generator, device=self.device) for generator in self.generators
+        ]
+        return torch.stack(noise, dim=1)
+
 
 class Table:
-    """The data set's columns as tensors on the device; on a CPU they share the arrays' memory."""
+    """The data set's columns as tensors on the device; on a CPU they share the arrays' memory.
+
+    Args:
+        columns: of the data set, see `Dataset.columns`.
+        device: where they live, and where batches are wanted.
+    """
 
     on_disk = False  # whether gathering may have to wait for a disk
 
@@ -123,17 +160,14 @@ class Table:
         return self.columns["reward"].shape[0]
 
     def gather(self, index: Tensor) -> Batch:
-        """The transitions at `index` `[R, B]`."""
+        """Return the transitions at `index` `[R, B]`."""
         flat = index.flatten()
         rows = {
-            name: c.index_select(0, flat).unflatten(0, index.shape)
-            for name, c in self.columns.items()
+            name: column.index_select(0, flat).unflatten(0, index.shape)
+            for name, column in self.columns.items()
         }
-        return Batch(
-            **{k: rows[k] for k in Batch._fields[:6]},
-            index=index,
-            extra={k: rows[k] for k in self.extra},
-        )
+        extra = {name: rows.pop(name) for name in self.extra}
+        return Batch(**rows, index=index, extra=extra)
 
 
 def probe_batch(
@@ -143,29 +177,37 @@ def probe_batch(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Batch:
-    """The fixed batch on which representations are measured: the same rows for every run, agent and step.
+    """Draw the fixed batch on which representations are measured.
+
+    Its rows are the same for every run, agent and step.
 
     Args:
         columns: of the data set itself, before an agent leaves out rows that its backup cannot use.
-        size: transitions, at most those there are.
+        size: transitions, at most as many as the data set has.
         runs: R; the batch is expanded, not copied.
+        device: where the batch lives.
+        seed: of the draw.
     """
-    n = len(columns["reward"])
-    index = torch.randperm(n, generator=Generator().manual_seed(seed))[:size].sort().values.numpy()
-    batch = Table(
-        {name: np.asarray(column[index]) for name, column in columns.items()}, device
-    ).gather(torch.arange(len(index), device=device).unsqueeze(0))
-    rows = {
-        name: value.expand(runs, *value.shape[1:])
-        for name, value in batch._asdict().items()
-        if name != "extra"
-    }
-    return Batch(**{**rows, "index": torch.from_numpy(index).to(device).expand(runs, -1)}, extra={})
+    n_rows = len(columns["reward"])
+    order = torch.randperm(n_rows, generator=Generator().manual_seed(seed))
+    index = order[:size].sort().values
+
+    chosen = {name: np.asarray(column[index.numpy()]) for name, column in columns.items()}
+    everything = torch.arange(len(index), device=device).unsqueeze(0)
+    batch = Table(chosen, device).gather(everything)
+
+    # `gather` has numbered the rows of the small table; the batch names rows of the data set.
+    rows = batch._asdict()
+    rows["index"] = index.to(device).unsqueeze(0)
+    del rows["extra"]
+    shared = {name: value.expand(runs, *value.shape[1:]) for name, value in rows.items()}
+    return Batch(**shared, extra={})
 
 
 def check_batch_size(batch_size: int, n_rows: int) -> None:
     """Raise InputError when a batch would be larger than the data."""
     if batch_size > n_rows:
         raise InputError(
-            f"batch_size = {batch_size}: larger than the data set, which has {n_rows} usable transitions"
+            f"batch_size = {batch_size}: larger than the data set, "
+            f"which has {n_rows} usable transitions"
         )

@@ -1,6 +1,7 @@
-"""From one data set to another: normalized observations, scaled rewards, fewer episodes, clipped actions.
+"""Transform a data set: normalize observations, scale rewards, select episodes, clip actions.
 
-Every function returns a new data set and leaves the old one as it was; the change is appended to its name.
+Every function returns a new data set and leaves the old one as it was. The change is appended to
+the data set's name.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
-from rlop.config.checks import check_known, check_range
+from rlop.config.checks import check_known, check_range, show
 from rlop.data.dataset import Dataset
+from rlop.data.options import check_options
 from rlop.types import InputError, Spec
 
-REWARD = "+reward"  # how a name begins to say that rewards were changed, and with them returns
+REWARD = "+reward"  # begins the note of a change of rewards, and with them of returns
+
 # AntMaze pays 1 at the goal and 0 elsewhere. Convention -> (scale, shift).
 ANTMAZE: Mapping[str, tuple[float, float]] = {
     "official": (4.0, -2.0),  # (r - 0.5) * 4 of the CQL authors
@@ -27,12 +31,12 @@ ANTMAZE: Mapping[str, tuple[float, float]] = {
 
 
 def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray, np.ndarray]:
-    """Observations with mean 0 and standard deviation 1 in every entry.
+    """Give every entry of the observations mean 0 and standard deviation 1.
 
-    obs -> (obs - mean) / divisor, divisor = standard deviation + eps
+        obs -> (obs - mean) / divisor,  divisor = standard deviation + eps
 
-    Mean and divisor are those of the data's `obs` alone, and stand in `spec.obs_normalizer`, so that an agent's
-    checkpoint holds them and an evaluation can apply the same with `normalized`.
+    Mean and divisor come from the data's `obs` alone. They are stored in `spec.obs_normalizer`, so
+    that an agent's checkpoint holds them and an evaluation can apply the same with `normalized`.
 
     Args:
         data: with float32 observations.
@@ -42,7 +46,8 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
         The new data set; mean and divisor, float32 of the shape of one observation.
 
     Raises:
-        InputError: observations are bytes or booleans, which networks scale themselves, or normalized already.
+        InputError: observations are bytes or booleans, which networks scale themselves, or
+            normalized already.
     """
     check_range("eps", eps, low=0, low_open=True)
     if data.obs.dtype != np.float32:
@@ -51,16 +56,25 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
         )
     if data.spec.obs_normalizer is not None:
         raise InputError(f"{data.name}: normalize_obs: observations are normalized already")
+
     mean = data.obs.mean(0, dtype=np.float64).astype(np.float32)
-    divisor = (data.obs.std(0, dtype=np.float64) + eps).astype(np.float32)
+    deviation = data.obs.std(0, dtype=np.float64)
+    divisor = (deviation + eps).astype(np.float32)
     stored = (tuple(mean.ravel().tolist()), tuple(divisor.ravel().tolist()))
     spec = replace(data.spec, obs_normalizer=stored)
-    columns = {key: normalized(getattr(data, key), spec) for key in ("obs", "next_obs")}
-    return _changed(data, "+normalized", **columns, spec=spec), mean, divisor
+
+    changed = replace(
+        data,
+        name=f"{data.name}+normalized",
+        obs=normalized(data.obs, spec),
+        next_obs=normalized(data.next_obs, spec),
+        spec=spec,
+    )
+    return changed, mean, divisor
 
 
 def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
-    """Observations of the environment as the data has them.
+    """Normalize observations of the environment as the data's are.
 
     Args:
         obs: `[..., *S]`.
@@ -69,20 +83,21 @@ def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
     Raises:
         ValueError: the last axes of `obs` are not those of the spec.
     """
-    if obs.shape[obs.ndim - len(spec.obs_shape) :] != spec.obs_shape:
-        raise ValueError(
-            f"obs: expected [..., {', '.join(map(str, spec.obs_shape))}], got {obs.shape}"
-        )
+    leading = obs.ndim - len(spec.obs_shape)
+    if obs.shape[leading:] != spec.obs_shape:
+        expected = ", ".join(map(str, spec.obs_shape))
+        raise ValueError(f"obs: expected [..., {expected}], got {obs.shape}")
     if spec.obs_normalizer is None:
         return obs
-    mean, divisor = (
-        np.array(values, np.float32).reshape(spec.obs_shape) for values in spec.obs_normalizer
-    )
+
+    mean_values, divisor_values = spec.obs_normalizer
+    mean = np.array(mean_values, np.float32).reshape(spec.obs_shape)
+    divisor = np.array(divisor_values, np.float32).reshape(spec.obs_shape)
     return (obs.astype(np.float32, copy=False) - mean) / divisor
 
 
 def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Dataset:
-    """Rewards r -> scale * r + shift.
+    """Map rewards r -> scale * r + shift.
 
     Raises:
         InputError: rewards have been summed already (`n_step`, `with_mc_returns`).
@@ -91,31 +106,37 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
         raise InputError(
             f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards"
         )
-    reward = (data.reward.astype(np.float64) * scale + shift).astype(np.float32)
-    return _changed(data, f"{REWARD}*{scale:g}{shift:+g}", reward=reward)
+    reward = data.reward.astype(np.float64) * scale + shift
+    return replace(
+        data,
+        name=f"{data.name}{REWARD}*{scale:g}{shift:+g}",
+        reward=reward.astype(np.float32),
+    )
 
 
 def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -> Dataset:
-    """Rewards r -> r * max_episode_steps / (best return - worst return), over the data's episodes.
+    """Map rewards r -> r * max_episode_steps / (best return - worst return) of the episodes.
 
     Raises:
         InputError: all episodes have the same return, or rewards have been summed already.
 
-    Reference: `normalize` of the IQL authors' train_offline.py; `modify_reward` of CORL. Differs from: CORL cuts
-    episodes by counting steps and forgets the last one; here they are those of the data set.
+    Reference: `normalize` of the IQL authors' train_offline.py; `modify_reward` of CORL.
+    Differs from: CORL cuts episodes by counting steps and forgets the last one; here they are the
+        data set's episodes.
     """
     check_range("max_episode_steps", max_episode_steps, low=1)
     returns = data.episode_returns()
     spread = float(returns.max() - returns.min())
     if spread == 0:
         raise InputError(
-            f"{data.name}: scale_reward_by_return_range: all {len(returns)} returns are {returns[0]:g}"
+            f"{data.name}: scale_reward_by_return_range: "
+            f"all {len(returns)} returns are {returns[0]:g}"
         )
     return scale_reward(data, max_episode_steps / spread)
 
 
 def antmaze_reward(data: Dataset, convention: str) -> Dataset:
-    """AntMaze's rewards, 0 and 1, in one of the conventions of `ANTMAZE`: official, corl, geng or iql.
+    """Map AntMaze's rewards, 0 and 1, by a convention of `ANTMAZE`: official, corl, geng or iql.
 
     Raises:
         InputError: an unknown convention, or rewards other than 0 and 1.
@@ -123,27 +144,36 @@ def antmaze_reward(data: Dataset, convention: str) -> Dataset:
     check_known("antmaze_reward: convention", convention, ANTMAZE)
     other = np.flatnonzero((data.reward != 0) & (data.reward != 1))
     if len(other):
-        found = f"{data.reward[other[0]]:g} at row {other[0]}"
-        raise InputError(f"{data.name}: antmaze_reward: reward {found}, expected only 0 and 1")
-    return scale_reward(data, *ANTMAZE[convention])
+        reward = f"{data.reward[other[0]]:g} at row {other[0]}"
+        raise InputError(f"{data.name}: antmaze_reward: reward {reward}, expected only 0 and 1")
+
+    scale, shift = ANTMAZE[convention]
+    return scale_reward(data, scale, shift)
 
 
 def top_returns(data: Dataset, fraction: float) -> Dataset:
-    """The episodes with the highest returns: a fraction of their number, rounded up, in the order of the data.
+    """Keep the episodes with the highest returns, in the order of the data.
+
+    Args:
+        data: with one-step rows.
+        fraction: of the number of episodes, rounded up.
 
     Raises:
         InputError: the fraction is not in (0, 1], or rewards have been summed already.
     """
     check_range("fraction", fraction, low=0, high=1, low_open=True)
     returns = data.episode_returns()
-    best = np.argsort(-returns, kind="stable")[: math.ceil(fraction * len(returns))]
+    count = math.ceil(fraction * len(returns))
+    # Stable: of equal returns the earlier episode is kept.
+    order = np.argsort(-returns, kind="stable")
+    best = order[:count]
     return _episodes(data, best, f"+top{fraction:g}")
 
 
 def subsample(
     data: Dataset, fraction: float | None = None, n: int | None = None, seed: int = 0
 ) -> Dataset:
-    """Whole episodes drawn at random without replacement, in the order of the data.
+    """Draw whole episodes at random without replacement; they stay in the order of the data.
 
     Args:
         data: any.
@@ -152,7 +182,7 @@ def subsample(
         seed: of the draw.
 
     Raises:
-        InputError: not exactly one of `fraction` and `n`, or more episodes than there are.
+        InputError: not exactly one of `fraction` and `n`, or more episodes than the data has.
     """
     if (fraction is None) == (n is None):
         raise InputError(f"subsample: fraction = {fraction}, n = {n}: expected exactly one of them")
@@ -161,12 +191,13 @@ def subsample(
         n = math.ceil(fraction * data.n_episodes)
     assert n is not None
     check_range("n", n, low=1, high=data.n_episodes)
+
     drawn = np.random.default_rng(seed).choice(data.n_episodes, n, replace=False)
     return _episodes(data, drawn, f"+sample{n}-seed{seed}")
 
 
 def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
-    """Continuous actions within [-limit, limit], so that the inverse of tanh is finite on them.
+    """Clip continuous actions to [-limit, limit], so that the inverse of tanh is finite on them.
 
     Raises:
         InputError: actions are discrete.
@@ -174,29 +205,38 @@ def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
     check_range("limit", limit, low=0, low_open=True)
     if data.spec.n_actions is not None:
         raise InputError(
-            f"{data.name}: clip_actions: {data.spec.n_actions} discrete actions, expected continuous ones"
+            f"{data.name}: clip_actions: {data.spec.n_actions} discrete actions, "
+            "expected continuous ones"
         )
-    extra = {
-        key: np.clip(value, -limit, limit) if key == "next_action" else value
-        for key, value in data.extra.items()
-    }
-    return _changed(data, "+clipped", action=np.clip(data.action, -limit, limit), extra=extra)
+
+    extra = dict(data.extra)
+    if "next_action" in extra:
+        extra["next_action"] = np.clip(extra["next_action"], -limit, limit)
+    return replace(
+        data,
+        name=f"{data.name}+clipped",
+        action=np.clip(data.action, -limit, limit),
+        extra=extra,
+    )
 
 
-def _episodes(data: Dataset, which: np.ndarray, note: str) -> Dataset:
-    """The rows of some episodes, by number."""
+def _normalize_only(data: Dataset, eps: float = 1e-3) -> Dataset:
+    """Return the data set of `normalize_obs` without its mean and divisor."""
+    changed, _, _ = normalize_obs(data, eps)
+    return changed
+
+
+def _episodes(data: Dataset, numbers: np.ndarray, note: str) -> Dataset:
+    """Keep the rows of some episodes, by number, and append a note to the name."""
     keep = np.zeros(data.n_episodes, bool)
-    keep[which] = True
-    return _changed(data.subset(np.repeat(keep, data.episode_lengths())), note)
-
-
-def _changed(data: Dataset, note: str, **columns: Any) -> Dataset:
-    return replace(data, name=data.name + note, **columns)
+    keep[numbers] = True
+    part = data.subset(np.repeat(keep, data.episode_lengths()))
+    return replace(part, name=data.name + note)
 
 
 # What a configuration may name under `transforms`; each takes a data set and keyword arguments.
 TRANSFORMS: dict[str, Callable[..., Dataset]] = {
-    "normalize_obs": lambda data, **options: normalize_obs(data, **options)[0],
+    "normalize_obs": _normalize_only,
     "scale_reward": scale_reward,
     "scale_reward_by_return_range": scale_reward_by_return_range,
     "antmaze_reward": antmaze_reward,
@@ -207,17 +247,25 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
 
 
 def transform(data: Dataset, steps: Mapping[str, Mapping[str, Any]]) -> Dataset:
-    """Apply transforms in the order given, e.g. `{"top_returns": {"fraction": 0.1}, "normalize_obs": {}}`.
+    """Apply transforms in the given order.
+
+    Args:
+        data: any.
+        steps: name -> options, e.g. `{"top_returns": {"fraction": 0.1}, "normalize_obs": {}}`.
 
     Raises:
-        InputError: for an unknown transform or option, or what the transform itself refuses.
+        InputError: an unknown transform or option, or what the transform itself refuses.
     """
     for name, options in steps.items():
         check_known("transforms", name, TRANSFORMS)
+        change = TRANSFORMS[name]
+        if not isinstance(options, Mapping):
+            raise InputError(f"transforms.{name}: found {show(options)}, expected options by name")
+        check_options(f"transforms.{name}", options, list(signature(change).parameters)[1:])
+
         try:
-            data = TRANSFORMS[name](data, **options)
-        except TypeError as error:
-            raise InputError(
-                f"transforms.{name}: {str(error).rpartition(') ')[2] or error}"
-            ) from None
+            data = change(data, **options)
+        except TypeError as error:  # an option that is missing, or of the wrong type
+            reason = str(error).rpartition(") ")[2]
+            raise InputError(f"transforms.{name}: {reason}") from None
     return data

@@ -1,39 +1,49 @@
-"""What a training run writes down: TensorBoard event files for the eye, one plain JSON record for everything else."""
+"""Logs of a training: TensorBoard event files to look at, one plain JSON record to compute with."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from rlop.config.files import to_dict, write_atomic
-from rlop.logs.history import RECORD, RUNS, History, Row, history_of, read_metrics, reopen
+from rlop.logs.history import RECORD, RUNS, History, Row, Runs, history_of, read_metrics, reopen
+from rlop.logs.messages import say
 from rlop.types import InputError
 
-__all__ = ["Board", "History", "read_metrics", "safe_labels"]
+__all__ = ["History", "Logger", "final_scores", "read_metrics", "safe_labels"]
+
+PerRun: TypeAlias = Mapping[str, Sequence[float] | np.ndarray]  # metric name -> R numbers
+
+# Beginnings of the names of metrics that tell how a run ended.
+FINAL = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
 
 
-class Board:
-    """Log of R runs: a TensorBoard folder per run, `metrics.jsonl` for all of them, `runs.json` for what they are.
+class Logger:
+    """Log of R runs: a TensorBoard folder per run, and one record of all of them.
 
-    Each `log` reaches the operating system before it returns, so that a killed process loses nothing it logged.
+    `metrics.jsonl` holds the metrics, `runs.json` what the runs are. Each `log` reaches the
+    operating system before it returns, so that a killed process loses nothing it logged.
 
     Args:
-        logdir: folder of this launch, made if absent; None keeps the record in memory only.
+        logdir: folder of this training, made if absent; None keeps the record in memory only.
         labels: R names, one line each in TensorBoard; made safe for file names, and unique.
-        hparams: R dicts of what tells the runs apart, `seed` among them; `variant` names a group in reports.
+        hparams: R dicts of what tells the runs apart, `seed` among them; `variant` names a group in
+            reports.
         config: the whole configuration, kept in `runs.json`.
-        resume: append to what the folder holds already instead of refusing it.
+        resume: append to the record in the folder instead of refusing it.
+
     Raises:
-        InputError: the folder holds a record and `resume` is off, or holds the record of other runs.
+        InputError: the folder holds a record and `resume` is off, holds the record of other runs,
+            or cannot be written.
     """
 
     def __init__(
@@ -46,120 +56,76 @@ class Board:
     ) -> None:
         if len(labels) != len(hparams) or not labels:
             raise ValueError(
-                f"expected one dict of hparams per run, got {len(labels)} labels, {len(hparams)} dicts"
+                f"expected one dict of hparams per run, got {len(labels)} labels, "
+                f"{len(hparams)} dicts"
             )
         self.logdir = None if logdir is None else Path(logdir)
-        self.labels, self.hparams = safe_labels(labels), [to_dict(values) for values in hparams]
-        self._runs = {
+        self.labels = safe_labels(labels)
+        self.hparams = [to_dict(values) for values in hparams]
+        self._runs: Runs = {
             "labels": self.labels,
             "hparams": self.hparams,
             "config": to_dict(config or {}),
         }
         self._rows: list[Row] = []  # only without a logdir
-        self._step, self._began, self._resumed, self._closed = 0, time.monotonic(), False, False
+        self._step = 0
+        self._began = time.monotonic()
+        self._resumed = False
+        self._closed = False
         self._said: set[str] = set()
         if self.logdir is not None:
             self._open(self.logdir, resume)
 
-    def _open(self, logdir: Path, resume: bool) -> None:
-        from rlop.logs import (
-            tensorboard as events,
-        )  # here, so that reading a history does not pay for TensorBoard
-
-        self._resumed = (logdir / RECORD).exists()
-        if self._resumed and not resume:
-            raise InputError(
-                f"{logdir} already holds a record ({RECORD}): expected another logdir, or resume"
-            )
-        if self._resumed:
-            self._step, spent = reopen(logdir, self._runs)
-            self._began -= spent
-        try:
-            for label in self.labels:
-                (logdir / label).mkdir(parents=True, exist_ok=True)
-            self._record = open(logdir / RECORD, "ab" if self._resumed else "xb")  # noqa: SIM115
-            write_atomic(logdir / RUNS, json.dumps(self._runs, indent=1, default=str).encode())
-            self._writers = [events.EventWriter(logdir / label) for label in self.labels]
-        except OSError as error:
-            raise InputError(
-                f"{logdir}: cannot be written ({error}), expected a folder to write to"
-            ) from None
-        if not self._resumed:
-            for writer, values in zip(self._writers, self.hparams):
-                writer.write(events.session_start(values))
-
-    def log(self, step: int, metrics: Mapping[str, Sequence[float] | np.ndarray]) -> None:
-        """Write one step: metric name -> R numbers. What is not finite becomes null in the record."""
+    def log(self, step: int, metrics: PerRun) -> None:
+        """Write one step; a number that is not finite becomes null in the record."""
         if self._closed:
-            raise ValueError("this board is closed")
+            raise ValueError("this logger is closed")
+
         values = {name: self._row(name, value) for name, value in metrics.items()}
-        finite = {
-            name: [v if math.isfinite(v) else None for v in row] for name, row in values.items()
-        }
+        finite = {name: _finite_or_none(row) for name, row in values.items()}
         if self.logdir is None:
             self._rows.append((int(step), finite))
             return
-        line = {
-            "step": int(step),
-            "time": round(time.monotonic() - self._began, 3),
-            "metrics": finite,
-        }
+
+        seconds = round(time.monotonic() - self._began, 3)
+        line = {"step": int(step), "time": seconds, "metrics": finite}
         self._record.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._record.flush()
         self._draw(int(step), values)
 
-    def _draw(self, step: int, values: dict[str, list[float]]) -> None:
-        from rlop.logs import tensorboard as events
+    def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
+        """Log a message, unless one with the same key was logged before.
 
-        went_back = self._resumed and step <= self._step
-        self._step, self._resumed = step, False
-        for run, writer in enumerate(self._writers):
-            if went_back:
-                writer.restart(step)
-            writer.write(events.scalars({name: row[run] for name, row in values.items()}), step)
-
-    def _row(self, name: str, value: Sequence[float] | np.ndarray) -> list[float]:
-        row = np.asarray(value, dtype=np.float64)
-        if row.shape != (len(self.labels),):
-            raise ValueError(
-                f"{name}: expected one number per run, [{len(self.labels)}], got {list(row.shape)}"
-            )
-        return row.tolist()
-
-    def say_once(self, text: str, key: str | None = None) -> None:
-        """Print a line on stderr, unless one with the same key (by default the line itself) was printed already."""
+        Args:
+            text: the message.
+            key: by default the text.
+            level: of `logging`.
+        """
         if (key or text) not in self._said:
             self._said.add(key or text)
-            print(text, file=sys.stderr)
+            say(text, level)
 
     @property
     def history(self) -> History:
-        """All that was logged so far, what a resumed folder held included."""
-        return (
-            history_of(self._rows, self._runs) if self.logdir is None else read_metrics(self.logdir)
-        )
+        """Everything logged so far, also before a resume."""
+        if self.logdir is None:
+            return history_of(self._rows, self._runs)
+        return read_metrics(self.logdir)
 
-    def close(
-        self, final: Mapping[str, Sequence[float] | np.ndarray] | None = None, success: bool = True
-    ) -> None:
-        """Finish the hyper-parameter tab, with `final` metrics (name -> R numbers) as `final/<name>`; once only."""
+    def close(self, final: PerRun | None = None, success: bool = True) -> None:
+        """Close the record and the event files. Idempotent.
+
+        Args:
+            final: metrics for the hyper-parameter tab, as `final/<name>`.
+            success: whether the training went through.
+        """
         rows = {f"final/{name}": self._row(name, value) for name, value in (final or {}).items()}
         if not self._closed and self.logdir is not None:
             self._record.close()
             self._finish(rows, success)
         self._closed = True
 
-    def _finish(self, rows: dict[str, list[float]], success: bool) -> None:
-        from rlop.logs import tensorboard as events
-
-        if rows:  # without it TensorBoard finds the hyper-parameters by itself, but lists every metric there is
-            self._writers[0].write(events.experiment(self.hparams, list(rows)))
-        for run, writer in enumerate(self._writers):
-            writer.write(events.scalars({name: row[run] for name, row in rows.items()}), self._step)
-            writer.write(events.session_end(success))
-            writer.close()
-
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Logger:
         return self
 
     def __exit__(
@@ -170,13 +136,83 @@ class Board:
     ) -> None:
         self.close(success=kind is None)
 
+    def _open(self, logdir: Path, resume: bool) -> None:
+        # Imported here, so that reading a history does not load TensorBoard.
+        from rlop.logs.tensorboard import EventWriter, session_start
+
+        self._resumed = (logdir / RECORD).exists()
+        if self._resumed and not resume:
+            raise InputError(
+                f"{logdir} already holds a record ({RECORD}): expected another logdir, or resume"
+            )
+        if self._resumed:
+            self._step, seconds = reopen(logdir, self._runs)
+            self._began -= seconds
+
+        try:
+            for label in self.labels:
+                (logdir / label).mkdir(parents=True, exist_ok=True)
+            self._record = open(logdir / RECORD, "ab" if self._resumed else "xb")  # noqa: SIM115
+            write_atomic(logdir / RUNS, json.dumps(self._runs, indent=1, default=str).encode())
+            self._writers = [EventWriter(logdir / label) for label in self.labels]
+        except OSError as error:
+            raise InputError(
+                f"{logdir}: cannot be written ({error}), expected a folder to write to"
+            ) from None
+
+        if not self._resumed:
+            for writer, values in zip(self._writers, self.hparams):
+                writer.write(session_start(values))
+
+    def _draw(self, step: int, values: Mapping[str, list[float]]) -> None:
+        """Add a point to the curves of every run."""
+        went_back = self._resumed and step <= self._step
+        self._step = step
+        self._resumed = False
+        if went_back:
+            for writer in self._writers:
+                writer.restart(step)
+        self._write_scalars(values)
+
+    def _write_scalars(self, values: Mapping[str, list[float]]) -> None:
+        from rlop.logs.tensorboard import scalars
+
+        for run, writer in enumerate(self._writers):
+            numbers = {name: row[run] for name, row in values.items()}
+            writer.write(scalars(numbers), self._step)
+
+    def _finish(self, rows: Mapping[str, list[float]], success: bool) -> None:
+        """Complete the hyper-parameter tab and close the event files."""
+        from rlop.logs.tensorboard import experiment, session_end
+
+        if rows:
+            # TensorBoard also finds hyper-parameters by itself, but then lists every metric.
+            self._writers[0].write(experiment(self.hparams, list(rows)))
+        self._write_scalars(rows)
+        for writer in self._writers:
+            writer.write(session_end(success))
+            writer.close()
+
+    def _row(self, name: str, value: Sequence[float] | np.ndarray) -> list[float]:
+        row = np.asarray(value, dtype=np.float64)
+        if row.shape != (len(self.labels),):
+            raise ValueError(
+                f"{name}: expected one number per run, [{len(self.labels)}], got {list(row.shape)}"
+            )
+        return row.tolist()
+
 
 def safe_labels(labels: Sequence[str]) -> list[str]:
-    """Names fit for folders: letters, digits and `._=+,-` only, at most 100 characters, no two alike in any case."""
-    taken, safe = {RECORD, RUNS}, []
+    """Make names fit for folders, no two alike in any case.
+
+    They hold letters, digits and `._=+,-` only, at most 100 characters.
+    """
+    taken = {RECORD, RUNS}
+    safe = []
     for label in labels:
         stem = re.sub(r"[^\w.=+,-]+", "_", label, flags=re.ASCII).strip("._")[:100] or "run"
-        name, count = stem, 1
+        name = stem
+        count = 1
         while name.casefold() in taken:
             count += 1
             name = f"{stem}-{count}"
@@ -186,8 +222,13 @@ def safe_labels(labels: Sequence[str]) -> list[str]:
 
 
 def final_scores(history: History) -> dict[str, np.ndarray]:
-    """Last value of every metric that tells how a run ended, for the hyper-parameter tab."""
-    groups = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
-    return {
-        name: values[-1] for name, (_, values) in history.metrics.items() if name.startswith(groups)
-    }
+    """Return the last values `[R]` of the metrics that tell how a run ended."""
+    scores = {}
+    for name, (_, values) in history.metrics.items():
+        if name.startswith(FINAL):
+            scores[name] = values[-1]
+    return scores
+
+
+def _finite_or_none(row: Sequence[float]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in row]

@@ -1,7 +1,7 @@
-"""TensorBoard event files, written without torch.utils.tensorboard (1.5 s to import) and without TensorFlow.
+"""TensorBoard event files, without torch.utils.tensorboard (1.5 s to import) and TensorFlow.
 
-TensorBoard's own `EventFileWriter` imports TensorFlow where that is installed and starts a thread per file; a file and
-the record format are enough here.
+TensorBoard's own `EventFileWriter` imports TensorFlow where that is installed and starts a thread
+per file; a file and the record format are enough here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+PREFIX = "events.out.tfevents."
+
 
 class EventWriter:
     """One event file in a folder; every write reaches the operating system before it returns."""
 
     def __init__(self, folder: Path) -> None:
-        # TensorBoard reads the files of a folder in the order of their names: the time goes first.
-        file = open(folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}", "xb")  # noqa: SIM115
-        self._records = RecordWriter(file)
+        path = folder / f"{PREFIX}{_next_stamp(folder)}.{os.getpid()}"
+        self._records = RecordWriter(open(path, "xb"))  # noqa: SIM115
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, summary: summary_pb2.Summary, step: int = 0) -> None:
@@ -31,7 +32,7 @@ class EventWriter:
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
     def restart(self, step: int) -> None:
-        """Tell TensorBoard to forget what was drawn from `step` on, by a process that crashed after its checkpoint."""
+        """Tell TensorBoard to forget the points from `step` on, logged before a crash."""
         log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(event_pb2.Event(wall_time=time.time(), step=step, session_log=log))
 
@@ -44,16 +45,32 @@ class EventWriter:
         self._records.flush()
 
 
+def _next_stamp(folder: Path) -> int:
+    """Return the time in nanoseconds, or more where files in the folder have a later one.
+
+    TensorBoard reads the files of a folder in the order of their names, and a clock may be set
+    back between a training and its resume.
+    """
+    stamp = time.time_ns()
+    for path in folder.glob(f"{PREFIX}*"):
+        earlier = path.name.removeprefix(PREFIX).split(".")[0]
+        if earlier.isdigit():
+            stamp = max(stamp, int(earlier) + 1)
+    return stamp
+
+
 def scalars(values: Mapping[str, float]) -> summary_pb2.Summary:
-    """One point of several curves."""
+    """Build one point of several curves."""
     value = summary_pb2.Summary.Value
-    return summary_pb2.Summary(
-        value=[value(tag=name, simple_value=number) for name, number in values.items()]
-    )
+    points = [value(tag=name, simple_value=number) for name, number in values.items()]
+    return summary_pb2.Summary(value=points)
 
 
 def session_start(hparams: Mapping[str, Any]) -> summary_pb2.Summary:
-    """A row of the hyper-parameter tab, from one run's values; what is not a number, bool or text is shown as text."""
+    """Build a row of the hyper-parameter tab from one run's values.
+
+    A value that is not a number, a bool or text is shown as text.
+    """
     info = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
     for name, value in hparams.items():
         if isinstance(value, bool):
@@ -66,44 +83,59 @@ def session_start(hparams: Mapping[str, Any]) -> summary_pb2.Summary:
 
 
 def session_end(success: bool) -> summary_pb2.Summary:
-    """The end of a row: finished or failed, and when."""
+    """Build the end of a row: finished or failed, and when."""
     status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
     info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     return _hparams_summary("session_end_info", session_end_info=info)
 
 
 def experiment(hparams: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> summary_pb2.Summary:
-    """The columns of the hyper-parameter tab: every name in `hparams` (one dict per run), then the metrics."""
-    names = dict.fromkeys(name for values in hparams for name in values)
-    infos = [
-        _column(name, [values[name] for values in hparams if name in values]) for name in names
-    ]
-    shown = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
-    found = api_pb2.Experiment(
-        hparam_infos=infos, metric_infos=shown, time_created_secs=time.time()
+    """Build the columns of the hyper-parameter tab: every name in `hparams`, then the metrics.
+
+    Args:
+        hparams: one dict per run.
+        metrics: names as logged.
+    """
+    values: dict[str, list[Any]] = {}
+    for run in hparams:
+        for name, value in run.items():
+            values.setdefault(name, []).append(value)
+
+    content = api_pb2.Experiment(
+        hparam_infos=[_column(name, column) for name, column in values.items()],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
+        time_created_secs=time.time(),
     )
-    return _hparams_summary("experiment", experiment=found)
+    return _hparams_summary("experiment", experiment=content)
 
 
-def _column(name: str, values: list[Any]) -> api_pb2.HParamInfo:
-    info = api_pb2.HParamInfo(name=name, differs=len({str(value) for value in values}) > 1)
-    if all(isinstance(value, bool) for value in values):
+def _column(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
+    """Describe one hyper-parameter: its type, and the values that can be selected."""
+    texts = {str(value) for value in values}
+    info = api_pb2.HParamInfo(name=name, differs=len(texts) > 1)
+    are_bools = [isinstance(value, bool) for value in values]
+    are_numbers = [isinstance(value, (int, float)) for value in values]
+
+    if all(are_bools):
         info.type = api_pb2.DATA_TYPE_BOOL
         info.domain_discrete.extend(sorted(set(values)))
-    elif all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+    elif all(are_numbers) and not any(are_bools):
         info.type = api_pb2.DATA_TYPE_FLOAT64
-        info.domain_interval.min_value, info.domain_interval.max_value = min(values), max(values)
+        info.domain_interval.min_value = min(values)
+        info.domain_interval.max_value = max(values)
     else:
         info.type = api_pb2.DATA_TYPE_STRING
-        info.domain_discrete.extend(sorted({str(value) for value in values}))
+        info.domain_discrete.extend(sorted(texts))
     return info
 
 
 def _hparams_summary(tag: str, **content: Any) -> summary_pb2.Summary:
     data = plugin_data_pb2.HParamsPluginData(version=0, **content).SerializeToString()
     plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="hparams", content=data)
+    # The content travels in the metadata; the tensor only has to be there.
     empty = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
     empty.tensor_shape.dim.add(size=0)
+
     value = summary_pb2.Summary.Value(
         tag=f"_hparams_/{tag}",
         metadata=summary_pb2.SummaryMetadata(plugin_data=plugin),

@@ -64,7 +64,7 @@ BACKUPS: dict[str, Backup] = {
     "max": lambda target, online, batch, noise: target.argmax(-1),
     "double": lambda target, online, batch, noise: online.argmax(-1),
     "sarsa": lambda target, online, batch, noise: batch.extra["next_action"],
-    "behaviour": lambda target, online, batch, noise: sample_action(
+    "behavior": lambda target, online, batch, noise: sample_action(
         batch.extra["next_policy"], noise["action"]
     ),
 }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, fields
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from rlop.config.checks import check_range
+from rlop.config.schema import Count, Index, Positive, Share, option, options
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.linear import LayerNorm, Linear
 from rlop.nets.masks import MaskedLinear, layer_densities, mask_
@@ -42,60 +42,69 @@ DETAILS: Mapping[str, tuple[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@options
 class Layers:
     """Options of the layers between input and head. The defaults change nothing."""
 
-    linear_stack: int = (
-        0  # square linear layers without bias after the last hidden layer; their output is phi
+    linear_stack: Index = option(
+        0, "square linear layers without bias after the last hidden layer; their output is phi"
     )
-    stack_init: Literal["default", "orthogonal"] = "default"
-    factorized: int | None = (
-        None  # rank of the hidden layers; those that are not larger than it stay dense
+    stack_init: Literal["default", "orthogonal"] = option(
+        "default", "initialization of the linear stack"
     )
-    factorized_init: Literal["he", "spectral", "spectral_ones"] = "spectral"
-    density: float = 1.0  # share of the hidden layers' weights that a fixed mask keeps
-    mask: Literal["er", "uniform"] = "er"  # how it is shared out among layers
-    norm: Literal["none", "layer", "batch", "batch_renorm"] = "none"  # before each activation
-    hyperspherical: bool = False  # unit weights on unit inputs, learned scales
-    feature_norm: float | None = None  # length that every phi is scaled to
-    parametrization: Literal["standard", "ntk", "mup"] = (
-        "standard"  # how draws and learning rates go with the width
+    factorized: Count | None = option(
+        None, "rank of the hidden layers; those that are not larger than it stay dense"
     )
-    base_width: int = 64  # at which all parametrizations are the same
-    zero_head: bool = False  # start with the head at 0
+    factorized_init: Literal["he", "spectral", "spectral_ones"] = option(
+        "spectral", "initialization of factorized layers"
+    )
+    density: Share = option(1.0, "share of the hidden layers' weights that a fixed mask keeps")
+    mask: Literal["er", "uniform"] = option("er", "how the density is divided among layers")
+    norm: Literal["none", "layer", "batch", "batch_renorm"] = option(
+        "none", "normalization before each activation"
+    )
+    hyperspherical: bool = option(False, "unit weights on unit inputs, learned scales")
+    feature_norm: Positive | None = option(None, "length that every phi is scaled to")
+    parametrization: Literal["standard", "ntk", "mup"] = option(
+        "standard", "how initial weights and learning rates scale with the width"
+    )
+    base_width: Count = option(64, "width at which all parametrizations are the same")
+    zero_head: bool = option(False, "start with the head at 0")
 
     def __post_init__(self) -> None:
-        check_range("linear_stack", self.linear_stack, low=0)
-        check_range("density", self.density, low=0, high=1, low_open=True)
-        check_range("base_width", self.base_width, low=1)
-        for name in ("factorized", "feature_norm"):
-            if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low=0, low_open=True)
-        for name, (other, off) in DETAILS.items():
-            if (
-                getattr(self, name) != type(self).__dataclass_fields__[name].default
-                and getattr(self, other) == off
-            ):
-                raise InputError(f"{name} = {getattr(self, name)}: does nothing without {other}")
-        kinds = self.replaced
-        if len(kinds) > 1:
+        self._check_details()
+
+        replacing = self.replaced
+        if len(replacing) > 1:
             raise InputError(
-                f"{kinds[0]}: not together with {kinds[1]}, each makes the hidden layers its own way"
+                f"{replacing[0]}: not together with {replacing[1]}, "
+                "each makes the hidden layers its own way"
             )
         if self.parametrization != "standard" and self.linear_stack:
             raise InputError(
-                f"linear_stack: not with parametrization = {self.parametrization}, without a rule for it"
+                f"linear_stack: not with parametrization = {self.parametrization}, "
+                "without a rule for it"
             )
         if self.hyperspherical and self.norm != "none":
             raise InputError(
-                f"norm = {self.norm}: not with hyperspherical, whose layers normalise their own input"
+                f"norm = {self.norm}: not with hyperspherical, "
+                "whose layers normalize their own input"
             )
+
+    def _check_details(self) -> None:
+        """Refuse an option that does nothing because the option it belongs to is off."""
+        defaults = {item.name: item.default for item in fields(self)}
+        values = asdict(self)
+        for name, (other, off) in DETAILS.items():
+            is_set = values[name] != defaults[name]
+            if is_set and values[other] == off:
+                raise InputError(f"{name} = {values[name]}: does nothing without {other}")
 
     @property
     def replaced(self) -> list[str]:
         """Options that replace the hidden layers."""
-        return [name for name, off in KINDS.items() if getattr(self, name) != off]
+        values = asdict(self)
+        return [name for name, off in KINDS.items() if values[name] != off]
 
 
 class Extended(nn.Module):

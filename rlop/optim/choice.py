@@ -3,76 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeAlias
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
-from rlop.config.checks import check_known, check_range, show
-from rlop.config.schema import build
+from rlop.config.ranges import values_of
+from rlop.config.schema import Discount, Positive, Range, Sweep, build_choice, option, options
 from rlop.optim.adam import Adam
 from rlop.optim.rmd import RMD
 from rlop.optim.sgd import SGD
 from rlop.optim.smd import SMD
+from rlop.runs import SweptOptions
 from rlop.types import InputError
 
-Number = float | list[float]  # for all runs, or a list to run side by side
+Exponent = Annotated[float, Range(low=1, low_open=True)]
 # (parameters, lr [R]) -> optimizer with `apply(grads, active)`
 MakeOptimizer: TypeAlias = Callable[[Sequence[Tensor], Tensor], Any]
 
 
-@dataclass(frozen=True)
-class AdamOptions:
+@options
+class AdamOptions(SweptOptions):
     """`optimizer: adam`; `adam_betas` and `adam_eps` are options of the agent."""
 
     make: ClassVar[Callable[..., Any]] = Adam
     swept: ClassVar[tuple[str, ...]] = ()
 
 
-@dataclass(frozen=True)
-class SGDOptions:
+@options
+class SGDOptions(SweptOptions):
     """`optimizer: sgd`, or `optimizer: {sgd: {momentum: 0.9}}`."""
 
     make: ClassVar[Callable[..., Any]] = SGD
     swept: ClassVar[tuple[str, ...]] = ("momentum",)
-    momentum: Number = 0.0
-
-    def __post_init__(self) -> None:
-        check_range("momentum", self.momentum, low=0, high=1, high_open=True)
+    momentum: Sweep[Discount] = option(0.0, "share of the last step that is added to the next")
 
 
-@dataclass(frozen=True)
-class SMDOptions:
+@options
+class SMDOptions(SweptOptions):
     """`optimizer: {smd: {q: 1.1}}` or `optimizer: {smd: {potential: entropy}}`."""
 
     make: ClassVar[Callable[..., Any]] = SMD
     swept: ClassVar[tuple[str, ...]] = ("q",)
-    q: Number = 2.0
-    potential: Literal["norm", "entropy"] = "norm"
-    reference: Literal["zero", "init"] = "zero"  # what the potential is centred at
+    q: Sweep[Exponent] = option(2.0, "exponent of the potential")
+    potential: Literal["norm", "entropy"] = option("norm", "|w|^q, or the entropy")
+    reference: Literal["zero", "init"] = option("zero", "center of the potential")
 
     def __post_init__(self) -> None:
-        check_range("q", self.q, low=1, low_open=True)
-        plain = self.reference == "zero" and all(
-            q == 2 for q in (self.q if isinstance(self.q, list) else [self.q])
-        )
-        if self.potential == "entropy" and not plain:
+        has_default_q = all(q == 2 for q in values_of(self.q))
+        is_plain = self.reference == "zero" and has_default_q
+        if self.potential == "entropy" and not is_plain:
             raise InputError("potential = entropy: takes no q and no reference")
 
 
-@dataclass(frozen=True)
-class RMDOptions:
+@options
+class RMDOptions(SweptOptions):
     """`optimizer: {rmd: {lam: 3.0}}`."""
 
     make: ClassVar[Callable[..., Any]] = RMD
     swept: ClassVar[tuple[str, ...]] = ("lam", "q")
-    lam: Number  # weight of the loss against the potential of the weights
-    q: Number = 2.0
-    reference: Literal["zero", "init"] = "zero"
-
-    def __post_init__(self) -> None:
-        check_range("lam", self.lam, low=0, low_open=True)
-        check_range("q", self.q, low=1, low_open=True)
+    lam: Sweep[Positive] = option(
+        description="weight of the loss against the potential of the weights"
+    )
+    q: Sweep[Exponent] = option(2.0, "exponent of the potential")
+    reference: Literal["zero", "init"] = option("zero", "center of the potential")
 
 
 OPTIONS: dict[str, type] = {
@@ -89,14 +83,7 @@ def optimizer_options(optimizer: str | Mapping[str, Any]) -> Any:
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one optimizer.
     """
-    named = {optimizer: {}} if isinstance(optimizer, str) else dict(optimizer)
-    if len(named) != 1:
-        raise InputError(
-            f"optimizer = {show(optimizer)}: expected one of them, as in sgd or {{sgd: {{momentum: 0.9}}}}"
-        )
-    ((name, options),) = named.items()
-    check_known("optimizer", name, OPTIONS)
-    return build(OPTIONS[name], options or {}, where=f"optimizer: {name}")
+    return build_choice(OPTIONS, optimizer, "optimizer")
 
 
 def optimizer_maker(options: Any, numbers: Mapping[str, Tensor], **constants: Any) -> MakeOptimizer:

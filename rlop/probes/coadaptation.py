@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def feature_norm(features: Tensor) -> Tensor:
-    """Mean length of a feature vector.
+    """Compute the mean length of a feature vector.
 
         mean_i ||phi_i||_2
 
@@ -24,11 +24,12 @@ def feature_norm(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def feature_dot(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean dot product of consecutive features.
+    """Compute the mean dot product of consecutive features.
 
         sum_i m_i phi_i . phi'_i / sum_i m_i
 
-    A measurement, so it divides by the number of rows that count; the penalty `rlop.dr3` divides by the batch size.
+    A measurement, so it divides by the number of rows that count; the penalty `rlop.dr3` divides by
+    the batch size.
 
     Args:
         features: phi(s, a), `[..., n, d]`.
@@ -36,7 +37,10 @@ def feature_dot(features: Tensor, next_features: Tensor, mask: Tensor | None = N
         mask: 1 - terminated, `[..., n]`; None counts every row.
     Returns:
         `[...]`; NaN where no row counts.
-    Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1 (co-adaptation of consecutive features).
+    Raises:
+        ValueError: when shapes do not fit.
+    Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1 (co-adaptation of
+        consecutive features).
     """
     _check_pair(features, next_features, mask)
     return _masked_mean((features * next_features).sum(-1), mask)
@@ -44,7 +48,9 @@ def feature_dot(features: Tensor, next_features: Tensor, mask: Tensor | None = N
 
 @torch.no_grad()
 def feature_cosine(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean cosine of the angle between consecutive features: the part of `feature_dot` that is not their length.
+    """Compute the mean cosine of the angle between consecutive features.
+
+    This is what remains of `feature_dot` when the lengths are taken out.
 
         sum_i m_i cos(phi_i, phi'_i) / sum_i m_i
 
@@ -54,21 +60,25 @@ def feature_cosine(features: Tensor, next_features: Tensor, mask: Tensor | None 
         mask: 1 - terminated, `[..., n]`; None counts every row.
     Returns:
         `[...]` in [-1, 1]; a zero vector counts as orthogonal; NaN where no row counts.
+    Raises:
+        ValueError: when shapes do not fit.
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1.
     """
     _check_pair(features, next_features, mask)
-    lengths = torch.linalg.vector_norm(features, dim=-1) * torch.linalg.vector_norm(
-        next_features, dim=-1
-    )
-    cosine = (features * next_features).sum(-1) / lengths.clamp_min(
-        torch.finfo(features.dtype).tiny
-    )
+    length = torch.linalg.vector_norm(features, dim=-1)
+    next_length = torch.linalg.vector_norm(next_features, dim=-1)
+
+    # Zero vectors have dot product 0: any positive denominator gives 0.
+    product = (length * next_length).clamp_min(torch.finfo(features.dtype).tiny)
+    cosine = (features * next_features).sum(-1) / product
     return _masked_mean(cosine, mask)
 
 
 @torch.no_grad()
 def weight_norm(weight: Tensor) -> Tensor:
-    """Frobenius norm of a weight matrix; beside `feature_norm` it shows features that shrink while the head grows.
+    """Compute the Frobenius norm of a weight matrix.
+
+    Together with `feature_norm` it shows features that shrink while the head grows.
 
         sqrt(sum_{ij} w_ij^2)
 
@@ -88,12 +98,15 @@ def _check_pair(features: Tensor, next_features: Tensor, mask: Tensor | None) ->
         raise ValueError(
             f"features and next_features: expected one shape [..., n, d], got {shapes}"
         )
+
     if mask is not None and mask.shape != features.shape[:-1]:
         raise ValueError(f"mask: expected {tuple(features.shape[:-1])}, got {tuple(mask.shape)}")
 
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Average over the rows that count."""
     if mask is None:
         return values.mean(-1)
+
     weight = mask.to(values.dtype)
     return (values * weight).sum(-1) / weight.sum(-1)

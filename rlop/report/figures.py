@@ -6,24 +6,27 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlop.config.files import write_atomic
+from rlop.report.groups import Curve, Curves, Groups
 from rlop.report.statistics import student_t
 from rlop.types import InputError
 
-Curve = tuple[np.ndarray, np.ndarray]  # steps [T], values [T] of one run; NaN once it has diverged
-# Okabe and Ito's palette without its yellow: told apart with any colour vision, also on paper.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SCORES = (
-    "eval/return",
-    "eval/normalized_score",
-)  # near zero they are all the same: never on a logarithmic axis
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette without its yellow: told apart with any color vision, also on paper.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = COLORS
 DASHES = ("-", "--", ":", "-.")
+# Scores near zero are all the same: never on a logarithmic axis.
+SCORES = ("eval/return", "eval/normalized_score")
+UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
@@ -40,39 +43,67 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
 }
 
+# Sizes in inches. A line of the legend takes six letters more than its label.
+PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.6
+LETTER, LEGEND_LINE, LEGEND_TITLE = 0.1, 0.25, 0.3
+
 
 def band(
     curves: Sequence[Curve], confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over runs and half width of its Student-t interval, at every step that any run has.
+    """Average runs, with the half width of their Student-t interval, at every step of any run.
 
     Args:
         curves: of the runs of one group; a value that is not finite is left out of its step.
         confidence: coverage of the interval.
+
     Returns:
-        steps, mean and half width, `[T]` each; NaN where no run, or for the half width only one, has a value.
+        steps, mean and half width, `[T]` each; NaN where no run, or for the half width only one,
+        has a value.
     """
-    steps = np.unique(np.concatenate([steps for steps, _ in curves]))
-    values = np.full((len(curves), len(steps)), np.nan)
-    for row, (own, numbers) in zip(values, curves):
-        row[np.searchsorted(steps, own)] = numbers
-    there = np.isfinite(values)
-    count = there.sum(axis=0)
+    steps, values = _side_by_side(curves)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=0)
+    t = np.full(len(steps), np.nan)
+    for step, n in enumerate(count.tolist()):
+        if n > 1:
+            t[step] = student_t(confidence, n - 1)
+
+    # Steps with no value, or with one, divide by zero and become NaN.
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, values, 0).sum(axis=0) / count
-        spread = np.sqrt((np.where(there, values - mean, 0) ** 2).sum(axis=0) / (count - 1) / count)
-    t = np.array([student_t(confidence, int(n) - 1) if n > 1 else np.nan for n in count])
-    return steps, mean, spread * t
+        total = np.where(finite, values, 0).sum(axis=0)
+        mean = total / count
+        deviations = np.where(finite, values - mean, 0)
+        squares = (deviations**2).sum(axis=0)
+        standard_error = np.sqrt(squares / (count - 1) / count)
+    return steps, mean, standard_error * t
+
+
+def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+    """Put n curves on the same steps.
+
+    Returns:
+        All steps `[T]`, and values `[n, T]`; NaN where a curve has no value.
+    """
+    all_steps = np.concatenate([run_steps for run_steps, _ in curves])
+    steps = np.unique(all_steps)
+
+    values = np.full((len(curves), len(steps)), np.nan)
+    for row, (run_steps, run_values) in zip(values, curves):
+        places = np.searchsorted(steps, run_steps)
+        row[places] = run_values
+    return steps, values
 
 
 @contextmanager
-def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Any]:
-    """A figure in the house's style to draw on, which then becomes a PNG, whole or not at all.
+def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
+    """Give a figure in the house's style to draw on, and write it as a PNG, whole or not at all.
 
     Args:
         path: of the file. The same drawing gives the same bytes.
         width, height: in inches.
         dpi: dots per inch.
+
     Raises:
         InputError: matplotlib is not installed.
     """
@@ -83,8 +114,9 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
         raise InputError(
             "pictures need matplotlib, which is not there: pip install 'rlop[report]'"
         ) from None
-    settings: Any = dict(matplotlib.rcParamsDefault)  # whatever a user's matplotlibrc says
-    settings.update(STYLE)
+
+    # The defaults, since a user's matplotlibrc must not change the picture.
+    settings: dict[str, Any] = {**matplotlib.rcParamsDefault, **STYLE}
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
         yield figure
@@ -93,85 +125,124 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
     write_atomic(path, buffer.getvalue())
 
 
-def draw(
-    panels: Mapping[str, Sequence[Curve | None]],
-    groups: Mapping[str, Sequence[int]],
-    path: str | Path,
-) -> Path:
-    """Write the picture: a panel per metric, a colour per group. The same input gives the same bytes.
+def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path:
+    """Draw a panel per metric with a color per group. The same input gives the same bytes.
 
     Args:
         panels: metric -> one curve per run, or None.
         groups: label -> runs.
         path: PNG file, written whole or not at all.
+
     Raises:
         InputError: matplotlib is not installed, or nothing to draw.
     """
     if not panels:
         raise InputError("picture: found no metrics, expected at least one name")
+
+    n_panels = len(panels)
+    columns = 2 if n_panels == 4 else min(n_panels, 3)
+    rows = math.ceil(n_panels / columns)
     labels = [_legend(label, runs, panels) for label, runs in groups.items()]
-    columns = 2 if len(panels) == 4 else min(len(panels), 3)
-    rows = math.ceil(len(panels) / columns)
     longest = max(map(len, labels))
-    width = max(
-        3.7 * columns, 0.1 * longest + 1
-    )  # inches; 0.1 holds a letter, a legend's line takes six more
-    across = max(1, min(len(labels), int(width / 0.1 / (longest + 6))))
-    height = 2.6 * rows + 0.3 + 0.25 * math.ceil(len(labels) / across)
+    width = max(PANEL_WIDTH * columns, LETTER * longest + 1)
+
+    # As many labels on a line of the legend as fit, at least one.
+    fitting = int(width / LETTER / (longest + 6))
+    labels_per_line = max(1, min(len(labels), fitting))
+    legend_lines = math.ceil(len(labels) / labels_per_line)
+    height = PANEL_HEIGHT * rows + LEGEND_TITLE + LEGEND_LINE * legend_lines
+
     with canvas(path, width, height) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (name, curves) in zip(axes, panels.items()):
             _panel(axis, name, curves, groups)
-        for axis in axes[max(0, len(panels) - columns) : len(panels)]:
+
+        # Only the lowest panel of each column names the steps.
+        for axis in axes[max(0, n_panels - columns) : n_panels]:
             axis.set_xlabel("gradient steps")
-        for axis in axes[len(panels) :]:
+        for axis in axes[n_panels:]:
             axis.remove()
-        title, lines = "mean and 95 % interval over runs", axes[0].get_lines()
-        figure.legend(lines, labels, loc="outside lower center", ncols=across, title=title)
+
+        figure.legend(
+            axes[0].get_lines(),
+            labels,
+            loc="outside lower center",
+            ncols=labels_per_line,
+            title="mean and 95 % interval over runs",
+        )
     return Path(path)
 
 
-def _panel(
-    axis: Any, name: str, curves: Sequence[Curve | None], groups: Mapping[str, Sequence[int]]
-) -> None:
-    centres = []
-    for i, (colour, runs) in enumerate(zip(cycle(COLOURS), groups.values())):
-        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
-        found = [curve for run in runs if (curve := curves[run]) is not None]
-        steps, mean, half = band(found) if found else (np.zeros(0),) * 3
-        axis.plot(steps, mean, dashes, color=colour, marker="o" if len(steps) == 1 else None)
-        axis.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.18, linewidth=0)
-        centres.append(mean)
+def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
+    """Draw one metric: a line with its band for every group."""
+    means = []
+    for number, runs in enumerate(groups.values()):
+        # Once all colors are used, the next dash begins.
+        color = COLORS[number % len(COLORS)]
+        dashes = DASHES[number // len(COLORS) % len(DASHES)]
+
+        group_curves = _logged(curves, runs)
+        steps = mean = half = np.zeros(0)
+        if group_curves:
+            steps, mean, half = band(group_curves)
+
+        marker = "o" if len(steps) == 1 else None
+        axis.plot(steps, mean, dashes, color=color, marker=marker)
+        axis.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+        means.append(mean)
+
     if not name.startswith(SCORES):
-        _scale(axis, np.concatenate(centres))
+        _set_scale(axis, np.concatenate(means))
     axis.set_title(name)
-    axis.xaxis.set_major_formatter(lambda step, _: _short(step))
+    axis.xaxis.set_major_formatter(lambda step, _: _short_number(step))
 
 
-def _scale(axis: Any, means: np.ndarray) -> None:
-    """A logarithmic axis where positive values span more than three decades; symmetric if others are not positive."""
+def _set_scale(axis: Axes, means: np.ndarray) -> None:
+    """Make the axis logarithmic where positive values span more than three decades.
+
+    It is symmetric if other values are not positive.
+    """
     positive = means[means > 0]
-    if not positive.size or positive.max() <= 1e3 * positive.min():
+    if not positive.size:
         return
+    low, high = positive.min(), positive.max()
+    if high <= 1e3 * low:
+        return
+
     if (means <= 0).any():
-        axis.set_yscale("symlog", linthresh=positive.max() / 1e4)
-    else:
-        axis.set_yscale("log", nonpositive="clip")
-        # A band may reach below zero; it must not stretch the axis over empty decades.
-        axis.set_ylim(bottom=positive.min() / 3)
+        axis.set_yscale("symlog", linthresh=high / 1e4)
+        return
+    axis.set_yscale("log", nonpositive="clip")
+    # A band may reach below zero; it must not stretch the axis over empty decades.
+    axis.set_ylim(bottom=low / 3)
 
 
-def _short(step: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+def _short_number(step: float) -> str:
+    for unit, size in UNITS.items():
         if abs(step) >= size:
             return f"{step / size:g}{unit}"
     return f"{step:g}"
 
 
-def _legend(label: str, runs: Sequence[int], panels: Mapping[str, Sequence[Curve | None]]) -> str:
-    ends = [
-        [curve[1][-1] for curves in panels.values() if (curve := curves[run]) is not None]
-        for run in runs
-    ]
-    diverged = sum(not np.isfinite(values).all() for values in ends)
-    return f"{label} ({diverged} of {len(runs)} diverged)" if diverged else label
+def _legend(label: str, runs: Sequence[int], panels: Mapping[str, Curves]) -> str:
+    """Add to a label how many of its runs diverged: some metric of theirs ends in NaN."""
+    diverged = set()
+    for curves in panels.values():
+        for run in runs:
+            curve = curves[run]
+            if curve is not None and not np.isfinite(curve[1][-1]):
+                diverged.add(run)
+
+    if not diverged:
+        return label
+    return f"{label} ({len(diverged)} of {len(runs)} diverged)"
+
+
+def _logged(curves: Curves, runs: Sequence[int]) -> list[Curve]:
+    """Return the curves of these runs, without the runs that never logged the metric."""
+    logged = []
+    for run in runs:
+        curve = curves[run]
+        if curve is not None:
+            logged.append(curve)
+    return logged

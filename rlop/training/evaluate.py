@@ -1,22 +1,44 @@
-"""Roll out R greedy policies in vectorised Gymnasium environments."""
+"""Evaluate the greedy policies of R runs: over episodes, or exactly on a known MDP."""
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlop.collect.acting import Space, random_actions
 from rlop.config.checks import check_range
-from rlop.types import InputError
+from rlop.data.atari_scores import normalized_scores
+from rlop.data.columns import check_spaces
+from rlop.data.scores import find_scores, normalized_score
+from rlop.data.transforms import normalized
+from rlop.envs import TabularEnv, TabularMDP, greedy_policy, optimal_q, policy_return_undiscounted
+from rlop.envs.atari import EPSILON, PREFIX
+from rlop.envs.layouts import bounded, from_unit
+from rlop.envs.make import make_env, make_vec_env
+from rlop.logs.messages import say
+from rlop.runs import Runs
+from rlop.types import InputError, Spec
+
+VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
+Scores: TypeAlias = dict[str, np.ndarray]  # metric -> [R]
+
+# Episodes without a time limit end here: 108,000 frames of Atari, the longest of the benchmarks.
+LONGEST = 27_000
+TABULAR_LIMIT = 1000  # horizon of an embedded environment that has no time limit
 
 
-class Policy(Protocol):
-    """What an evaluator needs of an agent."""
+class Acting(Protocol):
+    """The part of an agent that evaluation reads."""
 
+    spec: Spec
+    runs: Runs
     device: torch.device
 
     def act(self, obs: Tensor) -> Tensor:
@@ -24,17 +46,31 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Valuing(Protocol):
+    """An agent with a value for every action of a finite set."""
+
+    runs: Runs
+    device: torch.device
+
+    def q_values(self, obs: Tensor) -> Tensor:
+        """`[R, n, *obs_shape] -> [R, n, A]`."""
+        ...
+
+
 class Evaluator:
     """Mean return of every run over complete episodes.
 
-    Each run has a vector environment of its own, seeded by the run's seed alone, so that its score does not depend on
-    its neighbours; the same start states come back at every evaluation. Each environment plays a fixed number of
-    episodes: counting whichever episodes end first would favour short ones.
+    Each run has its own vector environment, seeded by the run's seed alone, so that its score does
+    not depend on its neighbors; the same start states come back at every evaluation. Each
+    environment plays a fixed number of episodes: counting the episodes that end first would favor
+    short ones. Without a time limit an episode is cut after 27,000 steps.
 
-    Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for `env_kwargs`, in whole
-    episodes: the protocol itself plays on until 125,000 steps are full.
+    Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for
+    `env_kwargs`, in whole episodes: the protocol itself plays on until 125,000 steps are full.
 
-    Continuous actions of an agent, as those of data sets, live in [-1, 1]; they are mapped to the environment's bounds.
+    Continuous actions of an agent, as those of data sets, live in [-1, 1]; they are mapped to the
+    environment's bounds.
 
     Args:
         env_id: Gymnasium id.
@@ -42,11 +78,13 @@ class Evaluator:
         episodes: per run.
         env_kwargs: for `gymnasium.make`.
         max_envs: environments stepped at once for a run.
-        spec: when given, the environment must match its observation and action space, and observations are normalized
-            as the data's were.
-        reference: D4RL data set or environment whose reference scores normalize the return, where it has any.
-        epsilon: probability of a uniformly random action at each step, drawn from a generator of the run's own; None
-            is 0.001 for Atari, as in its protocol, and 0 for the others.
+        spec: when given, the environment must match its observation and action space, and
+            observations are normalized as the data's were.
+        reference: D4RL data set or environment whose reference scores normalize the return, where
+            it has any.
+        epsilon: probability of a uniformly random action at each step, drawn from the run's own
+            generator; None is 0.001 for Atari, as in its protocol, and 0 for the others.
+
     Raises:
         InputError: for an unknown environment, or spaces that do not match.
     """
@@ -58,103 +96,150 @@ class Evaluator:
         episodes: int = 10,
         env_kwargs: Mapping[str, Any] | None = None,
         max_envs: int = 100,
-        spec: Any = None,
+        spec: Spec | None = None,
         reference: str | None = None,
         epsilon: float | None = None,
     ) -> None:
-        from rlop.data import check_spaces
-        from rlop.envs.atari import EPSILON, PREFIX
-        from rlop.envs.make import make_vec_env
-
+        if not isinstance(env_id, str):
+            raise InputError(
+                f"env: found {type(env_id).__name__}, expected a Gymnasium id; give the "
+                f"environment one with gymnasium.register"
+            )
         if episodes < 1:
             raise InputError(f"eval_episodes = {episodes}: expected at least 1")
-        self.epsilon = (
-            (EPSILON if env_id.startswith(PREFIX) else 0.0) if epsilon is None else epsilon
-        )
-        check_range("eval_epsilon", self.epsilon, low=0, high=1)
-        count = min(episodes, max_envs)
-        self.quota = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
+        if epsilon is None:
+            epsilon = EPSILON if _is_atari(env_id) else 0.0
+        check_range("eval_epsilon", epsilon, low=0, high=1)
+
+        self.env_id = env_id
         self.seeds = list(seeds)
-        self.envs: list[gymnasium.vector.VectorEnv] = [
-            make_vec_env(env_id, count, **(env_kwargs or {})) for _ in seeds
-        ]
-        if isinstance(self.envs[0].single_observation_space, gymnasium.spaces.Dict):
-            hint = "where D4RL has this task, env_kwargs: {layout: d4rl} gives its observations"
-            raise InputError(
-                f"env = {env_id!r}: observations are a dictionary, expected an array; {hint}"
-            )
-        self.spec, self.reference = spec, reference or env_id
+        self.epsilon = epsilon
+        self.spec = spec
+        self.reference = reference or env_id
+        self.quota = _split(episodes, min(episodes, max_envs))
+        self.envs, self.is_cut = _make_envs(
+            env_id, len(self.seeds), len(self.quota), env_kwargs or {}
+        )
+        _check_observations(env_id, self.envs[0])
         if spec is not None:
             check_spaces(spec, self.envs[0])
+            _warn_of_units(env_id, self.envs[0].single_action_space)
 
-    def __call__(self, policy: Policy) -> dict[str, np.ndarray]:
-        """Means over the run's episodes, `[R]`: `eval/return`, `eval/length`, and what normalizes the return.
+    def __call__(self, policy: Acting) -> Scores:
+        """Average return and length over the episodes of each run, and normalize the return.
 
-        `eval/normalized_score` for tasks of D4RL, `eval/human_normalized` and `eval/dqn_normalized` for Atari.
+        Returns:
+            `eval/return` and `eval/length`; `eval/normalized_score` for tasks of D4RL,
+            `eval/human_normalized` and `eval/dqn_normalized` for Atari; `[R]` each.
         """
-        from rlop.data.atari_scores import normalized_scores
-        from rlop.data.scores import find_scores, normalized_score
-
         returns, lengths = self.rollout(policy)
-        found = {"eval/return": returns.mean(1), "eval/length": lengths.mean(1)}
+        mean_return = returns.mean(1)
+        scores = {"eval/return": mean_return, "eval/length": lengths.mean(1)}
+
         if find_scores(self.reference):
-            found["eval/normalized_score"] = normalized_score(found["eval/return"], self.reference)
-        atari = normalized_scores(found["eval/return"], self.reference)
-        return found | {f"eval/{name}": value for name, value in atari.items()}
+            scores["eval/normalized_score"] = normalized_score(mean_return, self.reference)
+        for name, value in normalized_scores(mean_return, self.reference).items():
+            scores[f"eval/{name}"] = value
+        return scores
 
-    def rollout(self, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
-        """Undiscounted return and length of every episode, `[R, episodes]` each, in no particular order."""
-        from rlop.collect.policies import random_actions
-        from rlop.data.transforms import normalized
-        from rlop.envs.layouts import from_unit
+    def rollout(self, policy: Acting) -> tuple[np.ndarray, np.ndarray]:
+        """Play the episodes of every run.
 
-        shape = (len(self.envs), len(self.quota))
-        # Far apart, since environment i of a run has seed + i, and within what an emulator takes.
-        starts = [1_000_003 * (seed + 1) % (2**31 - 1000) for seed in self.seeds]
+        Returns:
+            Undiscounted return and length of every episode, `[R, episodes]` each, in no particular
+            order.
+        """
+        starts = [_start(seed) for seed in self.seeds]
         rngs = [np.random.default_rng(start) for start in starts]
-        obs = np.stack(
-            [env.reset(seed=start)[0] for env, start in zip(self.envs, starts, strict=True)]
-        )
-        obs = obs.astype(np.float32) if obs.dtype == np.float64 else obs  # as data sets hold them
-        reward_sum, steps = np.zeros(shape), np.zeros(shape, int)
-        fresh = np.zeros(
-            shape, bool
-        )  # the last step of this slot only reset it (Gymnasium's next-step autoreset)
-        done_count = np.zeros(shape, int)
-        returns: list[list[float]] = [[] for _ in self.envs]
-        lengths: list[list[int]] = [[] for _ in self.envs]
-        while (done_count < self.quota).any():
-            seen = obs if self.spec is None else normalized(obs, self.spec)
-            actions = policy.act(torch.from_numpy(seen).to(policy.device)).cpu().numpy()
+        tallies = [_Tally(self.quota) for _ in self.envs]
+        obs = np.stack([env.reset(seed=start)[0] for env, start in zip(self.envs, starts)])
+        if obs.dtype == np.float64:
+            obs = obs.astype(np.float32)  # as data sets hold them
+
+        while not all(tally.complete for tally in tallies):
+            actions = self._act(policy, obs)
             for run, env in enumerate(self.envs):
-                if (done_count[run] >= self.quota).all():
+                if tallies[run].complete:
                     continue
                 played = from_unit(actions[run], env.single_action_space)
-                if self.epsilon:
-                    wander = rngs[run].random(len(played)) < self.epsilon
-                    played[wander] = random_actions(
-                        env.single_action_space, len(played), rngs[run]
-                    )[wander]
+                self._explore(played, env.single_action_space, rngs[run])
                 obs[run], reward, terminated, truncated, _ = env.step(played)
-                reward_sum[run] += np.where(fresh[run], 0.0, reward)
-                steps[run] += ~fresh[run]
-                ended = (terminated | truncated) & ~fresh[run]
-                for slot in np.flatnonzero(ended & (done_count[run] < self.quota)):
-                    returns[run].append(reward_sum[run, slot])
-                    lengths[run].append(steps[run, slot])
-                done_count[run] += ended
-                reward_sum[run][ended], steps[run][ended] = 0.0, 0
-                fresh[run] = ended
-        return np.array(returns), np.array(lengths)
+                tallies[run].add(reward, terminated | truncated)
+
+        returns = np.array([tally.returns for tally in tallies])
+        lengths = np.array([tally.lengths for tally in tallies])
+        if self.is_cut and lengths.max() >= LONGEST:
+            say(
+                f"env = {self.env_id!r} has no time limit: an episode was cut after {LONGEST:,} "
+                f"steps; set one with env_kwargs: {{max_episode_steps: N}}",
+                logging.WARNING,
+            )
+        return returns, lengths
 
     def close(self) -> None:
         """Close all environments."""
         for env in self.envs:
             env.close()
 
+    def _act(self, policy: Acting, obs: np.ndarray) -> np.ndarray:
+        """Act on observations `[R, n, *S]` of the environment."""
+        if self.spec is not None:
+            obs = normalized(obs, self.spec)
+        return policy.act(torch.from_numpy(obs).to(policy.device)).cpu().numpy()
+
+    def _explore(self, actions: np.ndarray, space: Space, rng: np.random.Generator) -> None:
+        """Replace a share `epsilon` of the actions by random ones, in place."""
+        if self.epsilon:
+            explores = rng.random(len(actions)) < self.epsilon
+            actions[explores] = random_actions(space, len(actions), rng)[explores]
+
+
+class _Tally:
+    """Returns and lengths of one run's episodes, of which every environment plays its number.
+
+    Args:
+        quota: `[n]`, episodes of each environment.
+    """
+
+    def __init__(self, quota: np.ndarray) -> None:
+        n = len(quota)
+        self.quota = quota
+        self.done = np.zeros(n, int)
+        self.reward_sum = np.zeros(n)
+        self.steps = np.zeros(n, int)
+        # Where an episode has just ended: the next step only resets the environment (Gymnasium's
+        # next-step autoreset) and belongs to no episode.
+        self.fresh = np.zeros(n, bool)
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether every environment has played its episodes."""
+        return bool((self.done >= self.quota).all())
+
+    def add(self, reward: np.ndarray, over: np.ndarray) -> None:
+        """Count one step of all environments.
+
+        Args:
+            reward: `[n]`.
+            over: `[n]`, whether an episode ended.
+        """
+        self.reward_sum += np.where(self.fresh, 0.0, reward)
+        self.steps += ~self.fresh
+
+        ended = over & ~self.fresh
+        for slot in np.flatnonzero(ended & (self.done < self.quota)):
+            self.returns.append(self.reward_sum[slot])
+            self.lengths.append(self.steps[slot])
+        self.done += ended
+        self.reward_sum[ended] = 0.0
+        self.steps[ended] = 0
+        self.fresh = ended
+
 
 class TabularEvaluator:
-    """Exact scores on an MDP that is known: no episodes, no noise.
+    """Exact scores on a known MDP: no episodes, no noise.
 
     Args:
         mdp: the environment's.
@@ -162,29 +247,32 @@ class TabularEvaluator:
         horizon: time limit of the return.
     """
 
-    def __init__(self, mdp: Any, gammas: Sequence[float], horizon: int) -> None:
-        from rlop.envs import optimal_q
-
-        self.mdp, self.horizon = mdp, horizon
+    def __init__(self, mdp: TabularMDP, gammas: Sequence[float], horizon: int) -> None:
+        self.mdp = mdp
+        self.horizon = horizon
+        self.live = ~mdp.terminal
         exact = {gamma: optimal_q(mdp, gamma) for gamma in set(gammas)}
         self.optimal = np.stack([exact[gamma] for gamma in gammas])  # [R, S, A]
-        self.live = ~mdp.terminal
 
-    def __call__(self, agent: Any) -> dict[str, np.ndarray]:
-        """Expected return of the greedy policy within `horizon`, and distance to Q* over non-terminal pairs.
+    def __call__(self, agent: Valuing) -> Scores:
+        """Score the greedy policy and the action values of every run.
 
-        `eval/q_error` is the root mean square of Q - Q* in units of the range of Q*; `eval/q_error_max` its maximum.
+        Returns:
+            `eval/return`, the expected return within `horizon`; `eval/q_error`, the root mean
+            square of Q - Q* over non-terminal pairs, in units of the range of Q*; and
+            `eval/q_error_max`, its maximum; `[R]` each.
         """
-        from rlop.envs import greedy_policy, policy_return_undiscounted
-
         obs = torch.from_numpy(self.mdp.observations).to(agent.device)
-        q = agent.q_values(obs.expand(len(agent.runs), *obs.shape)).double().cpu().numpy()
+        obs = obs.expand(len(agent.runs), *obs.shape)
+        q = agent.q_values(obs).double().cpu().numpy()
+
         optimal = self.optimal[:, self.live]
-        scale = (optimal.max((1, 2)) - optimal.min((1, 2))).reshape(-1, 1, 1)
-        error = np.abs(q[:, self.live] - optimal) / scale
-        returns = [
-            policy_return_undiscounted(self.mdp, greedy_policy(table), self.horizon) for table in q
-        ]
+        span = optimal.max((1, 2)) - optimal.min((1, 2))
+        error = np.abs(q[:, self.live] - optimal) / span.reshape(-1, 1, 1)
+        returns = []
+        for table in q:
+            policy = greedy_policy(table)
+            returns.append(policy_return_undiscounted(self.mdp, policy, self.horizon))
         return {
             "eval/return": np.array(returns),
             "eval/q_error": np.sqrt((error**2).mean((1, 2))),
@@ -192,21 +280,41 @@ class TabularEvaluator:
         }
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: no environment is open."""
 
 
 def make_evaluator(
-    agent: Any,
+    agent: Acting,
     env_id: str | None,
     env_kwargs: Mapping[str, Any],
     episodes: int,
     reference: str | None = None,
     epsilon: float | None = None,
-) -> Any:
-    """Exact evaluation of action values in the embedded environments, rollouts for others, None without environment."""
-    if env_id is None or episodes == 0:
+) -> Evaluator | TabularEvaluator | None:
+    """Make the evaluation of an agent: exact in the embedded environments if it has action values.
+
+    Args:
+        agent: to be evaluated.
+        env_id: Gymnasium id; None where no environment is known.
+        env_kwargs: for `gymnasium.make`.
+        episodes: per run; 0 for no evaluation.
+        reference: see `Evaluator`.
+        epsilon: see `Evaluator`.
+
+    Returns:
+        None without an environment or without episodes.
+
+    Raises:
+        InputError: an unknown environment, or spaces that do not match the agent's.
+    """
+    if episodes == 0:
         return None
-    if not env_id.startswith("rlop/") or not hasattr(agent, "q_values"):
+    if env_id is None:
+        say("no environment is known for these data: no evaluation; name one with env: ID")
+        return None
+    try:
+        if env_id.startswith("rlop/") and isinstance(agent, Valuing):
+            return _tabular_evaluator(agent, agent.spec, env_id, env_kwargs)
         return Evaluator(
             env_id,
             agent.runs.seeds,
@@ -216,10 +324,85 @@ def make_evaluator(
             reference=reference,
             epsilon=epsilon,
         )
-    from rlop.data import check_spaces
-    from rlop.envs.make import make_env
+    except InputError as error:
+        raise InputError(f"{error}; eval_episodes: 0 trains without evaluation") from error
 
+
+def _tabular_evaluator(
+    agent: Valuing, spec: Spec, env_id: str, env_kwargs: Mapping[str, Any]
+) -> TabularEvaluator:
     env = make_env(env_id, **env_kwargs)
-    check_spaces(agent.spec, env)
+    check_spaces(spec, env)
+    assert isinstance(env.unwrapped, TabularEnv)
     limit = env.spec.max_episode_steps if env.spec else None
-    return TabularEvaluator(env.unwrapped.mdp, agent.runs.values["gamma"], limit or 1000)  # type: ignore[attr-defined]
+    return TabularEvaluator(
+        env.unwrapped.mdp, agent.runs.values["gamma"], horizon=limit or TABULAR_LIMIT
+    )
+
+
+# ---- environments of a run
+
+
+def _start(seed: int) -> int:
+    """Return the first seed of a run's environments; environment i has the i-th after it.
+
+    Those of neighboring runs are far apart, and all are within what an emulator takes.
+    """
+    return 1_000_003 * (seed + 1) % (2**31 - 1000)
+
+
+def _split(episodes: int, n_envs: int) -> np.ndarray:
+    """Share episodes among environments as evenly as possible, `[n_envs]`."""
+    quota = np.full(n_envs, episodes // n_envs)
+    return quota + (np.arange(n_envs) < episodes % n_envs)
+
+
+def _make_envs(
+    env_id: str, n_runs: int, n_envs: int, env_kwargs: Mapping[str, Any]
+) -> tuple[list[VectorEnv], bool]:
+    """Make the environments of every run, with a time limit where there is none.
+
+    Returns:
+        The environments, and whether they were given the time limit.
+    """
+    kwargs = dict(env_kwargs)
+    envs = [make_vec_env(env_id, n_envs, **kwargs)]
+    spec = envs[0].spec
+    may_run_forever = spec is not None and spec.max_episode_steps is None
+    # Atari's environments limit their frames themselves.
+    is_cut = may_run_forever and "max_episode_steps" not in kwargs and not _is_atari(env_id)
+    if is_cut:
+        kwargs["max_episode_steps"] = LONGEST
+        envs = [make_vec_env(env_id, n_envs, **kwargs)]
+
+    for _ in range(n_runs - 1):
+        envs.append(make_vec_env(env_id, n_envs, **kwargs))
+    return envs, is_cut
+
+
+def _is_atari(env_id: str) -> bool:
+    return env_id.startswith(PREFIX)
+
+
+def _check_observations(env_id: str, env: VectorEnv) -> None:
+    if isinstance(env.single_observation_space, gymnasium.spaces.Dict):
+        raise InputError(
+            f"env = {env_id!r}: observations are a dictionary, expected an array; where D4RL has "
+            f"this task, env_kwargs: {{layout: d4rl}} gives its observations"
+        )
+
+
+def _warn_of_units(env_id: str, space: Space) -> None:
+    """Warn where actions in the environment's units would pass for actions in [-1, 1]."""
+    if not (isinstance(space, gymnasium.spaces.Box) and bounded(space)):
+        return
+    low, high = space.low, space.high
+    is_within = (low >= -1).all() and (high <= 1).all()
+    is_unit = (low == -1).all() and (high == 1).all()
+    if is_within and not is_unit:
+        warnings.warn(
+            f"env = {env_id!r}: the bounds of its actions, {low.min():g} to {high.max():g}, lie "
+            f"within [-1, 1], in which an agent acts: -1 and 1 are played as the bounds. Data "
+            f"whose actions are in the environment's own units must be rescaled (to_unit)",
+            stacklevel=3,
+        )

@@ -1,29 +1,33 @@
-"""Interrupting a training without losing anything."""
+"""Interrupt a training between two steps, so that nothing is lost."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
+from types import FrameType
+
+# Ctrl-C, the request of a scheduler, and (not on Windows) a terminal that was closed.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StopSignal:
-    """Ctrl-C or SIGTERM waits for the end of a step, so that the checkpoint is a whole one; a second one does not.
+    """Handler of SIGINT, SIGTERM and SIGHUP while a training runs.
 
-    Outside the main thread, where Python takes no signals, nothing is changed.
+    The first signal waits for the end of a step, so that the checkpoint is a whole one; a second
+    one does not. Outside the main thread, where Python takes no signals, nothing is changed.
     """
 
     def __enter__(self) -> StopSignal:
         self.asked = False
-        main = threading.current_thread() is threading.main_thread()
-        self.before = {
-            number: signal.signal(number, self.ask)
-            for number in (signal.SIGINT, signal.SIGTERM)
-            if main
-        }
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for name in NAMES:
+                if name in signal.Signals.__members__:
+                    number = signal.Signals[name]
+                    self.before[number] = signal.signal(number, self.ask)
         return self
 
-    def ask(self, number: int, frame: Any) -> None:
+    def ask(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; raise at the second one."""
         if self.asked:
             raise KeyboardInterrupt

@@ -1,31 +1,31 @@
-"""The training loop: sample, update, and now and then probe, evaluate, log, save."""
+"""The training loop: sample and update; from time to time probe, evaluate, log and save."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rlop import probes
-from rlop.config.checks import check_range
+from rlop.agent import Agent, Noise, check_metrics
 from rlop.config.files import to_dict
-from rlop.config.schema import build
+from rlop.config.schema import Count, Index, build, option, options
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, check_batch_size, probe_batch
-from rlop.logs.logger import Board, History, final_scores
+from rlop.logs.logger import History, final_scores
+from rlop.logs.logger import Logger as Board
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
-from rlop.training.compile import Launch, compiled, launch_size, pays
+from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
 from rlop.training.resets import Resets
 from rlop.types import InputError, Metrics
@@ -35,34 +35,27 @@ INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every", "relo
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
 
 
-@dataclass(frozen=True)
+@options
 class TrainOptions:
-    """How often what happens beside the updates, in gradient steps; 0 turns it off."""
+    """Schedule: how often to log, probe, evaluate and checkpoint, in gradient steps; 0 for never."""
 
-    steps: int = 100_000
-    log_every: int = 1000
-    probe_every: int = 1000
-    probe_size: int = (
-        0  # transitions in the fixed probe batch; 0 means max(2048, 4 D), at most the data
+    steps: Count = option(100_000, "gradient steps of every run")
+    log_every: Index = option(1000, "steps between logged means of the metrics")
+    probe_every: Index = option(1000, "steps between measures of the representation")
+    probe_size: Index = option(
+        0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
     )
-    eval_every: int = 10_000
-    checkpoint_every: int = 50_000
-    reload_every: int = 0  # draw the data anew, where they are a `RollingWindow`
-    compile: Literal["auto", True, False] = (
-        "auto"  # the update as one graph; auto: where it pays, see `pays`
+    eval_every: Index = option(10_000, "steps between evaluations")
+    checkpoint_every: Index = option(50_000, "steps between checkpoints")
+    reload_every: Index = option(0, "steps between draws of the data, where a window is set")
+    compile: Literal["auto", True, False] = option(
+        "auto", "the update as one graph; auto: where compiling pays off"
     )
-    updates_per_launch: int = (
-        0  # 0: one on a CPU; on CUDA as many as the intervals allow, see `launch_size`
-    )
-
-    def __post_init__(self) -> None:
-        check_range("steps", self.steps, low=1)
-        for name in (*INTERVALS, "probe_size", "updates_per_launch"):
-            check_range(name, getattr(self, name), low=0)
+    updates_per_launch: Index = option(0, "0: one on a CPU; on CUDA as many as the intervals allow")
 
 
 def train(
-    agent: Any,
+    agent: Agent,
     data: Dataset | RollingWindow,
     steps: int = TrainOptions.steps,
     *,
@@ -75,8 +68,8 @@ def train(
     """Train all runs of an agent on a fixed data set.
 
     Args:
-        agent: from `rlop.agents`, or anything with their methods.
-        data: the data set; the agent takes the columns it needs. Of a `RollingWindow` draw after draw is trained on.
+        agent: from `rlop.agents`, or a subclass of `rlop.agent.Agent` of one's own.
+        data: the data set; the agent takes the columns it needs. A `RollingWindow` is trained on draw after draw.
         steps: gradient steps in all, also when resuming.
         logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the record in memory only.
         evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an `Evaluator`.
@@ -89,18 +82,18 @@ def train(
         InputError: before any work starts, for what does not fit.
         KeyboardInterrupt: passed on, after logs and a checkpoint are on disk.
     """
-    loop = Loop(
-        agent, data, build(TrainOptions, {"steps": steps, **options}, where="train"), evaluate
-    )
+    train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
+    loop = Loop(agent, data, train_options, evaluate)
     if resume:
         if logdir is None:
             raise InputError("resume = true: expected a logdir that holds a checkpoint")
         loop.restore(checkpoint.load(Path(logdir) / CHECKPOINT, agent.device))
+
     settings = {
-        "agent": type(agent).__name__,
+        "agent": agent.name,
         "data": data.name,
         **to_dict(agent.config),
-        **to_dict(loop.options),
+        **to_dict(train_options),
     }
     with Board(logdir, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as board:
         try:
@@ -121,155 +114,205 @@ def train(
 
 
 class Loop:
-    """State of one training: agent, table of transitions, random streams, running sums of the metrics."""
+    """State of one training: agent, table of transitions, random streams, running sums of the metrics.
+
+    Args:
+        agent: whose runs are trained.
+        data: the data set, or a rolling window of one.
+        options: the schedule.
+        evaluate: see `train`.
+    Raises:
+        InputError: for options or data that do not fit the agent.
+    """
 
     def __init__(
         self,
-        agent: Any,
+        agent: Agent,
         data: Dataset | RollingWindow,
         options: TrainOptions,
-        evaluate: Evaluation | None,
+        evaluate: Evaluation | None = None,
     ) -> None:
         if options.reload_every and not isinstance(data, RollingWindow):
             raise InputError(
                 f"reload_every = {options.reload_every}: expected data with a window, see RollingWindow"
             )
-        self.agent, self.options, self.evaluate, self.data = agent, options, evaluate, data
-        self.resets, self.step = Resets(agent), 0
-        self.compiles = options.compile is True or (
-            options.compile == "auto" and pays(options.steps)
-        )
-        self.compiled = cache(compiled) if self.compiles else lambda update: update
+        self.agent = agent
+        self.options = options
+        self.evaluate = evaluate
+        self.data = data
+        self.step = 0
+        self.sums = Sums()
+        self.resets = Resets(agent)
+
+        self.compiles = options.compile is True
+        if options.compile == "auto":
+            self.compiles = pays(options.steps)
+        self.graphs: dict[Update, Update] = {}  # update -> its compiled form
+
+        columns = self.load(0).columns()
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
-        self.probe_batch = probe_batch(self.load(0).columns(), size, len(agent.runs), agent.device)
-
-    def load(self, number: int) -> Dataset:
-        """Take the data, or draw `number` of a window; streams begin anew, and so does what a GPU has recorded."""
-        vars(self).update(
-            dict.fromkeys(("table", "streams", "launch", "launches"))
-        )  # let go before the next is read
-        data, agent = (
-            self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data,
-            self.agent,
-        )
-        prepared = agent.prepare(data)
-        check_batch_size(agent.batch_size, len(prepared))
-        if (data.spec.shapes, data.spec.obs_normalizer) != (
-            agent.spec.shapes,
-            agent.spec.obs_normalizer,
-        ):
-            made_for = f"is not what the agent was made for: {agent.spec.shapes}"
-            raise InputError(f"data {data.name}: {data.spec.shapes} {made_for}")
-        self.table, self.number = make_table(prepared.columns(), agent.device), number
-        self.streams: Any = Streams(
-            agent.runs.seeds, agent.batch_size, len(self.table), agent.noise, agent.device
-        )
-        update = self.one_update
-        if self.table.on_disk:  # batches are gathered ahead, and come in place of their indices
-            self.streams, update = Prefetcher(self.streams, self.table.gather), agent.update
-        update = self.compiled(update)
-        self.launch, self.launches = (
-            Launch(agent, update, 1),
-            Launch(agent, update, self.per_launch()),
-        )
-        return data
-
-    def go_on(self, streams: dict[str, Any]) -> None:
-        """Continue random streams on the data of the present step, loading them if they are others."""
-        every = self.options.reload_every
-        if every and self.step // every != self.number:
-            self.load(self.step // every)
-        self.streams.load_state_dict(streams)
-        if every and self.step and self.step % every == 0:
-            self.streams.renew()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from the content of a checkpoint."""
-        self.agent.load_state_dict(state["state"])
-        self.step = state["step"]
-        self.go_on(state["streams"])
-
-    def save(self, logdir: Path | None) -> None:
-        """Write the checkpoint, if there is a folder for it."""
-        if logdir is not None:
-            checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, self.streams.state_dict())
-
-    def one_update(self, index: Tensor, noise: dict[str, Tensor]) -> Metrics:
-        """Gather the batch and update every run: the part that is compiled."""
-        return self.agent.update(self.table.gather(index), noise)
-
-    def per_launch(self) -> int:
-        """How many updates go into one launch.
-
-        Raises:
-            InputError: for a number asked for that does not fit the intervals.
-        """
-        asked, period = self.options.updates_per_launch, self.agent.target_period
-        intervals = [
-            self.options.steps,
-            self.resets.options.every,
-            *(getattr(self.options, n) for n in INTERVALS),
-        ]
-        if any(every % (asked or 1) for every in intervals) or (
-            asked and asked % period and period % asked
-        ):
-            raise InputError(
-                f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and a "
-                f"divisor or a multiple of target_period = {period}"
-            )
-        replays = self.agent.device.type == "cuda" and not self.table.on_disk
-        return asked or (launch_size(intervals, period) if replays else 1)
-
-    def advance(self) -> tuple[Launch, Tensor]:
-        """One launch from the present step: what it was, and sums of its metrics `[M, R]`."""
-        if self.options.reload_every and self.step // self.options.reload_every != self.number:
-            self.go_on(self.streams.state_dict())
-        size = self.launches.size
-        launch = (
-            self.launch if self.step % size else self.launches
-        )  # after a resume at an odd step one by one
-        sums = launch(*self.streams.take(launch.size))
-        self.step += launch.size
-        if self.resets.due(self.step):
-            self.resets(self.probe_batch, self.step)
-        if not launch.moves_target and self.step % self.agent.target_period == 0:
-            self.agent.update_target()
-        return launch, sums
+        self.probe_batch = probe_batch(columns, size, len(agent.runs), agent.device)
 
     def run(self, board: Board, bar: Progress, stop: StopSignal) -> None:
-        """Train from the present step to the last; KeyboardInterrupt after the step in which `stop` was set."""
+        """Train from the present step to the last one.
+
+        Raises:
+            KeyboardInterrupt: after the step in which `stop` was asked for.
+        """
         if self.compiles:
             board.say_once(
                 f"compiling the update for {self.options.steps:,} steps: the first takes half a minute"
             )
         if self.step == 0:
             self.look(board, bar)
-        sums, since, started = None, self.step, time.perf_counter()
+        self.sums.start()
+
         while self.step < self.options.steps:
-            launch, values = self.advance()
-            sums = values if sums is None else sums.add_(values)
+            self.advance()
             if self.due(self.options.log_every):
-                mean = (
-                    (sums / (self.step - since)).double().cpu().numpy()
-                )  # the one place where the host waits
-                speed = (self.step - since) / (time.perf_counter() - started)
-                self.log(dict(zip(launch.names, mean, strict=True)), speed, board, bar)
-                sums, since, started = None, self.step, time.perf_counter()
+                self.log(board, bar)
             self.look(board, bar)
             if stop.asked:
                 raise KeyboardInterrupt
 
+    def advance(self) -> int:
+        """Make one launch from the present step; return the number of its updates."""
+        self.follow_window()
+
+        # After a resume at an odd step, updates go one by one until launches line up again.
+        if self.step % self.launch.size == 0 and self.launch.size > 1:
+            rows, noise = self.streams.take(self.launch.size)
+            metrics = self.launch(rows, noise)
+            count = self.launch.size
+        else:
+            rows, noise = self.streams.next()
+            metrics = self.update(self.gather(rows), noise)
+            count = 1
+
+        if not self.sums.names:
+            check_metrics(metrics, len(self.agent.runs), self.agent.name)
+        self.sums.add(metrics, count)
+        self.step += count
+
+        if self.resets.due(self.step):
+            self.resets(self.probe_batch, self.step)
+        moved = count > 1 and self.launch.moves_target
+        if not moved and self.step % self.agent.target_period == 0:
+            self.agent.update_target()
+        return count
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    def load(self, number: int) -> Dataset:
+        """Take the data, or draw `number` of a window; random streams restart and recorded graphs are discarded."""
+        # Free the previous draw before the next one is read.
+        self.table = self.streams = self.update = self.gather = self.launch = None
+
+        data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
+        self.check_data(data)
+        prepared = self.agent.prepare(data)
+        check_batch_size(self.agent.batch_size, len(prepared))
+        self.table = make_table(prepared.columns(), self.agent.device)
+        self.number = number
+        self.make_update()
+        return data
+
+    def check_data(self, data: Dataset) -> None:
+        """Raise InputError unless the data are of the shapes and units that the agent was made for."""
+        expected, spec = self.agent.spec, data.spec
+        if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
+            raise InputError(
+                f"data {data.name}: {spec.shapes} is not what the agent was made for: {expected.shapes}"
+            )
+
+    def make_update(self) -> None:
+        """Set up random streams and the update, which gathers its own batch where it is compiled or recorded."""
+        agent, table = self.agent, self.table
+        streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise, agent.device)
+        if table.on_disk:
+            # Batches are gathered ahead on another thread, and come in place of their rows.
+            self.streams = Prefetcher(streams, table.gather)
+            fused = agent.update
+        else:
+            self.streams = streams
+            fused = self.gather_and_update
+
+        self.update, self.gather = agent.update, as_is if table.on_disk else table.gather
+        if self.compiles:
+            fused = self.compiled(fused)
+            self.update, self.gather = fused, as_is
+        self.launch = Launch(agent, fused, self.updates_per_launch())
+
+    def gather_and_update(self, rows: Tensor, noise: Noise) -> Metrics:
+        """Update every run on the transitions at `rows` `[R, B]`."""
+        return self.agent.update(self.table.gather(rows), noise)
+
+    def compiled(self, update: Update) -> Update:
+        """Return the compiled form of an update, the same one for every draw of a window."""
+        if update not in self.graphs:
+            self.graphs[update] = compiled(update)
+        return self.graphs[update]
+
+    def follow_window(self) -> None:
+        """Load the draw of a rolling window that the present step belongs to."""
+        every = self.options.reload_every
+        if every and self.step // every != self.number:
+            self.continue_streams(self.streams.state_dict())
+
+    def continue_streams(self, streams: Mapping[str, Any]) -> None:
+        """Continue random streams on the data of the present step, loading them if they are others."""
+        every = self.options.reload_every
+        if every and self.step // every != self.number:
+            self.load(self.step // every)
+        self.streams.load_state_dict(streams)
+
+        # The first step on a new draw: indices drawn ahead belong to the size of the one before.
+        if every and self.step and self.step % every == 0:
+            self.streams.renew()
+
+    def updates_per_launch(self) -> int:
+        """Return how many updates go into one launch.
+
+        Raises:
+            InputError: for a number asked for that does not fit the intervals.
+        """
+        asked = self.options.updates_per_launch
+        period = self.agent.target_period
+        intervals = [
+            self.options.steps,
+            self.resets.options.every,
+            self.options.log_every,
+            self.options.probe_every,
+            self.options.eval_every,
+            self.options.checkpoint_every,
+            self.options.reload_every,
+        ]
+        if asked:
+            divides = all(every % asked == 0 for every in intervals)
+            fits_target = asked % period == 0 or period % asked == 0
+            if not divides or not fits_target:
+                raise InputError(
+                    f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and "
+                    f"a divisor or a multiple of target_period = {period}"
+                )
+            return asked
+
+        replays = self.agent.device.type == "cuda" and not self.table.on_disk
+        return launch_size(intervals, period) if replays else 1
+
+    # --- what happens now and then ------------------------------------------------------------------------------
+
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and at the last one, is due now."""
+        """Whether something that happens every so often, and at the last step, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
-    def log(
-        self, metrics: dict[str, np.ndarray], speed: float, board: Board, bar: Progress
-    ) -> None:
-        """Write the means since the last log, say which runs were frozen, and move the progress bar."""
+    def log(self, board: Board, bar: Progress) -> None:
+        """Write the means since the last log, name the runs that were frozen, and move the progress bar."""
+        metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
         metrics["time/steps_per_s"] = np.full(len(active), speed)
+
         for run in np.flatnonzero(~active):
             label = self.agent.runs.labels[run]
             board.say_once(
@@ -277,38 +320,83 @@ class Loop:
                 key=label,
             )
         board.log(self.step, metrics)
-        bar.update(
-            self.step,
-            loss=float(metrics["loss/total"][active].mean()) if active.any() else float("nan"),
-        )
+        loss = metrics["loss/total"][active].mean() if active.any() else np.nan
+        bar.update(self.step, loss=float(loss))
 
     def look(self, board: Board, bar: Progress) -> None:
-        """Probe, evaluate and save, when due."""
-        found: dict[str, np.ndarray] = {}
+        """Probe, evaluate and save, where due."""
+        metrics: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
-            found |= self.probe()
+            metrics |= self.probe()
         if self.evaluate is not None and self.due(self.options.eval_every):
-            found |= self.evaluate(self.agent)
-        if found:
-            board.log(self.step, found)
-        if "eval/return" in found:
-            bar.update(self.step, ret=float(np.mean(found["eval/return"])))
-        if 0 < self.step < self.options.steps and self.due(
-            self.options.checkpoint_every
-        ):  # `train` saves the last
+            metrics |= self.evaluate(self.agent)
+
+        if metrics:
+            board.log(self.step, metrics)
+        if "eval/return" in metrics:
+            bar.update(self.step, ret=float(np.mean(metrics["eval/return"])))
+
+        # `train` writes the last checkpoint.
+        between = 0 < self.step < self.options.steps
+        if between and self.due(self.options.checkpoint_every):
             self.save(board.logdir)
 
     def probe(self) -> dict[str, np.ndarray]:
-        """Representation measures of every run on the fixed batch."""
+        """Measure the representation of every run on the fixed batch; with several critics, their mean."""
         features, next_features = self.agent.features(self.probe_batch)
         mask = 1 - self.probe_batch.terminated
         if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
             mask = mask.unsqueeze(1).expand(features.shape[:-1])
-        measured = probes.measure(
+        measures = probes.measure(
             features, next_features, mask, self.agent.head_weight, self.agent.activation
         )
-        # of several critics their mean
         return {
             name: value.reshape(len(value), -1).mean(1).cpu().numpy()
-            for name, value in measured.items()
+            for name, value in measures.items()
         }
+
+    def save(self, logdir: Path | None) -> None:
+        """Write the checkpoint, if there is a folder for it."""
+        if logdir is not None:
+            streams = self.streams.state_dict()
+            checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, streams)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Continue from the content of a checkpoint."""
+        self.agent.load_state_dict(content["state"])
+        self.step = content["step"]
+        self.continue_streams(content["streams"])
+
+
+class Sums:
+    """Sums of the updates' metrics since the last log, on the device."""
+
+    def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        self.start()
+
+    def start(self) -> None:
+        """Begin at zero, and start the clock."""
+        self.total: Tensor | None = None
+        self.count = 0
+        self.started = time.perf_counter()
+
+    def add(self, metrics: Metrics, count: int) -> None:
+        """Add the metrics of one launch, each the sum over its `count` updates."""
+        self.names = tuple(metrics)
+        values = torch.stack(tuple(metrics.values()))  # [M, R]
+        self.total = values if self.total is None else self.total.add_(values)
+        self.count += count
+
+    def take(self) -> tuple[dict[str, np.ndarray], float]:
+        """Return the means and the steps per second, and start again; the one place where the host waits."""
+        assert self.total is not None  # logs follow updates
+        means = (self.total / self.count).double().cpu().numpy()
+        speed = self.count / (time.perf_counter() - self.started)
+        self.start()
+        return dict(zip(self.names, means, strict=True)), speed
+
+
+def as_is(batch: Any) -> Any:
+    """Return the argument: rows that the update gathers itself, or a batch that was gathered ahead."""
+    return batch

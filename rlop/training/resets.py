@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlop.config.checks import check_range
+from rlop.config.schema import Index, NonNegative, Share, option, options
 from rlop.nets.conv import Conv2d
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.init import reinit_runs
@@ -165,30 +165,24 @@ def _hidden(before: tuple[str, nn.Module], after: tuple[str, nn.Module], x: Tens
     return Hidden(tuple(f"{before[0]}.{row}" for row in rows), f"{after[0]}.{columns}", x)
 
 
-@dataclass(frozen=True)
+@options
 class ResetOptions:
-    """Options of `resets`; with `every` 0 there are none."""
+    """Scheduled resets of weights; with `every` 0 there are none."""
 
-    every: int = 0  # gradient steps between resets
-    until: int | None = None  # no resets after this step
-    kind: Literal["redo", "shrink_and_perturb", "prune"] = "redo"
-    tau: float = 0.1  # of redo: score up to which a unit is dormant
-    shrink: float = 0.5  # of shrink_and_perturb: weight of the present parameters
-    noise: float = 0.5  # of shrink_and_perturb: weight of the new draw
-    keep: float = (
-        0.8  # of prune: share of the kept weights that a reset keeps; begins at `layers.density`
+    every: Index = option(0, "gradient steps between resets; 0 for none")
+    until: Index | None = option(None, "last step with a reset; null for no end")
+    kind: Literal["redo", "shrink_and_perturb", "prune"] = option(
+        "redo", "recycle dormant units, shrink and perturb, or prune by magnitude"
     )
-    layers: tuple[
-        str, ...
-    ] = ()  # of shrink_and_perturb: beginnings of parameters' names, as "head"; () is all
-
-    def __post_init__(self) -> None:
-        check_range("every", self.every, low=0)
-        for name in ("tau", "shrink", "noise"):
-            check_range(name, getattr(self, name), low=0)
-        check_range("keep", self.keep, low=0, high=1, low_open=True)
-        if self.until is not None:
-            check_range("until", self.until, low=0)
+    tau: NonNegative = option(0.1, "of redo: score up to which a unit is dormant")
+    shrink: NonNegative = option(0.5, "of shrink_and_perturb: weight of the present parameters")
+    noise: NonNegative = option(0.5, "of shrink_and_perturb: weight of the new draw")
+    keep: Share = option(
+        0.8, "of prune: share of the kept weights that a reset keeps; begins at layers.density"
+    )
+    layers: tuple[str, ...] = option(
+        (), "of shrink_and_perturb: beginnings of parameters' names, such as head; empty for all"
+    )
 
 
 class Resets:
@@ -207,7 +201,7 @@ class Resets:
         self.options: ResetOptions = getattr(agent.config, "resets", ResetOptions())
         if self.options.every:
             self.learner: Any = (
-                agent.learner if hasattr(agent, "learner") else agent.learners["critics"]
+                agent.main
             )
             self.chosen = self._choose()
             self.masked = {

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from rlop.config.checks import check_range
-from rlop.config.files import apply_overrides, read_yaml
+from rlop.config.files import read_yaml
+from rlop.config.overrides import apply_overrides
 from rlop.config.schema import build
 from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow

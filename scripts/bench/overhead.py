@@ -12,7 +12,7 @@ import torch
 import rlop
 from rlop.config.files import to_dict
 from rlop.data import Dataset
-from rlop.logs.logger import Board
+from rlop.logs.logger import Logger
 from rlop.logs.progress import Progress
 from rlop.regularizers import REGULARIZERS
 from rlop.training.evaluate import make_evaluator
@@ -72,7 +72,7 @@ def besides(problem: Problem, data: Dataset) -> dict[str, Any]:
         loop = Loop(agent, data, standard, None)
         update = ours.stepper(loop)
         once = summary([timed(update, repeats(update, 0.2))["cpu"] for _ in range(TIMES)])["median"]
-        with Board(folder, agent.runs.labels, agent.runs.hparams, to_dict(standard)) as board:
+        with Logger(folder, agent.runs.labels, agent.runs.hparams, to_dict(standard)) as board:
             costs = {
                 "probe": (loop.probe, standard.probe_every),
                 "log": (log_call(loop, board), standard.log_every),
@@ -95,7 +95,7 @@ def part(call: Callable[[], object], every: int, update_ms: float, times: int) -
     return {"ms": ms, "every": every, "percent": 100 * ms / (every * update_ms)}
 
 
-def log_call(loop: Loop, board: Board) -> Callable[[], None]:
+def log_call(loop: Loop, board: Logger) -> Callable[[], None]:
     """Writing one line of metrics, all those that an update has."""
     launch, sums = loop.advance()
     values = dict(zip(launch.names, sums.double().numpy()))

@@ -1,1 +1,1 @@
-"""Replay logs in the layout of the DQN Replay Dataset: files, parts, stacked frames, storage, rolling window."""
+"""Replay logs in the layout of the DQN Replay Dataset: files, parts, stacks, storage, window."""

@@ -1,14 +1,14 @@
-"""The files of a Dopamine replay log: gzip, each with one NumPy array; read piece by piece and without pickles."""
+"""Read the files of a Dopamine replay log: gzip, each with one NumPy array, without pickles."""
 
 from __future__ import annotations
 
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -16,41 +16,66 @@ from rlop.data.columns import check_finite
 from rlop.types import InputError
 
 STORED = ("observation", "action", "reward", "terminal")  # one row per transition
-NAMES = (*(f"$store${name}" for name in STORED), "add_count", "invalid_range")
-FLAG = "truncated"  # ours alone: a seventh file, of which readers of the format take no notice
+ABOUT = ("add_count", "invalid_range")  # about the buffer as a whole
+NAMES = (*(f"$store${name}" for name in STORED), *ABOUT)
+FLAG = "truncated"  # ours alone: a seventh file, which other readers of the format ignore
 CHUNK = 1 << 23  # bytes of frames read at once
-KINDS = {"action": "iu", "reward": "f", "terminal": "uib", FLAG: "uib"}
+KINDS = {"action": "iu", "reward": "f", "terminal": "uib", FLAG: "uib"}  # of dtype
+ABOUT_KINDS = "iuf"
+IN_WORDS = {"f": "floats", "iu": "integers", "uib": "flags", ABOUT_KINDS: "numbers"}
+
+
+class Checkpoint(NamedTuple):
+    """Everything of a checkpoint but its frames.
+
+    Args:
+        columns: `action`, `reward`, `terminal` and, where the file exists, `truncated`, each `[N]`.
+        add_count: transitions ever added to the buffer.
+        invalid_range: rows about the cursor.
+        shape: `[N, H, W]` of the frames.
+    """
+
+    columns: dict[str, np.ndarray]
+    add_count: int
+    invalid_range: np.ndarray
+    shape: tuple[int, ...]
 
 
 def file_name(name: str, suffix: int) -> str:
-    """`$store$_action_ckpt.0.gz` for `action` and 0; `add_count`, `invalid_range` and `truncated` bear no prefix."""
-    return f"{f'$store$_{name}' if name in STORED else name}_ckpt.{suffix}.gz"
+    """Return `$store$_action_ckpt.0.gz` for `action` and 0.
+
+    `add_count`, `invalid_range` and `truncated` have no prefix.
+    """
+    prefix = "$store$_" if name in STORED else ""
+    return f"{prefix}{name}_ckpt.{suffix}.gz"
 
 
 def suffixes(folder: Path) -> list[int]:
-    """Numbers of the checkpoints in a folder, ascending, 0 among them.
+    """List the numbers of the checkpoints in a folder, ascending, 0 among them.
 
     Raises:
-        InputError: no such folder, no checkpoint in it, or one of whose six files some are missing.
+        InputError: no such folder, no checkpoint in it, or one that lacks some of its six files.
     """
+    example = file_name("observation", 0)
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder, expected {file_name('observation', 0)} and its like in it"
-        )
-    numbers = [re.fullmatch(r"(.+)_ckpt\.(\d+)\.gz", path.name) for path in folder.iterdir()]
-    found = sorted({int(number[2]) for number in numbers if number})
-    if not found:
-        raise InputError(
-            f"{folder}: no checkpoint, expected {file_name('observation', 0)} and its like"
-        )
-    check_complete(folder, found)
-    return found
+        raise InputError(f"{folder}: no such folder, expected {example} and its like in it")
+
+    numbers: set[int] = set()
+    for path in folder.iterdir():
+        match = re.fullmatch(r".+_ckpt\.(\d+)\.gz", path.name)
+        if match is not None:
+            numbers.add(int(match[1]))
+    if not numbers:
+        raise InputError(f"{folder}: no checkpoint, expected {example} and its like")
+
+    check_complete(folder, sorted(numbers))
+    return sorted(numbers)
 
 
-def check_complete(folder: Path, wanted: list[int]) -> None:
-    """Raise InputError for the first file that a checkpoint lacks."""
-    for suffix in wanted:
-        for name in (*STORED, "add_count", "invalid_range"):
+def check_complete(folder: Path, numbers: Sequence[int]) -> None:
+    """Raise InputError for the first file that one of the checkpoints lacks."""
+    for suffix in numbers:
+        for name in (*STORED, *ABOUT):
             path = folder / file_name(name, suffix)
             if not path.is_file():
                 raise InputError(f"{path}: no such file; a checkpoint has six: {', '.join(NAMES)}")
@@ -58,14 +83,14 @@ def check_complete(folder: Path, wanted: list[int]) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The unpacked content of a file; whatever is wrong with it becomes an InputError that names it."""
+    """Open the unpacked content of a file; every fault becomes an InputError that names it."""
     try:
         with gzip.open(path, "rb") as file:
-            yield file  # type: ignore[misc]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+            yield cast(BinaryIO, file)
     except InputError:
         raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path}: damaged or cut short ({error}), expected a whole gzip file"
@@ -76,63 +101,67 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 
-def read_array(path: Path, kinds: str, rows: int | None = None) -> np.ndarray:
-    """A whole array, of these kinds of dtype, with one row per transition unless `rows` is None."""
+def read_array(path: Path, kinds: str) -> np.ndarray:
+    """Read a whole array of one of these kinds of dtype."""
     with opened(path) as file:
         array = np.load(file, allow_pickle=False)
         if file.read(1):
             raise InputError(f"{path}: goes on behind its array")
-    if array.dtype.kind not in kinds or (rows is not None and array.ndim != 1):
-        expected = {"f": "floats", "iu": "integers"}.get(
-            kinds, "flags" if rows is not None else "numbers"
-        )
-        raise InputError(
-            f"{path}: {array.dtype} of shape {array.shape}, expected {expected}, one per row"
-        )
-    if rows is not None and len(array) != rows:
+    if array.dtype.kind not in kinds:
+        raise _unexpected(path, array, kinds)
+    return array
+
+
+def read_column(path: Path, kinds: str, rows: int) -> np.ndarray:
+    """Read an array with one entry per transition, `[rows]`."""
+    array = read_array(path, kinds)
+    if array.ndim != 1:
+        raise _unexpected(path, array, kinds)
+    if len(array) != rows:
         raise InputError(f"{path}: {len(array)} rows, expected {rows} as in the observations")
     return array
 
 
-def read_columns(folder: Path, suffix: int) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-    """Everything of a checkpoint but its frames, and the shape `[N, H, W]` of these.
+def _unexpected(path: Path, array: np.ndarray, kinds: str) -> InputError:
+    return InputError(
+        f"{path}: {array.dtype} of shape {array.shape}, expected {IN_WORDS[kinds]}, one per row"
+    )
 
-    Returns:
-        `action`, `reward`, `terminal` and, if there, `truncated`, each `[N]`; `add_count` and `invalid_range`.
+
+def read_checkpoint(folder: Path, suffix: int) -> Checkpoint:
+    """Read everything of a checkpoint but its frames.
 
     Raises:
-        InputError: naming the file that is missing, damaged, or has another length, shape or dtype than expected.
+        InputError: naming the file that is missing, damaged, or has another length, shape or dtype
+            than expected.
     """
     check_complete(folder, [suffix])
-    paths = {
-        name: folder / file_name(name, suffix)
-        for name in (*STORED, "add_count", "invalid_range", FLAG)
-    }
-    with opened(paths["observation"]) as file:
-        shape = read_header(file, paths["observation"])
-    columns = {name: read_array(paths[name], KINDS[name], shape[0]) for name in STORED[1:]}
-    if paths[FLAG].exists():
-        columns[FLAG] = read_array(paths[FLAG], KINDS[FLAG], shape[0])
-    check_finite(str(paths["reward"]), columns["reward"])
-    for name in ("add_count", "invalid_range"):
-        columns[name] = read_array(paths[name], "iuf")
-    if columns["add_count"].size != 1 or columns["add_count"] < 0:
-        raise InputError(
-            f"{paths['add_count']}: {columns['add_count']}, expected one number of transitions"
-        )
-    return columns, shape
+    path = {name: folder / file_name(name, suffix) for name in (*STORED, *ABOUT, FLAG)}
+    frames = path["observation"]
+    with opened(frames) as file:
+        shape = read_header(file, frames)
+
+    columns: dict[str, np.ndarray] = {}
+    for name, kinds in KINDS.items():
+        if name == FLAG and not path[FLAG].exists():
+            continue
+        columns[name] = read_column(path[name], kinds, shape[0])
+    check_finite(str(path["reward"]), columns["reward"])
+
+    add_count = read_array(path["add_count"], ABOUT_KINDS)
+    if add_count.size != 1 or add_count < 0:
+        raise InputError(f"{path['add_count']}: {add_count}, expected one number of transitions")
+    invalid_range = read_array(path["invalid_range"], ABOUT_KINDS)
+    return Checkpoint(columns, int(add_count.item()), invalid_range, shape)
 
 
 def read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
-    """Read up to the first frame; the shape `[N, H, W]`."""
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read(file)
-    if dtype != np.uint8 or len(shape) != 3 or fortran:
+    """Read up to the first frame and return the shape `[N, H, W]`."""
+    read = np.lib.format.read_array_header_2_0
+    if np.lib.format.read_magic(file) == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    shape, is_fortran, dtype = read(file)
+    if dtype != np.uint8 or len(shape) != 3 or is_fortran:
         raise InputError(
             f"{path}: {dtype} of shape {shape}, expected uint8 frames [N, height, width]"
         )
@@ -144,38 +173,49 @@ def read_frames(path: Path, place: np.ndarray, out: np.ndarray, whole: bool) -> 
 
     Args:
         path: of the observations.
-        place: `[rows]`, row of `out` for each of the first rows of the file, -1 for frames that are not needed.
+        place: `[rows]`, row of `out` for each of the first rows of the file, -1 for frames that are
+            not needed.
         out: `[M, H, W]` uint8.
-        whole: read to the end, so that the checksum is looked at.
+        whole: read to the end, so that gzip verifies its checksum.
 
     Raises:
         InputError: the file is damaged or cut short, or its frames have another size.
     """
-    stop = len(place) if whole else int(np.flatnonzero(place >= 0).max(initial=-1)) + 1
+    stop = len(place)
+    if not whole:
+        stop = int(np.flatnonzero(place >= 0).max(initial=-1)) + 1
+
     with opened(path) as file:
         shape = read_header(file, path)
         if shape[1:] != out.shape[1:]:
             raise InputError(
-                f"{path}: frames of {shape[1:]}, expected {out.shape[1:]} as in the other checkpoints"
+                f"{path}: frames of {shape[1:]}, "
+                f"expected {out.shape[1:]} as in the other checkpoints"
             )
+
         size = int(np.prod(shape[1:]))
         step = max(1, CHUNK // size)
         for start in range(0, stop, step):
             rows = place[start : min(start + step, stop)]
-            _put(_read_exactly(file, len(rows) * size, path).reshape(-1, *shape[1:]), rows, out)
+            frames = _read_exactly(file, len(rows) * size, path)
+            _put(frames.reshape(-1, *shape[1:]), rows, out)
         if whole and file.read(1):
             raise InputError(f"{path}: goes on behind its {shape[0]} frames")
 
 
 def _read_exactly(file: BinaryIO, size: int, path: Path) -> np.ndarray:
+    """Read `size` bytes."""
     data = file.read(size)
     if len(data) != size:
         raise InputError(f"{path}: ends before its last frame, expected as many as its header says")
     return np.frombuffer(data, np.uint8)
 
 
-def _put(frames: np.ndarray, rows: np.ndarray, out: Any) -> None:
-    if rows[0] >= 0 and (np.diff(rows) == 1).all():  # the usual case, without a temporary
+def _put(frames: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """Copy frames to their rows of `out`, leaving out those whose row is -1."""
+    if rows[0] >= 0 and (np.diff(rows) == 1).all():
+        # The usual case, without a temporary.
         out[rows[0] : rows[0] + len(rows)] = frames
-    else:
-        out[rows[rows >= 0]] = frames[rows >= 0]
+        return
+    needed = rows >= 0
+    out[rows[needed]] = frames[needed]

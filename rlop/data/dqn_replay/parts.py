@@ -1,4 +1,4 @@
-"""What is wanted of each checkpoint of a replay log, and how the parts become one data set."""
+"""Select what is read of each checkpoint of a replay log, and join the parts to one data set."""
 
 from __future__ import annotations
 
@@ -8,25 +8,49 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from rlop.data.columns import action_column
 from rlop.data.dataset import Dataset
-from rlop.data.dqn_replay.files import FLAG, STORED, file_name, read_columns, read_frames
+from rlop.data.dqn_replay.files import (
+    FLAG,
+    Checkpoint,
+    file_name,
+    read_checkpoint,
+    read_frames,
+)
 from rlop.data.dqn_replay.stacks import DEPTH, Stacks, ring, valid_positions
 from rlop.types import InputError, Spec
 
-THREADS = 4  # files unpacked at once, on as many cores as there are
+THREADS = 4  # files unpacked at once, on as many cores at most
 
 
-@dataclass(eq=False)
-class Part:
-    """What is wanted of one checkpoint; positions count in the order of time, rows as the file does.
+class Subset(NamedTuple):
+    """Which transitions are read.
 
     Args:
-        folder, suffix: which checkpoint.
+        kind: each: the first rows of every file; first: the first rows of all files together; iid:
+            transitions drawn from every file.
+        share: of the rows or transitions, in (0, 1].
+        seed: of the draws.
+    """
+
+    kind: str
+    share: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The selection from one checkpoint.
+
+    Positions count in the order of time, rows as the file does.
+
+    Args:
+        folder: of the checkpoint.
+        suffix: its number.
         shape: `[N, H, W]` of all its frames.
         columns: of the first rows, those that are read.
         first: row of position 0.
@@ -47,94 +71,125 @@ class Part:
         """The file of the frames."""
         return self.folder / file_name("observation", self.suffix)
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that are read."""
+        return len(self.columns["terminal"])
+
     def rows(self, position: np.ndarray) -> np.ndarray:
-        """Rows of positions."""
-        return (self.first + position) % len(self.columns["terminal"])
+        """Return the rows of positions."""
+        return (self.first + position) % self.n_rows
 
     def place(self, offset: int) -> np.ndarray:
-        """For each row that is read, the row of its frame among the frames of all parts, or -1."""
-        place = np.full(len(self.columns["terminal"]), -1)
+        """Return for each row the row of its frame among the frames of all parts, or -1."""
+        place = np.full(self.n_rows, -1)
         place[self.rows(self.kept)] = offset + np.arange(len(self.kept))
         return place
 
 
-def read_parts(
-    folder: Path, suffixes: Sequence[int], kind: str, share: float, seed: int
-) -> list[Part]:
-    """Everything but the frames.
+def read_parts(folder: Path, suffixes: Sequence[int], subset: Subset) -> list[Part]:
+    """Read everything but the frames, and select.
 
     Args:
         folder: of the checkpoints.
         suffixes: their numbers, in order.
-        kind: each, first or iid, see `read_dqn_replay`.
-        share: in (0, 1].
-        seed: of the draws.
+        subset: what to select.
     """
-    found = [read_columns(folder, suffix) for suffix in suffixes]
-    total = sum(shape[0] for _, shape in found)
-    left = round(share * total) if kind == "first" else total
-    parts = []
-    for suffix, (columns, shape) in zip(suffixes, found):
-        rows = min(left, round(share * shape[0]) if kind == "each" else shape[0])
-        left -= rows if kind == "first" else 0
+    checkpoints = [read_checkpoint(folder, suffix) for suffix in suffixes]
+    total = sum(checkpoint.shape[0] for checkpoint in checkpoints)
+    rows_left = round(subset.share * total) if subset.kind == "first" else total
+
+    parts: list[Part] = []
+    for suffix, checkpoint in zip(suffixes, checkpoints):
+        rows = checkpoint.shape[0]
+        if subset.kind == "each":
+            rows = round(subset.share * rows)
+        rows = min(rows_left, rows)
+        if subset.kind == "first":
+            rows_left -= rows
         if rows > 0:
-            parts.append(_part(folder, suffix, columns, shape, rows))
-            if kind == "iid":
-                _draw(parts[-1], share, np.random.default_rng([seed, suffix]))
+            parts.append(_part(folder, suffix, checkpoint, rows, subset))
     return parts
 
 
-def _part(
-    folder: Path, suffix: int, columns: dict[str, np.ndarray], shape: tuple[int, ...], rows: int
-) -> Part:
-    cut = {key: columns[key][:rows].copy() for key in (*STORED[1:], FLAG) if key in columns}
-    first, length = ring(int(columns["add_count"]), rows, rows == shape[0])
-    position = valid_positions(cut["terminal"], first, length, columns["invalid_range"])
-    if FLAG in cut:
-        position = position[cut[FLAG][(first + position) % rows] == 0]
-    return Part(folder, suffix, shape, cut, first, position, _frames_of(position, length))
+def _part(folder: Path, suffix: int, checkpoint: Checkpoint, rows: int, subset: Subset) -> Part:
+    """Select from the first rows of a checkpoint."""
+    columns = {key: column[:rows].copy() for key, column in checkpoint.columns.items()}
+    is_whole = rows == checkpoint.shape[0]
+    first, length = ring(checkpoint.add_count, rows, is_whole)
+    position = valid_positions(columns["terminal"], first, length, checkpoint.invalid_range)
+    if FLAG in columns:
+        # The row behind a truncated one belongs to another episode.
+        truncated = columns[FLAG][(first + position) % rows] != 0
+        position = position[~truncated]
 
-
-def _draw(part: Part, share: float, rng: np.random.Generator) -> None:
-    count = round(share * len(part.position))
-    part.position = np.sort(rng.choice(part.position, count, replace=False))
-    part.kept = _frames_of(part.position, part.shape[0])
+    if subset.kind == "iid":
+        # Seeded by the file's number too: files of equal size get different draws.
+        rng = np.random.default_rng([subset.seed, suffix])
+        count = round(subset.share * len(position))
+        drawn = rng.choice(position, count, replace=False)
+        position = np.sort(drawn)
+    kept = _frames_of(position, length)
+    return Part(folder, suffix, checkpoint.shape, columns, first, position, kept)
 
 
 def _frames_of(position: np.ndarray, length: int) -> np.ndarray:
-    """Positions of the frames in the stacks at and behind these positions."""
+    """Return the positions of the frames in the stacks of transitions and of their successors."""
     needed = np.zeros(length, bool)
-    for offset in range(1 - DEPTH, 2):
+    oldest, successor = 1 - DEPTH, 1
+    for offset in range(oldest, successor + 1):
         needed[position + offset] = True
     return np.flatnonzero(needed)
 
 
+def frame_offsets(parts: Sequence[Part]) -> list[int]:
+    """Return for each part the row of its first frame among the frames of all parts."""
+    offsets: list[int] = []
+    offset = 0
+    for part in parts:
+        offsets.append(offset)
+        offset += len(part.kept)
+    return offsets
+
+
 def fill(parts: Sequence[Part], out: np.ndarray) -> None:
-    """Read the frames of all parts, some files at once.
+    """Read the frames of all parts, several files at once.
 
     Args:
         parts: in order.
         out: `[M, H, W]` uint8, M the sum of the frames kept.
     """
-    offsets = np.cumsum([0, *(len(part.kept) for part in parts)])
 
-    def one(part: Part, offset: int) -> None:
-        whole = len(part.columns["terminal"]) == part.shape[0]
+    def fill_part(part: Part, offset: int) -> None:
+        whole = part.n_rows == part.shape[0]
         read_frames(part.path, part.place(offset), out, whole)
 
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        list(pool.map(one, parts, offsets))
+        # A list, because exceptions appear only where results are taken.
+        list(pool.map(fill_part, parts, frame_offsets(parts)))
 
 
 def cache_file(parts: Sequence[Part], folder: Path) -> Path:
-    """Name of the file of these frames; other frames, or a file that has changed, give another name."""
+    """Name the file of these frames in a folder.
+
+    Another selection of frames, or a file that has changed, gives another name. A file is known by
+    its path, size and times: content may change at an equal size, and a copy may keep the time of
+    modification but not the time of change.
+    """
     digest = hashlib.sha256()
     for part in parts:
         state = part.path.stat()
-        digest.update(
-            f"{part.path.resolve()} {state.st_size} {state.st_mtime_ns} {part.first}".encode()
+        identity = (
+            part.path.resolve(),
+            state.st_size,
+            state.st_mtime_ns,
+            state.st_ctime_ns,
+            part.first,
+            part.n_rows,
         )
+        digest.update(" ".join(map(str, identity)).encode())
         digest.update(part.kept.tobytes())
+
     game, run = parts[0].folder.parts[-3:-1]
     return folder / f"{game}-{run}-{digest.hexdigest()[:16]}.npy"
 
@@ -147,26 +202,36 @@ def assemble(
     n_actions: int | None,
     env_id: str | None,
 ) -> Dataset:
-    """The data set of these parts.
+    """Join the parts to one data set.
 
     Raises:
         InputError: an action out of range.
     """
-    offsets = np.cumsum([0, *(len(part.kept) for part in parts)])
-    pieces = [_columns(part, frames, offset) for part, offset in zip(parts, offsets)]
-    columns = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-    action, n_actions = _actions(name, columns["action"], n_actions)
+    pieces = [_columns(part, frames, offset) for part, offset in zip(parts, frame_offsets(parts))]
+    columns: dict[str, np.ndarray] = {}
+    for key in pieces[0]:
+        columns[key] = np.concatenate([piece[key] for piece in pieces])
+
+    try:
+        action, n_actions = action_column("action", columns["action"], n_actions)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
     reward = columns["reward"].astype(np.float32, copy=False)
-    obs: Any = Stacks(frames, columns["last"])
-    following: Any = Stacks(frames, columns["last"] + 1)
+    if clip_reward:
+        reward = np.clip(reward, -1, 1)
+
+    # A `Dataset` treats stacks as the arrays that they look like.
+    obs = cast(np.ndarray, Stacks(frames, columns["last"]))
+    next_obs = cast(np.ndarray, Stacks(frames, columns["last"] + 1))
     return Dataset(
         obs=obs,
         action=action,
-        reward=np.clip(reward, -1, 1) if clip_reward else reward,
-        next_obs=following,
+        reward=reward,
+        next_obs=next_obs,
         terminated=columns["terminated"],
         truncated=columns["end"] & ~columns["terminated"],
-        spec=Spec(obs.shape[1:], n_actions, (), "uint8", env_id),
+        spec=Spec(obs.shape[1:], n_actions, obs_dtype="uint8", env_id=env_id),
         name=name,
         infos={key: columns[key] for key in ("file", "row", "first")},
         end=columns["end"],
@@ -174,28 +239,32 @@ def assemble(
 
 
 def _columns(part: Part, frames: np.ndarray, offset: int) -> dict[str, np.ndarray]:
-    position, row = part.position, part.rows(part.position)
+    """Return the columns of a part's transitions.
+
+    Args:
+        part: of one checkpoint.
+        frames: of all parts.
+        offset: of the part's frames among them.
+    """
+    position = part.position
+    row = part.rows(position)
     terminal = part.columns["terminal"] != 0
+    terminated = terminal[row]
     last = offset + np.searchsorted(part.kept, position)
     follows = np.append(np.diff(position) == 1, False)
+
     # Behind a terminal row stand three rows of padding, then the first of the next episode.
     first = (position >= DEPTH) & terminal[part.rows(position - DEPTH)]
     if len(position) and position[0] == DEPTH - 1:
-        first[0] = not frames[last[0] - DEPTH + 1 : last[0]].any()
+        padding = frames[last[0] - DEPTH + 1 : last[0]]
+        first[0] = not padding.any()
     return {
         "action": part.columns["action"][row],
         "reward": part.columns["reward"][row],
-        "terminated": terminal[row],
-        "end": terminal[row] | ~follows,
+        "terminated": terminated,
+        "end": terminated | ~follows,
         "last": last,
         "file": np.full(len(row), part.suffix, np.int32),
         "row": row.astype(np.int32),
         "first": first,
     }
-
-
-def _actions(name: str, action: np.ndarray, n_actions: int | None) -> tuple[np.ndarray, int | None]:
-    try:
-        return action_column("action", action, n_actions)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None

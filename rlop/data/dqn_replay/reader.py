@@ -1,28 +1,36 @@
-"""The DQN Replay Dataset, and whatever else Dopamine's logger has written, as one `Dataset` of stacked frames."""
+"""Read the DQN Replay Dataset, and other logs of Dopamine's, as one `Dataset` of stacked frames."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from rlop.config.checks import check_range, nearest
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.files import check_complete, suffixes
-from rlop.data.dqn_replay.parts import assemble, cache_file, fill, read_parts
+from rlop.data.dqn_replay.parts import Part, Subset, assemble, cache_file, fill, read_parts
 from rlop.data.dqn_replay.storage import store_frames
+from rlop.data.options import split_query
 from rlop.envs.atari import atari_id
 from rlop.types import InputError
 
 PREFIX = "dqn-replay:"
-VARIABLE = "DQN_REPLAY_DIR"
-QUERY: dict[str, Any] = {
+VARIABLE = "DQN_REPLAY_DIR"  # environment variable
+CACHE = Path(".cache") / "rlop" / "dqn-replay"  # below the user's home
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+# Options that may stand in a query, and what reads their texts.
+QUERY: Mapping[str, Callable[[str], object]] = {
     "subset": str,
-    "files": lambda text: [int(part) for part in text.split(",")],
+    "files": _numbers,
     "seed": int,
     "memory_gb": float,
 }
@@ -41,67 +49,81 @@ def read_dqn_replay(
     n_actions: int | None = None,
     env_id: str | None = None,
 ) -> Dataset:
-    """`dqn-replay:GAME/RUN`, from the files in `ROOT/GAME/RUN/replay_logs`; observations `[4, 84, 84]`, oldest first.
+    """Read `dqn-replay:GAME/RUN`, from the files in `ROOT/GAME/RUN/replay_logs`.
 
-    Transitions are those that Dopamine's buffer would sample, in the order in which they were played; `next_obs` of a
-    terminal one is the stack of the row behind it, as there, which targets mask. A frame is kept once, 7.06 GB for a
-    million of 84 x 84. Rewards in the published files are clipped already, and time-outs count as terminal in them.
+    Observations are `[4, 84, 84]`, oldest frame first. Transitions are those that Dopamine's buffer
+    would sample, in the order in which they were played; `next_obs` of a terminal one is the stack
+    of the row behind it, as there, which targets mask. A frame is kept once, 7.06 GB for a million
+    of 84 x 84. Rewards in the published files are clipped already, and time-outs count as terminal
+    in them.
 
-    `infos` holds `file` (number of the checkpoint), `row` (in that file) and `first` (begins an episode).
+    `infos` holds `file` (number of the checkpoint), `row` (in that file) and `first` (begins an
+    episode).
 
     Args:
-        source: `dqn-replay:GAME/RUN` (without RUN: 1), possibly with `subset`, `files`, `seed` and `memory_gb` in a
-            query, as in `dqn-replay:Pong/1?subset=1%`.
+        source: `dqn-replay:GAME/RUN` (without RUN: 1), possibly with `subset`, `files`, `seed` and
+            `memory_gb` in a query, as in `dqn-replay:Pong/1?subset=1%`.
         root: folder of the games; by default `$DQN_REPLAY_DIR`.
-        subset: `all`; `1%`: the first 1 % of the rows of each file, as authors take it; `first-10%`: the first 10 % of
-            all rows, the early part of the training that was logged; `iid-1%`: 1 % of the transitions of each file,
-            drawn without replacement, which needs up to five frames for each.
-        files: numbers of the checkpoints to read; by default all there are.
+        subset: `all`;
+            `1%`: the first 1 % of the rows of each file, as authors take it;
+            `first-10%`: the first 10 % of all rows, the early part of the training that was logged;
+            `iid-1%`: 1 % of the transitions of each file, drawn without replacement, which needs up
+            to five frames for each.
+        files: numbers of the checkpoints to read; by default all in the folder.
         seed: of `iid-`.
-        memory_gb: beyond so many 1e9 bytes frames are written to an uncompressed file and mapped from there; by
-            default they stay in memory.
+        memory_gb: beyond this many 1e9 bytes frames are written to an uncompressed file and mapped
+            from there; by default they stay in memory.
         cache: folder of that file, by default `~/.cache/rlop/dqn-replay`.
         clip_reward: to [-1, 1].
-        n_actions: number of actions; by default the largest one found plus one.
+        n_actions: number of actions; by default the largest one in the data plus one.
         env_id: Gymnasium id for evaluation, by default `ALE/GAME-v5`.
 
     Raises:
-        InputError: a name or option that is wrong, a file that is missing, damaged or of another length, shape or
-            dtype than expected, no valid transition, or not enough memory.
+        InputError: a name or option that is wrong, a file that is missing, damaged or of another
+            length, shape or dtype than expected, no valid transition, or not enough memory.
 
-    Reference: Agarwal et al. 2020, arXiv:1907.04543, and its code, batch_rl; circular_replay_buffer.py of Dopamine.
-    Differs from: see `ring` and `valid_positions`; there indices are drawn file by file, here from all alike.
+    Reference: Agarwal et al. 2020, arXiv:1907.04543, and its code, batch_rl;
+        circular_replay_buffer.py of Dopamine.
+    Differs from: see `ring` and `valid_positions`; there indices are drawn file by file, here from
+        all alike.
     """
-    name, _, query = str(source).partition("?")
+    name, query = split_query(str(source))
     given = _parse_query(name, query)
-    subset, files, seed = (
-        given.get("subset", subset),
-        given.get("files", files),
-        given.get("seed", seed),
-    )
+    subset = given.get("subset", subset)
+    files = given.get("files", files)
+    seed = given.get("seed", seed)
     memory_gb = given.get("memory_gb", memory_gb)
-    kind, share = _parse_subset(name, subset)
-    check_range("memory_gb", 1.0 if memory_gb is None else memory_gb, low=0, low_open=True)
+
+    selected = _parse_subset(name, subset, seed)
+    if memory_gb is not None:
+        check_range("memory_gb", memory_gb, low=0, low_open=True)
     folder = find(name, root)
-    wanted = sorted(set(files)) if files is not None else suffixes(folder)
-    check_complete(folder, wanted)
-    parts = read_parts(folder, wanted, kind, share, seed)
+    numbers = suffixes(folder) if files is None else sorted(set(files))
+    check_complete(folder, numbers)
+
+    parts = read_parts(folder, numbers, selected)
     rows = sum(len(part.position) for part in parts)
     if rows == 0:
         raise InputError(
             f"{folder}: subset {subset}: no transition whose stack and successor are whole"
         )
-    shape = (sum(len(part.kept) for part in parts), *parts[0].shape[1:])
+
     label = name if subset == "all" else f"{name}?subset={subset}"
-    file = partial(cache_file, parts, Path(cache or Path.home() / ".cache" / "rlop" / "dqn-replay"))
-    frames = store_frames(shape, rows, partial(fill, parts), label, memory_gb, file)
-    return assemble(
-        parts, frames, label, clip_reward, n_actions, env_id or atari_id(folder.parts[-3])
+    cache_folder = Path(cache) if cache else Path.home() / CACHE
+    frames = store_frames(
+        _frames_shape(parts),
+        rows,
+        partial(fill, parts),
+        label,
+        memory_gb,
+        partial(cache_file, parts, cache_folder),
     )
+    env_id = env_id or atari_id(_game(folder))
+    return assemble(parts, frames, label, clip_reward, n_actions, env_id)
 
 
 def find(name: str, root: str | Path | None = None) -> Path:
-    """The folder of a game's run.
+    """Return the folder of a game's run.
 
     Raises:
         InputError: no root, no such game or run.
@@ -114,35 +136,51 @@ def find(name: str, root: str | Path | None = None) -> Path:
         raise InputError(
             f"{name}: expected option root, or ${VARIABLE}, the folder with a folder for each game"
         )
-    game, run = Path(base) / match[1], match[2] or "1"
-    for path in (game, game / run):
+
+    game = Path(base) / match[1]
+    run = game / (match[2] or "1")
+    for path in (game, run):
         if not path.is_dir():
-            known = sorted(entry.name for entry in path.parent.glob("*") if entry.is_dir())
-            raise InputError(f"{name}: no folder {path}{nearest(path.name, known)}")
-    return game / run / "replay_logs"
+            neighbors = sorted(entry.name for entry in path.parent.glob("*") if entry.is_dir())
+            raise InputError(f"{name}: no folder {path}{nearest(path.name, neighbors)}")
+    return run / "replay_logs"
 
 
-def _parse_query(name: str, query: str) -> dict[str, Any]:
-    found = {}
-    for key, text in parse_qsl(query, keep_blank_values=True):
+def _game(folder: Path) -> str:
+    """Return the game's name from `ROOT/GAME/RUN/replay_logs`."""
+    return folder.parts[-3]
+
+
+def _frames_shape(parts: Sequence[Part]) -> tuple[int, ...]:
+    """Return `[M, H, W]`, the shape of the frames of all parts."""
+    count = sum(len(part.kept) for part in parts)
+    return (count, *parts[0].shape[1:])
+
+
+def _parse_query(name: str, query: Mapping[str, str]) -> dict[str, Any]:
+    """Convert the texts of a query."""
+    parsed: dict[str, Any] = {}
+    for key, text in query.items():
         if key not in QUERY:
             raise InputError(f"{name}: no option {key!r} in a query{nearest(key, QUERY)}")
         try:
-            found[key] = QUERY[key](text)
+            parsed[key] = QUERY[key](text)
         except ValueError:
             raise InputError(
                 f"{name}: {key} = {text!r}: expected a number, or numbers with commas"
             ) from None
-    return found
+    return parsed
 
 
-def _parse_subset(name: str, subset: str) -> tuple[str, float]:
-    """Kind (each, first or iid) and share."""
-    match = re.fullmatch(
-        r"(?:(first|iid)-)?(\d+(?:\.\d+)?)%", "100%" if subset == "all" else subset
-    )
+def _parse_subset(name: str, subset: str, seed: int) -> Subset:
+    """Read `all`, `1%`, `first-10%` or `iid-1%`."""
+    if subset == "all":
+        return Subset("each", 1.0, seed)
+
+    match = re.fullmatch(r"(?:(first|iid)-)?(\d+(?:\.\d+)?)%", subset)
     if match is None or not 0 < float(match[2]) <= 100:
         raise InputError(
-            f"{name}: subset = {subset!r}: expected all, or 1%, first-10% or iid-1% with some percentage"
+            f"{name}: subset = {subset!r}: expected all, or 1%, first-10% or iid-1% "
+            "with some percentage"
         )
-    return match[1] or "each", float(match[2]) / 100
+    return Subset(match[1] or "each", float(match[2]) / 100, seed)

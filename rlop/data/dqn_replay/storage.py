@@ -1,4 +1,4 @@
-"""Where frames live: in memory, or in a memory-mapped file when they would take more of it than they may."""
+"""Keep frames in memory, or in a memory-mapped file where they would take too much of it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from rlop.config.files import atomic
 from rlop.types import InputError
 
-ROW_BYTES = 64  # of a transition beside its frames: rows of the stacks, action, reward, flags, where it came from
-Fill = Callable[[np.ndarray], None]
+# Of a transition besides its frames: rows of the stacks, action, reward, flags, and its origin.
+ROW_BYTES = 64
+GB = 1e9
+
+Fill: TypeAlias = Callable[[np.ndarray], None]
 
 
 def available_bytes() -> int | None:
-    """Memory that can be had without swapping; None where the system does not tell."""
+    """Return the memory available without swapping; None where the system does not say."""
     try:
         with open("/proc/meminfo") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
+            for line in file:
+                key, _, value = line.partition(":")
+                if key == "MemAvailable":
+                    return int(value.split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
         return None
+    return None
 
 
 def store_frames(
@@ -34,38 +41,44 @@ def store_frames(
     memory_gb: float | None,
     file: Callable[[], Path],
 ) -> np.ndarray:
-    """Frames `shape` uint8, filled in memory if they may be there, else in a `.npy` file that is mapped.
+    """Fill frames in memory if they may stand there, else in a `.npy` file that is mapped.
 
-    Pages of the file that memory has no room for are read again when needed. The file is written once, under a
-    temporary name until it is whole, and used again by the next call.
+    Pages of the file that memory has no room for are read again when needed. The file is written
+    once, under a temporary name until it is whole, and used again by the next call.
 
     Args:
         shape: `[M, H, W]`.
-        rows: transitions that go with them.
+        rows: transitions that go with the frames.
         fill: writes all of the frames into an array of this shape.
         name: of the data set, for messages.
-        memory_gb: most that frames and rows may take, in 1e9 bytes; None: what is available, and never a file.
-        file: where the file goes.
+        memory_gb: most that frames and rows may take, in 1e9 bytes; None: as much as is available,
+            and never a file.
+        file: returns the file's path.
+
+    Returns:
+        Frames, uint8.
 
     Raises:
-        InputError: neither memory nor the disk has the room, or the budget does not hold even the rows.
+        InputError: neither memory nor the disk has the room, or the budget does not even hold the
+            rows.
     """
-    frame_bytes, row_bytes = int(np.prod(shape)), ROW_BYTES * rows
-    needed = (frame_bytes + row_bytes) / 1e9
-    available = available_bytes()
-    if memory_gb is None and available is not None and needed > available / 1e9:
-        raise InputError(
-            f"{name}: needs {needed:.3g} GB of memory, {available / 1e9:.3g} GB are free: expected a smaller subset, "
-            f"or memory_gb, beyond which frames are mapped from a file"
-        )
-    if memory_gb is None or needed <= memory_gb:
+    row_gb = ROW_BYTES * rows / GB
+    needed_gb = (int(np.prod(shape)) + ROW_BYTES * rows) / GB
+
+    if memory_gb is None:
+        _check_available(needed_gb, name)
+    if memory_gb is None or needed_gb <= memory_gb:
         frames = np.empty(shape, np.uint8)
         fill(frames)
         return frames
-    if row_bytes / 1e9 > memory_gb:
+
+    # The frames may stand in a file, but not what goes with them.
+    if row_gb > memory_gb:
         raise InputError(
-            f"{name}: memory_gb = {memory_gb:g}: expected at least {row_bytes / 1e9:.3g} for what goes with the frames"
+            f"{name}: memory_gb = {memory_gb:g}: expected at least {row_gb:.3g} "
+            "for what goes with the frames"
         )
+
     path = file()
     if not path.is_file():
         _write(path, shape, fill)
@@ -73,14 +86,28 @@ def store_frames(
     return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
+def _check_available(needed_gb: float, name: str) -> None:
+    """Raise InputError when more memory is needed than is available."""
+    available = available_bytes()
+    if available is not None and needed_gb > available / GB:
+        raise InputError(
+            f"{name}: needs {needed_gb:.3g} GB of memory, {available / GB:.3g} GB are free: "
+            "expected a smaller subset, or memory_gb, beyond which frames are mapped from a file"
+        )
+
+
 def _write(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
+    """Write the file of the frames, whole or not at all."""
+    size = int(np.prod(shape))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        free, size = shutil.disk_usage(path.parent).free, int(np.prod(shape))
+
+        free = shutil.disk_usage(path.parent).free
         if size > free or not os.access(path.parent, os.W_OK):
             raise InputError(
-                f"{path}: needs {size / 1e9:.3g} GB, expected a folder with room, see option cache"
+                f"{path}: needs {size / GB:.3g} GB, expected a folder with room, see option cache"
             )
+
         with atomic(path) as temporary:
             mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             fill(mapped)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
 from rlop.data.columns import check_lengths
 from rlop.data.dataset import Dataset
 from rlop.data.formats.download import download as fetch
-from rlop.data.formats.hdf5 import KEYS, drop_like_d4rl, read_hdf5, read_key
-from rlop.data.scores import PREFIX, source_of
+from rlop.data.formats.hdf5 import (
+    DamagedFile,
+    drop_like_d4rl,
+    open_hdf5,
+    read_hdf5,
+    read_infos,
+    read_key,
+)
+from rlop.data.formats.keys import D4RL, messages_of
+from rlop.data.scores import PREFIX, Source, source_of
 from rlop.types import InputError
 
-# Environments of today, with their arguments, whose observations and actions are D4RL's; for the others none is named.
-EVALUATE_IN: dict[str, tuple[str, dict[str, Any]]] = {
+FOLDER = "D4RL_DATASET_DIR"  # environment variable
+
+# Family -> today's environment and its arguments, whose observations and actions are D4RL's. For
+# the other families no environment is named.
+EVALUATE_IN: dict[str, tuple[str, dict[str, str]]] = {
     "halfcheetah": ("HalfCheetah-v4", {}),
     "hopper": ("Hopper-v4", {}),
     "walker2d": ("Walker2d-v4", {}),
@@ -42,19 +52,23 @@ def read_d4rl(
     env_id: str | None = None,
     infos: bool = False,
 ) -> Dataset:
-    """`d4rl:NAME` for each of D4RL's 155 names, from `$D4RL_DATASET_DIR` or else `~/.d4rl/datasets`.
+    """Read `d4rl:NAME`, one of D4RL's 155 names.
 
-    "shifted" gives the transitions of D4RL's `qlearning_dataset`, to compare with results in papers: next_obs is the
-    next row's observation; time-outs and the very last row are dropped; terminal rows keep the first observation of
-    the next episode, which targets mask. "stored" keeps every row with the file's own next_observations, so that
-    backups look through time limits: better where the file has them (gym MuJoCo v1 and v2).
+    Files stand in `$D4RL_DATASET_DIR` or else `~/.d4rl/datasets`.
+
+    - "shifted" gives the transitions of D4RL's `qlearning_dataset`, to compare with results in
+      papers: next_obs is the next row's observation; time-outs and the very last row are dropped;
+      terminal rows keep the first observation of the next episode, which targets mask.
+    - "stored" keeps every row with the file's own next_observations, so that backups look through
+      time limits: better where the file has them (gym MuJoCo v1 and v2).
 
     Args:
         source: name, with or without `d4rl:`.
         next_obs: shifted or stored.
-        terminate_on_end: of `qlearning_dataset`: keep time-outs too. Contrary to its description they are not marked
-            as terminal there, and lead to the first observation of the next episode; here they are marked truncated.
-        download: fetch the file if it is not there.
+        terminate_on_end: of `qlearning_dataset`: keep time-outs too. Contrary to its description
+            they are not marked as terminal there, and lead to the first observation of the next
+            episode; here they are marked truncated.
+        download: fetch the file if it is not on disk.
         n_actions: number of discrete actions; by default the largest action plus one.
         env_id: Gymnasium id for evaluation; by default what `EVALUATE_IN` names.
         infos: also read `infos/*`.
@@ -62,8 +76,8 @@ def read_d4rl(
     Raises:
         InputError: an unknown name, no file and no way to get it, or anything wrong with the file.
 
-    Reference: `qlearning_dataset` in d4rl/__init__.py of D4RL 1.1. Differs from: there bytes and discrete actions
-    become float32.
+    Reference: `qlearning_dataset` in d4rl/__init__.py of D4RL 1.1.
+    Differs from: there bytes and discrete actions become float32.
     """
     name = str(source).removeprefix(PREFIX)
     about = source_of(name)
@@ -73,6 +87,7 @@ def read_d4rl(
         raise InputError(
             f"{PREFIX}{name}: terminate_on_end = true: expected next_obs = 'shifted' with it"
         )
+
     path = find(name, download)
     try:
         if next_obs == "stored":
@@ -80,33 +95,35 @@ def read_d4rl(
                 path, next_obs="stored", time_limit=about.limit, n_actions=n_actions, infos=infos
             )
         else:
-            data = _qlearning(path, about.limit, terminate_on_end, n_actions, infos)
-    except OSError as error:
-        raise InputError(
-            f"{path}: damaged or cut short ({error}); delete it to fetch it again"
-        ) from None
-    known_id, env_kwargs = EVALUATE_IN.get(about.family, (None, {}))
-    env_kwargs = {} if env_id else env_kwargs
-    return replace(
-        data,
-        name=PREFIX + name,
-        spec=replace(data.spec, env_id=env_id or known_id, env_kwargs=dict(env_kwargs)),
+            data = _qlearning(path, about, terminate_on_end, n_actions, infos)
+    except DamagedFile as error:
+        raise InputError(f"{error}; delete it to fetch it again") from None
+
+    own_id, own_kwargs = EVALUATE_IN.get(about.family, (None, {}))
+    spec = replace(
+        data.spec,
+        env_id=env_id or own_id,
+        env_kwargs={} if env_id else dict(own_kwargs),
     )
+    return replace(data, name=PREFIX + name, spec=spec)
 
 
 def find(name: str, download: bool = True) -> Path:
-    """The file of a data set, fetched if need be.
+    """Return the file of a data set, fetched if need be.
 
     Raises:
-        InputError: it is not there, with the place and the address; or the download failed.
+        InputError: it is not on disk, with the place and the address; or the download failed.
     """
     url = source_of(name).url
     usual = Path.home() / ".d4rl" / "datasets"
-    folders = [Path(os.environ.get("D4RL_DATASET_DIR") or usual), usual]
-    path, *_ = paths = [folder / url.rpartition("/")[2] for folder in folders]
-    for known in paths:
-        if known.is_file():
-            return known
+    folder = Path(os.environ.get(FOLDER) or usual)
+    file_name = url.rpartition("/")[2]
+
+    path = folder / file_name
+    for candidate in (path, usual / file_name):
+        if candidate.is_file():
+            return candidate
+
     if not download:
         raise InputError(f"{PREFIX}{name}: no file {path}; put there what is at {url}")
     try:
@@ -117,47 +134,43 @@ def find(name: str, download: bool = True) -> Path:
 
 
 def _qlearning(
-    path: Path, limit: int, keep_timeouts: bool, n_actions: int | None, infos: bool
+    path: Path, about: Source, keep_timeouts: bool, n_actions: int | None, infos: bool
 ) -> Dataset:
-    """The transitions of `qlearning_dataset`."""
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file")
-    with h5py.File(path, "r") as file:
-        marked = ["truncated"] if KEYS["truncated"] in file else []
-        names = ["obs", "action", "reward", "terminated", *marked]
-        arrays: dict[str, Any] = {
-            name: np.atleast_1d(read_key(file, path, KEYS[name])) for name in names
-        }
-        group = file["infos"] if infos and "infos" in file else {}
-        more = {
-            key: np.atleast_1d(value[()])
-            for key, value in group.items()
-            if isinstance(value, h5py.Dataset)
-        }
-    try:
-        check_lengths({**arrays, **more})
-        if not marked:
-            arrays["truncated"] = count_timeouts(arrays["terminated"], limit, keep_timeouts)
+    """Read the transitions of `qlearning_dataset`."""
+    with open_hdf5(path) as file:
+        has_timeouts = D4RL["truncated"] in file
+        names = ["obs", "action", "reward", "terminated"]
+        if has_timeouts:
+            names.append("truncated")
+        arrays = {name: read_key(file, path, D4RL[name]) for name in names}
+        further = read_infos(file) if infos else {}
+
+    with messages_of(path, D4RL):
+        check_lengths({**arrays, **further})
+        if not has_timeouts:
+            arrays["truncated"] = count_timeouts(arrays["terminated"], about.limit, keep_timeouts)
+
         if keep_timeouts:
             following = arrays["obs"][1:]
-            arrays, more = (
-                {key: value[:-1] for key, value in part.items()} for part in (arrays, more)
-            )
+            arrays = _without_last_row(arrays)
             arrays["next_obs"] = following
+            further = _without_last_row(further)
         else:
             drop_like_d4rl(arrays)
-        return Dataset.from_arrays(**arrays, n_actions=n_actions, name=path.name, infos=more)
-    except InputError as error:
-        key, _, rest = str(error).partition(":")
-        raise InputError(f"{path}: {KEYS.get(key, key)}:{rest}") from None
+        return Dataset.from_arrays(**arrays, n_actions=n_actions, name=path.name, infos=further)
+
+
+def _without_last_row(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: array[:-1] for key, array in arrays.items()}
 
 
 def count_timeouts(terminals: np.ndarray, limit: int, keep: bool = False) -> np.ndarray:
-    """Where D4RL supposes a time-out in a file that marks none (gym MuJoCo v0, early maze2d).
+    """Mark where D4RL supposes a time-out in a file that marks none (gym MuJoCo v0, early maze2d).
 
-    Its counter starts at 0 in the first row and after a row that is dropped, but at 1 after a terminal row or a
-    time-out that is kept. After a terminal row it is thus one step early, and the true last row of a full episode is
-    paired with the first observation of the next. Papers on these files trained on that.
+    Its counter starts at 0 in the first row and after a row that is dropped, but at 1 after a
+    terminal row or a time-out that is kept. After a terminal row it is thus one step early, and the
+    true last row of a full episode is paired with the first observation of the next. Papers on
+    these files trained on these transitions.
 
     Args:
         terminals: `[N]` or `[N, 1]`.
@@ -173,9 +186,16 @@ def count_timeouts(terminals: np.ndarray, limit: int, keep: bool = False) -> np.
     if limit < 2:
         raise ValueError(f"limit: expected at least 2, got {limit}")
     over = np.asarray(terminals).reshape(-1) != 0
-    found = np.zeros(len(over), bool)
-    begin, count = 0, 0
+    timeouts = np.zeros(len(over), bool)
+    # A kept time-out counts as the first step of the next stretch, a dropped one does not.
+    period = limit - 1 if keep else limit
+
+    begin = 0
+    counter = 0
     for end in [*np.flatnonzero(over), len(over) - 1]:
-        found[begin + limit - 1 - count : end + 1 : limit - 1 if keep else limit] = True
-        begin, count = end + 1, int(keep or not found[end])
-    return found
+        first_timeout = begin + limit - 1 - counter
+        timeouts[first_timeout : end + 1 : period] = True
+
+        begin = end + 1
+        counter = 1 if keep or not timeouts[end] else 0
+    return timeouts

@@ -12,7 +12,11 @@ from rlop.envs.stepping import sample_next, successors
 from rlop.envs.tabular import TabularMDP, optimal_q, state_index
 from rlop.types import InputError
 
-_PARALLEL = 1024  # episodes simulated at once; it changes the data that a seed gives
+# Episodes simulated at once. Changing it changes the data that a seed gives.
+PARALLEL = 1024
+
+# Largest distance of a count from a whole number that is still rounding.
+COUNT_TOLERANCE = 1e-6
 
 
 def generate(
@@ -25,11 +29,12 @@ def generate(
     seed: int = 0,
     start: str = "initial",
 ) -> dict[str, np.ndarray]:
-    """Episodes of epsilon-greedy policies around the optimal one.
+    """Roll out epsilon-greedy policies around the optimal one.
 
-    Each episode draws its epsilon uniformly from those given; at each step it acts uniformly at random with that
-    probability, else greedily with respect to Q*. Rows are in order, episode after episode; the last episode is cut at
-    `steps` and marked as a time-out there. With the same seed, fewer steps give the beginning of the same data.
+    Each episode draws its epsilon uniformly from the given ones. At each step it acts uniformly at
+    random with that probability, else greedily with respect to Q*. Rows are in order, episode after
+    episode; the last episode is cut at `steps` and marked as a time-out there. With the same seed,
+    fewer steps give the beginning of the same data.
 
     Args:
         mdp: the process.
@@ -41,36 +46,44 @@ def generate(
         start: initial (from `mdp.initial`) or uniform (over the states that are not terminal).
 
     Returns:
-        observations, next_observations `[N, *obs_shape]` float32; actions `[N]` int64; rewards `[N]` float32;
-        terminals, timeouts `[N]` bool, never both true; infos/state, infos/next_state `[N]` int64.
+        observations, next_observations `[N, *obs_shape]` float32; actions `[N]` int64; rewards
+        `[N]` float32; terminals, timeouts `[N]` bool, never both true; infos/state,
+        infos/next_state `[N]` int64.
 
     Raises:
         InputError: an impossible value.
     """
-    epsilons = np.atleast_1d(np.asarray(epsilon, np.float64))
-    if epsilons.ndim != 1 or not len(epsilons) or not ((epsilons >= 0) & (epsilons <= 1)).all():
-        raise InputError(f"epsilon: expected probabilities in [0, 1], got {epsilon}")
+    epsilons = _check_epsilon(epsilon)
     if steps < 1 or max_episode_steps < 1:
         raise InputError(
             f"steps, max_episode_steps: expected at least 1, got {steps}, {max_episode_steps}"
         )
-    first, greedy = _first(mdp, start), optimal_q(mdp, gamma).argmax(1)
-    rng, table, blocks, rows = np.random.default_rng(seed), successors(mdp), [], 0
+
+    first = _first_state(mdp, start)
+    greedy = optimal_q(mdp, gamma).argmax(1)
+    table = successors(mdp)
+    rng = np.random.default_rng(seed)
+
+    blocks: list[np.ndarray] = []
+    rows = 0
     while rows < steps:
-        blocks.append(_episodes(mdp, table, first, greedy, epsilons, max_episode_steps, rng))
-        rows += blocks[-1].shape[1]
+        block = _episodes(mdp, table, first, greedy, epsilons, max_episode_steps, rng)
+        blocks.append(block)
+        rows += block.shape[1]
+
     state, action, following, last = np.concatenate(blocks, axis=1)[:, :steps]
-    last[-1] = 1
+    last[-1] = 1  # the data stop in the middle of an episode
     return _columns(mdp, state, action, following, last > 0)
 
 
 def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
-    """Every state-action pair `repeats` times, with exact frequencies: `repeats * P(s' | s, a)` rows lead to s'.
+    """List every state-action pair `repeats` times, with exact frequencies of its successors.
 
-    The empirical model of these data is the MDP itself, so the fixed point of offline Q-learning on them is Q*. For a
-    deterministic MDP any number of repeats will do; otherwise it must make all these counts whole (100 for a gridworld
-    with five actions and slip 0.05). Terminal states have no rows. Each row is an episode of one step: terminal if the
-    next state is, a time-out if not.
+    `repeats * P(s' | s, a)` rows lead to s'. The empirical model of these data is the MDP itself,
+    so the fixed point of offline Q-learning on them is Q*. For a deterministic MDP any number of
+    repeats will do; otherwise it must make all these counts whole (100 for a gridworld with five
+    actions and slip 0.05). Terminal states have no rows. Each row is an episode of one step:
+    terminal if the next state is, a time-out if not.
 
     Args:
         mdp: the process.
@@ -87,40 +100,51 @@ def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
     exact = mdp.transition[~mdp.terminal] * repeats
     count = np.rint(exact).astype(np.int64)
     off = np.abs(exact - count).max(initial=0.0)
-    if off > 1e-6:
+    if off > COUNT_TOLERANCE:
         raise InputError(
-            f"repeats: {repeats} times a transition probability is {off:.3g} away from a whole number"
+            f"repeats: {repeats} times a transition probability "
+            f"is {off:.3g} away from a whole number"
         )
-    row, action, following = (np.repeat(i, count[count > 0]) for i in np.nonzero(count))
+
+    times = count[count > 0]
+    row, action, following = (np.repeat(index, times) for index in np.nonzero(count))
     state = np.flatnonzero(~mdp.terminal)[row]
     return _columns(mdp, state, action, following, np.ones(len(state), bool))
 
 
 def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
-    """How much of an MDP a data set has seen.
+    """Measure how much of an MDP a data set has seen.
 
     Args:
-        data: columns as from `generate`; states are found from the observations where infos/state is missing.
+        data: columns as from `generate`; where infos/state is missing, states are found from the
+            observations.
         mdp: the process.
 
     Returns:
-        counts: rows of each pair, `[S, A]` int64; pairs, states: the fraction that has a row, terminal states (where
-        nobody acts) left out; episodes: their number, an unfinished last one included; mean_return: undiscounted.
+        counts: rows of each pair, `[S, A]` int64; pairs, states: the fraction that has a row,
+        terminal states (where nobody acts) left out; episodes: their number, an unfinished last
+        one included; mean_return: undiscounted.
 
     Raises:
-        InputError: no rows, or an observation that is of no state of the MDP.
+        InputError: no rows, or an observation of no state of the MDP.
     """
-    n = len(data["actions"])
-    if n == 0:
+    if len(data["actions"]) == 0:
         raise InputError("actions: expected at least one row, got none")
-    state = data["infos/state"] if "infos/state" in data else state_index(mdp, data["observations"])
-    pair = np.asarray(state) * mdp.n_actions + np.asarray(data["actions"])
-    counts = np.bincount(pair, minlength=mdp.n_states * mdp.n_actions).reshape(
-        mdp.n_states, mdp.n_actions
-    )
+
+    if "infos/state" in data:
+        state = np.asarray(data["infos/state"])
+    else:
+        state = state_index(mdp, data["observations"])
+    pair = state * mdp.n_actions + np.asarray(data["actions"])
+    n_pairs = mdp.n_states * mdp.n_actions
+    counts = np.bincount(pair, minlength=n_pairs)
+    counts = counts.reshape(mdp.n_states, mdp.n_actions)
     seen = counts[~mdp.terminal] > 0
-    begins = np.flatnonzero(np.append(True, (data["terminals"] | data["timeouts"])[:-1]))
-    returns = np.add.reduceat(np.asarray(data["rewards"], np.float64), begins)
+
+    ends = data["terminals"] | data["timeouts"]
+    begins = np.flatnonzero(np.append(True, ends[:-1]))
+    rewards = np.asarray(data["rewards"], np.float64)
+    returns = np.add.reduceat(rewards, begins)
     return {
         "counts": counts,
         "pairs": float(seen.mean()),
@@ -130,10 +154,21 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
     }
 
 
-def _first(mdp: TabularMDP, start: str) -> np.ndarray:
-    """Distribution of the first state, `[S]`."""
+def _check_epsilon(epsilon: float | Sequence[float]) -> np.ndarray:
+    """Return one or several probabilities as `[K]` float64."""
+    epsilons = np.atleast_1d(np.asarray(epsilon, np.float64))
+    in_range = (epsilons >= 0) & (epsilons <= 1)
+    if epsilons.ndim != 1 or len(epsilons) == 0 or not in_range.all():
+        raise InputError(f"epsilon: expected probabilities in [0, 1], got {epsilon}")
+    return epsilons
+
+
+def _first_state(mdp: TabularMDP, start: str) -> np.ndarray:
+    """Return the distribution of the first state, `[S]`."""
     check_known("start", start, ("initial", "uniform"))
-    return mdp.initial if start == "initial" else ~mdp.terminal / (~mdp.terminal).sum()
+    if start == "initial":
+        return mdp.initial
+    return ~mdp.terminal / (~mdp.terminal).sum()
 
 
 def _episodes(
@@ -145,26 +180,38 @@ def _episodes(
     max_episode_steps: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Whole episodes one after another: state, action, next state and whether it is the last row, `[4, rows]` int64."""
-    state = rng.choice(mdp.n_states, size=_PARALLEL, p=first)
-    epsilon = rng.choice(epsilons, size=_PARALLEL)
-    alive, time = np.ones(_PARALLEL, bool), []
+    """Simulate whole episodes in parallel and line them up one after another.
+
+    Returns:
+        State, action, next state and whether it is the last row, `[4, rows]` int64.
+    """
+    state = rng.choice(mdp.n_states, size=PARALLEL, p=first)
+    epsilon = rng.choice(epsilons, size=PARALLEL)
+    alive = np.ones(PARALLEL, bool)
+
+    steps: list[np.ndarray] = []  # each [5, episodes]
     for step in range(max_episode_steps):
-        wander = rng.random(_PARALLEL) < epsilon
-        action = np.where(wander, rng.integers(mdp.n_actions, size=_PARALLEL), greedy[state])
+        wander = rng.random(PARALLEL) < epsilon
+        random_action = rng.integers(mdp.n_actions, size=PARALLEL)
+        action = np.where(wander, random_action, greedy[state])
         following = sample_next(table, state, action, rng)
         last = mdp.terminal[following] | (step == max_episode_steps - 1)
-        time.append(np.stack([state, action, following, last, alive]))
-        alive, state = alive & ~last, following
+        steps.append(np.stack([state, action, following, last, alive]))
+
+        alive = alive & ~last
+        state = following
         if not alive.any():
             break
-    episodes = np.stack(time, axis=2)  # [5, episodes, time]
-    return episodes[:4, episodes[4] > 0]
+
+    episodes = np.stack(steps, axis=2)  # [5, episodes, time]
+    was_alive = episodes[4] > 0
+    return episodes[:4, was_alive]
 
 
 def _columns(
     mdp: TabularMDP, state: np.ndarray, action: np.ndarray, following: np.ndarray, last: np.ndarray
 ) -> dict[str, np.ndarray]:
+    """Return the columns of D4RL's files for transitions `[N]` between states."""
     terminals = mdp.terminal[following]
     return {
         "observations": mdp.observations[state],

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from rlop.config.checks import check_range, nearest
 from rlop.data.dataset import Dataset
+from rlop.data.formats import keys
+from rlop.envs.make import time_limit as time_limit_of
 from rlop.types import InputError
 
-OURS = ("obs", "action", "reward", "terminated", "truncated")
-EXPERT = ("obs", "actions", "rewards", "episode_starts")
-NAMES = {"action": "actions", "reward": "rewards"}  # ours -> theirs
+COLUMNS = ("obs", "action", "reward", "terminated", "truncated")
+OPTIONAL = ("next_obs", "n_actions", "env_id")
+STARTS = "episode_starts"  # only the second layout has it
+EXPERT_COLUMNS = ("obs", "actions", "rewards", STARTS)
 
 
 def read_npz(
@@ -25,59 +28,75 @@ def read_npz(
     time_limit: int | None = None,
     env_id: str | None = None,
 ) -> Dataset:
-    """An archive written by `numpy.savez`, in one of two layouts; pickled (object) arrays are never read.
+    """Read an archive written by `numpy.savez`, in one of two layouts.
+
+    Pickled (object) arrays are never read.
 
     Ours: obs, action, reward, terminated, truncated; next_obs, n_actions and env_id if present. See
     `Dataset.from_arrays`.
 
-    Stable Baselines' `generate_expert_traj`: obs, actions, rewards, episode_starts. This format does not say why an
-    episode ended and leaves out its last observation. With a time limit, episodes that long are truncated, so that
-    their last row, whose successor is unknown, is dropped; all shorter ones terminated. Without one, every episode is
-    truncated and no row is terminal: then CartPole, say, holds no trace of failing. Give `time_limit`, or an `env_id`
-    from which Gymnasium knows it.
+    Stable Baselines' `generate_expert_traj`: obs, actions, rewards, episode_starts. This format
+    does not say why an episode ended and leaves out its last observation. With a time limit,
+    episodes that long are truncated, so that their last row, whose successor is unknown, is
+    dropped; all shorter ones terminated. Without one, every episode is truncated and no row is
+    terminal: then CartPole, say, holds no trace of failing. Give `time_limit`, or an `env_id` from
+    which Gymnasium knows it.
 
     Args:
         path: the file.
-        n_actions: number of discrete actions; by default what the file says, or the largest action plus one.
+        n_actions: number of discrete actions; by default what the file says, or the largest action
+            plus one.
         time_limit: of the environment in steps, for the second layout.
         env_id: Gymnasium id; by default what the file says.
 
     Raises:
-        InputError: no such file, not an archive, a missing key, an object array, lengths that differ, NaN.
+        InputError: no such file, not an archive, a missing key, an object array, lengths that
+            differ, NaN.
     """
     path = Path(path)
-    check_range("time_limit", 1 if time_limit is None else time_limit, low=1)
+    if time_limit is not None:
+        check_range("time_limit", time_limit, low=1)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not an archive of numpy.savez")
+
     with np.load(path, allow_pickle=False) as file:
-        expert = "episode_starts" in file.files
-        optional = () if expert else ("next_obs", "n_actions", "env_id")
-        arrays = _read(file, path, EXPERT if expert else OURS, optional)
-    stored_actions, stored_id = arrays.pop("n_actions", None), arrays.pop("env_id", None)
-    n_actions = (
-        int(stored_actions) if n_actions is None and stored_actions is not None else n_actions
-    )
-    env_id = str(stored_id) if env_id is None and stored_id is not None else env_id
-    if expert:
-        arrays = _expert(arrays, _limit(time_limit, env_id))
-    try:
+        is_expert = STARTS in file.files
+        if is_expert:
+            arrays = _read(file, path, EXPERT_COLUMNS)
+        else:
+            arrays = _read(file, path, COLUMNS, OPTIONAL)
+
+    stored_actions = arrays.pop("n_actions", None)
+    if n_actions is None and stored_actions is not None:
+        n_actions = int(stored_actions)
+    stored_id = arrays.pop("env_id", None)
+    if env_id is None and stored_id is not None:
+        env_id = str(stored_id)
+
+    if is_expert:
+        if time_limit is None and env_id is not None:
+            time_limit = time_limit_of(env_id)
+        arrays = _expert(arrays, time_limit)
+    with keys.messages_of(path, keys.EXPERT if is_expert else {}):
         return Dataset.from_arrays(**arrays, n_actions=n_actions, env_id=env_id, name=path.name)
-    except InputError as error:
-        key, _, rest = str(error).partition(":")
-        raise InputError(f"{path}: {NAMES.get(key, key) if expert else key}:{rest}") from None
 
 
 def _read(
-    file: Any, path: Path, required: Iterable[str], optional: Iterable[str]
-) -> dict[str, Any]:
-    arrays: dict[str, Any] = {}
-    for key in (*required, *(key for key in optional if key in file.files)):
+    file: NpzFile, path: Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Read the required arrays, and those of the optional ones that the archive has."""
+    for key in required:
         if key not in file.files:
             raise InputError(
                 f"{path}: no {key!r}, expected {', '.join(required)}{nearest(key, file.files)}"
             )
+
+    arrays: dict[str, np.ndarray] = {}
+    for key in (*required, *optional):
+        if key not in file.files:
+            continue
         try:
             arrays[key] = file[key]
         except ValueError as error:
@@ -87,22 +106,16 @@ def _read(
     return arrays
 
 
-def _limit(time_limit: int | None, env_id: str | None) -> int | None:
-    if time_limit is not None or env_id is None:
-        return time_limit
-    from rlop.envs.make import time_limit as known_limit
-
-    return known_limit(env_id)
-
-
-def _expert(arrays: dict[str, Any], time_limit: int | None) -> dict[str, Any]:
-    """Flags from the starts of episodes; see `read_npz`."""
-    starts = arrays["episode_starts"].reshape(-1).astype(bool)
+def _expert(arrays: dict[str, np.ndarray], time_limit: int | None) -> dict[str, np.ndarray]:
+    """Derive flags from the starts of episodes; see `read_npz`."""
+    starts = arrays[STARTS].reshape(-1).astype(bool)
     end = np.append(starts[1:], True)[: len(starts)]
-    ends = np.flatnonzero(end)
+
     truncated = end.copy()
     if time_limit is not None:
-        truncated[ends[np.diff(ends, prepend=-1) < time_limit]] = False
+        ends = np.flatnonzero(end)
+        lengths = np.diff(ends, prepend=-1)
+        truncated[ends[lengths < time_limit]] = False
     return {
         "obs": arrays["obs"],
         "action": arrays["actions"],

@@ -1,0 +1,90 @@
+"""Options that several agents have: their network, their optimization, their bootstrapped target."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from rlop.agent import OptimizerConfig, TermsConfig
+from rlop.config.schema import (
+    Choice,
+    Count,
+    Discount,
+    Positive,
+    Share,
+    Sweep,
+    Terms,
+    option,
+    options,
+)
+from rlop.nets import Layers
+from rlop.optim import optimizer_options
+from rlop.optim.choice import OPTIONS as OPTIMIZERS
+from rlop.optim.choice import RMDOptions
+from rlop.training.resets import ResetOptions
+from rlop.types import InputError
+
+from .options import TargetNoise
+
+
+@options
+class NetworkOptions:
+    """Options of the network that is trained."""
+
+    hidden: tuple[Count, ...] = option(
+        (256, 256), "widths; the convolutional networks' hidden layer takes the last"
+    )
+    activation: str = option("relu", "activation after each hidden layer")
+    layer_norm: bool = option(False, "layer normalization before each activation")
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "of the products between hidden layers; parameters are fp32"
+    )
+    layers: Layers = option(Layers(), "what hidden layers are made of")
+
+
+@options
+class OptimizationOptions(OptimizerConfig):
+    """Options of the optimization."""
+
+    lr: Sweep[Positive] = option(3e-4, "learning rate")
+    batch_size: Count = option(256, "transitions in a minibatch of each run")
+    adam_betas: tuple[float, float] = option((0.9, 0.999), "decay of Adam's two moments")
+    adam_eps: Positive = option(1e-8, "added to the root of Adam's second moment")
+    max_grad_norm: Positive | None = option(
+        None, "longest gradient, per run and network; null for no clipping"
+    )
+    resets: ResetOptions = option(ResetOptions(), "scheduled resets of weights")
+    optimizer: Annotated[str | dict[str, object], Choice(OPTIMIZERS)] = option(
+        "adam", "adam, sgd, {sgd: {momentum: 0.9}}, {smd: {q: 1.1}}, {rmd: {lam: 3}}"
+    )
+
+    def __post_init__(self) -> None:
+        uses_rmd = isinstance(optimizer_options(self.optimizer), RMDOptions)
+        if uses_rmd and self.max_grad_norm is not None:
+            raise InputError(
+                "max_grad_norm: not with optimizer rmd, for it would shorten the step of the "
+                "weights and not that of the slacks, and the regularizer would no longer be lam's"
+            )
+
+
+@options
+class BootstrapOptions:
+    """Options of a bootstrapped target and of the network that it is taken from."""
+
+    gamma: Sweep[Discount] = option(0.99, "discount factor")
+    tau: Sweep[Share] = option(0.005, "weight of a target update: 1 copies, 0.005 is a Polyak step")
+    target_period: Count = option(1, "gradient steps between target updates")
+    target_noise: TargetNoise | None = option(
+        None, "label noise, {scale: 0.1, kind: gaussian | sign, off_after: step}"
+    )
+
+
+@options
+class PenaltyOptions(TermsConfig):
+    """Explicit regularization: terms of the loss, and constraints on the weights."""
+
+    regularizers: Annotated[dict[str, object], Terms("rlop.regularizers:REGULARIZERS", "coef")] = (
+        option({}, "name -> coef, [coefs] or {coef: ..., option: ...}")
+    )
+    projections: Annotated[dict[str, object], Terms("rlop.projections:PROJECTIONS", "radius")] = (
+        option({}, "name -> radius, [radii] or {radius: ..., option: ...}")
+    )

@@ -1,0 +1,332 @@
+"""The contract of an agent, and the base that holds what every agent shares.
+
+An agent is R runs of one algorithm (axis R: seeds x hyper-parameter values). The training loop, the evaluator, the
+probes, the checkpoint and the report read of an agent only what `Agent` lists here. A new agent is a subclass that
+names its options in `Config` and writes `make_learners`, `losses`, `act`, `features` and `head_weight`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from rlop.config import terms
+from rlop.config.checks import check_known
+from rlop.config.schema import build
+from rlop.data.dataset import Dataset
+from rlop.optim import MakeOptimizer, optimizer_options
+from rlop.optim.learner import Learner, step_together
+from rlop.projections import make_projection
+from rlop.regularizers.penalties import Penalties, make_regularizers
+from rlop.runs import SweptOptions, expand_options
+from rlop.types import KEPT, Batch, InputError, Metrics, Spec, TDContext
+
+Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
+NoiseShapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]  # name -> ("uniform" or "normal", shape)
+Losses: TypeAlias = dict[str, Tensor]  # learner -> [R]
+
+class TermsConfig:
+    """Base of the options of an agent with regularizers and projections."""
+
+    regularizers: dict[str, Any]  # name -> coef, [coefs] or {coef: ..., option: ...}
+    projections: dict[str, Any]  # name -> radius, [radii] or {radius: ..., option: ...}
+
+
+class OptimizerConfig:
+    """Base of the options of an agent that lets its user choose the optimizer."""
+
+    optimizer: str | dict[str, Any]
+
+
+REQUIRED_METRICS = ("loss/total",)  # of every update, `[R]` each
+
+
+class Agent(ABC):
+    """R runs of one offline algorithm.
+
+    Args:
+        spec: of the data set, `data.spec`.
+        seeds: how many, or which; every combination of swept values is run with each.
+        variants: name -> {hyper-parameter: value}, e.g. `{"cql": {}, "dr3": {"regularizers.dr3": 0.03}}`.
+        device: where parameters and data live.
+        options: fields of `Config`.
+    Attributes:
+        config: an instance of `Config`.
+        runs: the R runs: seeds, values, labels.
+        hyper: hyper-parameter -> `[R]`, for what `Config.swept` and nested options name.
+        learners: name -> network with its optimizer and target network; the first one is `main`.
+        penalties: the regularizers of the main network, with their coefficients.
+        noise: kinds and shapes of the random numbers that one update takes; the loop draws them.
+        batch_size: transitions in a minibatch.
+        target_period: gradient steps between calls of `update_target`.
+        activation: name of the activation that makes the features.
+    Raises:
+        InputError: for unknown options, wrong types, impossible values, or data that the algorithm cannot use.
+    """
+
+    Config: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
+    logged_norms: ClassVar[tuple[str, ...]] = ()  # learners beside `main` whose gradient norm is a metric
+    target_period: int = 1
+    activation: str = "relu"
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        seeds: int | Sequence[int] = 1,
+        variants: Mapping[str, Mapping[str, float]] | None = None,
+        device: torch.device | str = "cpu",
+        **options: Any,
+    ) -> None:
+        options = with_preset(options, self.presets)
+        self.config = build(self.Config, options, where="agent")
+        self.spec = spec
+        self.seeds = seeds
+        self.variants = variants
+        self.device = torch.device(device)
+        self.batch_size: int = self.config.batch_size
+
+        self._make_runs()
+        self.check()
+        self.learners = self.make_learners()
+        self.noise = self.make_noise()
+
+    def _make_runs(self) -> None:
+        """Expand the configuration along the run axis: runs, numbers per run, penalties, projections."""
+        config, variants = self.config, self.variants
+        has_terms = isinstance(config, TermsConfig)
+        penalties = projections = {}
+        if has_terms:
+            penalties = terms.read_terms(config.regularizers, terms.REGULARIZERS, variants)
+            projections = terms.read_terms(config.projections, terms.PROJECTIONS, variants)
+        regularizers = make_regularizers(penalties)
+        self._projections = {
+            name: make_projection(name, **term.options) for name, term in projections.items()
+        }
+
+        term_values = {f"regularizers.{name}": term.value for name, term in penalties.items()}
+        term_values |= {f"projections.{name}": term.value for name, term in projections.items()}
+        self.nested = nested_options(config)
+        self.runs = expand_options(config, term_values, self.nested, self.seeds, variants)
+
+        numbers = {name: self.runs.tensor(name, self.device) for name in self.runs.values}
+        self.hyper = {name: value for name, value in numbers.items() if name not in term_values}
+        self._radii = {name: numbers[f"projections.{name}"] for name in projections}
+        coefs = {name: numbers[f"regularizers.{name}"] for name in penalties}
+        self.penalties = Penalties(regularizers, coefs)
+
+    @property
+    def name(self) -> str:
+        """Name of the class."""
+        return type(self).__name__
+
+    # --- what an agent writes -----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise InputError when configuration and data set do not fit; called before any network is built."""
+
+    @abstractmethod
+    def make_learners(self) -> dict[str, Learner]:
+        """Build the networks and return their learners, the main one (see `main_learner`) first."""
+
+    def make_noise(self) -> NoiseShapes:
+        """Return kinds and shapes of the random numbers that one update takes."""
+        return {}
+
+    def prepare(self, data: Dataset) -> Dataset:
+        """Return the data set with the columns that updates read; called for every data set trained on.
+
+        Raises:
+            InputError: for data that the algorithm cannot use.
+        """
+        self.main.allot(len(data))
+        return data
+
+    @abstractmethod
+    def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
+        """Return the loss of each learner, the main one first, and the metrics of the update, `[R]` each.
+
+        All losses are taken at the present parameters; a loss descends only the learner that it is named after.
+        """
+
+    @abstractmethod
+    def act(self, obs: Tensor) -> Tensor:
+        """Return greedy actions for `[R, B, *obs_shape]`: int64 `[R, B]`, or `[R, B, m]` in [-1, 1]."""
+
+    @abstractmethod
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return phi(s, a) and phi(s', a') of the main network, without gradient.
+
+        `[R, B, D]` each, or `[R, E, B, D]` for E critics.
+        """
+
+    @property
+    @abstractmethod
+    def head_weight(self) -> Tensor:
+        """Weight of the linear head on those features, `[R, A, D]` or `[R, E, A, D]`."""
+
+    # --- what all agents share ----------------------------------------------------------------------------------
+
+    @property
+    def main(self) -> Learner:
+        """The learner whose features are probed, and which penalties, projections and resets act on."""
+        return next(iter(self.learners.values()))
+
+    @property
+    def active(self) -> Tensor:
+        """Which runs are still trained, `[R]` bool; a run that diverges is frozen and turns False."""
+        return self.main.active
+
+    def update(self, batch: Batch, noise: Noise) -> Metrics:
+        """Make one gradient step of every run; the loop moves the target network every `target_period` steps."""
+        batch = self.main.relaxed(batch)
+        losses, metrics = self.losses(batch, noise)
+        steps = [(self.learners[name], loss) for name, loss in losses.items()]
+        norms = step_together(steps, batch)
+
+        metrics = {name: value.detach() for name, value in metrics.items()}
+        metrics["grad/norm"] = norms[0]
+        for name, norm in zip(losses, norms):
+            if name in self.logged_norms:
+                metrics[f"grad/norm_{name}"] = norm
+        if self.main.has_slacks:
+            metrics["slack/abs"] = batch.extra["slack"].detach().abs().flatten(1).mean(1)
+        return metrics
+
+    def update_target(self) -> None:
+        """Move the target networks; learners without one are left alone."""
+        for learner in self.learners.values():
+            learner.update_target()
+
+    def context(self, batch: Batch, **values: Tensor | None) -> TDContext:
+        """Return what regularizers may look at in one update.
+
+        Args:
+            batch: of the update.
+            values: the fields of `TDContext` that the agent computes.
+        """
+        discount = self.hyper["gamma"].unsqueeze(-1) * batch.discount
+        return TDContext(
+            action=batch.action,
+            terminated=batch.terminated,
+            index=batch.index,
+            reward=batch.reward,
+            discount=discount,
+            parameters=self._parameters,
+            initial=self._initial,
+            **values,
+        )
+
+    def main_learner(
+        self,
+        network: nn.Module,
+        make: MakeOptimizer,
+        *,
+        tau: Tensor | None = None,
+        max_grad_norm: float | None = None,
+        bootstraps: bool = True,
+    ) -> Learner:
+        """Attach penalties and projections to the main network, and return its learner.
+
+        Args:
+            network: parameters `[R, ...]` or `[R, E, ...]`; its linear head is `head`.
+            make: makes the optimizer, see `rlop.optim.optimizer_maker`.
+            tau: `[R]` weights of the target update; None for no target network.
+            max_grad_norm: clip each run's gradient to this l2 norm; None for no clipping.
+            bootstraps: whether targets hold the value of the next state.
+        """
+        self.penalties.attach(network, self.activation, self.runs.seeds, bootstraps)
+        network = network.to(self.device)
+
+        # Run and critic axes precede a layer's own two: each neuron of each critic has its own ball.
+        lead = network.head.weight.ndim - 2
+        parameters = dict(network.named_parameters())
+        projections = [
+            (_tmp(projection, lead), self._radii[name])
+            for name, projection in self._projections.items()
+        ]
+        learner = Learner(
+            network,
+            lr=self.hyper["lr"],
+            tau=tau,
+            make=make,
+            max_grad_norm=max_grad_norm,
+            projections=projections,
+        )
+
+        # What regularizers keep in the network is not theirs to penalize.
+        self._parameters = without_terms(learner.parameters)
+        self._initial = without_terms(learner.initial)
+        return learner
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training changes."""
+        return {name: learner.state_dict() for name, learner in self.learners.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, learner in self.learners.items():
+            learner.load_state_dict(state[name])
+
+
+def with_preset(
+    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Fill options left unset from the preset that the option `preset` names.
+
+    Raises:
+        InputError: for an unknown preset.
+    """
+    preset = options.get("preset")
+    if preset is None:
+        return dict(options)
+    check_known("agent: preset", preset, presets)
+    return {**presets[preset], **options}
+
+
+def nested_options(config: Any) -> dict[str, SweptOptions]:
+    """Return the options of a configuration that have numbers of their own, by the field that holds them."""
+    nested = {}
+    if isinstance(config, OptimizerConfig):
+        nested["optimizer"] = optimizer_options(config.optimizer)
+    for name, value in config.__dict__.items():
+        if isinstance(value, SweptOptions):
+            nested[name] = value
+    return nested
+
+
+def without_terms(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the parameters that regularizers keep in a network."""
+    return {name: value for name, value in parameters.items() if not name.startswith(KEPT)}
+
+
+def check_metrics(metrics: Metrics, runs: int, name: str) -> None:
+    """Check the metrics of an agent's first update.
+
+    Args:
+        metrics: what `Agent.update` returned.
+        runs: R.
+        name: of the agent, for the message.
+    Raises:
+        InputError: naming a required metric that is missing, or one that is not `[R]`.
+    """
+    for required in REQUIRED_METRICS:
+        if required not in metrics:
+            raise InputError(
+                f"{name}.update: metric {required!r} is missing; expected it, `[R]`, among {sorted(metrics)}"
+            )
+    for key, value in metrics.items():
+        if value.shape != (runs,):
+            raise InputError(
+                f"{name}.update: metric {key!r} has shape {tuple(value.shape)}; expected one number a run, ({runs},)"
+            )
+
+
+def _tmp(projection, lead):
+    import functools
+    return functools.partial(projection, lead=lead)

@@ -1,0 +1,67 @@
+"""Functions that act in an environment while data are collected, and checks of their actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+
+from rlop.types import InputError
+
+Env: TypeAlias = gymnasium.Env[Any, Any]
+Space: TypeAlias = gymnasium.Space[Any]
+Make: TypeAlias = Callable[[], Env]  # a new copy of the environment
+# Observations [n, *S] and a generator -> n actions in the environment's own units.
+Act: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n uniformly random actions from a Discrete space or a Box with bounds."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return rng.integers(space.n, size=n)
+    assert isinstance(space, gymnasium.spaces.Box)
+    return rng.uniform(space.low, space.high, size=(n, *space.shape)).astype(np.float32)
+
+
+def checked_actions(
+    act: Act, space: Space, epsilon: float, obs: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Act on a batch of observations, with a random action in a share `epsilon` of the rows.
+
+    Args:
+        act: the policy.
+        space: the action space of the environment; actions beyond the bounds of a Box are clipped.
+        epsilon: probability of a uniformly random action, for each row on its own.
+        obs: `[n, *S]`.
+        rng: generator of the policy and of the exploration.
+
+    Returns:
+        `[n]` int64 for Discrete, `[n, *A]` float32 for a Box.
+
+    Raises:
+        InputError: actions of another shape or dtype, not finite, or not in a Discrete space.
+    """
+    actions = _within(space, np.asarray(act(obs, rng)), len(obs))
+    if epsilon == 0:
+        return actions
+
+    explores = rng.random(len(obs)) < epsilon
+    explores = np.expand_dims(explores, tuple(range(1, actions.ndim)))
+    return np.where(explores, random_actions(space, len(obs), rng), actions)
+
+
+def _within(space: Space, actions: np.ndarray, n: int) -> np.ndarray:
+    """Clip the actions of a Box to its bounds, and refuse what the space cannot hold."""
+    shape = (n, *(space.shape or ()))
+    if actions.shape == shape:
+        if isinstance(space, gymnasium.spaces.Box):
+            if np.isfinite(actions).all():
+                return np.clip(actions, space.low, space.high).astype(np.float32)
+        elif actions.dtype.kind in "iu" and all(map(space.contains, actions)):
+            return actions.astype(np.int64)
+
+    raise InputError(
+        f"policy: actions {actions.dtype} of shape {actions.shape}, expected {shape} within {space}"
+    )

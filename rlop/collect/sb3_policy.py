@@ -1,0 +1,233 @@
+"""Policies of Stable-Baselines3, read from their zips without opening a pickle."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlop.collect.acting import Act, Env
+from rlop.collect.vecnormalize import Normalizer, read_vecnormalize
+from rlop.config.checks import check_known
+from rlop.types import InputError
+
+ALGORITHMS = {  # name -> module and class of its policy for vectors
+    "dqn": ("stable_baselines3.dqn.policies", "DQNPolicy"),
+    "ppo": ("stable_baselines3.common.policies", "ActorCriticPolicy"),
+    "a2c": ("stable_baselines3.common.policies", "ActorCriticPolicy"),
+    "trpo": ("stable_baselines3.common.policies", "ActorCriticPolicy"),
+    "sac": ("stable_baselines3.sac.policies", "SACPolicy"),
+    "td3": ("stable_baselines3.td3.policies", "TD3Policy"),
+    "qrdqn": ("sb3_contrib.qrdqn.policies", "QRDQNPolicy"),
+}
+# Zips from before 1.7 name the feature extractor that actor and critic share only once.
+SHARED_EXTRACTORS = ("pi_features_extractor.", "vf_features_extractor.")
+
+
+def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: bool = False) -> Act:
+    """Rebuild the policy of a Stable-Baselines3 zip from its readable parts.
+
+    Such zips hold pickles. None is opened: the class and its arguments are read from the text next
+    to the pickles, and the weights with `torch.load(weights_only=True)`. Statistics of
+    observations, a pickle next to the zip named `NAME.vecnormalize.pkl` or `vecnormalize.pkl`, are
+    read as `read_vecnormalize` does.
+
+    Actions are in the environment's units, as the algorithm's own `predict` gives them: squashed
+    ones are rescaled, others clipped.
+
+    Args:
+        path: zip written by `model.save`.
+        env: gives the spaces.
+        algorithm: one of `ALGORITHMS`, where the zip does not name its policy class.
+        stochastic: draw actions instead of taking the most likely ones.
+
+    Raises:
+        InputError: no such file, no such zip, a class from outside Stable-Baselines3, other spaces,
+            or nothing to draw from.
+    """
+    if algorithm is not None:
+        check_known(f"{path}: algorithm", algorithm, ALGORITHMS)
+    data, weights = _read_zip(path)
+    policy = _build_policy(path, data, weights, env, algorithm)
+    name = type(policy).__name__
+    if stochastic and not _draws_actions(policy):
+        raise InputError(
+            f"{path}: {name} has one action per observation, nothing to draw from; use epsilon"
+        )
+    return sb3_act(policy, _read_statistics(path, env), stochastic)
+
+
+def sb3_act(policy: Any, normalizer: Normalizer | None, stochastic: bool) -> Act:
+    """Turn a Stable-Baselines3 policy into a function whose draws come from its generator.
+
+    Args:
+        policy: of Stable-Baselines3, with `predict`.
+        normalizer: applied to observations first; None where the policy sees them as they are.
+        stochastic: draw actions instead of taking the most likely ones.
+    """
+    policy.set_training_mode(False)
+    explores_by_state = stochastic and getattr(_actor(policy), "use_sde", False)
+
+    def act(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if normalizer is not None:
+            obs = normalizer(obs)
+        if not stochastic:
+            return policy.predict(obs, deterministic=True)[0]
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**63)))
+            if explores_by_state:
+                # The exploration matrix dates from before the weights were loaded.
+                policy.reset_noise(len(obs))
+            return policy.predict(obs, deterministic=False)[0]
+
+    return act
+
+
+def statistics_file(path: Path) -> Path | None:
+    """Find the statistics of observations next to a policy's zip; None if there are none."""
+    for file in (path.with_suffix(".vecnormalize.pkl"), path.with_name("vecnormalize.pkl")):
+        if file.is_file():
+            return file
+    return None
+
+
+def _read_statistics(path: Path, env: Env) -> Normalizer | None:
+    file = statistics_file(path)
+    normalizer = None if file is None else read_vecnormalize(file)
+    shape = env.observation_space.shape
+    if normalizer is not None and normalizer.mean.shape != shape:
+        raise InputError(f"{file}: statistics {normalizer.mean.shape}, observations {shape}")
+    return normalizer
+
+
+def _actor(policy: Any) -> Any:
+    """Return the part that acts: off-policy algorithms have an actor within their policy."""
+    return getattr(policy, "actor", policy)
+
+
+def _draws_actions(policy: Any) -> bool:
+    """Return whether a policy has a distribution of actions to draw from."""
+    return hasattr(_actor(policy), "action_dist")
+
+
+# ---- parts of a zip
+
+
+def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read the description of a model and the weights of its policy."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as file:
+            data = json.loads(file.read("data"))
+            weights = io.BytesIO(file.read("policy.pth"))
+        return data, torch.load(weights, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a zip of Stable-Baselines3: {reason}") from error
+
+
+def _build_policy(
+    path: Path,
+    data: Mapping[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    env: Env,
+    algorithm: str | None,
+) -> Any:
+    """Build a policy of the class that the zip names and load the weights into it."""
+    cls = _policy_class(path, data, algorithm)
+    arguments = _policy_arguments(path, data)
+    try:
+        # The schedule of learning rates is for training only.
+        policy = cls(env.observation_space, env.action_space, lambda _: 0.0, **arguments)
+        missing, unexpected = policy.load_state_dict(weights, strict=False)
+    except (RuntimeError, AssertionError, AttributeError, TypeError) as error:
+        spaces = f"observations {env.observation_space.shape} and actions {env.action_space}"
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path}: {cls.__name__} does not fit {spaces}: {reason}") from error
+
+    missing = [key for key in missing if not key.startswith(SHARED_EXTRACTORS)]
+    if missing or unexpected:
+        raise InputError(f"{path}: {cls.__name__} has other weights: {(missing + unexpected)[0]}")
+    return policy
+
+
+def _policy_class(path: Path, data: Mapping[str, Any], algorithm: str | None) -> type[Any]:
+    """Import the policy class that a zip names, which must be one of Stable-Baselines3."""
+    about = data.get("policy_class") or {}
+    module = str(about.get("__module__"))
+    if module.split(".")[0] not in ("stable_baselines3", "sb3_contrib"):
+        raise InputError(
+            f"{path}: the policy's class, of {module}, is not one of Stable-Baselines3's; "
+            f"pass a function"
+        )
+
+    name = _class_name(path, about, algorithm)
+    if algorithm is not None and ALGORITHMS[algorithm][0] != module:
+        raise InputError(f"{path}: holds {module}.{name}, which is not {algorithm}'s")
+
+    try:
+        cls = import_module(module).__dict__.get(name)
+        from stable_baselines3.common.policies import BasePolicy
+    except ImportError as error:
+        package = "sb3-contrib" if module.startswith("sb3_contrib") else "'rlop[collect]'"
+        raise InputError(f"{path}: needs {error.name}; pip install {package}") from error
+
+    if not (isinstance(cls, type) and issubclass(cls, BasePolicy)):
+        raise InputError(
+            f"{path}: {module}.{name} is no policy of the Stable-Baselines3 installed here"
+        )
+    return cls
+
+
+def _class_name(path: Path, about: Mapping[str, Any], algorithm: str | None) -> str:
+    """Read the name of the class off its constructor; newer zips do not name it elsewhere."""
+    constructor = re.match(r"<function (\w+)\.__init__ ", str(about.get("__init__")))
+    if constructor:
+        return constructor.group(1)
+    if algorithm is None:
+        raise InputError(
+            f"{path}: does not name its policy class; name it: sb3:ALGORITHM:{path.name}"
+        )
+    return ALGORITHMS[algorithm][1]
+
+
+def _policy_arguments(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the keyword arguments of the policy.
+
+    What JSON cannot hold stands in the zip as a pickle and as text; the text is read.
+    """
+    arguments = {}
+    for key, value in (data.get("policy_kwargs") or {}).items():
+        # Keys that begin with a colon hold pickles; the other two are for training only.
+        if not key.startswith((":", "optimizer_", "device")):
+            arguments[key] = _policy_argument(path, key, value)
+
+    net_arch = arguments.get("net_arch")
+    if isinstance(net_arch, list) and net_arch and isinstance(net_arch[0], dict):
+        arguments["net_arch"] = net_arch[0]  # the form before 1.8
+    if data.get("use_sde"):
+        arguments["use_sde"] = True
+    return arguments
+
+
+def _policy_argument(path: Path, key: str, value: Any) -> Any:
+    """Return a plain value as it is, and the class that the text of an activation names."""
+    if not (isinstance(value, str) and value.startswith("<")):
+        return value
+    activation = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", value)
+    cls = torch.nn.__dict__.get(activation.group(1)) if activation else None
+    if cls is None:
+        raise InputError(
+            f"{path}: policy argument {key} = {value} cannot be rebuilt; pass a function"
+        )
+    return cls

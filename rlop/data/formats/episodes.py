@@ -1,0 +1,132 @@
+"""Episodes as Minari stores them, and the rule that makes one array of an observation's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from rlop.config.checks import nearest
+from rlop.types import InputError
+
+COLUMNS = ("actions", "rewards", "terminations", "truncations")
+OBSERVATIONS = "observations"
+
+Leaves: TypeAlias = dict[str, np.ndarray]  # path of a part, "" for the whole -> [T + 1, ...]
+SpaceJSON: TypeAlias = Mapping[str, Any]  # a space as minari describes it in JSON
+
+
+class Episode(NamedTuple):
+    """One episode of T steps.
+
+    Args:
+        label: what messages call it.
+        leaves: parts of the T + 1 observations by path, such as `achieved_goal/x`.
+        columns: `COLUMNS`, each `[T, ...]`.
+    """
+
+    label: str
+    leaves: Leaves
+    columns: dict[str, np.ndarray]
+
+
+def join(path: str, key: str) -> str:
+    """Join two parts of a path, either of which may be empty."""
+    if path and key:
+        return f"{path}/{key}"
+    return path or key
+
+
+def leaf_spaces(space: SpaceJSON, path: str = "") -> dict[str, SpaceJSON]:
+    """Return the spaces of the parts of an observation by path; {} where none is described."""
+    if not space:
+        return {}
+    if space.get("type") != "Dict":
+        return {path: space}
+
+    leaves: dict[str, SpaceJSON] = {}
+    for key, inner in space["subspaces"].items():
+        leaves |= leaf_spaces(inner, join(path, key))
+    return leaves
+
+
+def choose(leaves: Leaves, keys: Sequence[str] | None) -> list[str]:
+    """Return the paths of the parts to take, in order.
+
+    Args:
+        leaves: of an episode.
+        keys: paths, or names that stand for everything below them; None takes all, sorted name by
+            name as Gymnasium sorts a Dict space.
+
+    Raises:
+        InputError: no such part, with the nearest.
+    """
+    if keys is None:
+        return sorted(leaves, key=lambda path: path.split("/"))
+
+    chosen: list[str] = []
+    for key in [keys] if isinstance(keys, str) else keys:
+        below = [path for path in sorted(leaves) if path == key or path.startswith(f"{key}/")]
+        if not below:
+            raise InputError(f"{OBSERVATIONS}: no part {key!r}{nearest(key, leaves)}")
+        chosen += below
+    return chosen
+
+
+def vector(leaves: Leaves, spaces: Mapping[str, SpaceJSON]) -> np.ndarray:
+    """Make one array of the parts of an observation.
+
+    This is what `gymnasium.wrappers.FlattenObservation` makes of a Dict space.
+
+    Args:
+        leaves: in the order wanted.
+        spaces: of the parts by path, as far as they are described.
+
+    Returns:
+        `[T + 1, ...]`: a single part in its own shape; several flattened, one after another, as
+        float32.
+
+    Raises:
+        InputError: a part that is not numbers, or does not fit its space.
+    """
+    parts: list[np.ndarray] = []
+    for path, leaf in leaves.items():
+        parts.append(_numbers(path, leaf, spaces.get(path, {})))
+    if len(parts) == 1:
+        return parts[0]
+
+    flat = [part.reshape(len(part), -1).astype(np.float32) for part in parts]
+    return np.concatenate(flat, axis=1)
+
+
+def _numbers(path: str, leaf: np.ndarray, space: SpaceJSON) -> np.ndarray:
+    """Return a part: bytes and booleans as they are, discrete values one-hot, else float32."""
+    where = join(OBSERVATIONS, path)
+    kind = space.get("type", "Box")
+    if kind == "Discrete":
+        return _one_hot(where, leaf, space)
+
+    if kind not in ("Box", "MultiBinary") or leaf.dtype.kind not in "fiub":
+        raise InputError(
+            f"{where}: {kind} of {leaf.dtype}, expected numbers; leave it out with keys=[...]"
+        )
+    if "shape" in space and leaf.shape[1:] != tuple(space["shape"]):
+        raise InputError(
+            f"{where}: rows {leaf.shape[1:]}, expected {tuple(space['shape'])}; "
+            "JPEG images are not read"
+        )
+    if leaf.dtype in (np.uint8, np.bool_):
+        return leaf
+    return leaf.astype(np.float32, copy=False)
+
+
+def _one_hot(where: str, leaf: np.ndarray, space: SpaceJSON) -> np.ndarray:
+    """Return `[T + 1, n]` float32 for the values of a Discrete space."""
+    n = space["n"]
+    value = leaf.reshape(-1).astype(int) - space.get("start", 0)
+    if value.min() < 0 or value.max() >= n:
+        raise InputError(
+            f"{where}: {leaf.min()} to {leaf.max()}, expected {n} values of a Discrete space"
+        )
+    return np.eye(n, dtype=np.float32)[value]

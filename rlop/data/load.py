@@ -1,0 +1,129 @@
+"""Find the reader of a data source.
+
+A new format is one file in `rlop/data/formats` and one row in one of the tables below. A reader is
+a function `fn(source, **options) -> Dataset` with typed keyword options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.metadata import entry_points
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TypeAlias
+
+from rlop.data.dataset import Dataset
+from rlop.data.dqn_replay.reader import read_dqn_replay
+from rlop.data.formats.d4rl import read_d4rl
+from rlop.data.formats.embedded import read_embedded
+from rlop.data.formats.hdf5 import read_hdf5
+from rlop.data.formats.imported import is_import_path, read_imported
+from rlop.data.formats.minari import read_minari
+from rlop.data.formats.npz import read_npz
+from rlop.data.options import check_options, split_query
+from rlop.types import InputError
+
+Reader: TypeAlias = Callable[..., Dataset]
+
+# The whole name, possibly with a query: `gridworld?size=8`.
+NAMES: dict[str, Reader] = {
+    "gridworld": read_embedded,
+    "chain": read_embedded,
+}
+# What stands before a colon: `d4rl:hopper-medium-v2`.
+PREFIXES: dict[str, Reader] = {
+    "d4rl": read_d4rl,
+    "dqn-replay": read_dqn_replay,
+    "minari": read_minari,
+}
+# The end of a file's name.
+SUFFIXES: dict[str, Reader] = {
+    ".hdf5": read_hdf5,
+    ".h5": read_hdf5,
+    ".npz": read_npz,
+}
+# Installed packages register further names or prefixes in this group of entry points.
+ENTRY_POINTS = "rlop.data"
+
+
+def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
+    """Load a data set by name or file.
+
+    Args:
+        source: one of
+            `gridworld` or `chain`, optionally with a query as in
+            `gridworld?size=8&steps=20000&epsilon=0.5`;
+            `d4rl:NAME`, `dqn-replay:GAME/RUN` or `minari:ID`;
+            a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`;
+            `module:function`, optionally with a query as in `my_files:load?x=1`, which is called
+            and returns a `Dataset`;
+            a name that an installed package has registered in the entry points `rlop.data`;
+            a `Dataset`, which is returned as it is.
+        options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`,
+            `read_hdf5`, `read_npz`. All of them but the embedded ones take `env_id`.
+
+    Raises:
+        InputError: an unknown source or option, or anything wrong with the file.
+    """
+    if isinstance(source, Dataset):
+        return _with_env_id(source, options)
+
+    reader = find_reader(str(source))
+    _check_options(str(source), options, reader)
+    return reader(source, **options)
+
+
+def find_reader(source: str) -> Reader:
+    """Return the reader of a source, without reading it.
+
+    Raises:
+        InputError: no reader fits.
+    """
+    name, _ = split_query(source)
+    if name in NAMES:
+        return NAMES[name]
+
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix in PREFIXES:
+        return PREFIXES[prefix]
+
+    suffix = Path(source).suffix.lower()
+    if suffix in SUFFIXES and not is_import_path(name):
+        return SUFFIXES[suffix]
+
+    for registered in entry_points(group=ENTRY_POINTS):
+        if registered.name == prefix:
+            return registered.load()
+    if is_import_path(name):
+        return read_imported
+    raise InputError(f"data {source!r}: expected {_expected()}")
+
+
+def _expected() -> str:
+    """List the sources of the tables for a message."""
+    named = [f"{prefix}:NAME" for prefix in PREFIXES]
+    patterns = [f"*{suffix}" for suffix in SUFFIXES]
+    return (
+        f"{', '.join(NAMES)}, or a file {', '.join(patterns)}, or {', '.join(named)}, "
+        "or module:function"
+    )
+
+
+def _with_env_id(data: Dataset, options: Mapping[str, object]) -> Dataset:
+    """Return a data set, for another environment if the options name one."""
+    check_options("Dataset", options, ["env_id"])
+    env_id = options.get("env_id", data.spec.env_id)
+    if env_id == data.spec.env_id:
+        return data
+    if env_id is not None and not isinstance(env_id, str):
+        raise InputError(f"Dataset: env_id = {env_id!r}: expected the id of an environment")
+    return replace(data, spec=replace(data.spec, env_id=env_id))
+
+
+def _check_options(source: str, options: Mapping[str, object], reader: Reader) -> None:
+    """Refuse an option that the reader does not take; a reader with `**options` checks itself."""
+    _, *parameters = signature(reader).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    check_options(source, options, [parameter.name for parameter in parameters])
