@@ -15,7 +15,7 @@ from torch import Tensor
 from rlop.collect.acting import Space, random_actions
 from rlop.config.checks import check_range
 from rlop.data.atari_scores import normalized_scores
-from rlop.data.columns import check_spaces
+from rlop.data.spaces import check_spaces
 from rlop.data.scores import find_scores, normalized_score
 from rlop.data.transforms import normalized
 from rlop.envs import TabularEnv, TabularMDP, greedy_policy, optimal_q, policy_return_undiscounted
