@@ -1,4 +1,5 @@
-# Every target does all set-up itself, in .venv (bench in .venv-bench). PYTHON picks the interpreter (3.10 or newer).
+# Every target does all set-up itself, in .venv (bench in .venv-bench, test-lower in .venv-lower).
+# PYTHON picks the interpreter, 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,8 +7,9 @@ DEMO ?=
 BENCH ?= all
 JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3
+EXTRAS := report,collect,classic,minatar,atari,supervised
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-lower lint dist bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python scripts/gridworld.py $(DEMO)
@@ -15,24 +17,41 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
+# The same tests with the oldest versions that pyproject.toml allows.
+test-lower: .venv-lower/ready
+	.venv-lower/bin/python -m pytest -n $(JOBS) --dist worksteal
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Source archive, and a wheel built from it, in dist/.
+dist: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
 # BENCH="update --cases cql" measures a part; see scripts/benchmark.py.
 bench: .venv-bench/ready
 	.venv-bench/bin/python scripts/benchmark.py $(BENCH)
 
-# One environment for both, so that the second target starts at once.
+# One environment for all but bench and test-lower, so that the second target starts at once.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,report,collect,classic,minatar,atari,supervised]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,$(EXTRAS)]"
 	touch $@
 
-# The peers pin packages that ours leave free, and the other way round: an environment of their own. MinAtar and MuJoCo
-# are for the cost of evaluation.
+.venv-lower/ready: pyproject.toml constraints-lower.txt
+	$(PYTHON) -m venv .venv-lower
+	.venv-lower/bin/python -m pip install --quiet --constraint constraints-lower.txt torch
+	.venv-lower/bin/python -m pip install --quiet --constraint constraints-lower.txt \
+		--editable ".[test,$(EXTRAS)]"
+	touch $@
+
+# The peers pin packages that ours leave free, and the other way round: an environment for them
+# alone. MinAtar and MuJoCo are for the cost of evaluation.
 .venv-bench/ready: pyproject.toml constraints-bench.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --constraint constraints-bench.txt torch
@@ -41,4 +60,5 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-bench .venv-lower build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

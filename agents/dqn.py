@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,7 +51,6 @@ class DQN(Agent):
 
     Config = DQNConfig
     presets = PRESETS
-    old_values: ClassVar = {"backup": {"behaviour": "behavior"}}
     config: DQNConfig
 
     def check(self) -> None:

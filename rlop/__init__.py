@@ -11,47 +11,98 @@ history = rlop.train(agent, data, steps=20_000, logdir="runs/first")
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlop._imports import install_finder, moved_attribute
 
 if TYPE_CHECKING:
+    from rlop import collect as collect
+    from rlop import config as config
+    from rlop import data as data
+    from rlop import envs as envs
+    from rlop import experiments as experiments
+    from rlop import logs as logs
+    from rlop import losses as losses
+    from rlop import nets as nets
+    from rlop import optim as optim
+    from rlop import probes as probes
+    from rlop import projections as projections
+    from rlop import regularizers as regularizers
+    from rlop import report as report
+    from rlop import runs as runs
+    from rlop import sweep as sweep
+    from rlop import training as training
+    from rlop import types as types
     from rlop.data import Dataset as Dataset
     from rlop.data import load_dataset as load_dataset
     from rlop.probes import probe as probe
-    from rlop.probes import rank_measures as feature_rank  # noqa: F401
+    from rlop.probes import rank_measures as rank_measures
     from rlop.projections import frobenius_ball_ as frobenius_ball_
     from rlop.projections import max_norm_ as max_norm_
     from rlop.regularizers import dr3 as dr3
+    from rlop.training.checkpoint import load_agent as load_agent
     from rlop.training.evaluate import Evaluator as Evaluator
     from rlop.training.loop import train as train
     from rlop.types import InputError as InputError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# A checkout keeps the agents at its top level, an installed wheel has them in this folder.
-_CHECKOUT = Path(__file__).resolve().parents[1]
-if not (_CHECKOUT / "rlop" / "agents").exists() and (_CHECKOUT / "agents" / "__init__.py").exists():
-    __path__.append(str(_CHECKOUT))
-
-# Resolved at first use: h5py, Gymnasium and TensorBoard are not loaded by someone who only wants a regularizer.
-_HOME = {
-    "Dataset": "rlop.data:Dataset",
-    "Evaluator": "rlop.training.evaluate:Evaluator",
-    "InputError": "rlop.types:InputError",
-    "dr3": "rlop.regularizers:dr3",
-    "feature_rank": "rlop.probes:rank_measures",
-    "frobenius_ball_": "rlop.projections:frobenius_ball_",
-    "load_dataset": "rlop.data:load_dataset",
-    "max_norm_": "rlop.projections:max_norm_",
-    "probe": "rlop.probes:probe",
-    "train": "rlop.training.loop:train",
+# Public name -> the module that defines it. Imported on first use, so that a script that needs
+# only a regularizer does not load h5py, Gymnasium and TensorBoard.
+_HOMES = {
+    "Dataset": "rlop.data",
+    "Evaluator": "rlop.training.evaluate",
+    "InputError": "rlop.types",
+    "dr3": "rlop.regularizers",
+    "frobenius_ball_": "rlop.projections",
+    "load_agent": "rlop.training.checkpoint",
+    "load_dataset": "rlop.data",
+    "max_norm_": "rlop.projections",
+    "probe": "rlop.probes",
+    "rank_measures": "rlop.probes",
+    "train": "rlop.training.loop",
 }
-__all__ = sorted(_HOME)
+
+# Modules that `import rlop` alone makes available, as in `rlop.probes.pack(...)`; also imported on
+# first use.
+_ROOMS = (
+    "agent",
+    "agents",
+    "collect",
+    "config",
+    "data",
+    "envs",
+    "experiments",
+    "logs",
+    "losses",
+    "nets",
+    "optim",
+    "probes",
+    "projections",
+    "regularizers",
+    "report",
+    "runs",
+    "sweep",
+    "training",
+    "types",
+)
+
+__all__ = sorted(_HOMES)
+
+install_finder()
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'rlop' has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        # Kept, so that the next use is a plain look-up.
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
+
+    if name in _ROOMS:
+        return import_module(f"rlop.{name}")
+
+    return moved_attribute(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

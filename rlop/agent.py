@@ -70,7 +70,6 @@ class Agent(ABC):
 
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
-    old_values: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # option -> {word of an older version: present word}
     logged_norms: ClassVar[tuple[str, ...]] = ()  # learners beside `main` whose gradient norm is a metric
     target_period: int = 1
     activation: str = "relu"
@@ -84,7 +83,7 @@ class Agent(ABC):
         device: torch.device | str = "cpu",
         **options: Any,
     ) -> None:
-        options = with_present_words(with_preset(options, self.presets), self.old_values)
+        options = with_preset(options, self.presets)
         self.config = build(self.Config, options, where="agent")
         self.spec = spec
         self.seeds = seeds
@@ -288,18 +287,6 @@ def with_preset(
         return dict(options)
     check_known("agent: preset", preset, presets)
     return {**presets[preset], **options}
-
-
-def with_present_words(
-    options: Mapping[str, Any], old_values: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """Replace the words of older versions among the options' values by the present ones."""
-    present = dict(options)
-    for name, words in old_values.items():
-        value = present.get(name)
-        if isinstance(value, str):
-            present[name] = words.get(value, value)
-    return present
 
 
 def nested_options(config: Any) -> dict[str, SweptOptions]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import BC
 
 import rlop
@@ -63,7 +63,7 @@ def test_likelihood_equals_that_of_pytorch_in_float64(linear):
 @pytest.mark.parametrize("loss", ["mse", "nll"])
 def test_a_linear_policy_is_recovered(linear, loss):
     agent = BC(linear.spec, loss=loss, hidden=(64, 64), lr=3e-3, batch_size=128)
-    metrics = updates(agent, linear, 500)
+    metrics = train_steps(agent, linear, 500)
     obs = torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
     np.testing.assert_allclose(agent.act(obs)[0].numpy(), obs[0].numpy() @ GAIN, atol=0.08)
     assert metrics["policy/error"].item() < 0.05**2 * 1.5
@@ -75,7 +75,7 @@ def test_a_linear_policy_is_recovered(linear, loss):
 def test_a_discrete_policy_is_recovered(tiny):
     tiny.action[:] = (tiny.obs[:, 0] > 0) + (tiny.obs[:, 1] > 0)
     agent = BC(tiny.spec, hidden=(64, 64), lr=3e-3, batch_size=64)
-    metrics = updates(agent, tiny, 300)
+    metrics = train_steps(agent, tiny, 300)
     assert metrics["policy/accuracy"].item() > 0.95
     assert (agent.act(torch.from_numpy(tiny.obs)[None])[0].numpy() == tiny.action).mean() > 0.95
 
@@ -84,13 +84,13 @@ def test_a_discrete_policy_is_recovered(tiny):
 def test_a_run_alone_equals_itself_among_others(linear, loss):
     rates = [1e-3, 3e-3, 1e-2]
     many = BC(linear.spec, seeds=[3, 4], lr=rates, loss=loss, **SMALL)
-    among = updates(many, linear, 30)
+    among = train_steps(many, linear, 30)
     for row in (0, 3, 4):
         alone = BC(linear.spec, seeds=[[3, 4][row % 2]], lr=rates[row // 2], loss=loss, **SMALL)
-        metrics = updates(alone, linear, 30)
-        for name, p in many.learner.parameters.items():
+        metrics = train_steps(alone, linear, 30)
+        for name, p in many.main.parameters.items():
             torch.testing.assert_close(
-                p[row], alone.learner.parameters[name][0], rtol=1e-5, atol=1e-5
+                p[row], alone.main.parameters[name][0], rtol=1e-5, atol=1e-5
             )
         for name in metrics:
             assert metrics[name][0].item() == pytest.approx(
@@ -104,8 +104,8 @@ def test_compiled_equals_eager_in_one_graph(linear):
     torch._dynamo.reset()
     eager, graph = (BC(linear.spec, seeds=2, loss="nll", **SMALL) for _ in range(2))
     counter = CompileCounter()
-    expected = updates(eager, linear, 10)
-    found = updates(graph, linear, 10, compiled(graph.update, backend=counter))
+    expected = train_steps(eager, linear, 10)
+    found = train_steps(graph, linear, 10, compiled(graph.update, backend=counter))
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
     assert counter.frame_count == 1
@@ -115,7 +115,7 @@ def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(linear):
     agent = BC(
         linear.spec, variants={"mad": {"lr": 1e30}, "calm": {"lr": 1e-3}}, loss="nll", **SMALL
     )
-    updates(agent, linear, 20)
+    train_steps(agent, linear, 20)
     assert agent.active.tolist() == [False, True]
     assert all(torch.isfinite(p).all() for p in agent.policy.parameters())
 
@@ -139,7 +139,7 @@ def test_images_are_cloned_through_the_convolution():
     none = np.zeros(40, bool)
     data = Dataset.from_arrays(obs, rng.integers(3, size=40), np.zeros(40), none, none, obs)
     agent = BC(data.spec, hidden=(32,), batch_size=8)
-    updates(agent, data, 2)
+    train_steps(agent, data, 2)
     assert agent.features(whole(data))[0].shape == (1, 40, 32)
     assert agent.head_weight.shape == (1, 3, 32)
 

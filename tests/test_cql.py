@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import CQL
 from rlop.agents.cql_config import PRESETS
 
@@ -238,7 +238,7 @@ def test_all_losses_equal_a_float64_numpy_twin(moves, case):
         "alpha_lr": 0.1,
     }
     agent = CQL(moves.spec, seeds=[3], regularizers={"dr3": 0.25}, **{**options, **CASES[case]})
-    updates(
+    train_steps(
         agent, moves, 5
     )  # so that target and online networks, and weights and their starts, differ
     for learner in agent.learners.values():
@@ -263,10 +263,10 @@ def test_all_losses_equal_a_float64_numpy_twin(moves, case):
 
 def test_clips_hold_and_bind(moves):
     """The sum over two critics of a mean of numbers in [1, 1.5]."""
-    clipped = updates(CQL(moves.spec, **{**SMALL, **CASES["clipped"]}), moves, 1)[
+    clipped = train_steps(CQL(moves.spec, **{**SMALL, **CASES["clipped"]}), moves, 1)[
         "loss/conservative"
     ]
-    free = updates(CQL(moves.spec, **{**SMALL, "temperature": 2.0}), moves, 1)["loss/conservative"]
+    free = train_steps(CQL(moves.spec, **{**SMALL, "temperature": 2.0}), moves, 1)["loss/conservative"]
     assert 2 <= clipped.item() <= 3
     assert not torch.isclose(clipped, free, atol=1e-2)
 
@@ -389,7 +389,7 @@ def test_losses_and_gradients_equal_those_of_d3rlpy(moves, d3rlpy, monkeypatch, 
         "policy_lr": 1e-2,
     }
     agent = CQL(moves.spec, **{**options, "entropy_lr": 0.1, "alpha_lr": 0.1, **ours})
-    updates(agent, moves, 10)
+    train_steps(agent, moves, 10)
     batch, noise = one_batch(agent, moves)
     losses, _ = agent.losses(batch, noise)
     impl = d3rlpy_cql(d3rlpy, agent, theirs)
@@ -493,7 +493,7 @@ def test_actions_beyond_the_bounds_are_refused_with_their_range(moves):
 )
 def test_a_run_alone_equals_itself_among_others(moves, options):
     many = CQL(moves.spec, seeds=[5, 7], variants=SWEPT, **SMALL, **options)
-    among = updates(many, moves, 30)
+    among = train_steps(many, moves, 30)
     for row in (1, 5, 7, 9, 11):
         name, seed = list(SWEPT)[row // 2], [5, 7][row % 2]
         everything = {
@@ -507,7 +507,7 @@ def test_a_run_alone_equals_itself_among_others(moves, options):
             **SMALL,
             **options,
         )
-        metrics = updates(alone, moves, 30)
+        metrics = train_steps(alone, moves, 30)
         for key, p in parameters(many).items():
             torch.testing.assert_close(p[row], parameters(alone)[key][0], rtol=1e-5, atol=1e-5)
         for key in metrics:
@@ -519,7 +519,7 @@ def test_a_run_alone_equals_itself_among_others(moves, options):
 
 def test_runs_that_differ_do_differ(moves):
     many = CQL(moves.spec, seeds=[5], variants=SWEPT, **SMALL)
-    updates(many, moves, 30)
+    train_steps(many, moves, 30)
     weight = many.critics.head.weight
     assert all(
         not torch.allclose(weight[0], weight[row], atol=1e-6) for row in range(1, len(SWEPT))
@@ -544,13 +544,13 @@ def test_compiled_equals_eager_in_one_graph_without_recompilation(moves):
     )
     counter = CompileCounterWithBackend("aot_eager")
     update = compiled(graph.update, backend=counter)
-    expected, found = updates(eager, moves, 20), updates(graph, moves, 20, update)
+    expected, found = train_steps(eager, moves, 20), train_steps(graph, moves, 20, update)
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
     for name, p in parameters(eager).items():
         torch.testing.assert_close(parameters(graph)[name], p, rtol=1e-4, atol=1e-5)
     graph.hyper["alpha"].fill_(0.7)  # a new coefficient is a new number, not a new graph
-    updates(graph, moves, 5, update)
+    train_steps(graph, moves, 5, update)
     assert counter.frame_count == 1
     assert graph.steps.item() == 25
 
@@ -560,13 +560,13 @@ def test_a_diverging_run_is_frozen_in_all_its_networks(moves):
     agent = CQL(moves.spec, seeds=1, variants={"mad": {"lr": 1e18}, "calm": calm}, **SMALL)
     alone = CQL(moves.spec, seeds=1, variants={"calm": calm}, **SMALL)
     for _ in range(5):
-        updates(agent, moves, 5)
-        updates(alone, moves, 5)
+        train_steps(agent, moves, 5)
+        train_steps(alone, moves, 5)
     assert agent.active.tolist() == [False, True]
     assert all(learner.active.tolist() == [False, True] for learner in agent.learners.values())
     frozen = {name: p[0].clone() for name, p in parameters(agent).items()}
-    updates(agent, moves, 5)
-    updates(alone, moves, 5)
+    train_steps(agent, moves, 5)
+    train_steps(alone, moves, 5)
     for name, p in parameters(agent).items():
         assert torch.isfinite(p).all(), name
         assert torch.equal(p[0], frozen[name]), (
@@ -579,7 +579,7 @@ def test_a_policy_that_is_not_finite_freezes_the_critics_of_its_run(moves):
     agent = CQL(moves.spec, seeds=2, **SMALL)
     agent.policy.head.weight.data[0] = float("nan")
     before = agent.critics.head.weight.clone()
-    updates(agent, moves, 1)
+    train_steps(agent, moves, 1)
     assert agent.active.tolist() == [False, True]
     assert torch.equal(agent.critics.head.weight[0], before[0])
     assert not torch.equal(agent.critics.head.weight[1], before[1])
@@ -619,11 +619,11 @@ def test_first_steps_clone_the_actions_of_the_data(moves):
 def test_state_survives_a_round_trip(moves):
     options = {**SMALL, "lagrange": "official", "bc_steps": 3}
     agent, other = (CQL(moves.spec, seeds=2, **options) for _ in range(2))
-    updates(agent, moves, 5)
+    train_steps(agent, moves, 5)
     other.load_state_dict(copy.deepcopy(agent.state_dict()))
     assert other.steps.item() == 5
-    updates(agent, moves, 3)
-    updates(other, moves, 3)
+    train_steps(agent, moves, 3)
+    train_steps(other, moves, 3)
     for name, p in parameters(agent).items():
         assert torch.equal(p, parameters(other)[name]), name
 
@@ -656,7 +656,7 @@ def test_max_norm_gives_each_neuron_of_each_critic_its_ball(moves):
     agent = CQL(
         moves.spec, seeds=2, variants={"ball": {"projections.max_norm": 0.1}}, **SMALL, lr=1e-3
     )
-    updates(agent, moves, 60)
+    train_steps(agent, moves, 60)
     now, start = agent.learners["critics"].parameters, agent.learners["critics"].initial
     for layer, width, fan_in in (
         ("torso.layers.0", 16, OBS + ACT),
@@ -685,7 +685,7 @@ def test_regularizers_see_every_critic(moves):
         assert not ctx.next_features_target.requires_grad
         return ctx.features.square().mean((1, 2, 3))
 
-    updates(
+    train_steps(
         CQL(moves.spec, seeds=3, regularizers={"own": {"fn": look, "coef": 0.1}}, **SMALL), moves, 1
     )
     assert seen["features"] == seen["next_features"] == seen["target_features"] == (3, 2, 8, 16)
@@ -698,7 +698,7 @@ def test_every_preset_trains_and_explicit_options_win(moves, preset):
     assert agent.config.alpha == 0.25
     assert agent.config.lagrange == PRESETS[preset].get("lagrange", "off")
     assert ("multiplier" in agent.learners) == (agent.config.lagrange != "off")
-    metrics = updates(agent, moves, 2)
+    metrics = train_steps(agent, moves, 2)
     assert all(torch.isfinite(value).all() for value in metrics.values())
 
 
@@ -709,16 +709,16 @@ def test_lagrange_weight_starts_where_its_code_starts_it_and_follows_the_gap(mov
     }
     assert start == {"official": 0.0, "corl": 1.0, "d3rlpy": 0.0}
     agent = CQL(moves.spec, lagrange="official", gap=[-100.0, 100.0], **SMALL)
-    updates(agent, moves, 3)
+    train_steps(agent, moves, 3)
     assert agent.log_weight("multiplier")[0] > 0 > agent.log_weight("multiplier")[1]
 
 
 def test_entropy_weight_follows_its_target_and_may_be_kept(moves):
     agent = CQL(moves.spec, target_entropy=[-20.0, 20.0], **SMALL)
-    updates(agent, moves, 3)
+    train_steps(agent, moves, 3)
     assert agent.entropy_coef[0] < 1 < agent.entropy_coef[1]
     kept = CQL(moves.spec, entropy_lr=0.0, entropy_coef=0.3, **SMALL)
-    updates(kept, moves, 3)
+    train_steps(kept, moves, 3)
     assert kept.entropy_coef.item() == pytest.approx(0.3)
 
 
@@ -753,7 +753,7 @@ def test_small_heads_start_near_zero_and_networks_from_different_numbers(moves):
 
 def test_layer_norm_is_in_the_critics(moves):
     agent = CQL(moves.spec, layer_norm=True, **SMALL)
-    updates(agent, moves, 3)
+    train_steps(agent, moves, 3)
     assert {"critics.torso.norms.0.gain", "critics.torso.norms.1.shift"} <= set(parameters(agent))
 
 

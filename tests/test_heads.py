@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import DQN, DiscreteCQL
 from rlop.agents.dqn_config import PRESETS
 from rlop.agents.heads import HEADS, make_head
@@ -103,7 +103,7 @@ def test_loss_with_cql_and_dr3_equals_a_float64_numpy_twin_on_frames(frames, nam
         hidden=(16,),
         batch_size=6,
     )
-    updates(agent, frames, 3)  # so that the target network differs
+    train_steps(agent, frames, 3)  # so that the target network differs
     rows, streams = torch.arange(12).expand(2, -1), Streams([3, 3], 6, 40, agent.noise)
     batch, noise = Table(frames.columns()).gather(rows), streams.next()[1]
     loss, metrics = agent.loss(batch, noise)
@@ -142,7 +142,7 @@ def test_every_backup_gives_a_finite_loss_with_gradient_in_every_head(tiny, name
     )  # states repeat
     agent = DQN(data.spec, head=CASES[name], backup=backup, **SMALL)
     before = [p.clone() for p in parameters(agent)]
-    metrics = updates(agent, data, 2)
+    metrics = train_steps(agent, data, 2)
     assert all(torch.isfinite(value).all() for value in metrics.values())
     assert all((a != b).any() for a, b in zip(before, parameters(agent), strict=True))
     obs = torch.zeros(1, 4, *data.spec.obs_shape)
@@ -153,8 +153,8 @@ def test_every_backup_gives_a_finite_loss_with_gradient_in_every_head(tiny, name
 def test_a_run_alone_equals_the_same_run_among_others(tiny, name):
     options = {"head": CASES[name], "regularizers": {"dr3": 0.01}, "alpha": 0.1, **SMALL}
     many, alone = DQN(tiny.spec, seeds=[3, 4, 5], **options), DQN(tiny.spec, seeds=[4], **options)
-    updates(many, tiny, 10)
-    updates(alone, tiny, 10)
+    train_steps(many, tiny, 10)
+    train_steps(alone, tiny, 10)
     for a, b in zip(parameters(many), parameters(alone), strict=True):
         torch.testing.assert_close(a[1], b[0], rtol=1e-4, atol=1e-6)
 
@@ -163,8 +163,8 @@ def test_a_run_alone_equals_the_same_run_among_others(tiny, name):
 def test_the_update_is_one_graph_with_the_same_numbers(tiny, name):
     options = {"head": CASES[name], "backup": "double", "alpha": 0.1, **SMALL}
     plain, graph = DQN(tiny.spec, seeds=2, **options), DQN(tiny.spec, seeds=2, **options)
-    updates(plain, tiny, 4)
-    updates(graph, tiny, 4, compiled(graph.update, backend="eager"))
+    train_steps(plain, tiny, 4)
+    train_steps(graph, tiny, 4, compiled(graph.update, backend="eager"))
     for a, b in zip(parameters(plain), parameters(graph), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
@@ -247,7 +247,7 @@ def test_presets_make_an_agent_for_frames_and_give_way_to_options(frames, name):
     assert agent.config.batch_size == 4
     assert agent.config.adam_eps == 0.01 / 32
     assert agent.config.target_period == 2000
-    assert torch.isfinite(updates(agent, frames, 1)["loss/total"]).all()
+    assert torch.isfinite(train_steps(agent, frames, 1)["loss/total"]).all()
 
 
 def test_a_reset_draws_from_the_initialisation_of_the_agent(frames):

@@ -39,7 +39,7 @@ def test_a_launch_of_many_updates_equals_one_by_one(tiny, period, size):
     single, many = make(tiny, target_period=period), make(tiny, target_period=period)
     expected = rlop.train(single, tiny, 96, **OFTEN)
     found = rlop.train(many, tiny, 96, updates_per_launch=size, **OFTEN)
-    for ours, theirs in zip(many.learner.parameters.values(), single.learner.parameters.values()):
+    for ours, theirs in zip(many.main.parameters.values(), single.main.parameters.values()):
         assert torch.equal(ours, theirs)
     for ours, theirs in zip(many.target.parameters(), single.target.parameters()):
         assert torch.equal(ours, theirs)
@@ -145,5 +145,5 @@ def test_a_recorded_launch_equals_updates_one_by_one(tiny, compile):
     single, many = (make(tiny, target_period=3, device="cuda") for _ in range(2))
     rlop.train(single, tiny, 96, updates_per_launch=1, compile=False, **OFTEN)
     rlop.train(many, tiny, 96, updates_per_launch=24, compile=compile, **OFTEN)
-    for ours, theirs in zip(many.learner.parameters.values(), single.learner.parameters.values()):
+    for ours, theirs in zip(many.main.parameters.values(), single.main.parameters.values()):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

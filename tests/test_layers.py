@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import BC, CQL, DQN
 from torch import nn
 
@@ -33,7 +33,7 @@ from rlop.nets.factorized import (
 )
 from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere, batch_norm, unit_rows_
 from rlop.optim import Adam
-from rlop.optim.learner import Learner
+from rlop.optim.main import Learner
 from rlop.probes.rank import effective_rank, singular_values
 from rlop.training.loop import compiled
 from rlop.types import InputError
@@ -179,10 +179,10 @@ def test_factorized_linear_is_its_product_and_starts_as_it_says(init):
 def test_the_penalty_on_factors_is_a_term_of_the_loss(tiny):
     term = {"frobenius": {"coef": [0.0, 10.0], "fn": frobenius_penalty}}
     agent = DQN(tiny.spec, layers={"factorized": 3}, regularizers=term, **SMALL)
-    metrics = updates(agent, tiny, 100)
+    metrics = train_steps(agent, tiny, 100)
     assert metrics["reg/frobenius"][1] < 0.8 * metrics["reg/frobenius"][0]
     with pytest.raises(InputError, match="no factorized layers"):
-        updates(DQN(tiny.spec, regularizers=term, **SMALL), tiny, 1)
+        train_steps(DQN(tiny.spec, regularizers=term, **SMALL), tiny, 1)
 
 
 # --- norms ---
@@ -265,7 +265,7 @@ def test_one_option_switches_layers_on_and_a_run_alone_equals_itself_among_three
     data = moves if kind is CQL else tiny
     many, alone = make(kind, data, 3, layers), make(kind, data, [1], layers)
     before = copy.deepcopy(alone.state_dict())
-    among, single = updates(many, data, 12), updates(alone, data, 12)
+    among, single = train_steps(many, data, 12), train_steps(alone, data, 12)
     for name in single:
         assert single[name][0].item() == pytest.approx(among[name][1].item(), rel=1e-3, abs=1e-4), (
             name
@@ -300,8 +300,8 @@ def test_compiled_equals_eager_in_one_graph(layers, tiny):
     )
     counter = CompileCounter()
     expected, found = (
-        updates(eager, tiny, 5),
-        updates(graph, tiny, 5, compiled(graph.update, backend=counter)),
+        train_steps(eager, tiny, 5),
+        train_steps(graph, tiny, 5, compiled(graph.update, backend=counter)),
     )
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-5)
@@ -340,11 +340,11 @@ def test_layers_reach_the_part_after_the_convolutions():
 
 def test_unit_rows_hold_after_every_update_and_the_target_copies_statistics(tiny):
     agent = DQN(tiny.spec, seeds=2, layers={"hyperspherical": True}, **SMALL)
-    updates(agent, tiny, 10)
+    train_steps(agent, tiny, 10)
     for layer in agent.online.torso.layers:
         torch.testing.assert_close(layer.weight.norm(dim=-1), torch.ones_like(layer.weight[..., 0]))
     agent = DQN(tiny.spec, layers={"norm": "batch"}, **SMALL)
-    updates(agent, tiny, 3)
+    train_steps(agent, tiny, 3)
     online, target = agent.online.torso.layers[0][1], agent.target.torso.layers[0][1]
     assert online.mean.abs().sum() > 0
     assert torch.equal(online.mean, target.mean)

@@ -12,6 +12,7 @@ FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 
 # Every module belongs to the longest name here that it starts with, and may import that one and those before it.
 ORDER = [
+    "_imports",
     "types",
     "logs.messages",
     "config.ranges",

@@ -117,7 +117,7 @@ def test_masked_weights_stay_zero_under_adam_and_projections(tiny, kind):
     for layer in layers:
         assert (layer.weight[~layer.mask] == 0).all()
         assert (layer.weight[layer.mask] != 0).all()
-    moments = [agent.learner.optimizer.state[layer.weight]["mean"] for layer in layers]
+    moments = [agent.main.optimizer.state[layer.weight]["mean"] for layer in layers]
     assert any(
         (m[~layer.mask] != 0).any() for m, layer in zip(moments, layers, strict=True)
     )  # Adam would move them

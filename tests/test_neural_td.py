@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import NeuralTD
 
 import rlop
@@ -81,12 +81,12 @@ def test_it_starts_at_zero_from_standard_normal_weights_in_pairs():
 @pytest.mark.parametrize("projection", ["max_norm", "frobenius"])
 def test_values_stay_within_the_radius_times_the_length_of_the_input(tiny, projection):
     agent = NeuralTD(tiny.spec, projection=projection, radius=[0.3, 3.0], lr=2.0, **SMALL)
-    updates(agent, tiny, 60)
+    train_steps(agent, tiny, 60)
     obs = 3 * torch.randn(1, 500, 4).expand(2, -1, -1)
     bound = agent.hyper["radius"].unsqueeze(1) * agent.inputs(obs).norm(dim=-1) * (1 + 1e-4)
     for last in (False, True):
         assert (agent.values(obs, last).abs() <= bound + 1e-5).all()
-    moved = agent.online.weight - agent.learner.initial["weight"]
+    moved = agent.online.weight - agent.main.initial["weight"]
     assert (moved.flatten(1).norm(dim=1) <= agent.hyper["radius"] * (1 + 1e-4)).all()
     if projection == "max_norm":
         assert (agent.travel() <= agent.hyper["radius"] * (1 + 1e-4)).all()
@@ -151,7 +151,7 @@ def test_averaging_beats_the_last_iterate_under_noise():
     agent = NeuralTD(
         data.spec, projection="free", lr=1.0, gamma=0.9, width=64, batch_size=1, seeds=4
     )
-    metrics = updates(agent, data, 3000)
+    metrics = train_steps(agent, data, 3000)
     obs = torch.from_numpy(x.astype(np.float32)).expand(4, -1, -1)
     mean, last = (
         ((agent.values(obs, last).numpy() - value) ** 2).mean() ** 0.5 for last in (False, True)
@@ -166,7 +166,7 @@ def test_averaging_beats_the_last_iterate_under_noise():
 def test_a_ball_that_is_too_small_is_biased():
     data, x, value = random_mrp(noise=0.0)
     agent = NeuralTD(data.spec, radius=[5.0, 100.0], lr=1.0, gamma=0.9, width=128, batch_size=16)
-    updates(agent, data, 700)
+    train_steps(agent, data, 700)
     obs = torch.from_numpy(x.astype(np.float32)).expand(2, -1, -1)
     small, large = np.sqrt(((agent.values(obs, last=True).numpy() - value) ** 2).mean(1))
     assert small > 1.0 > 3 * large
@@ -175,9 +175,9 @@ def test_a_ball_that_is_too_small_is_biased():
 def test_a_run_alone_equals_itself_among_others(tiny):
     options = {"target_noise": {"scale": 0.5, "off_after": 10}, "radius": [0.5, 5.0], **SMALL}
     many = NeuralTD(tiny.spec, seeds=[3, 4], **options)
-    among = updates(many, tiny, 20)
+    among = train_steps(many, tiny, 20)
     alone = NeuralTD(tiny.spec, seeds=[4], **{**options, "radius": 5.0})
-    metrics = updates(alone, tiny, 20)
+    metrics = train_steps(alone, tiny, 20)
     torch.testing.assert_close(many.online.weight[3], alone.online.weight[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(many.mean[3], alone.mean[0], rtol=1e-5, atol=1e-6)
     for name in metrics:
@@ -190,8 +190,8 @@ def test_compiled_equals_eager_in_one_graph(tiny):
     torch._dynamo.reset()
     eager, graph = (NeuralTD(tiny.spec, seeds=2, radius=0.5, **SMALL) for _ in range(2))
     counter = CompileCounter()
-    expected = updates(eager, tiny, 10)
-    found = updates(graph, tiny, 10, compiled(graph.update, backend=counter))
+    expected = train_steps(eager, tiny, 10)
+    found = train_steps(graph, tiny, 10, compiled(graph.update, backend=counter))
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
     assert counter.frame_count == 1
@@ -201,7 +201,7 @@ def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(tiny):
     agent = NeuralTD(
         tiny.spec, projection="free", variants={"mad": {"lr": 1e20}, "calm": {}}, **SMALL
     )
-    updates(agent, tiny, 30)
+    train_steps(agent, tiny, 30)
     assert agent.active.tolist() == [False, True]
     assert agent.values(torch.randn(2, 5, 4))[1].isfinite().all()
 
@@ -230,7 +230,7 @@ def test_it_trains_on_any_data_and_resumes_exactly(tiny, tmp_path):
     longest = np.linalg.norm(images.reshape(40, -1) / 255, axis=1).max()
     assert agent.longest.item() == pytest.approx(longest, rel=1e-5)
     assert agent.longest_of(images, chunk=7) == pytest.approx(longest, rel=1e-5)
-    updates(agent, moves, 2)
+    train_steps(agent, moves, 2)
     moves.obs[:] = 0
     moves.next_obs[:] = 0
     agent.prepare(moves)  # a trained agent keeps its scale
@@ -242,7 +242,7 @@ def test_it_trains_on_any_data_and_resumes_exactly(tiny, tmp_path):
 
 def test_features_and_head_make_the_value(tiny):
     agent = NeuralTD(tiny.spec, seeds=2, **SMALL)
-    updates(agent, tiny, 5)
+    train_steps(agent, tiny, 5)
     batch = Table(tiny.columns()).gather(torch.arange(20).expand(2, -1))
     features, following = agent.features(batch)
     value = (features @ agent.head_weight.mT).squeeze(-1)

@@ -247,7 +247,7 @@ def test_agents_count_the_datas_actions_and_zero_exponents_change_nothing(tiny, 
     updates(plain, tiny, 30)
     assert agent.counts.tolist() == [140, 50, 10]
     for a, b in zip(
-        agent.learner.online.parameters(), plain.learner.online.parameters(), strict=True
+        agent.main.online.parameters(), plain.main.online.parameters(), strict=True
     ):
         torch.testing.assert_close(a[0], b[0], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(a[0], a[1], atol=1e-4)
@@ -321,7 +321,7 @@ def test_noise_of_one_run_leaves_the_other_as_without_and_ends_when_asked(tiny, 
     learner = (
         (agent.learners["critics"], off.learners["critics"])
         if make is CQL
-        else (agent.learner, off.learner)
+        else (agent.main, off.main)
     )
     for a, b in zip(*(each.online.parameters() for each in learner), strict=True):
         torch.testing.assert_close(a[0], b[0], rtol=1e-5, atol=1e-6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import BC, CQL, DQN, DiscreteCQL
 
 import rlop
@@ -57,7 +57,7 @@ def make(kind, optimizer, tiny, **options):
 
 
 def learner(agent):
-    return agent.learners["critics"] if isinstance(agent, CQL) else agent.learner
+    return agent.learners["critics"] if isinstance(agent, CQL) else agent.main
 
 
 def tensors(agent):
@@ -77,7 +77,7 @@ def test_a_run_alone_equals_itself_among_others(tiny, kind, optimizer):
     many, data = make(kind, optimizer, tiny, seeds=[3, 4], variants=swept)
     alone, _ = make(kind, optimizer, tiny, seeds=[4], variants={"other": swept["other"]})
     start = [p.detach().clone() for p in learner(many).parameters.values()]
-    among, metrics = updates(many, data, 15), updates(alone, data, 15)
+    among, metrics = train_steps(many, data, 15), train_steps(alone, data, 15)
     assert all(torch.isfinite(t).all() for t in tensors(many))
     assert not any(torch.equal(a[3], b[3]) for a, b in zip(start, tensors(many), strict=False))
     for a, b in zip(tensors(many), tensors(alone), strict=True):
@@ -97,9 +97,9 @@ def test_compiled_equals_eager_in_one_graph(tiny, kind, optimizer):
     torch._dynamo.reset()
     (eager, data), (graph, _) = (make(kind, optimizer, tiny, seeds=2) for _ in range(2))
     counter = CompileCounter()
-    expected = updates(eager, data, 12)
+    expected = train_steps(eager, data, 12)
     graph.prepare(data)
-    found = updates(
+    found = train_steps(
         graph, data, 12, compiled(graph.update, backend=counter)
     )  # the noise ends at 8: no new graph
     assert counter.frame_count == 1
@@ -132,8 +132,8 @@ def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(tiny):
         wild = {"mad": {"lr": 1e18}, "calm": {}}
         agent, data = make("DQN", optimizer, tiny, variants=wild)
         alone, _ = make("DQN", optimizer, tiny, variants={"calm": {}})
-        updates(agent, data, 40)
-        updates(alone, data, 40)
+        train_steps(agent, data, 40)
+        train_steps(alone, data, 40)
         assert agent.active.tolist() == [False, True], optimizer
         for a, b in zip(tensors(agent), tensors(alone), strict=True):
             assert torch.isfinite(a).all()
@@ -152,7 +152,7 @@ def test_slacks_take_up_the_error_and_more_of_it_for_a_smaller_lambda(tiny):
         "batch_size": 40,
     }
     agent = DQN(data.spec, optimizer={"rmd": {"lam": [0.03, 1.0, 1000.0]}}, **options)
-    updates(agent, data, 800)
+    train_steps(agent, data, 800)
     batch = Table(agent.prepare(data).columns()).gather(
         torch.arange(len(agent.prepare(data))).expand(3, -1)
     )
@@ -160,12 +160,12 @@ def test_slacks_take_up_the_error_and_more_of_it_for_a_smaller_lambda(tiny):
         batch.extra["mc_return"]
         - agent.q_values(batch.obs).gather(-1, batch.action[..., None])[..., 0]
     )
-    slack = agent.learner.optimizer.slack.detach()
+    slack = agent.main.optimizer.slack.detach()
     assert (left - slack).abs().mean(1)[0] < 0.1 * left.abs().mean(1)[0]
     assert slack.abs().mean(1)[0] > slack.abs().mean(1)[1] > slack.abs().mean(1)[2]
     moved = sum(
-        (p - agent.learner.initial[n]).square().flatten(1).sum(1)
-        for n, p in agent.learner.parameters.items()
+        (p - agent.main.initial[n]).square().flatten(1).sum(1)
+        for n, p in agent.main.parameters.items()
     )
     assert moved[0] < moved[1] < moved[2]
 
@@ -175,7 +175,7 @@ def test_rmd_refuses_to_fit_random_labels_that_sgd_fits(tiny):
     options = {"hidden": (64,), "batch_size": 30, "lr": 0.4}
     plain = BC(tiny.spec, optimizer="sgd", **options)
     slacked = BC(tiny.spec, optimizer={"rmd": {"lam": 2.0}}, **options)
-    ours, theirs = updates(slacked, few, 600), updates(plain, few, 600)
+    ours, theirs = train_steps(slacked, few, 600), train_steps(plain, few, 600)
     assert theirs["policy/accuracy"].item() > 0.9
     assert ours["policy/accuracy"].item() < theirs["policy/accuracy"].item() - 0.1
     expected = (2 * ours["loss/bc"].item()) ** 0.5  # what z is to be
@@ -184,13 +184,13 @@ def test_rmd_refuses_to_fit_random_labels_that_sgd_fits(tiny):
 
 def test_slacks_start_anew_on_other_data_and_go_on_with_the_same(tiny):
     agent, _ = make("DQN", "rmd", tiny)
-    updates(agent, tiny, 5)
-    before = agent.learner.optimizer.slack.detach().clone()
+    train_steps(agent, tiny, 5)
+    before = agent.main.optimizer.slack.detach().clone()
     agent.prepare(tiny)
     assert before.any()
-    assert torch.equal(agent.learner.optimizer.slack, before)
+    assert torch.equal(agent.main.optimizer.slack, before)
     agent.prepare(tiny.subset(np.arange(50)))
-    assert agent.learner.optimizer.slack.shape == (1, 50)
+    assert agent.main.optimizer.slack.shape == (1, 50)
 
 
 @pytest.mark.parametrize(

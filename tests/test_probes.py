@@ -18,7 +18,7 @@ from rlop.probes import (
     feature_cosine,
     feature_dot,
     feature_norm,
-    feature_rank,
+    lyle_rank,
     measure,
     participation_ratio,
     pca_rank,
@@ -80,9 +80,9 @@ def test_measures_of_3_2_1() -> None:
 
 def test_feature_rank_counts_above_the_threshold_with_and_without_root_n() -> None:
     s = spectrum(3, 2, 0.05)
-    assert feature_rank(s, n=100, eps=0.01) == 2  # 0.05 / 10 = 0.005
-    assert feature_rank(s, n=100, eps=0.01, normalize=False) == 3
-    assert feature_rank(s, n=4, eps=1.0) == 1  # 3/2 is above 1, 2/2 is not
+    assert lyle_rank(s, n=100, eps=0.01) == 2  # 0.05 / 10 = 0.005
+    assert lyle_rank(s, n=100, eps=0.01, normalize=False) == 3
+    assert lyle_rank(s, n=4, eps=1.0) == 1  # 3/2 is above 1, 2/2 is not
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_product_of_thin_matrices_has_its_inner_dimension_as_rank(r: int) -> N
 
 def test_rounding_of_the_gram_matrix_is_no_rank_however_large_the_features() -> None:
     features = 1e9 * (gaussian(64, 3) @ gaussian(3, 16, seed=1))
-    assert feature_rank(singular_values(features), 64) == 3
+    assert lyle_rank(singular_values(features), 64) == 3
     assert effective_rank(singular_values(features)) <= 3
 
 
@@ -229,7 +229,7 @@ def test_ranks_of_a_spectrum_that_is_nan_are_nan() -> None:
         effective_rank(s),
         stable_rank(s),
         pca_rank(s),
-        feature_rank(s, 3),
+        lyle_rank(s, 3),
         participation_ratio(s),
     ):
         assert rank.isnan()
@@ -248,7 +248,7 @@ def test_rank_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="threshold"):
         pca_rank(spectrum(1), threshold=0.0)
     with pytest.raises(ValueError, match="row"):
-        feature_rank(spectrum(1), n=0)
+        lyle_rank(spectrum(1), n=0)
     with pytest.raises(ValueError, match="singular values"):
         srank(torch.zeros(2, 0))
 

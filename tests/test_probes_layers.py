@@ -102,7 +102,7 @@ def test_learning_and_forgetting_by_hand() -> None:
     found.add(9, torch.tensor([[-0.7, 0.9], [-0.2, -0.9]]), torch.tensor([[0, 1], [0, 2]]))
     assert found.first_step.tolist() == [[5, 0, -1, -1], [0, 5, -1, -1]]
     assert found.forgotten.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
-    assert found.known.tolist() == [[False, False, False, False], [True, True, False, False]]
+    assert found.fitted.tolist() == [[False, False, False, False], [True, True, False, False]]
     summary = found.summary()
     torch.testing.assert_close(summary["learned"], torch.tensor([1, 2 / 3]).double())
     assert summary["time"].tolist() == [2.5, 2.5]

@@ -28,7 +28,7 @@ from rlop.probes import (
 )
 from rlop.probes.heavy import DISCRETE, PROBES
 from rlop.probes.implicit import implicit_regularizer
-from rlop.probes.model import Subject
+from rlop.probes.model import AgentView
 from rlop.types import InputError
 
 SMALL = {"hidden": (16, 16), "batch_size": 16}
@@ -105,14 +105,14 @@ def test_kernels_and_implicit_parts_are_those_of_gradients_taken_one_by_one(dqn)
     every_third = (torch.arange(64) % 3 == 0).float().expand(4, 64)
     batch = batch._replace(terminated=every_third, discount=torch.full((4, 64), 0.8))
     found = pack(agent, batch, KERNELS, size=8)
-    rows = Subject(agent, batch, 8).rows
+    rows = AgentView(agent, batch, 8).rows
     assert len(rows) == 8
     assert 0 < every_third[0, rows].sum() < 8
     for run in range(4):
         gamma = agent.runs.values["gamma"][run]
         a = rows_by_hand(agent, batch.obs[:, rows], batch.action[:, rows], run)
         start = rows_by_hand(
-            agent, batch.obs[:, rows], batch.action[:, rows], run, agent.learner.initial
+            agent, batch.obs[:, rows], batch.action[:, rows], run, agent.main.initial
         )
         greedy = agent.q_values(batch.next_obs[:, rows]).argmax(-1)
         b = rows_by_hand(agent, batch.next_obs[:, rows], greedy, run)
@@ -231,7 +231,7 @@ def test_continuous_agents_and_their_critics(moves) -> None:
         assert value.shape == (2,), name
         assert value.isfinite().all() or name.startswith("implicit/"), name
     # the mean over critics of kernels taken by backward, row by row
-    rows, smallest = Subject(agent, batch, 6).rows, []
+    rows, smallest = AgentView(agent, batch, 6).rows, []
     parameters = list(agent.critics.parameters())
     q = agent.critics(batch.obs[:, rows], batch.action[:, rows])[1]
     for critic in range(2):
@@ -263,7 +263,7 @@ def test_images_and_repeated_rows() -> None:
     )
     agent = DQN(data.spec, hidden=(8,))
     batch = probe_batch(data.columns(), 80, 1)
-    rows = Subject(agent, batch, 50).rows
+    rows = AgentView(agent, batch, 50).rows
     assert len(rows) == 40  # different ones only
     found = pack(agent, batch, size=12)
     assert found["kernel/min_eig"] > 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import CQL, DQN
 from torch import Tensor
 from torch._dynamo.utils import counters
@@ -53,7 +53,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Dataset, dict[str, Any]]:
 
 
 def learner(agent: Any) -> Any:
-    return agent.learner if isinstance(agent, DQN) else agent.learners["critics"]
+    return agent.main if isinstance(agent, DQN) else agent.learners["critics"]
 
 
 def assert_same(mine: Any, yours: Any, exactly: bool = True) -> None:
@@ -70,7 +70,7 @@ def test_all_together_train_and_each_is_measured(case: Any) -> None:
     kind, data, options = case
     agent = kind(data.spec, seeds=2, regularizers=EVERY, **options)
     before = {name: p.clone() for name, p in learner(agent).parameters.items()}
-    metrics = updates(agent, data, 5)
+    metrics = train_steps(agent, data, 5)
     assert agent.active.all()
     assert all(value.isfinite().all() for value in metrics.values())
     assert {f"reg/{name}" for name in REGULARIZERS} <= set(metrics)
@@ -88,7 +88,7 @@ def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
     )  # rewards everywhere: BEER has nothing to say where all are 0
     plain = kind(data.spec, seeds=[1], **options)
     swept = kind(data.spec, seeds=[1], regularizers={name: [0.0, 1.0]}, **options)
-    found, expected = updates(swept, data, 4), updates(plain, data, 4)
+    found, expected = train_steps(swept, data, 4), train_steps(plain, data, 4)
     for metric in ("loss/total", "loss/td", "q/data", "grad/norm"):
         torch.testing.assert_close(found[metric][:1], expected[metric], rtol=1e-5, atol=1e-6)
     mine, yours = learner(swept).parameters, learner(plain).parameters
@@ -102,7 +102,7 @@ def test_a_run_alone_equals_the_run_among_others(case: Any) -> None:
     together, alone = (
         kind(data.spec, seeds=s, regularizers=EVERY, **options) for s in ([3, 4, 5], [4])
     )
-    found, expected = updates(together, data, 4), updates(alone, data, 4)
+    found, expected = train_steps(together, data, 4), train_steps(alone, data, 4)
     for name in expected:
         torch.testing.assert_close(found[name][1:2], expected[name], rtol=1e-3, atol=1e-4)
     for name, parameter in learner(alone).online.state_dict().items():
@@ -117,8 +117,8 @@ def test_one_graph_that_equals_eager(case: Any) -> None:
     counters.clear()
     eager, traced = (kind(data.spec, seeds=2, regularizers=EVERY, **options) for _ in range(2))
     expected, found = (
-        updates(eager, data, 3),
-        updates(traced, data, 3, compiled(traced.update, "aot_eager")),
+        train_steps(eager, data, 3),
+        train_steps(traced, data, 3, compiled(traced.update, "aot_eager")),
     )
     assert counters["stats"]["unique_graphs"] == 1
     assert_same(found, expected, exactly=False)
@@ -130,7 +130,7 @@ def test_one_graph_that_equals_eager(case: Any) -> None:
 def test_what_they_keep_is_in_the_checkpoint(case: Any, tmp_path: Any) -> None:
     kind, data, options = case
     agent = kind(data.spec, seeds=2, regularizers=EVERY, **options)
-    updates(agent, data, 3)
+    train_steps(agent, data, 3)
     restored, _ = checkpoint.load_agent(checkpoint.save(tmp_path / "checkpoint.pt", agent, 3))
     kept = {
         name: value
@@ -143,7 +143,7 @@ def test_what_they_keep_is_in_the_checkpoint(case: Any, tmp_path: Any) -> None:
         "pc_share.u",
     }
     assert_same(kept, learner(restored).online.state_dict())
-    assert_same(updates(agent, data, 3), updates(restored, data, 3))
+    assert_same(train_steps(agent, data, 3), train_steps(restored, data, 3))
 
 
 def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Any) -> None:
@@ -156,7 +156,7 @@ def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Any) -> None
             regularizers={"l2": 0.0, "path_norm": 0.0, "l2_init": 0.0, **others},
             **options,
         )
-        found.append(updates(agent, data, 1))
+        found.append(train_steps(agent, data, 1))
     for name in ("reg/l2", "reg/path_norm", "reg/l2_init"):
         assert torch.equal(found[0][name], found[1][name])
 
@@ -169,7 +169,7 @@ def test_projections_leave_the_heads_alone(case: Any) -> None:
         projections={"max_norm": {"radius": 0.01, "center": "zero"}},
         **options,
     )
-    updates(agent, data, 1)
+    train_steps(agent, data, 1)
     parameters = learner(agent).parameters
     assert parameters["head.weight"].norm() < 0.1 < parameters["terms.infer.heads"].norm()
 
@@ -177,9 +177,9 @@ def test_projections_leave_the_heads_alone(case: Any) -> None:
 def test_infer_reads_the_features_of_the_initial_network() -> None:
     data = moves()
     agent = CQL(data.spec, regularizers={"infer": {"coef": 0.0, "beta": 1.0}}, **CONTINUOUS)
-    first = updates(agent, data, 1)["reg/infer"]
+    first = train_steps(agent, data, 1)["reg/infer"]
     assert first.item() == pytest.approx(0, abs=1e-12)  # before the first step
-    assert updates(agent, data, 3)["reg/infer"] > 1e-9
+    assert train_steps(agent, data, 3)["reg/infer"] > 1e-9
 
 
 # --- refused when the agent is made ---
@@ -197,7 +197,7 @@ def test_beer_is_refused_without_a_next_value() -> None:
         backup="mc",
         **DISCRETE,
     )
-    assert updates(agent, data, 2)["loss/total"].isfinite().all()
+    assert train_steps(agent, data, 2)["loss/total"].isfinite().all()
 
 
 def test_a_field_that_no_agent_gives_is_refused() -> None:
@@ -224,4 +224,4 @@ def test_minatar_network_takes_them_all() -> None:
         n_actions=3,
     )
     agent = DQN(data.spec, seeds=2, regularizers=EVERY, **{**DISCRETE, "hidden": (16,)})
-    assert all(value.isfinite().all() for value in updates(agent, data, 2).values())
+    assert all(value.isfinite().all() for value in train_steps(agent, data, 2).values())

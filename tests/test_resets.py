@@ -269,7 +269,7 @@ def test_masks_and_projections_hold_after_a_reset(tiny):
         assert torch.equal(
             fresh[f"torso.layers.{n}.weight"] != 0, layer.mask
         )  # drawn anew for the same mask
-    head, start = agent.online.head, agent.learner.initial
+    head, start = agent.online.head, agent.main.initial
     moved = torch.cat(
         [(head.weight - start["head.weight"]).flatten(1), head.bias - start["head.bias"]], dim=1
     )

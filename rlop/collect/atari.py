@@ -82,9 +82,11 @@ def collect_dqn_replay(
     check_range("epsilon", epsilon, low=0, high=1)
     logs = _free_folder(Path(folder), atari_game(env_id) or game, overwrite)
 
-    envs = make_vec_env(env_id, min(n_envs, steps, rows_per_file), **(env_kwargs or {}))
+    n_envs = min(n_envs, steps, rows_per_file)
+    envs = make_vec_env(env_id, n_envs, **(env_kwargs or {}))
     frame_shape = (envs.single_observation_space.shape or ())[1:]
-    _check_memory(min(steps, rows_per_file) * int(np.prod(frame_shape)))
+    rows_in_memory = min(steps, rows_per_file)
+    _check_memory(rows_in_memory * int(np.prod(frame_shape)))
     play = _play(policy, envs, epsilon, seed, stochastic)
 
     started = time.perf_counter()
@@ -92,7 +94,8 @@ def collect_dqn_replay(
     returns: list[float] = []
     with stop_signals() as received, Progress(steps) as bar:
         for suffix, start in enumerate(range(0, steps, rows_per_file)):
-            log = Log(min(rows_per_file, steps - start), envs.num_envs, frame_shape)
+            length = min(rows_per_file, steps - start)
+            log = Log(length, envs.num_envs, frame_shape)
             show = partial(_show, bar, start)
             log.play(envs, play, [seed, suffix], received, show)
 
@@ -100,18 +103,19 @@ def collect_dqn_replay(
             if suffix == 0 and log.played:
                 for path in logs.glob("*_ckpt.*.gz"):
                     path.unlink()
+
             rows += log.write(logs, suffix, clip_reward)
             returns += log.returns
             if received:
                 break
     envs.close()
 
-    mean = f", return mean {np.mean(returns):.4g}" if returns else ""
-    rate = rows / (time.perf_counter() - started)
-    print(
-        f"{'interrupted; ' if received else ''}{logs}: {rows} steps, {len(returns)} whole "
-        f"episodes{mean}, {rate:,.0f} steps/s"
-    )
+    seconds = time.perf_counter() - started
+    summary = f"{rows} steps, {len(returns)} whole episodes"
+    if returns:
+        summary += f", return mean {np.mean(returns):.4g}"
+    prefix = "interrupted; " if received else ""
+    print(f"{prefix}{logs}: {summary}, {rows / seconds:,.0f} steps/s")
     raise_received(received)
     return logs
 
@@ -142,7 +146,13 @@ class Log:
     @property
     def played(self) -> int:
         """Number of rows so far."""
-        return int((self.at - self.begin).sum())
+        rows = self.at - self.begin
+        return int(rows.sum())
+
+    @property
+    def full(self) -> bool:
+        """Whether every environment has played its rows."""
+        return bool((self.at >= self.end).all())
 
     def play(
         self,
@@ -162,11 +172,13 @@ class Log:
             show: called after each step with the number of rows so far.
         """
         rng = np.random.default_rng(seed)
-        obs, _ = envs.reset(seed=int(rng.integers(2**30)))
-        fresh = np.zeros(len(self.at), bool)
-        reward_sum = np.zeros(len(self.at))
+        env_seed = int(rng.integers(2**30))
+        obs, _ = envs.reset(seed=env_seed)
+        n = len(self.at)
+        fresh = np.zeros(n, bool)
+        reward_sum = np.zeros(n)
 
-        while (self.at < self.end).any() and not received:
+        while not self.full and not received:
             action = play(obs, rng)
             frame = obs[:, -1]
             obs, reward, terminated, truncated, _ = envs.step(action)
@@ -174,16 +186,18 @@ class Log:
             # The step after an episode's end only brings the first frame of the next one.
             kept = ~fresh & (self.at < self.end)
             rows = self.at[kept]
+            timeouts = truncated & ~terminated
             self.frames[rows] = frame[kept]
             self.action[rows] = action[kept]
             self.reward[rows] = reward[kept]
             self.terminal[rows] = terminated[kept]
-            self.truncated[rows] = (truncated & ~terminated)[kept]
+            self.truncated[rows] = timeouts[kept]
             self.at += kept
 
             over = (terminated | truncated) & ~fresh
             reward_sum += np.where(kept, reward, 0)
-            self.returns += reward_sum[over & kept].tolist()
+            whole = over & kept
+            self.returns += reward_sum[whole].tolist()
             reward_sum[over] = 0
             fresh = over
             show(self.played)
@@ -196,8 +210,9 @@ class Log:
         self.truncated[last_rows] |= ~self.terminal[last_rows]
 
         rows: slice | np.ndarray = slice(None)  # a view: a full log is not copied
-        if (self.at < self.end).any():
-            rows = np.concatenate([np.arange(*ends) for ends in zip(self.begin, self.at)])
+        if not self.full:
+            pieces = [np.arange(begin, at) for begin, at in zip(self.begin, self.at)]
+            rows = np.concatenate(pieces)
         reward = np.clip(self.reward, -1, 1) if clip_reward else self.reward
         write_dqn_replay(
             folder,
@@ -231,6 +246,7 @@ def _free_folder(folder: Path, game: str, overwrite: bool) -> Path:
 
 
 def _check_memory(needed: int) -> None:
+    """Reject frames that take more bytes than are free."""
     free = available_bytes()
     if free is not None and needed > free:
         raise InputError(

@@ -133,15 +133,17 @@ def collect(
         if training:
             _record_training(training, steps, make, seed, writer)
         else:
-            plays = [partial(checked_actions, act, space, epsilon) for act in acts]
             envs = [make() for _ in range(n_envs)]
+            plays = [partial(checked_actions, act, space, epsilon) for act in acts]
             _mix(envs, plays, counts, seed, shuffle, writer)
             for env in envs:
                 env.close()
+
         summary = writer.write()
 
-    rate = writer.rows / (time.perf_counter() - started)
-    print(f"{'interrupted; ' if received else ''}{path}: {summary}, {rate:,.0f} steps/s")
+    seconds = time.perf_counter() - started
+    prefix = "interrupted; " if received else ""
+    print(f"{prefix}{path}: {summary}, {writer.rows / seconds:,.0f} steps/s")
     raise_received(received)
     return path
 
@@ -180,32 +182,40 @@ def _mix(
     groups: dict[int, list[Episode]] = {}  # episodes of each policy so far
 
     def parts() -> list[Part]:
-        rows = []
+        all_parts = []
         for number, episodes in groups.items():
-            rows += first(episodes, counts[number])
-        return interleave(rows, np.random.default_rng(seed)) if shuffle else rows
+            all_parts += first(episodes, counts[number])
+        if not shuffle:
+            return all_parts
+        return interleave(all_parts, np.random.default_rng(seed))
 
-    for number, (play, steps) in enumerate(zip(plays, counts)):
-        rows_before = sum(counts[:number])
+    rows_before = 0
+    for number, play in enumerate(plays):
+        steps = counts[number]
+        # The first policy draws as it would without the others.
         stream = [seed, number] if number else seed
         for episodes, rows in rollouts(envs[:steps], play, steps, stream, number):
             groups[number] = episodes
             if not writer(parts, rows_before + rows):
                 return
+        rows_before += steps
 
 
 def _counts(shares: Mapping[Policy, float], steps: int) -> list[int]:
     """Split the steps by shares; what rounding leaves goes to the largest remainders."""
     values = list(shares.values())
-    are_shares = all(share > 0 for share in values) and abs(sum(values) - 1) <= 1e-6
-    if not are_shares or len(values) > LARGEST_MIX:
+    are_positive = all(share > 0 for share in values)
+    sum_to_one = abs(sum(values) - 1) <= 1e-6
+    if not are_positive or not sum_to_one or len(values) > LARGEST_MIX:
         raise InputError(
             f"mix = {values}: expected at most {LARGEST_MIX} positive shares that sum to 1"
         )
 
     exact = np.array(values) * steps
     counts = np.floor(exact + 1e-6).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: steps - counts.sum()]] += 1
+    by_remainder = np.argsort(counts - exact, kind="stable")
+    left = steps - counts.sum()
+    counts[by_remainder[:left]] += 1
     if counts.min() == 0:
         raise InputError(f"mix = {values}: a share of {steps} steps is less than one step")
     return counts.tolist()

@@ -73,9 +73,12 @@ def write_dqn_replay(
     arrays["terminal"] = over.astype(np.uint8)
 
     source = padded(over)
-    capacity = len(source) + 1 if capacity is None else capacity
+    if capacity is None:
+        capacity = len(source) + 1
     check_range("capacity", capacity, low=DEPTH + 2)
-    pieces = [source[start : start + capacity - 1] for start in range(0, len(source), capacity - 1)]
+
+    step = capacity - 1
+    pieces = [source[start : start + step] for start in range(0, len(source), step)]
     for number in range(len(pieces)):
         path = folder / file_name("observation", suffix + number)
         if path.exists() and not overwrite:
@@ -98,8 +101,10 @@ def padded(over: np.ndarray) -> np.ndarray:
     Args:
         over: `[T]`, whether an episode ended at the row.
     """
-    starts = np.append(0, np.flatnonzero(over[:-1]) + 1)
-    return np.insert(np.arange(len(over)), np.repeat(starts, DEPTH - 1), -1)
+    ends = np.flatnonzero(over[:-1])
+    starts = np.append(0, ends + 1)
+    padding = np.repeat(starts, DEPTH - 1)
+    return np.insert(np.arange(len(over)), padding, -1)
 
 
 def _check(frames: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -142,18 +147,22 @@ def _write_checkpoint(
         capacity: rows of the files.
     """
     used = len(source)
-    stored = source >= 0
-    rows = np.append(source, np.full(capacity - used, -1))
+    unused = np.full(capacity - used, -1)
+    rows = np.append(source, unused)
     _write_frames(folder / file_name("observation", suffix), frames, rows)
 
+    columns = {
+        "invalid_range": (used - 1 + np.arange(DEPTH + 1)) % capacity,
+        "add_count": np.array(used),
+    }
+    is_row = rows >= 0
     for name, array in arrays.items():
         column = np.zeros(capacity, array.dtype)
-        column[:used][stored] = array[source[stored]]
-        _write_array(folder / file_name(name, suffix), column)
+        column[is_row] = array[rows[is_row]]
+        columns[name] = column
 
-    invalid = (used - 1 + np.arange(DEPTH + 1)) % capacity
-    _write_array(folder / file_name("invalid_range", suffix), invalid)
-    _write_array(folder / file_name("add_count", suffix), np.array(used))
+    for name, column in columns.items():
+        _write_array(folder / file_name(name, suffix), column)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
@@ -163,12 +172,16 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 def _write_frames(path: Path, frames: np.ndarray, rows: np.ndarray) -> None:
     """Write the frames of these rows, zeros for -1, a piece at a time."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *frames.shape[1:])}
+    frame_shape = frames.shape[1:]
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *frame_shape)}
     step = max(1, CHUNK // frames[0].size)
+
     with atomic(path) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            piece = np.zeros((len(part), *frames.shape[1:]), np.uint8)
-            piece[part >= 0] = frames[part[part >= 0]]
+            piece_rows = rows[start : start + step]
+            is_frame = piece_rows >= 0
+
+            piece = np.zeros((len(piece_rows), *frame_shape), np.uint8)
+            piece[is_frame] = frames[piece_rows[is_frame]]
             file.write(piece.data)

@@ -72,22 +72,32 @@ def _episodes(data: Dataset) -> bytes:
 
     They are made in memory: HDF5 crashes the process when a disk is full at the end of a file.
     """
-    stops = data.episode_ends + 1
-    starts = stops - data.episode_lengths()
+    stops = (data.episode_ends + 1).tolist()
     with h5py.File("episodes", "w", driver="core", backing_store=False, track_order=True) as file:
-        for number, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist())):
+        start = 0
+        for number, stop in enumerate(stops):
             group = file.create_group(f"episode_{number}")
             group.attrs["id"] = number
             group.attrs["total_steps"] = stop - start
+            for name, column in _columns(data, start, stop).items():
+                group[name] = column
+            start = stop
 
-            last_obs = data.next_obs[stop - 1 : stop]
-            group["observations"] = np.concatenate([data.obs[start:stop], last_obs])
-            group["actions"] = data.action[start:stop]
-            group["rewards"] = data.reward[start:stop].astype(np.float64)
-            group["terminations"] = data.terminated[start:stop]
-            group["truncations"] = data.truncated[start:stop]
         file.flush()
         return file.id.get_file_image()
+
+
+def _columns(data: Dataset, start: int, stop: int) -> dict[str, np.ndarray]:
+    """Return the arrays of one episode as minari calls them."""
+    rows = slice(start, stop)
+    last_obs = data.next_obs[stop - 1 : stop]
+    return {
+        "observations": np.concatenate([data.obs[rows], last_obs]),
+        "actions": data.action[rows],
+        "rewards": data.reward[rows].astype(np.float64),
+        "terminations": data.terminated[rows],
+        "truncations": data.truncated[rows],
+    }
 
 
 def _about(data: Dataset) -> dict[str, object]:

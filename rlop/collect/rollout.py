@@ -48,13 +48,14 @@ class Episode:
             self.qvel.append(self.physics.qvel.astype(np.float32))
         # A copy, since the caller may write into its array later.
         played = action if isinstance(action, int) else np.array(action)
+        self.action.append(played)
 
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.obs.append(_stored(obs))
-        self.action.append(played)
         self.reward.append(float(reward))
         self.terminated = bool(terminated)
         self.truncated = bool(truncated)
+
         if self.over:
             self._pack()
         return obs, reward, terminated, truncated, info
@@ -98,27 +99,40 @@ def rollouts(
         obs, _ = env.reset(seed=int(env_seed))
         episodes.append(begin(env, obs, policy=policy))
 
-    live, rows = list(episodes), 0
+    live = list(episodes)
+    rows = 0
     while live:
-        actions = play(np.stack([episode.obs[-1] for episode in live]), rng)
-        for place, (episode, action) in enumerate(zip(live, actions)):
-            episode.step(action.item() if action.ndim == 0 else action)
-            # Each live episode that began earlier has one row more now.
-            episode.before += place
+        _step_all(live, play, rng)
         rows += len(live)
         yield episodes, rows
 
-        over = [episode for episode in live if episode.over]
+        # As many new episodes as rows are still wanted, at most.
+        ended = [episode for episode in live if episode.over]
         live = [episode for episode in live if _is_wanted(episode, steps)]
-        for episode in over[: max(0, steps - rows)]:
+        for episode in ended[: max(0, steps - rows)]:
             obs, _ = episode.env.reset()
-            live.append(begin(episode.env, obs, rows, policy))
-            episodes.append(live[-1])
+            following = begin(episode.env, obs, rows, policy)
+            live.append(following)
+            episodes.append(following)
+
+
+def _step_all(live: Sequence[Episode], play: Act, rng: np.random.Generator) -> None:
+    """Play one step of every live episode, in the order in which they began."""
+    obs = np.stack([episode.obs[-1] for episode in live])
+    actions = play(obs, rng)
+    for place, episode in enumerate(live):
+        action = actions[place]
+        if action.ndim == 0:
+            action = action.item()
+        episode.step(action)
+        # Each live episode that began earlier has one row more now.
+        episode.before += place
 
 
 def _is_wanted(episode: Episode, steps: int) -> bool:
     """Return whether the next row of an episode is among the first `steps` rows."""
-    return not episode.over and episode.before + len(episode) < steps
+    next_row = episode.before + len(episode)
+    return not episode.over and next_row < steps
 
 
 class Part(NamedTuple):
@@ -131,7 +145,8 @@ class Part(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether the environment ended the episode and all of its rows belong to the part."""
-        return self.episode.over and self.start == 0 and self.stop == len(self.episode)
+        has_all_rows = self.start == 0 and self.stop == len(self.episode)
+        return self.episode.over and has_all_rows
 
 
 def first(episodes: Sequence[Episode], steps: int) -> list[Part]:
@@ -159,11 +174,14 @@ def last(episodes: Sequence[Episode], steps: int) -> list[Part]:
 
 def interleave(parts: Sequence[Part], rng: np.random.Generator) -> list[Part]:
     """Put the episodes of several policies into random order; those of one policy keep theirs."""
-    turns = rng.permutation([part.episode.policy for part in parts])
     queues: dict[int, list[Part]] = {}
     for part in reversed(parts):
-        queues.setdefault(part.episode.policy, []).append(part)
-    return [queues[int(policy)].pop() for policy in turns]
+        queue = queues.setdefault(part.episode.policy, [])
+        queue.append(part)
+
+    policies = [part.episode.policy for part in parts]
+    turns = rng.permutation(policies).tolist()
+    return [queues[policy].pop() for policy in turns]
 
 
 def pack(parts: Sequence[Part]) -> dict[str, np.ndarray]:
@@ -175,32 +193,39 @@ def pack(parts: Sequence[Part]) -> dict[str, np.ndarray]:
         observations, actions, rewards, terminals, timeouts, next_observations, infos/policy int8,
         and with a simulator infos/qpos and infos/qvel, its state before the step.
     """
-    lengths = [stop - start for _, start, stop in parts]
-    ends = np.cumsum(lengths) - 1
-    terminals = np.zeros(ends[-1] + 1, bool)
-    terminals[ends] = [episode.terminated and stop == len(episode) for episode, _, stop in parts]
-    timeouts = np.zeros_like(terminals)
-    timeouts[ends] = ~terminals[ends]
+    columns: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, column in _columns(part).items():
+            columns.setdefault(name, []).append(column)
 
-    rewards = [episode.reward[start:stop] for episode, start, stop in parts]
-    policies = np.repeat([part.episode.policy for part in parts], lengths)
-    arrays = {
-        "observations": np.concatenate([episode.obs[start:stop] for episode, start, stop in parts]),
-        "actions": np.concatenate([episode.action[start:stop] for episode, start, stop in parts]),
-        "rewards": np.concatenate(rewards).astype(np.float32),
+    arrays = {name: np.concatenate(pieces) for name, pieces in columns.items()}
+    arrays["rewards"] = arrays["rewards"].astype(np.float32)
+    arrays["infos/policy"] = arrays["infos/policy"].astype(np.int8)
+    return arrays
+
+
+def _columns(part: Part) -> dict[str, Any]:
+    """Cut the columns of one part out of its episode."""
+    episode, start, stop = part
+    n = stop - start
+    terminals = np.zeros(n, bool)
+    terminals[-1] = episode.terminated and stop == len(episode)
+    timeouts = np.zeros(n, bool)
+    timeouts[-1] = not terminals[-1]
+
+    columns = {
+        "observations": episode.obs[start:stop],
+        "actions": episode.action[start:stop],
+        "rewards": episode.reward[start:stop],
         "terminals": terminals,
         "timeouts": timeouts,
-        "next_observations": np.concatenate(
-            [episode.obs[start + 1 : stop + 1] for episode, start, stop in parts]
-        ),
-        "infos/policy": policies.astype(np.int8),
+        "next_observations": episode.obs[start + 1 : stop + 1],
+        "infos/policy": np.full(n, episode.policy),
     }
-    if all(part.episode.physics is not None for part in parts):
-        qpos = [episode.qpos[start:stop] for episode, start, stop in parts]
-        qvel = [episode.qvel[start:stop] for episode, start, stop in parts]
-        arrays["infos/qpos"] = np.concatenate(qpos)
-        arrays["infos/qvel"] = np.concatenate(qvel)
-    return arrays
+    if episode.physics is not None:
+        columns["infos/qpos"] = episode.qpos[start:stop]
+        columns["infos/qvel"] = episode.qvel[start:stop]
+    return columns
 
 
 def _stored(obs: Any) -> np.ndarray:
@@ -208,5 +233,6 @@ def _stored(obs: Any) -> np.ndarray:
 
     A copy, since an environment may return the same array every time.
     """
-    keeps_dtype = np.asarray(obs).dtype in (np.uint8, np.bool_)
-    return np.array(obs, dtype=None if keeps_dtype else np.float32)
+    if np.asarray(obs).dtype in (np.uint8, np.bool_):
+        return np.array(obs)
+    return np.array(obs, dtype=np.float32)

@@ -101,8 +101,11 @@ def statistics_file(path: Path) -> Path | None:
 
 
 def _read_statistics(path: Path, env: Env) -> Normalizer | None:
+    """Read the statistics next to a policy's zip, and check that they fit the observations."""
     file = statistics_file(path)
-    normalizer = None if file is None else read_vecnormalize(file)
+    if file is None:
+        return None
+    normalizer = read_vecnormalize(file)
     shape = env.observation_space.shape
     if normalizer is not None and normalizer.mean.shape != shape:
         raise InputError(f"{file}: statistics {normalizer.mean.shape}, observations {shape}")
@@ -156,8 +159,9 @@ def _build_policy(
         raise InputError(f"{path}: {cls.__name__} does not fit {spaces}: {reason}") from error
 
     missing = [key for key in missing if not key.startswith(SHARED_EXTRACTORS)]
-    if missing or unexpected:
-        raise InputError(f"{path}: {cls.__name__} has other weights: {(missing + unexpected)[0]}")
+    other = missing + unexpected
+    if other:
+        raise InputError(f"{path}: {cls.__name__} has other weights: {other[0]}")
     return policy
 
 

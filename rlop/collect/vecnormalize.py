@@ -33,7 +33,8 @@ class Normalizer:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """`[n, *S]` to `[n, *S]` float32."""
-        return np.clip((obs - self.mean) / self.std, -self.clip, self.clip).astype(np.float32)
+        normalized = (obs - self.mean) / self.std
+        return np.clip(normalized, -self.clip, self.clip).astype(np.float32)
 
 
 def read_vecnormalize(path: Path) -> Normalizer | None:
@@ -49,19 +50,21 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
     if not state.get("norm_obs", True):
         return None
 
-    rms = _state(path, state.get("obs_rms"), "RunningMeanStd")
-    mean = _array(path, "mean", rms.get("mean"))
-    variance = _array(path, "var", rms.get("var"))
-    epsilon, clip = state.get("epsilon"), state.get("clip_obs")
-    numbers = isinstance(epsilon, int | float) and isinstance(clip, int | float)
-    if not numbers or mean.shape != variance.shape:
+    moments = _state(path, state.get("obs_rms"), "RunningMeanStd")
+    mean = _array(path, "mean", moments.get("mean"))
+    variance = _array(path, "var", moments.get("var"))
+    epsilon = state.get("epsilon")
+    clip = state.get("clip_obs")
+    are_numbers = isinstance(epsilon, int | float) and isinstance(clip, int | float)
+    if not are_numbers or mean.shape != variance.shape:
         raise InputError(
             f"{path}: mean {mean.shape}, var {variance.shape}, epsilon, clip_obs = "
             f"{[epsilon, clip]}, expected equal shapes and two numbers"
         )
 
     std = np.sqrt(variance + epsilon)
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+    are_finite = np.isfinite(mean).all() and np.isfinite(std).all()
+    if not are_finite or not (std > 0).all():
         raise InputError(f"{path}: mean or var is not finite, or var + epsilon not positive")
     return Normalizer(mean, std, float(clip))
 

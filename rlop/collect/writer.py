@@ -68,13 +68,14 @@ class Writer:
         parts = self.parts()
         arrays = pack(parts)
         arrays["actions"] = to_unit(arrays["actions"], self.space)
-        write_hdf5(self.path, arrays, self._metadata(parts), overwrite=True)
+        about = self._metadata(parts)
+        write_hdf5(self.path, arrays, about, overwrite=True)
 
+        summary = f"{about['steps']} steps, {about['episodes']} whole episodes"
         returns = _returns(parts)
-        summary = f"{len(arrays['rewards'])} steps, {len(returns)} whole episodes"
         if returns:
-            spread = f"{min(returns):.4g} to {max(returns):.4g}"
-            summary += f", return mean {np.mean(returns):.4g}, {spread}"
+            summary += f", return mean {np.mean(returns):.4g}"
+            summary += f", {min(returns):.4g} to {max(returns):.4g}"
         return summary
 
     def _metadata(self, parts: Sequence[Part]) -> About:

@@ -23,9 +23,15 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_type_hints
-
-from typing_extensions import dataclass_transform
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+)
 
 from rlop.config.annotations import (
     SCALARS,

@@ -109,7 +109,17 @@ class Dataset:
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
         )
-        return cls(**arrays, spec=spec, name=name, infos=columns.infos)
+        return cls(
+            obs=arrays["obs"],
+            action=arrays["action"],
+            reward=arrays["reward"],
+            next_obs=arrays["next_obs"],
+            terminated=arrays["terminated"],
+            truncated=arrays["truncated"],
+            spec=spec,
+            name=name,
+            infos=columns.infos,
+        )
 
     def __len__(self) -> int:
         return len(self.reward)

@@ -1,4 +1,4 @@
-"""Small environments whose optimal values are known exactly; importing this registers them with Gymnasium."""
+"""Small environments whose optimal values are known exactly; importing this registers them."""
 
 from __future__ import annotations
 
@@ -39,35 +39,48 @@ __all__ = [
     "state_index",
 ]
 
+# Steps after which Gymnasium cuts an episode.
+CHAIN_LIMIT = 20
+GRIDWORLD_LIMIT = 50
+
 
 def chain_env(**kwargs: Any) -> TabularEnv:
-    """`rlop/Chain-v0`; arguments of `chain`."""
+    """Make one `rlop/Chain-v0`; arguments of `chain`."""
     return TabularEnv(chain(**kwargs))
 
 
 def chain_vector_env(
-    num_envs: int = 1, max_episode_steps: int = 20, **kwargs: Any
+    num_envs: int = 1,
+    max_episode_steps: int = CHAIN_LIMIT,
+    **kwargs: Any,
 ) -> TabularVectorEnv:
-    """`rlop/Chain-v0`, many copies; further arguments of `chain`."""
+    """Make copies of `rlop/Chain-v0`; further arguments of `chain`."""
     return TabularVectorEnv(chain(**kwargs), num_envs, max_episode_steps)
 
 
 def gridworld_env(**kwargs: Any) -> TabularEnv:
-    """`rlop/GridWorld-v0`; arguments of `gridworld`."""
+    """Make one `rlop/GridWorld-v0`; arguments of `gridworld`."""
     return TabularEnv(gridworld(**kwargs))
 
 
 def gridworld_vector_env(
-    num_envs: int = 1, max_episode_steps: int = 50, **kwargs: Any
+    num_envs: int = 1,
+    max_episode_steps: int = GRIDWORLD_LIMIT,
+    **kwargs: Any,
 ) -> TabularVectorEnv:
-    """`rlop/GridWorld-v0`, many copies; further arguments of `gridworld`."""
+    """Make copies of `rlop/GridWorld-v0`; further arguments of `gridworld`."""
     return TabularVectorEnv(gridworld(**kwargs), num_envs, max_episode_steps)
 
 
-for _name, _build, _limit in (("Chain", "chain", 20), ("GridWorld", "gridworld", 50)):
-    gymnasium.register(
-        f"rlop/{_name}-v0",
-        entry_point=f"rlop.envs:{_build}_env",
-        vector_entry_point=f"rlop.envs:{_build}_vector_env",
-        max_episode_steps=_limit,
-    )
+gymnasium.register(
+    "rlop/Chain-v0",
+    entry_point="rlop.envs:chain_env",
+    vector_entry_point="rlop.envs:chain_vector_env",
+    max_episode_steps=CHAIN_LIMIT,
+)
+gymnasium.register(
+    "rlop/GridWorld-v0",
+    entry_point="rlop.envs:gridworld_env",
+    vector_entry_point="rlop.envs:gridworld_vector_env",
+    max_episode_steps=GRIDWORLD_LIMIT,
+)

@@ -1,127 +1,188 @@
-"""Environments by id, with whatever must be imported first; what is missing or misspelt is named in one line."""
+"""Environments by id: registers those of other packages, and says in one line what is wrong."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 
 from rlop.config.checks import closest
 from rlop.envs.atari import PREFIX, vector_arguments
 from rlop.envs.layouts import d4rl_env
+from rlop.envs.spaces import Env, VectorEnv
 from rlop.types import InputError
 
-ROBOTICS = ("gymnasium_robotics", "mujoco")
-PROVIDERS = {  # beginning of an id -> module that registers it, extra to install
-    "MinAtar/": ("minatar.gym", "minatar"),
-    PREFIX: ("ale_py", "atari"),
+T = TypeVar("T")
+
+
+class Provider(NamedTuple):
+    """A package that registers environments."""
+
+    module: str  # imported to register them
+    extra: str  # of this package, which installs it
+
+
+ROBOTICS = Provider("gymnasium_robotics", "mujoco")
+
+# Beginning of an id -> its provider.
+PROVIDERS = {
+    "MinAtar/": Provider("minatar.gym", "minatar"),
+    PREFIX: Provider("ale_py", "atari"),
     "AntMaze_": ROBOTICS,
     "PointMaze_": ROBOTICS,
     "AdroitHand": ROBOTICS,
     "FrankaKitchen-": ROBOTICS,
 }
-EXTRAS = {"box2d": "classic", "mujoco": "mujoco"}  # part of an entry point -> extra
+
+# Part of an entry point of Gymnasium's own environments -> extra that installs what it needs.
+EXTRAS = {"box2d": "classic", "mujoco": "mujoco"}
 
 
-def make_env(env_id: str, *, layout: str | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """`gymnasium.make`, for ids of this package, MinAtar, Atari and gymnasium-robotics too.
+def make_env(
+    env_id: str,
+    *,
+    layout: str | None = None,
+    **kwargs: Any,
+) -> Env:
+    """Make one environment; like `gymnasium.make`, but registers those of other packages first.
 
     Args:
-        env_id: such as `rlop/GridWorld-v0`, `MinAtar/Breakout-v1`, `ALE/Breakout-v5`, `AntMaze_UMaze-v4`.
-        layout: "d4rl" for D4RL's observations, starts and ends, see `d4rl_env`; None for the environment's own.
+        env_id: such as `rlop/GridWorld-v0`, `MinAtar/Breakout-v1`, `ALE/Breakout-v5`,
+            `AntMaze_UMaze-v4`.
+        layout: "d4rl" for D4RL's observations, starts and ends, see `d4rl_env`; None for the
+            environment's own.
         kwargs: of the environment.
-
+    Returns:
+        The environment.
     Raises:
-        InputError: an unknown id, a package that is not installed, an argument the environment does not have, or one
-            that cannot be brought into the layout.
+        InputError: an unknown id, a package that is not installed, an argument the environment does
+            not have, or one that cannot be brought into the layout.
     """
     check_env_id(env_id)
-    # The checker's warnings are for authors of environments, and it costs time in the first steps.
+
+    # The checker's warnings are for authors of environments, and it slows the first steps.
     make = partial(_make, build=gymnasium.make, disable_env_checker=True)
-    return make(env_id, **kwargs) if layout is None else d4rl_env(env_id, layout, make, **kwargs)
+    if layout is None:
+        return make(env_id, **kwargs)
+    return d4rl_env(env_id, layout, make, **kwargs)
 
 
 def make_vec_env(
-    env_id: str, n: int, *, layout: str | None = None, **kwargs: Any
-) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    """n copies of an environment, stepped together in this process; the environments of this package in NumPy.
+    env_id: str,
+    n: int,
+    *,
+    layout: str | None = None,
+    **kwargs: Any,
+) -> VectorEnv:
+    """Make n copies of an environment, stepped together in this process.
 
-    Those of Atari, `ALE/...`, give stacks of frames as agents see them, unlike `make_env`'s; see `AtariSettings`.
-
-    All reset themselves one step after an episode's end (`AutoresetMode.NEXT_STEP`): the observation of the last step
-    is the episode's own, and the step after it ignores the action, pays 0 and returns a first observation.
+    Those of this package are stepped in NumPy. Those of Atari, `ALE/...`, give stacks of frames as
+    agents see them, unlike `make_env`'s; see `AtariSettings`. All reset themselves one step after
+    an episode's end (`AutoresetMode.NEXT_STEP`): the observation of the last step is the episode's
+    own, and the step after it ignores the action, pays 0 and returns a first observation.
 
     Args:
         env_id: as in `make_env`.
         n: number of copies, at least 1.
         layout: as in `make_env`.
         kwargs: of the environment.
-
+    Returns:
+        The environments.
     Raises:
         InputError: as in `make_env`, or n < 1.
     """
     if n < 1:
         raise InputError(f"n = {n}: expected at least 1 environment")
     check_env_id(env_id)
+
     if layout is not None:
-        return gymnasium.vector.SyncVectorEnv(
-            [partial(make_env, env_id, layout=layout, **kwargs)] * n
-        )
+        make_one = partial(make_env, env_id, layout=layout, **kwargs)
+        return gymnasium.vector.SyncVectorEnv([make_one] * n)
+
     if env_id.startswith(PREFIX):
-        return _make(env_id, gymnasium.make_vec, num_envs=n, **vector_arguments(env_id, kwargs))
-    if env_id.startswith("rlop/"):
-        return _make(env_id, gymnasium.make_vec, num_envs=n, **kwargs)
-    options = {"vectorization_mode": "sync", "disable_env_checker": True}
-    return _make(env_id, gymnasium.make_vec, num_envs=n, **options, **kwargs)
+        options = vector_arguments(env_id, kwargs)
+    elif env_id.startswith("rlop/"):
+        options = kwargs
+    else:
+        options = {"vectorization_mode": "sync", "disable_env_checker": True, **kwargs}
+    return _make(env_id, gymnasium.make_vec, num_envs=n, **options)
 
 
 def time_limit(env_id: str) -> int | None:
-    """The number of steps after which `env_id` cuts an episode; None when it never does."""
+    """Return the number of steps after which `env_id` cuts an episode; None if it never does.
+
+    Raises:
+        InputError: an unknown id, or a package that is not installed.
+    """
     check_env_id(env_id)
     return gymnasium.spec(env_id).max_episode_steps
 
 
 def check_env_id(env_id: str) -> None:
-    """Import what registers `env_id`; InputError with the nearest registered id when there is no such environment."""
-    prefix = next((prefix for prefix in PROVIDERS if env_id.startswith(prefix)), None)
-    if prefix is not None and not any(known.startswith(prefix) for known in gymnasium.registry):
-        _register(env_id, *PROVIDERS[prefix])
-    if (
-        env_id not in gymnasium.registry and ":" not in env_id
-    ):  # `module:id` is for Gymnasium to import
-        raise InputError(
-            f"env_id = {env_id!r}: no such environment{closest(env_id, gymnasium.registry)}"
-        )
+    """Import the package that registers `env_id`.
+
+    Raises:
+        InputError: an unknown id, with the nearest one, or a package that is not installed.
+    """
+    for prefix, provider in PROVIDERS.items():
+        if env_id.startswith(prefix) and not _is_registered(prefix):
+            _register(env_id, provider)
+
+    # Gymnasium itself imports the module of `module:id`.
+    if env_id not in gymnasium.registry and ":" not in env_id:
+        hint = closest(env_id, gymnasium.registry)
+        raise InputError(f"env_id = {env_id!r}: no such environment{hint}")
 
 
-def _register(env_id: str, module: str, extra: str) -> None:
+def _is_registered(prefix: str) -> bool:
+    return any(env_id.startswith(prefix) for env_id in gymnasium.registry)
+
+
+def _register(env_id: str, provider: Provider) -> None:
     try:
-        provider = import_module(module)
+        module = import_module(provider.module)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise InputError(f"env_id {env_id!r}: {error}; pip install 'rlop[{extra}]'") from error
-    if hasattr(
-        provider, "register_envs"
-    ):  # ale_py registers when it is imported, MinAtar when it is told to
-        provider.register_envs()
+        fix = f"pip install 'rlop[{provider.extra}]'"
+        raise InputError(f"env_id {env_id!r}: {error}; {fix}") from error
+
+    # ale_py registers when it is imported, MinAtar when this function is called.
+    register_envs = getattr(module, "register_envs", None)
+    if register_envs is not None:
+        register_envs()
 
 
-def _make(env_id: str, build: Any, **kwargs: Any) -> Any:
+def _make(
+    env_id: str,
+    build: Callable[..., T],
+    **kwargs: Any,
+) -> T:
+    """Build an environment; every error becomes one line that names it."""
     try:
         with warnings.catch_warnings():
             # Box2D's bindings crash the interpreter where this warning is an error.
-            warnings.filterwarnings(
-                "ignore", "builtin type .* has no __module__ attribute", DeprecationWarning
-            )
-            # Version 4 of the MuJoCo environments is asked for on purpose: policies and data were made with it.
+            bindings = "builtin type .* has no __module__ attribute"
+            warnings.filterwarnings("ignore", bindings, DeprecationWarning)
+            # Version 4 of the MuJoCo environments is wanted: policies and data were made with it.
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
             return build(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
-        entry = str(gymnasium.spec(env_id).entry_point)
-        extra = next((extra for part, extra in EXTRAS.items() if part in entry), None)
-        fix = f"; pip install 'rlop[{extra}]'" if extra else ""
-        raise InputError(f"env_id {env_id!r}: {str(error).splitlines()[0]}{fix}") from error
+        raise InputError(f"env_id {env_id!r}: {_first_line(error)}{_fix(env_id)}") from error
     except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise InputError(f"env_id {env_id!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"env_id {env_id!r}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _fix(env_id: str) -> str:
+    """Return the end of a message: how to install what an environment of Gymnasium needs."""
+    entry_point = str(gymnasium.spec(env_id).entry_point)
+    for part, extra in EXTRAS.items():
+        if part in entry_point:
+            return f"; pip install 'rlop[{extra}]'"
+    return ""

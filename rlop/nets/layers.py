@@ -220,27 +220,27 @@ def hidden_layers(
     return [Linear(lead, i, o) for o, i in shapes]
 
 
-def constraints(network: nn.Module) -> Callable[[Mapping[str, Tensor]], None]:
-    """What a network's own layers demand after every optimizer step: masks, unit rows.
+class Constraints:
+    """What a network's own layers demand after every optimizer step: masks and unit rows.
 
-    Returns:
-        A function of the network's parameters by name, in place, idempotent, without branches on values.
+    Args:
+        network: with layers that carry a buffer `mask`, or that are `HypersphericalLinear`.
     """
-    suffix = "mask"
-    masks = {
-        name.removesuffix(suffix) + "weight": buffer
-        for name, buffer in network.named_buffers()
-        if name.rpartition(".")[2] == suffix
-    }
-    spheres = [
-        f"{name}.weight"
-        for name, m in network.named_modules()
-        if isinstance(m, HypersphericalLinear)
-    ]
 
-    def constrain(params: Mapping[str, Tensor]) -> None:
-        mask_(params, masks)
-        for name in spheres:
-            unit_rows_(params[name])
+    def __init__(self, network: nn.Module) -> None:
+        self.masks = {}
+        for name, buffer in network.named_buffers():
+            layer = name.removesuffix("mask")
+            if name == "mask" or name.endswith(".mask"):
+                self.masks[f"{layer}weight"] = buffer
 
-    return constrain
+        self.spheres = []
+        for name, module in network.named_modules():
+            if isinstance(module, HypersphericalLinear):
+                self.spheres.append(f"{name}.weight")
+
+    def __call__(self, parameters: Mapping[str, Tensor]) -> None:
+        """Restore them among the network's parameters by name, in place, without branches on values."""
+        mask_(parameters, self.masks)
+        for name in self.spheres:
+            unit_rows_(parameters[name])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rlop.losses.td import update_target_
-from rlop.nets.layers import constraints
+from rlop.nets.layers import Constraints
 from rlop.optim import RMD, Adam, MakeOptimizer, clip_runs, run_norms
 from rlop.types import Batch, Metrics
 
@@ -46,7 +46,7 @@ class Learner:
         self.target: Any = None if tau is None else copy.deepcopy(online).requires_grad_(False)
         self.parameters = dict(online.named_parameters())
         self.initial = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.constrain = constraints(online)
+        self.constrain = Constraints(online)
         self.optimizer = make(list(self.parameters.values()), lr)
         self.has_slacks = isinstance(self.optimizer, RMD)
         self.tau, self.max_grad_norm, self.projections = tau, max_grad_norm, tuple(projections)

@@ -1,4 +1,4 @@
-"""Do runs that differ in their seed act alike, and does a policy follow the data's habits? Discrete actions."""
+"""Whether runs that differ only in their seed act alike, and a policy follows the data's habits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rlop.probes.shapes import check_same_shape, shapes_of
 
 
 class Calibration(NamedTuple):
@@ -18,7 +20,7 @@ class Calibration(NamedTuple):
 
 
 class ActionShift(NamedTuple):
-    """Total variation between greedy and behaviour actions."""
+    """Total variation between greedy and behavior actions."""
 
     total: Tensor  # [...] mean over clusters, weighted by their size
     by_cluster: Tensor  # [..., C]; NaN for an empty cluster
@@ -26,30 +28,34 @@ class ActionShift(NamedTuple):
 
 @torch.no_grad()
 def disagreement(actions: Tensor) -> Tensor:
-    """Share of states in which two runs act differently, for every pair of runs.
+    """Compute the share of states in which two runs act differently, for every pair of runs.
 
         Dis(h, h') = 1/n sum_i 1[ h(s_i) != h'(s_i) ]
 
-    On held-out states it equals the test error of classifiers whose ensemble is calibrated; that is not a law (small
-    networks trained on the same data disagree less than they err), so read it beside `calibration`.
+    On held-out states it equals the test error of classifiers whose ensemble is calibrated. That is
+    not a law (small networks trained on the same data disagree less than they err), so read it
+    together with `calibration`.
 
     Args:
         actions: greedy actions, `[..., R, n]`, whole numbers.
     Returns:
         `[..., R, R]` float64, symmetric, 0 on the diagonal.
-    Reference: Jiang, Nagarajan, Baek, Kolter, "Assessing Generalization of SGD via Disagreement", ICLR 2022,
-        arXiv:2106.13799.
+    Raises:
+        ValueError: for actions that are not whole numbers `[..., R, n]`.
+    Reference: Jiang, Nagarajan, Baek, Kolter, "Assessing Generalization of SGD via Disagreement",
+        ICLR 2022, arXiv:2106.13799.
     """
     if actions.ndim < 2 or actions.is_floating_point():
-        raise ValueError(
-            f"actions: expected whole numbers [..., R, n], got {actions.dtype} {tuple(actions.shape)}"
-        )
-    return (actions.unsqueeze(-2) != actions.unsqueeze(-3)).double().mean(-1)
+        described = f"{actions.dtype} {shapes_of(actions)}"
+        raise ValueError(f"actions: expected whole numbers [..., R, n], got {described}")
+
+    differs = actions.unsqueeze(-2) != actions.unsqueeze(-3)
+    return differs.double().mean(-1)
 
 
 @torch.no_grad()
 def action_distance(actions: Tensor) -> Tensor:
-    """Mean distance between the continuous actions of two runs, for every pair of runs.
+    """Compute the mean distance between the continuous actions of two runs, for every pair.
 
         1/n sum_i || h(s_i) - h'(s_i) ||_2
 
@@ -57,36 +63,54 @@ def action_distance(actions: Tensor) -> Tensor:
         actions: `[..., R, n, m]`.
     Returns:
         `[..., R, R]` float64, symmetric, 0 on the diagonal.
+    Raises:
+        ValueError: for fewer than three axes.
     """
     if actions.ndim < 3:
-        raise ValueError(f"actions: expected [..., R, n, m], got {tuple(actions.shape)}")
-    apart = actions.double().unsqueeze(-3) - actions.double().unsqueeze(-4)
-    return torch.linalg.vector_norm(apart, dim=-1).mean(-1)
+        raise ValueError(f"actions: expected [..., R, n, m], got {shapes_of(actions)}")
+
+    actions = actions.double()
+    difference = actions.unsqueeze(-3) - actions.unsqueeze(-4)
+    return torch.linalg.vector_norm(difference, dim=-1).mean(-1)
 
 
 def other_runs(pairs: Tensor, group: Tensor | None = None) -> Tensor:
-    """Mean of a run's row over the other runs of its group.
+    """Average a run's row over the other runs of its group.
 
     Args:
-        pairs: `[..., R, R]`, of `disagreement` or `action_distance`.
-        group: `[R]` whole numbers, the same where runs differ in their seed alone; None takes all runs together.
+        pairs: `[..., R, R]`, from `disagreement` or `action_distance`.
+        group: `[R]` whole numbers, the same where runs differ in their seed alone; None takes all
+            runs together.
     Returns:
-        `[..., R]`, over the pairs that are finite; NaN where there is none.
+        `[..., R]`, over the pairs that are finite; NaN where a run has none.
+    Raises:
+        ValueError: when shapes do not fit.
     """
     runs = pairs.shape[-1]
-    if pairs.ndim < 2 or pairs.shape[-2] != runs or (group is not None and group.shape != (runs,)):
-        raise ValueError(f"pairs: expected [..., R, R] and group [R], got {tuple(pairs.shape)}")
-    group = torch.zeros(runs, device=pairs.device) if group is None else group
-    others = (group.unsqueeze(-1) == group).fill_diagonal_(False) & pairs.isfinite()
-    return pairs.where(others, 0).sum(-1) / others.sum(-1)
+    is_square = pairs.ndim >= 2 and pairs.shape[-2] == runs
+    if not is_square or (group is not None and group.shape != (runs,)):
+        raise ValueError(f"pairs: expected [..., R, R] and group [R], got {shapes_of(pairs)}")
+
+    if group is None:
+        group = torch.zeros(runs, device=pairs.device)
+    same_group = group.unsqueeze(-1) == group
+    others = same_group.fill_diagonal_(False) & pairs.isfinite()
+    total = pairs.where(others, 0).sum(-1)
+    return total / others.sum(-1)
 
 
 @torch.no_grad()
-def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
-    """Class-aggregated calibration of an ensemble of greedy policies, and the two rates that it ties together.
+def calibration(
+    actions: Tensor,
+    label: Tensor,
+    n_actions: int,
+) -> Calibration:
+    """Measure the class-aggregated calibration of an ensemble of greedy policies.
 
         share  p_k(s) = 1/R sum_r 1[h_r(s) = k]
         gap    sum_q | sum_k P(y = k, p_k = q) - q sum_k P(p_k = q) |,  q = 0, 1/R, ..., 1
+
+    The gap ties two rates together, which are returned as well: disagreement and error.
 
     Args:
         actions: `[..., R, n]` int64, greedy actions of R runs.
@@ -96,74 +120,95 @@ def calibration(actions: Tensor, label: Tensor, n_actions: int) -> Calibration:
         Disagreement, error and gap, `[...]` float64 each.
     Raises:
         ValueError: when shapes do not fit.
-    Reference: Jiang et al. 2022, arXiv:2106.13799, class-aggregated calibration error and the bound by it; that labels
-        are needed to know it is the point of Kirsch and Gal, TMLR 2022, arXiv:2202.01851.
+    Reference: Jiang et al. 2022, arXiv:2106.13799, class-aggregated calibration error and the bound
+        by it. Kirsch and Gal, TMLR 2022, arXiv:2202.01851, point out that labels are needed to know
+        it.
     """
     if actions.ndim < 2 or label.shape != actions.shape[:-2] + actions.shape[-1:]:
-        raise ValueError(
-            f"label: expected [..., n] for actions {tuple(actions.shape)}, got {tuple(label.shape)}"
-        )
+        expected = f"expected [..., n] for actions {shapes_of(actions)}"
+        raise ValueError(f"label: {expected}, got {shapes_of(label)}")
+
     runs = actions.shape[-2]
     votes = F.one_hot(actions, n_actions).sum(-3)  # [..., n, A]
     is_label = F.one_hot(label, n_actions).double()
     share = votes.double() / runs
+
+    # Mass and hits at every level q of the share, summed over actions.
     level = F.one_hot(votes, runs + 1).double()  # [..., n, A, R + 1]
-    hit = (level * is_label.unsqueeze(-1)).sum(-2).mean(-2)
+    hits = level * is_label.unsqueeze(-1)
+    hit = hits.sum(-2).mean(-2)
     mass = level.sum(-2).mean(-2)
     q = torch.arange(runs + 1, dtype=hit.dtype, device=hit.device) / runs
+
+    agree = share.square().sum(-1)
+    correct = (share * is_label).sum(-1)
+    miscalibration = hit - q * mass
     return Calibration(
-        disagreement=1 - share.square().sum(-1).mean(-1),
-        error=1 - (share * is_label).sum(-1).mean(-1),
-        gap=(hit - q * mass).abs().sum(-1),
+        disagreement=1 - agree.mean(-1),
+        error=1 - correct.mean(-1),
+        gap=miscalibration.abs().sum(-1),
     )
 
 
 @torch.no_grad()
 def action_shift(
-    greedy: Tensor, behaviour: Tensor, cluster: Tensor, n_actions: int, n_clusters: int
+    greedy: Tensor,
+    behavior: Tensor,
+    cluster: Tensor,
+    n_actions: int,
+    n_clusters: int,
 ) -> ActionShift:
-    """How a policy's distribution of actions differs from the data's, cluster of states by cluster.
+    """Compare a policy's distribution of actions with the data's, in every cluster of states.
 
         TV_c = 1/2 sum_a | P(h(s) = a | c) - P(a_data = a | c) |,  total = sum_c P(c) TV_c
 
-    A classifier that interpolates noisy labels reproduces their noise rate in every cluster it can tell apart
-    (distributional generalisation), and so has a small total variation: imitation rather than improvement.
+    A classifier that interpolates noisy labels reproduces their noise rate in every cluster it can
+    tell apart (distributional generalization), and so has a small total variation: imitation rather
+    than improvement.
 
     Args:
         greedy: `[..., n]` int64.
-        behaviour: the data's actions, same shape.
-        cluster: same shape, in [0, C), of states, e.g. by `nearest_center`.
+        behavior: the data's actions, same shape.
+        cluster: cluster of each state in [0, C), same shape, e.g. by `nearest_center`.
         n_actions: A.
         n_clusters: C.
     Returns:
-        In all and by cluster, float64 in [0, 1].
+        Total and by cluster, float64 in [0, 1].
+    Raises:
+        ValueError: when shapes differ.
     Reference: Nakkiran and Bansal, "Distributional Generalization", 2020, arXiv:2009.08092.
     """
-    if not greedy.shape == behaviour.shape == cluster.shape:
-        shapes = [tuple(x.shape) for x in (greedy, behaviour, cluster)]
-        raise ValueError(
-            f"greedy, behaviour and cluster: expected one shape [..., n], got {shapes}"
-        )
+    check_same_shape("greedy, behavior and cluster", "n", greedy, behavior, cluster)
     member = F.one_hot(cluster, n_clusters).double()  # [..., n, C]
     size = member.sum(-2)
-    apart = (F.one_hot(greedy, n_actions) - F.one_hot(behaviour, n_actions)).double()  # [..., n, A]
-    variation = 0.5 * (member.mT @ apart).abs().sum(-1)  # [..., C], times the size of the cluster
-    return ActionShift(variation.sum(-1) / greedy.shape[-1], variation / size)
+
+    # Every row adds its own difference: the sums over a cluster are its size times probabilities.
+    difference = F.one_hot(greedy, n_actions) - F.one_hot(behavior, n_actions)
+    excess = member.mT @ difference.double()  # [..., C, A]
+    variation = 0.5 * excess.abs().sum(-1)  # [..., C], times the size
+    return ActionShift(
+        total=variation.sum(-1) / greedy.shape[-1],
+        by_cluster=variation / size,
+    )
 
 
 @torch.no_grad()
 def nearest_center(states: Tensor, n_clusters: int) -> Tensor:
-    """Cluster of each row: the nearest of C rows that stand at equal distances in the batch.
+    """Assign each row to the nearest of C rows taken at equal distances in the batch.
 
     Args:
         states: `[..., n, d]`.
         n_clusters: C, at most n.
     Returns:
-        `[..., n]` int64.
+        Index of the cluster, `[..., n]` int64.
+    Raises:
+        ValueError: for a number of clusters out of range.
     """
     n = states.shape[-2]
     if not 1 <= n_clusters <= n:
         raise ValueError(f"n_clusters = {n_clusters}: expected 1 to the number of rows, {n}")
+
     rows = torch.arange(n_clusters, device=states.device) * n // n_clusters
     points = states.double()
-    return torch.cdist(points, points.index_select(-2, rows)).argmin(-1)
+    centers = points.index_select(-2, rows)
+    return torch.cdist(points, centers).argmin(-1)

@@ -1,4 +1,4 @@
-"""Do adjacent layers of a network pass on each other's strongest directions?"""
+"""Whether adjacent layers of a network pass on each other's strongest directions."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 
 @torch.no_grad()
 def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor:
-    """How well the output directions of each layer meet the input directions of the next.
+    """Score how well the output directions of each layer meet the input directions of the next.
 
         1/k sum_j | u_j(W_i) . v_j(W_{i+1}) |,  W = U S V^T, singular values descending
 
-    1 for the aligned networks of linear theory. Two random directions in D dimensions score sqrt(2 / (pi D)). Where
-    singular values coincide the pairing is arbitrary, and so is the score.
+    1 for the aligned networks of linear theory. Two random directions in D dimensions score
+    sqrt(2 / (pi D)). Where singular values coincide the pairing is arbitrary, and so is the score.
 
     Args:
         weights: matrices `[..., O_i, I_i]` in the order in which they are applied, O_i = I_{i+1}.
@@ -25,30 +27,42 @@ def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor
         `[..., L - 1]` float64 for L matrices; NaN where a matrix is not finite.
     Raises:
         ValueError: when matrices do not follow each other, or there are fewer than two.
-    Reference: Radhakrishnan, Nichani, Bernstein, Uhler, "On Alignment in Deep Linear Neural Networks", 2020,
-        arXiv:2003.06340, whose definition of alignment this turns into a score.
+    Reference: Radhakrishnan, Nichani, Bernstein, Uhler, "On Alignment in Deep Linear Neural
+        Networks", 2020, arXiv:2003.06340, whose definition of alignment this turns into a score.
     """
-    if len(weights) < 2 or any(w.ndim < 2 or 0 in w.shape[-2:] for w in weights):
-        raise ValueError(
-            f"weights: expected at least two [..., O, I], got {[tuple(w.shape) for w in weights]}"
-        )
-    return torch.stack(
-        [_alignment(first, second, top) for first, second in pairwise(weights)], dim=-1
-    )
+    shapes = [tuple(weight.shape) for weight in weights]
+    are_matrices = all(len(shape) >= 2 and 0 not in shape[-2:] for shape in shapes)
+    if len(weights) < 2 or not are_matrices:
+        raise ValueError(f"weights: expected at least two [..., O, I], got {shapes}")
+
+    scores = [_alignment(first, second, top) for first, second in pairwise(weights)]
+    return torch.stack(scores, dim=-1)
 
 
-def _alignment(first: Tensor, second: Tensor, top: int | None) -> Tensor:
+def _alignment(
+    first: Tensor,
+    second: Tensor,
+    top: int | None,
+) -> Tensor:
+    """Score one pair of adjacent matrices, `[...]`."""
     if first.shape[-2] != second.shape[-1]:
-        raise ValueError(f"weights: {tuple(second.shape)} does not follow {tuple(first.shape)}")
+        raise ValueError(f"weights: {shapes_of(second)} does not follow {shapes_of(first)}")
+
     count = min(*first.shape[-2:], *second.shape[-2:])
     if top is not None and not 1 <= top <= count:
         raise ValueError(f"top = {top}: expected 1 to {count}")
-    first, second = first.double(), second.double()
-    finite = (first.sum((-2, -1)) + second.sum((-2, -1))).isfinite()  # svd raises for a whole stack
-    u, v = (
-        torch.linalg.svd(w.where(finite[..., None, None], 0), full_matrices=False)
-        for w in (first, second)
-    )
     k = top or count
-    cosine = (u.U[..., :k] * v.Vh.mT[..., :k]).sum(-2)
+
+    # svd raises for the whole stack when one matrix is not finite.
+    first = first.double()
+    second = second.double()
+    total = first.sum((-2, -1)) + second.sum((-2, -1))
+    finite = total.isfinite()
+    keep = finite[..., None, None]
+    first = first.where(keep, 0)
+    second = second.where(keep, 0)
+
+    outputs = torch.linalg.svd(first, full_matrices=False).U[..., :k]
+    inputs = torch.linalg.svd(second, full_matrices=False).Vh.mT[..., :k]
+    cosine = (outputs * inputs).sum(-2)
     return cosine.abs().mean(-1).where(finite, torch.nan)

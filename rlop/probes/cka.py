@@ -1,4 +1,7 @@
-"""Centred kernel alignment: which layers, steps or runs hold the same representation, up to rotation and scale."""
+"""Centered kernel alignment: which layers, steps or runs hold the same representation.
+
+"The same" means up to rotation and scale.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +10,56 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
 
-def _centred_gram(features: Tensor) -> Tensor:
-    """Gram matrix `[..., n, n]` whose inner products are unbiased HSIC up to 1 / (n (n - 3)); its diagonal is 0."""
+
+def _centered_gram(features: Tensor) -> Tensor:
+    """Center a Gram matrix without bias.
+
+    Returns:
+        `[..., n, n]` with a zero diagonal, whose inner products are n (n - 3) times unbiased HSIC.
+    """
     if features.ndim < 2 or features.shape[-2] < 4:
-        raise ValueError(f"features: expected [..., n, d] with n >= 4, got {tuple(features.shape)}")
+        raise ValueError(f"features: expected [..., n, d] with n >= 4, got {shapes_of(features)}")
+
     n = features.shape[-2]
     phi = features.double()
-    off = 1 - torch.eye(n, dtype=phi.dtype, device=phi.device)
-    gram = (phi @ phi.mT) * off
+    off_diagonal = 1 - torch.eye(n, dtype=phi.dtype, device=phi.device)
+    gram = (phi @ phi.mT) * off_diagonal
+
     mean = gram.sum(-1) / (n - 2)
     mean = mean - mean.sum(-1, keepdim=True) / (2 * (n - 1))
-    return (gram - mean.unsqueeze(-1) - mean.unsqueeze(-2)) * off
+    centered = gram - mean.unsqueeze(-1) - mean.unsqueeze(-2)
+    return centered * off_diagonal
 
 
 @torch.no_grad()
 def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased estimate, with linear kernels, of how strongly two representations of the same n rows depend.
+    """Estimate without bias how strongly two representations of the same n rows depend.
 
-        <K~, L~> / (n (n - 3)),  K = X X^T with zero diagonal, K~_ij = K_ij - m_i - m_j off the diagonal and 0 on it,
+        <K~, L~> / (n (n - 3)),  K = X X^T with zero diagonal, L = Y Y^T likewise
+        K~_ij = K_ij - m_i - m_j off the diagonal and 0 on it
         m_i = 1/(n - 2) sum_j K_ij - 1/(2 (n - 1) (n - 2)) sum_jk K_jk
 
-    Unbiased, so it may be negative, and its mean over minibatches estimates the same number as all rows at once.
+    Kernels are linear. The estimate is unbiased, so it may be negative, and its mean over
+    minibatches estimates the same number as all rows at once.
 
     Args:
         x: `[..., n, d]`, n >= 4.
         y: `[..., n, d']`, the same rows.
     Returns:
         `[...]` float64.
-    Reference: Song et al., "Feature selection via dependence maximization", JMLR 2012; for minibatches Nguyen, Raghu,
-        Kornblith, ICLR 2021, arXiv:2010.15327.
+    Raises:
+        ValueError: when the rows differ or are fewer than 4.
+    Reference: Song et al., "Feature selection via dependence maximization", JMLR 2012; for
+        minibatches Nguyen, Raghu, Kornblith, ICLR 2021, arXiv:2010.15327.
     """
     if x.shape[:-1] != y.shape[:-1]:
-        raise ValueError(
-            f"x and y: expected the same rows, got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
+        raise ValueError(f"x and y: expected the same rows, got {shapes_of(x, y)}")
+
     n = x.shape[-2]
-    return (_centred_gram(x) * _centred_gram(y)).sum((-2, -1)) / (n * (n - 3))
+    product = _centered_gram(x) * _centered_gram(y)
+    return product.sum((-2, -1)) / (n * (n - 3))
 
 
 class CKA:
@@ -51,9 +67,11 @@ class CKA:
 
         CKA_kl = H_kl / sqrt(H_kk H_ll),  H the mean unbiased HSIC over minibatches
 
-    For a network over training hand over its features at several steps, for seeds those of each run.
+    To follow a network over training pass its features at several steps, to compare seeds the
+    features of each run.
 
-    Reference: Kornblith et al., ICML 2019, arXiv:1905.00414; Nguyen, Raghu, Kornblith 2022, arXiv:2202.07184.
+    Reference: Kornblith et al., ICML 2019, arXiv:1905.00414; Nguyen, Raghu, Kornblith 2022,
+        arXiv:2202.07184.
     """
 
     def __init__(self) -> None:
@@ -62,25 +80,29 @@ class CKA:
 
     @torch.no_grad()
     def add(self, layers: Sequence[Tensor]) -> None:
-        """Take in one minibatch: L representations `[..., n, d_l]` of the same n >= 4 rows.
+        """Add one minibatch: L representations `[..., n, d_l]` of the same n >= 4 rows.
 
         Raises:
             ValueError: when the rows or the leading axes differ, within or between minibatches.
         """
-        if len({layer.shape[:-1] for layer in layers}) != 1:
-            raise ValueError(
-                f"layers: expected the same rows, got {[tuple(layer.shape) for layer in layers]}"
-            )
+        shapes = [tuple(layer.shape) for layer in layers]
+        if len({shape[:-1] for shape in shapes}) != 1:
+            raise ValueError(f"layers: expected the same rows, got {shapes}")
+
         n = layers[0].shape[-2]
-        flat = torch.stack(
-            [_centred_gram(layer).flatten(-2) for layer in layers], dim=-2
-        )  # [..., L, n n]
+        grams = []
+        for layer in layers:
+            grams.append(_centered_gram(layer).flatten(-2))
+        flat = torch.stack(grams, dim=-2)  # [..., L, n n]
         hsic = flat @ flat.mT / (n * (n - 3))
-        if self._sum is not None and self._sum.shape != hsic.shape:
-            raise ValueError(
-                f"layers: expected {tuple(self._sum.shape)} pairs as before, got {tuple(hsic.shape)}"
-            )
-        self._sum = hsic if self._sum is None else self._sum + hsic
+
+        if self._sum is None:
+            self._sum = hsic
+        elif self._sum.shape == hsic.shape:
+            self._sum = self._sum + hsic
+        else:
+            expected = f"expected {shapes_of(self._sum)} pairs as before"
+            raise ValueError(f"layers: {expected}, got {shapes_of(hsic)}")
         self._batches += 1
 
     @property
@@ -92,24 +114,26 @@ class CKA:
 
     @property
     def matrix(self) -> Tensor:
-        """CKA, `[..., L, L]` float64: 1 on the diagonal, about 0 between independent representations.
+        """CKA, `[..., L, L]` float64: 1 on the diagonal, about 0 for independent representations.
 
         NaN for a representation whose own H is not positive: constant features, or too few rows.
         """
         hsic = self.hsic
         scale = hsic.diagonal(dim1=-2, dim2=-1)
         scale = scale.where(scale > 0, torch.nan).sqrt()
-        return hsic / (scale.unsqueeze(-1) * scale.unsqueeze(-2))
+        norms = scale.unsqueeze(-1) * scale.unsqueeze(-2)
+        return hsic / norms
 
 
 def cka_matrix(layers: Sequence[Tensor], batch_size: int | None = None) -> Tensor:
-    """CKA of every pair of representations of the same rows.
+    """Compute CKA of every pair of representations of the same rows.
 
     Between runs: `cka_matrix(features.unbind(0))` gives `[R, R]` for features `[R, n, d]`.
 
     Args:
         layers: L tensors `[..., n, d_l]`; widths may differ.
-        batch_size: rows of a minibatch, at least 4; a rest of the rows is left out. None takes all rows at once.
+        batch_size: rows of a minibatch, at least 4; rows that do not fill the last minibatch are
+            left out. None takes all rows at once.
     Returns:
         `[..., L, L]` float64, see `CKA`.
     Raises:
@@ -117,11 +141,14 @@ def cka_matrix(layers: Sequence[Tensor], batch_size: int | None = None) -> Tenso
     """
     if not layers:
         raise ValueError("layers: expected at least one")
+
     n = min(layer.shape[-2] for layer in layers)
     size = n if batch_size is None else batch_size
     if size < 4 or size > n:
         raise ValueError(f"batch_size = {size}: expected 4 to the number of rows, {n}")
-    found = CKA()
+
+    cka = CKA()
     for start in range(0, n - size + 1, size):
-        found.add([layer[..., start : start + size, :] for layer in layers])
-    return found.matrix
+        rows = slice(start, start + size)
+        cka.add([layer[..., rows, :] for layer in layers])
+    return cka.matrix

@@ -10,10 +10,16 @@ from torch import Tensor
 from rlop.probes.rank import singular_values, srank
 
 
-def low_rank_parameters(rank: Tensor, n_out: int, n_in: int) -> Tensor:
-    """Free parameters of a matrix of a given rank: the dimension of the manifold of such matrices.
+def low_rank_parameters(
+    rank: Tensor,
+    n_out: int,
+    n_in: int,
+) -> Tensor:
+    """Count the free parameters of a matrix of a given rank.
 
         r (n_in + n_out - r)
+
+    This is the dimension of the manifold of such matrices.
 
     Args:
         rank: r, `[...]`, in [0, min(n_in, n_out)].
@@ -26,12 +32,13 @@ def low_rank_parameters(rank: Tensor, n_out: int, n_in: int) -> Tensor:
 
 @torch.no_grad()
 def effective_parameters(weights: Sequence[Tensor], delta: float = 0.01) -> Tensor:
-    """Bartlett-weighted low-rank count: a layer counts once for itself and once for every layer above it.
+    """Count parameters at the rank of each layer, once for every layer that they act through.
 
         sum_{l=1..L} (L - l + 1) r_l (n_in_l + n_out_l - r_l),  r_l = srank_delta(W_l)
 
-    Bounds on the VC dimension of piecewise linear networks of W parameters are of order W times the mean depth that a
-    parameter acts at; this is that product, with each layer's parameters counted at its rank.
+    Bounds on the VC dimension of piecewise linear networks of W parameters are of order W times the
+    mean depth that a parameter acts at; this is that product (a "Bartlett-weighted" count), with
+    the parameters of each layer counted at its rank.
 
     Args:
         weights: L matrices `[..., O_l, I_l]`, input layer first.
@@ -40,12 +47,19 @@ def effective_parameters(weights: Sequence[Tensor], delta: float = 0.01) -> Tens
         `[...]` float64.
     Raises:
         ValueError: for no matrices.
-    Reference: Bartlett, Harvey, Liaw, Mehrabian, "Nearly-tight VC-dimension and pseudodimension bounds for piecewise
-        linear neural networks", JMLR 2019, arXiv:1703.02930, for the weights; the idea of counting low-rank layers is
-        of Seo, Wang, Papailiopoulos, Lee, ICML 2021 workshop on overparameterization.
+    Reference: for the weights Bartlett, Harvey, Liaw, Mehrabian, "Nearly-tight VC-dimension and
+        pseudodimension bounds for piecewise linear neural networks", JMLR 2019, arXiv:1703.02930;
+        for the idea of counting low-rank layers Seo, Wang, Papailiopoulos, Lee, ICML 2021 workshop
+        on overparameterization.
     Differs from: the workshop's abstract, which does not state its weights; these are ours.
     """
     if not weights:
         raise ValueError("weights: expected at least one [..., O, I]")
-    counts = [low_rank_parameters(srank(singular_values(w), delta), *w.shape[-2:]) for w in weights]
-    return sum((len(counts) - i) * count for i, count in enumerate(counts))  # type: ignore[return-value]
+
+    total = torch.zeros((), dtype=torch.float64, device=weights[0].device)
+    for layer, weight in enumerate(weights):
+        n_out, n_in = weight.shape[-2:]
+        rank = srank(singular_values(weight), delta)
+        layers_from_here = len(weights) - layer
+        total = total + layers_from_here * low_rank_parameters(rank, n_out, n_in)
+    return total

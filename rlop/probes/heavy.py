@@ -1,15 +1,16 @@
-"""The heavier probes on one of our agents, by name, with rows few enough to stay cheap."""
+"""The heavier probes of an agent, by name, on few enough rows to stay cheap."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from rlop.config.checks import check_known, check_range
 from rlop.probes.agreement import (
+    Calibration,
     action_distance,
     action_shift,
     calibration,
@@ -30,157 +31,227 @@ from rlop.probes.kernel import (
     td_kernel,
 )
 from rlop.probes.learning import class_variance
-from rlop.probes.lipschitz import flip_radius, sensitivity
-from rlop.probes.model import Subject
+from rlop.probes.lipschitz import Sensitivity, flip_radius, sensitivity
+from rlop.probes.model import AgentView, ValueAgent
 from rlop.types import Batch, InputError
 
-KARE_ROWS, KARE_RIDGE = 256, 1e-3  # the ridge in units of the kernel's mean eigenvalue
+# Rows and sizes are ours: large enough for a stable number, small enough to run during training.
+KARE_ROWS = 256
+KARE_RIDGE = 1e-3  # in units of the kernel's mean eigenvalue
 CKA_ROWS = 256  # of a minibatch
 STEP = 0.01  # of the implicit regularizer's noisy TD, over the norm of its kernel
 CLUSTERS = 16  # of states
 STATES = 64  # at which gradients with respect to the state are taken
 
+Probe: TypeAlias = Callable[[AgentView], Tensor]  # -> [R]
+
 
 def pack(
-    agent: Any, batch: Batch, names: Sequence[str] | None = None, size: int = 16
+    agent: ValueAgent,
+    batch: Batch,
+    names: Sequence[str] | None = None,
+    size: int = 16,
 ) -> dict[str, Tensor]:
-    """Heavier probes of every run of an agent; nothing of the agent changes.
+    """Compute heavier probes of every run of an agent; nothing in the agent changes.
 
-    Gradients are held for `2 size` values of every run: 2 size R E times the parameters of one network, in its type.
+    Gradients of `2 size` values of every run are in memory at once: 2 size R E times the parameters
+    of one network, in its type.
 
     Args:
         agent: of discrete or continuous actions, with action values.
         batch: `[R, B, ...]`, the same rows for every run and at every step, best held out.
         names: keys of `PROBES`; None takes all that suit the agent.
-        size: n of `kernel/min_eig`, `kernel/change`, `implicit/*` and `seem/eigenvalue`, whose values depend on it: at
-            most so many different (s, a), spread over the batch.
+        size: n of `kernel/min_eig`, `kernel/change`, `implicit/*` and `seem/eigenvalue`, whose
+            values depend on it: at most this number of different (s, a), spread over the batch.
     Returns:
-        name -> `[R]` float64, of several critics their mean. NaN says that a quantity does not exist: no other seed to
-        agree with, an unstable TD for `implicit/*`, a network without two adjacent matrices for `alignment/layers`.
+        name -> `[R]` float64, averaged over critics. NaN says that a quantity does not exist: no
+        other seed to agree with, an unstable TD for `implicit/*`, a network without two adjacent
+        matrices for `alignment/layers`.
     Raises:
-        InputError: for an unknown name, one that needs discrete actions, or an agent without action values.
+        InputError: for an unknown name, one that needs discrete actions, or an agent without action
+            values.
     """
     check_range("size", size, low=1)
-    subject = Subject(agent, batch, size)
-    suited = [name for name in PROBES if subject.discrete or name not in DISCRETE]
-    for name in names or ():
+    view = AgentView(agent, batch, size)
+
+    suited = [name for name in PROBES if view.discrete or name not in DISCRETE]
+    if names is None:
+        names = suited
+    for name in names:
         check_known("probe", name, PROBES)
         if name not in suited:
+            agent_class = type(agent).__name__
             raise InputError(
-                f"probe {name!r}: expected discrete actions, {type(agent).__name__} has continuous ones"
+                f"probe {name!r}: expected discrete actions, {agent_class} has continuous ones"
             )
-    return {name: PROBES[name](subject).detach() for name in (suited if names is None else names)}
+
+    return {name: PROBES[name](view).detach() for name in names}
 
 
-def _implicit(subject: Subject) -> Implicit:
-    """Parts of R per transition and unit of eta sigma^2, for small eta."""
-    data, cross, _ = subject.grams
-    eta = STEP / torch.linalg.matrix_norm(td_kernel(data, cross, subject.gamma))
-    usable = eta.isfinite()
-    identity = torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
+# --- kernels ---
 
-    def harmless(where: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        keep = where[..., None, None]
+
+def _min_eigenvalue(view: AgentView) -> Tensor:
+    data, _, _ = view.grams
+    return view.per_run(min_eigenvalue(data))
+
+
+def _kernel_change(view: AgentView) -> Tensor:
+    data, _, initial = view.grams
+    return view.per_run(kernel_change(data, initial))
+
+
+def _kare(view: AgentView) -> Tensor:
+    """KARE of the head's kernel and greedy TD targets."""
+    rows = view.spaced(KARE_ROWS)
+    action = view.batch.action[:, rows] if view.discrete else None
+    kernel = last_layer_gram(view.features[..., rows, :], action)
+
+    # Features that are all zero leave no scale for the ridge, and any ridge will do.
+    ridge = KARE_RIDGE * kernel.diagonal(dim1=-2, dim2=-1).mean(-1) / kernel.shape[-1]
+    ridge = ridge.where(ridge > 0, 1.0)
+    target = view.over_critics(view.target[:, rows]).expand(kernel.shape[:-1])
+    return view.per_run(kare(kernel, target, ridge))
+
+
+def _seem(view: AgentView) -> Tensor:
+    data, cross, _ = view.grams
+    return view.per_run(seem_eigenvalue(data, cross, view.gamma))
+
+
+def _implicit(view: AgentView) -> Implicit:
+    """Parts of R per transition and unit of eta sigma^2, for small eta; NaN for unstable TD."""
+    data, cross, _ = view.grams
+    gamma = view.gamma
+    eta = STEP / torch.linalg.matrix_norm(td_kernel(data, cross, gamma))
+
+    # Unusable kernels would raise for the whole stack: put harmless ones in their place, first
+    # where something is not finite, then where TD is unstable.
+    def harmless(usable: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        keep = usable[..., None, None]
+        identity = torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
         return (
             data.where(keep, identity),
             cross.where(keep, 0),
-            subject.gamma,
-            eta.where(where, STEP),
+            gamma,
+            eta.where(usable, STEP),
         )
 
+    usable = eta.isfinite()
     usable = usable & is_stable(*harmless(usable))
     covariance = label_noise_covariance(*harmless(usable)) / eta[..., None, None]
-    parts = implicit_parts(data, cross, covariance, subject.gamma)
-    return Implicit(*(part.where(usable, torch.nan) / data.shape[-1] for part in parts))
+    parts = implicit_parts(data, cross, covariance, gamma)
+
+    n = data.shape[-1]
+    return Implicit(*(part.where(usable, torch.nan) / n for part in parts))
 
 
-def _implicit_part(part: str) -> Callable[[Subject], Tensor]:
-    return lambda s: s.per_run(getattr(_implicit(s), part))
+def _implicit_total(view: AgentView) -> Tensor:
+    return view.per_run(_implicit(view).total)
 
 
-def _kare(s: Subject) -> Tensor:
-    rows = s.spaced(KARE_ROWS)
-    action = s.batch.action[:, rows] if s.discrete else None
-    kernel = last_layer_gram(s.features[..., rows, :], action)
-    ridge = KARE_RIDGE * kernel.diagonal(dim1=-2, dim2=-1).mean(-1) / kernel.shape[-1]
-    target = s.spread(s.target[:, rows]).expand(kernel.shape[:-1])
-    return s.per_run(kare(kernel, target, ridge.where(ridge > 0, 1.0)))
+def _implicit_supervised(view: AgentView) -> Tensor:
+    return view.per_run(_implicit(view).supervised)
 
 
-def _agreement(s: Subject) -> Tensor:
-    return other_runs(disagreement(s.greedy) if s.discrete else action_distance(s.greedy), s.group)
+def _implicit_coadaptation(view: AgentView) -> Tensor:
+    return view.per_run(_implicit(view).coadaptation)
 
 
-def _calibration(part: str) -> Callable[[Subject], Tensor]:
-    def of_group(s: Subject) -> Tensor:
-        result = torch.full_like(s.group, torch.nan, dtype=torch.float64)
-        for group in s.group.unique():
-            runs = s.group == group
-            found = calibration(s.greedy[runs], s.batch.action[runs][0], s.agent.spec.n_actions)
-            result[runs] = getattr(found, part)
-        return result
-
-    return of_group
+# --- agreement between seeds, and with the data ---
 
 
-def _shift(s: Subject) -> Tensor:
-    rows = s.spaced(s.batch.reward.shape[1])
+def _disagreement(view: AgentView) -> Tensor:
+    """Disagreement with the other seeds; the mean distance of continuous actions."""
+    pairs = disagreement(view.greedy) if view.discrete else action_distance(view.greedy)
+    return other_runs(pairs, view.group)
+
+
+def _calibration(part: Callable[[Calibration], Tensor]) -> Probe:
+    """Return the probe of one part of the calibration of every group of seeds."""
+
+    def calibration_part(view: AgentView) -> Tensor:
+        values = torch.full_like(view.group, torch.nan, dtype=torch.float64)
+        for group in view.group.unique():
+            runs = view.group == group
+            label = view.batch.action[runs][0]  # the same in every run
+            values[runs] = part(calibration(view.greedy[runs], label, view.n_actions))
+        return values
+
+    return calibration_part
+
+
+def _shift(view: AgentView) -> Tensor:
+    rows = view.spaced(view.batch.reward.shape[1])
     n_clusters = min(CLUSTERS, len(rows))
-    cluster = nearest_center(s.states(rows)[:1], n_clusters).expand_as(
-        s.greedy
-    )  # the rows are those of every run
-    return action_shift(s.greedy, s.batch.action, cluster, s.agent.spec.n_actions, n_clusters).total
+
+    # The rows are the same in every run, so one run's clusters serve all.
+    cluster = nearest_center(view.states(rows)[:1], n_clusters).expand_as(view.greedy)
+    shift = action_shift(view.greedy, view.batch.action, cluster, view.n_actions, n_clusters)
+    return shift.total
 
 
-def _cka(s: Subject) -> Tensor:
-    pairs = cka_matrix(
-        s.features.unbind(0), min(CKA_ROWS, s.features.shape[-2])
-    )  # [R, R] or [E, R, R]
-    return s.per_run(other_runs(pairs, s.group).movedim(-1, 0))
+def _cka(view: AgentView) -> Tensor:
+    batch_size = min(CKA_ROWS, view.features.shape[-2])
+    pairs = cka_matrix(view.features.unbind(0), batch_size)  # [R, R] or [E, R, R]
+    return view.per_run(other_runs(pairs, view.group).movedim(-1, 0))
 
 
-def _sensitivity(part: str) -> Callable[[Subject], Tensor]:
-    def mean(s: Subject) -> Tensor:
-        rows = s.spaced(STATES)
-        return s.per_run(getattr(sensitivity(s.state_values(rows), s.states(rows)), part))
-
-    return mean
+# --- layers and states ---
 
 
-def _flip(s: Subject) -> Tensor:
-    found = flip_radius(s.action_values, s.states(s.spaced(STATES)))
-    return found.relative.double().median(-1).values
+def _alignment(view: AgentView) -> Tensor:
+    if len(view.weights) < 2:
+        return torch.full_like(view.group, torch.nan, dtype=torch.float64)
+    return view.per_run(layer_alignment(view.weights))
 
 
-def _alignment(s: Subject) -> Tensor:
-    if len(s.weights) < 2:
-        return torch.full_like(s.group, torch.nan, dtype=torch.float64)
-    return s.per_run(layer_alignment(s.weights))
+def _effective_parameters(view: AgentView) -> Tensor:
+    return view.per_run(effective_parameters(view.weights))
 
 
-PROBES: dict[str, Callable[[Subject], Tensor]] = {
-    "kernel/min_eig": lambda s: s.per_run(min_eigenvalue(s.grams[0])),
-    "kernel/change": lambda s: s.per_run(kernel_change(s.grams[0], s.grams[2])),
-    "kernel/kare": _kare,  # of the head's kernel and greedy TD targets
-    "implicit/td": _implicit_part("total"),
-    "implicit/supervised": _implicit_part("supervised"),
-    "implicit/coadaptation": _implicit_part("coadaptation"),
-    "seem/eigenvalue": lambda s: s.per_run(seem_eigenvalue(*s.grams[:2], s.gamma)),
-    "agreement/disagreement": _agreement,  # with the other seeds; of continuous actions the mean distance
-    "agreement/error": _calibration("error"),  # against the data's actions
-    "agreement/gap": _calibration("gap"),
+def _sensitivity(part: Callable[[Sensitivity], Tensor]) -> Probe:
+    """Return the probe of one part of the sensitivity to the state."""
+
+    def sensitivity_part(view: AgentView) -> Tensor:
+        rows = view.spaced(STATES)
+        return view.per_run(part(sensitivity(view.state_values(rows), view.states(rows))))
+
+    return sensitivity_part
+
+
+def _flip(view: AgentView) -> Tensor:
+    """Median relative length of the step that flips a greedy action."""
+    flips = flip_radius(view.q_values, view.states(view.spaced(STATES)))
+    return flips.relative.double().median(-1).values
+
+
+def _class_ratio(view: AgentView) -> Tensor:
+    return class_variance(view.features, view.batch.action, view.n_actions).ratio
+
+
+PROBES: dict[str, Probe] = {
+    "kernel/min_eig": _min_eigenvalue,
+    "kernel/change": _kernel_change,
+    "kernel/kare": _kare,
+    "implicit/td": _implicit_total,
+    "implicit/supervised": _implicit_supervised,
+    "implicit/coadaptation": _implicit_coadaptation,
+    "seem/eigenvalue": _seem,
+    "agreement/disagreement": _disagreement,
+    "agreement/error": _calibration(lambda parts: parts.error),
+    "agreement/gap": _calibration(lambda parts: parts.gap),
     "agreement/shift": _shift,
     "cka/seeds": _cka,
     "alignment/layers": _alignment,
-    "parameters/effective": lambda s: s.per_run(effective_parameters(s.weights)),  # of its matrices
-    "lipschitz/at": _sensitivity("at"),
-    "lipschitz/between": _sensitivity("between"),
-    "lipschitz/flip": _flip,  # median relative length
-    "classes/ratio": lambda s: (
-        class_variance(s.features, s.batch.action, s.agent.spec.n_actions).ratio
-    ),
+    "parameters/effective": _effective_parameters,
+    "lipschitz/at": _sensitivity(lambda parts: parts.at),
+    "lipschitz/between": _sensitivity(lambda parts: parts.between),
+    "lipschitz/flip": _flip,
+    "classes/ratio": _class_ratio,
 }
-# what has no meaning for continuous actions
+
+# These have no meaning for continuous actions.
 DISCRETE = frozenset(
     ["agreement/error", "agreement/gap", "agreement/shift", "lipschitz/flip", "classes/ratio"]
 )

@@ -1,21 +1,27 @@
-"""The implicit regularizer of noisy semi-gradient TD: its value, its two parts, and the drift that it causes.
+"""The implicit regularizer of noisy semi-gradient TD: its value, its two parts, and its drift.
 
-Near parameters that fit every target, TD with noise on its targets is an Ornstein-Uhlenbeck process around a manifold
-of equally good parameters, and creeps along that manifold. With rows a_i = grad Q_i of A and b_i = grad Q'_i of B,
-both `[n, d]`, and gradient steps of size eta on the sum over n transitions:
+Near parameters that fit every target, TD with noise on its targets is an Ornstein-Uhlenbeck process
+around a manifold of equally good parameters, and creeps along that manifold. With rows
+a_i = grad Q_i of A and b_i = grad Q'_i of B, both `[n, d]`, and gradient steps of size eta on the
+sum over n transitions:
 
-    noise      theta <- theta - eta sum_i a_i (Q_i - r_i - gamma Q'_i + sigma z_i),  z_i independent, variance 1
-    spread     Sigma = A^T C A,  C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I,  L = (A - gamma B) A^T
+    noise      theta <- theta - eta sum_i a_i (Q_i - r_i - gamma Q'_i + sigma z_i),
+               z_i independent, variance 1
+    spread     Sigma = A^T C A,  C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I,
+               L = (A - gamma B) A^T
     potential  R = sum_i ( 1/2 a_i^T Sigma a_i - gamma a_i^T Sigma b_i )
-    drift      E[theta_{k+1} - theta_k] = -eta P grad R,  with Sigma and all b_i held fixed in the gradient
+    drift      E[theta_{k+1} - theta_k] = -eta P grad R,
+               with Sigma and all b_i held fixed in the gradient
 
-The first part of R is supervised learning's; the second, which only TD has, rewards gradients of consecutive
-state-action pairs for aligning: what DR3 works against. No d x d matrix is formed.
+The first part of R is that of supervised learning. The second, which only TD has, rewards gradients
+of consecutive state-action pairs for aligning: what DR3 works against. No d x d matrix is formed.
 
-A terminal transition has b_i = 0; per-transition discounts scale rows of B. Networks of R runs give `[R, n, d]`.
+A terminal transition has b_i = 0; per-transition discounts scale rows of B. Networks of R runs give
+`[R, n, d]`.
 
-Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.2 and theorem 3.1; Sigma for supervised learning:
-Blanc et al., COLT 2020, arXiv:1904.09080, and Damian et al., NeurIPS 2021, arXiv:2106.06530.
+Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.2 and theorem 3.1. Sigma for
+supervised learning: Blanc et al., COLT 2020, arXiv:1904.09080, and Damian et al., NeurIPS 2021,
+arXiv:2106.06530.
 """
 
 from __future__ import annotations
@@ -29,12 +35,12 @@ from torch.func import grad
 from rlop.probes.gradients import (
     Parameters,
     Values,
-    check_square,
     gradient_rows,
     guarded,
     per_matrix,
 )
 from rlop.probes.kernel import td_kernel
+from rlop.probes.shapes import check_matrices, check_same_shape, check_shape, check_square
 
 
 class Implicit(NamedTuple):
@@ -46,7 +52,7 @@ class Implicit(NamedTuple):
 
 
 def spectral_radius(matrix: Tensor) -> Tensor:
-    """Largest modulus of an eigenvalue.
+    """Compute the largest modulus of an eigenvalue.
 
     Args:
         matrix: `[..., n, n]`.
@@ -57,40 +63,44 @@ def spectral_radius(matrix: Tensor) -> Tensor:
 
 
 def discrete_lyapunov(matrix: Tensor, noise: Tensor) -> Tensor:
-    """Solve C = M C M^T + Q by doubling: stationary covariance of x <- M x + noise of covariance Q.
+    """Solve C = M C M^T + Q by doubling.
+
+    C is the stationary covariance of x <- M x + noise of covariance Q.
 
     Args:
-        matrix: M `[..., n, n]`, float64 for a residual worth having.
+        matrix: M `[..., n, n]`, best in float64: near radius 1 float32 misses the equation.
         noise: Q, same shape, symmetric.
     Returns:
         C, `[..., n, n]`.
     Raises:
-        ValueError: when M has a spectral radius of 1 or more (or is not finite), so that there is no stationary
-            covariance, or when the equation is missed by more than 1e-6 of Q.
+        ValueError: when M has a spectral radius of 1 or more (or is not finite), so that no
+            stationary covariance exists, or when the equation is missed by more than 1e-6 of Q.
     """
     check_square("matrix", matrix)
-    if noise.shape != matrix.shape:
-        raise ValueError(f"noise: expected {tuple(matrix.shape)}, got {tuple(noise.shape)}")
+    check_shape("noise", noise, matrix.shape)
     radius = spectral_radius(matrix)
     if not (radius < 1).all():
         raise ValueError(
             f"spectral radius {radius.max():.6g}: expected < 1, there is no stationary covariance"
         )
+
+    # The second round solves for the residual: near radius 1 most of it is rounding.
     solution = torch.zeros_like(noise)
-    for _ in range(
-        2
-    ):  # the second time for the residual, most of which is rounding where the radius is near 1
-        solution = solution + _doubling(matrix, noise - (solution - matrix @ solution @ matrix.mT))
-    residual = (solution - matrix @ solution @ matrix.mT - noise).abs().amax((-2, -1))
-    if not (residual <= 1e-6 * noise.abs().amax((-2, -1))).all():
-        raise ValueError(
-            f"residual {residual.max():.3g}: the spectral radius {radius.max():.12g} is too close to 1"
-        )
+    for _ in range(2):
+        missing = noise - (solution - matrix @ solution @ matrix.mT)
+        solution = solution + _doubling(matrix, missing)
+
+    residual = solution - matrix @ solution @ matrix.mT - noise
+    residual = residual.abs().amax((-2, -1))
+    tolerance = 1e-6 * noise.abs().amax((-2, -1))
+    if not (residual <= tolerance).all():
+        too_close = f"the spectral radius {radius.max():.12g} is too close to 1"
+        raise ValueError(f"residual {residual.max():.3g}: {too_close}")
     return solution
 
 
 def _doubling(matrix: Tensor, noise: Tensor) -> Tensor:
-    """sum_k M^k Q M^k^T over 2^60 terms."""
+    """Compute sum_k M^k Q M^k^T over 2^60 terms."""
     for _ in range(60):
         noise = noise + matrix @ noise @ matrix.mT
         matrix = matrix @ matrix
@@ -104,12 +114,14 @@ def label_noise_covariance(
     eta: float | Tensor,
     sigma: float | Tensor = 1.0,
 ) -> Tensor:
-    """C of the spread Sigma = A^T C A that independent noise on the targets keeps up.
+    """Compute C of the spread Sigma = A^T C A that independent noise on the targets sustains.
 
-        C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I;  for small eta  L C + C L^T = eta sigma^2 I
+        C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I
+        for small eta  L C + C L^T = eta sigma^2 I
 
-    Solved in an orthonormal basis of the rows of A, so that repeated transitions, which make L singular, do no harm:
-    directions with less than 1e-10 of the largest eigenvalue of K are left out.
+    Solved in an orthonormal basis of the rows of A, so that repeated transitions, which make L
+    singular, do no harm: directions with less than 1e-10 of the largest eigenvalue of K are left
+    out.
 
     Args:
         data, cross: K = A A^T and K' = A B^T, `[..., n, n]` float64.
@@ -119,51 +131,74 @@ def label_noise_covariance(
     Returns:
         `[..., n, n]`.
     Raises:
-        ValueError: where TD diverges at this step size, see `discrete_lyapunov`, or a kernel is not finite.
+        ValueError: where TD diverges at this step size, see `discrete_lyapunov`, or a kernel is not
+            finite.
     """
     drift, basis, size = _reduced(data, cross, gamma)
-    kept = torch.diag_embed((size > 0).to(data.dtype))
-    noise = torch.diag_embed(size) * (per_matrix(eta, data) * per_matrix(sigma, data)) ** 2
-    return basis @ discrete_lyapunov(kept - per_matrix(eta, data) * drift, noise) @ basis.mT
+    step = _kept(size) - per_matrix(eta, data) * drift
+    amplitude = per_matrix(eta, data) * per_matrix(sigma, data)
+    noise = torch.diag_embed(size) * amplitude**2
+    return basis @ discrete_lyapunov(step, noise) @ basis.mT
 
 
-def is_stable(data: Tensor, cross: Tensor, gamma: float | Tensor, eta: float | Tensor) -> Tensor:
-    """Whether noisy TD stays near parameters that fit its targets, as `label_noise_covariance` needs it.
+def is_stable(
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+    eta: float | Tensor,
+) -> Tensor:
+    """Tell whether noisy TD stays near parameters that fit its targets.
 
     Args:
-        data, cross, gamma, eta: as there.
+        data, cross, gamma, eta: as for `label_noise_covariance`, which needs stable TD.
     Returns:
         bool `[...]`.
     """
     drift, _, size = _reduced(data, cross, gamma)
-    return (
-        spectral_radius(torch.diag_embed((size > 0).to(data.dtype)) - per_matrix(eta, data) * drift)
-        < 1
-    )
+    step = _kept(size) - per_matrix(eta, data) * drift
+    return spectral_radius(step) < 1
 
 
-def _reduced(data: Tensor, cross: Tensor, gamma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """With K = U D U^T: D^1/2 U^T L U D^-1/2, U D^-1/2 and D, where what is nearly 0 in D is 0 in all three."""
+def _kept(size: Tensor) -> Tensor:
+    """Return the identity on the directions that are kept, `[..., n, n]`."""
+    return torch.diag_embed((size > 0).to(size.dtype))
+
+
+def _reduced(
+    data: Tensor,
+    cross: Tensor,
+    gamma: float | Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduce L to the span of the rows of A, with K = U D U^T.
+
+    Returns:
+        D^1/2 U^T L U D^-1/2, U D^-1/2 and D; what is nearly 0 in D is 0 in all three.
+    """
     kernel = td_kernel(data, cross, gamma)
     if not kernel.isfinite().all():
         raise ValueError("data and cross: expected finite kernels")
+
     size, vectors = torch.linalg.eigh(data)
     kept = size > 1e-10 * size[..., -1:]
     size = size.where(kept, 0)
     root = size.sqrt().unsqueeze(-2)
     basis = vectors * (1 / root).where(kept.unsqueeze(-2), 0)
-    return (vectors * root).mT @ kernel @ basis, basis, size
+    drift = (vectors * root).mT @ kernel @ basis
+    return drift, basis, size
 
 
 def implicit_parts(
-    data: Tensor, cross: Tensor, covariance: Tensor, gamma: float | Tensor
+    data: Tensor,
+    cross: Tensor,
+    covariance: Tensor,
+    gamma: float | Tensor,
 ) -> Implicit:
-    """R for a given spread of the parameters, from Gram matrices alone.
+    """Compute R for a given spread of the parameters, from Gram matrices alone.
 
         1/2 tr(K C K) - gamma tr(K C K'),  Sigma = A^T C A
 
-    C = K^-1 is Sigma = I as far as the rows of A can tell, and makes the second part -gamma times the un-normalised
-    DR3 penalty over all parameters, sum_i a_i . b_i.
+    C = K^-1 is Sigma = I as far as the rows of A can tell, and makes the second part -gamma times
+    the unnormalized DR3 penalty over all parameters, sum_i a_i . b_i.
 
     Args:
         data, cross: K and K', `[..., n, n]`, see `td_kernel`.
@@ -186,7 +221,7 @@ def implicit_regularizer(
     eta: float | Tensor,
     sigma: float | Tensor = 1.0,
 ) -> Implicit:
-    """R_TD of the module's docstring at parameters that fit their targets, in float64.
+    """Compute R_TD of the module's docstring at parameters that fit their targets, in float64.
 
     Args:
         rows: A, gradients of Q(s_i, a_i), `[..., n, d]`.
@@ -198,19 +233,28 @@ def implicit_regularizer(
         Total, supervised and co-adaptation part, `[...]` each.
     Raises:
         ValueError: when shapes differ, or where TD diverges.
-    Differs from: a form with equal coefficients, whose gradient is the same only when the second factor of the first
-        part is held fixed too. Which of them noisy TD follows is what the tests measure.
+    Differs from: a form with equal coefficients, whose gradient is the same only when the second
+        factor of the first part is held fixed too. The tests measure which of them noisy TD
+        follows.
     """
     a, b = _check_rows(rows, next_rows)
-    data, cross = a @ a.mT, a @ b.mT
+    data = a @ a.mT
+    cross = a @ b.mT
     covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
     return implicit_parts(data, cross, covariance, gamma)
 
 
-def project(vector: Tensor, rows: Tensor, next_rows: Tensor, gamma: float | Tensor) -> Tensor:
-    """What is left of a displacement after TD has fitted its targets again: an oblique projection.
+def project(
+    vector: Tensor,
+    rows: Tensor,
+    next_rows: Tensor,
+    gamma: float | Tensor,
+) -> Tensor:
+    """Compute what remains of a displacement after TD has fitted its targets again.
 
-        P v = v - A^T [ (A - gamma B) A^T ]^-1 (A - gamma B) v,  onto the null space of A - gamma B along the rows of A
+        P v = v - A^T [ (A - gamma B) A^T ]^-1 (A - gamma B) v
+
+    P projects obliquely: onto the null space of A - gamma B, along the rows of A.
 
     Args:
         vector: v, `[..., d]`.
@@ -220,7 +264,8 @@ def project(vector: Tensor, rows: Tensor, next_rows: Tensor, gamma: float | Tens
         `[..., d]`.
     """
     residual = rows - per_matrix(gamma, rows) * next_rows
-    weights = torch.linalg.solve(residual @ rows.mT, (residual @ vector.unsqueeze(-1)))
+    moved = residual @ vector.unsqueeze(-1)
+    weights = torch.linalg.solve(residual @ rows.mT, moved)
     return vector - (rows.mT @ weights).squeeze(-1)
 
 
@@ -232,37 +277,46 @@ def implicit_drift(
     eta: float | Tensor,
     sigma: float | Tensor = 1.0,
 ) -> Tensor:
-    """Expected movement of the parameters in one step of noisy TD, along those that fit all targets.
+    """Predict the movement of the parameters in one step of noisy TD, along those that fit.
 
         -eta P grad R = -eta P sum_i Hess(Q_i) Sigma (a_i - gamma b_i)
 
     Holds to leading order in sigma^2 at parameters with zero TD error on every transition.
 
     Args:
-        values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`; best in float64.
+        values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`; best in
+            float64.
         next_values: parameters to Q(s'_i, a'_i), same shape, times 1 - terminated.
         parameters: by name, each `[*lead, ...]`.
         gamma, eta, sigma: as for `implicit_regularizer`.
     Returns:
-        `[*lead, d]`, parameters side by side in their order.
+        `[*lead, d]`, parameters concatenated in their order.
     Raises:
         ValueError: where TD diverges.
     """
     plain = {name: p.detach() for name, p in parameters.items()}
-    a, b = _check_rows(gradient_rows(values, plain), gradient_rows(next_values, plain))
-    data, cross = a @ a.mT, a @ b.mT
+    rows = gradient_rows(values, plain)
+    next_rows = gradient_rows(next_values, plain)
+    a, b = _check_rows(rows, next_rows)
+    data = a @ a.mT
+    cross = a @ b.mT
     covariance = label_noise_covariance(data, cross, gamma, eta, sigma)
-    spread = (
-        covariance @ (data - per_matrix(gamma, data) * cross)
-    ).mT @ a  # row i is Sigma (a_i - gamma b_i)
-    slope = grad(lambda p: (gradient_rows(values, p) * spread).sum())(plain)
+
+    # Row i is Sigma (a_i - gamma b_i). With it held fixed, R's gradient is that of a sum of rows.
+    driving = data - per_matrix(gamma, data) * cross
+    spread = (covariance @ driving).mT @ a
+
+    def potential(p: dict[str, Tensor]) -> Tensor:
+        return (gradient_rows(values, p) * spread).sum()
+
+    slope = grad(potential)(plain)
     lead = a.shape[:-2]
-    flat = torch.cat([slope[name].reshape(*lead, -1) for name in plain], dim=-1).double()
+    parts = [slope[name].reshape(*lead, -1) for name in plain]
+    flat = torch.cat(parts, dim=-1).double()
     return -per_matrix(eta, a)[..., 0] * project(flat, a, b, gamma)
 
 
 def _check_rows(rows: Tensor, next_rows: Tensor) -> tuple[Tensor, Tensor]:
-    if rows.ndim < 2 or rows.shape != next_rows.shape:
-        shapes = f"{tuple(rows.shape)} and {tuple(next_rows.shape)}"
-        raise ValueError(f"rows and next_rows: expected one shape [..., n, d], got {shapes}")
+    check_matrices("rows", rows)
+    check_same_shape("rows and next_rows", "n, d", rows, next_rows)
     return rows.double(), next_rows.double()

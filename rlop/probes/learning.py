@@ -8,66 +8,92 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlop.probes.shapes import shapes_of
+
 
 class LearningTime:
     """Per-transition record of R runs, fed with the TD errors of each minibatch.
 
-    A transition is learned at the first step at which it is seen with |delta| < tau, and forgotten whenever it is seen
-    with |delta| >= tau after it was last seen below. A NaN is not learned. All tensors stay on the device.
+    A transition is learned at the first step at which it is seen with |delta| < tau, and forgotten
+    whenever it is seen with |delta| >= tau after it was last seen below. A NaN is not learned. All
+    tensors stay on the device.
 
     Args:
         runs: R.
         size: N, transitions of the data set.
         tau: threshold on |delta|, in units of the target.
         device: where the record lives.
-    Reference: Sadrtdinov, Chirkova, Lobacheva, "On the Memorization Properties of Contrastive Learning", 2021,
-        arXiv:2107.10143 (learning times); Toneva et al., "An Empirical Study of Example Forgetting", ICLR 2019,
-        arXiv:1812.05159 (forgetting events; there of classification, here of a threshold).
+    Raises:
+        ValueError: for a number that is not positive.
+    Reference: Sadrtdinov, Chirkova, Lobacheva, "On the Memorization Properties of Contrastive
+        Learning", 2021, arXiv:2107.10143 (learning times); Toneva et al., "An Empirical Study of
+        Example Forgetting", ICLR 2019, arXiv:1812.05159 (forgetting events; defined there by
+        classification, here by a threshold).
     """
 
     NEVER = -1
 
     def __init__(
-        self, runs: int, size: int, tau: float, device: torch.device | str = "cpu"
+        self,
+        runs: int,
+        size: int,
+        tau: float,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not tau > 0 or runs < 1 or size < 1:
-            raise ValueError(
-                f"runs = {runs}, size = {size}, tau = {tau}: expected at least 1, 1 and above 0"
-            )
+            numbers = f"runs = {runs}, size = {size}, tau = {tau}"
+            raise ValueError(f"{numbers}: expected at least 1, 1 and above 0")
+
         self.tau = tau
-        self.first_step = torch.full(
-            (runs, size), self.NEVER, dtype=torch.int64, device=device
-        )  # [R, N]
-        self.forgotten = torch.zeros(
-            (runs, size), dtype=torch.int64, device=device
-        )  # [R, N] events
-        self.known = torch.zeros(
-            (runs, size), dtype=torch.bool, device=device
-        )  # [R, N] when last seen
-        self.seen = torch.zeros((runs, size), dtype=torch.bool, device=device)  # [R, N]
+        shape = (runs, size)
+        self.first_step = torch.full(shape, self.NEVER, dtype=torch.int64, device=device)
+        self.forgotten = torch.zeros(shape, dtype=torch.int64, device=device)  # events
+        self.fitted = torch.zeros(shape, dtype=torch.bool, device=device)  # when last seen
+        self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
 
     @torch.no_grad()
-    def add(self, step: int, delta: Tensor, index: Tensor) -> None:
-        """Take in one minibatch.
+    def add(
+        self,
+        step: int,
+        delta: Tensor,
+        index: Tensor,
+    ) -> None:
+        """Record one minibatch.
 
         Args:
             step: gradient step, at least 0.
             delta: TD errors, `[R, B]`.
-            index: their rows in the data set, `[R, B]` int64; a row that comes twice must have one error.
+            index: their rows in the data set, `[R, B]` int64; a row that comes twice must have one
+                error.
+        Raises:
+            ValueError: when shapes do not fit.
         """
-        if delta.shape != index.shape or delta.ndim != 2 or len(delta) != len(self.known):
-            shapes = f"{tuple(delta.shape)} and {tuple(index.shape)}"
-            raise ValueError(f"delta and index: expected [{len(self.known)}, B] both, got {shapes}")
+        runs = len(self.seen)
+        if delta.shape != index.shape or delta.ndim != 2 or len(delta) != runs:
+            shapes = shapes_of(delta, index)
+            raise ValueError(f"delta and index: expected [{runs}, B] both, got {shapes}")
+
         fits = delta.abs() < self.tau
-        first, known = self.first_step.gather(1, index), self.known.gather(1, index)
-        events = self.forgotten.gather(1, index) + (known & ~fits)
-        self.first_step.scatter_(1, index, first.where((first != self.NEVER) | ~fits, step))
-        self.forgotten.scatter_(1, index, events)
-        self.known.scatter_(1, index, fits)
+        was_fitted = self.fitted.gather(1, index)
+        first_step = self.first_step.gather(1, index)
+        forgotten = self.forgotten.gather(1, index)
+
+        keeps_first = (first_step != self.NEVER) | ~fits
+        first_step = first_step.where(keeps_first, step)
+        forgets = was_fitted & ~fits
+
+        self.first_step.scatter_(1, index, first_step)
+        self.forgotten.scatter_(1, index, forgotten + forgets)
+        self.fitted.scatter_(1, index, fits)
         self.seen.scatter_(1, index, torch.ones_like(fits))
 
     def summary(self) -> dict[str, Tensor]:
-        """`learned` share of the transitions seen, `time` mean first step of those, `forgotten` events each; `[R]`."""
+        """Summarize the record of every run.
+
+        Returns:
+            `learned` share of the transitions seen, `time` mean first step of the learned ones,
+            `forgotten` events for each learned one; `[R]` float64 each.
+        """
         learned = self.first_step != self.NEVER
         count = learned.sum(-1)
         return {
@@ -78,7 +104,10 @@ class LearningTime:
 
 
 class ClassVariance(NamedTuple):
-    """Variance of features, summed over their dimensions: `within + between` is the total. `[...]` each."""
+    """Variance of features, summed over dimensions, `[...]` each.
+
+    `within + between` is the total.
+    """
 
     within: Tensor
     between: Tensor
@@ -86,45 +115,63 @@ class ClassVariance(NamedTuple):
 
 
 @torch.no_grad()
-def class_variance(features: Tensor, label: Tensor, n_classes: int) -> ClassVariance:
-    """Spread of features within and between classes.
+def class_variance(
+    features: Tensor,
+    label: Tensor,
+    n_classes: int,
+) -> ClassVariance:
+    """Measure the spread of features within and between classes.
 
         within = 1/n sum_i ||phi_i - mu_{y_i}||^2,  between = sum_c n_c/n ||mu_c - mu||^2
 
     Args:
         features: phi, `[..., n, d]`.
-        label: class of each row, `[..., n]` int64 in [0, n_classes): its action, or a bin, see `quantile_bins`.
+        label: class of each row, `[..., n]` int64 in [0, n_classes): its action, or a bin, see
+            `quantile_bins`.
         n_classes: number of classes; empty ones do not count.
     Returns:
         Within, between and their ratio, float64.
-    Reference: the law of total variance; that compact classes go with good performance was studied by Chumachenko,
-        Laakom, Raitoharju, Iosifidis, Gabbouj, ICML 2021 workshop on overparameterization.
+    Raises:
+        ValueError: when shapes do not fit.
+    Reference: the law of total variance; that compact classes go with good performance was studied
+        by Chumachenko, Laakom, Raitoharju, Iosifidis, Gabbouj, ICML 2021 workshop on
+        overparameterization.
     """
     if features.ndim < 2 or label.shape != features.shape[:-1]:
-        shapes = f"{tuple(features.shape)} and {tuple(label.shape)}"
+        shapes = shapes_of(features, label)
         raise ValueError(f"features and label: expected [..., n, d] and [..., n], got {shapes}")
-    phi, member = features.double(), F.one_hot(label, n_classes).double()
+
+    phi = features.double()
+    member = F.one_hot(label, n_classes).double()
     size = member.sum(-2)  # [..., C]
-    mean = (member.mT @ phi) / size.clamp_min(1).unsqueeze(-1)  # [..., C, d]
-    apart = (mean - phi.mean(-2, keepdim=True)).square().sum(-1)
-    between = (size * apart).sum(-1) / phi.shape[-2]
-    within = (phi - member @ mean).square().sum(-1).mean(-1)
+    total = member.mT @ phi
+    mean = total / size.clamp_min(1).unsqueeze(-1)  # [..., C, d]
+
+    from_center = mean - phi.mean(-2, keepdim=True)
+    distance = from_center.square().sum(-1)
+    between = (size * distance).sum(-1) / phi.shape[-2]
+
+    from_class = phi - member @ mean
+    within = from_class.square().sum(-1).mean(-1)
     return ClassVariance(within, between, within / between)
 
 
 @torch.no_grad()
 def quantile_bins(values: Tensor, n_bins: int) -> Tensor:
-    """Bin of each value, equally many in each: classes for `class_variance` from returns or targets.
+    """Sort values into bins of equal count: classes for `class_variance` from returns or targets.
 
     Args:
         values: `[..., n]`; equal values are split between bins in their order.
         n_bins: at most n.
     Returns:
-        `[..., n]` int64 in [0, n_bins).
+        Bin of each value, `[..., n]` int64 in [0, n_bins).
+    Raises:
+        ValueError: for a number of bins out of range.
     """
     if values.ndim < 1 or not 1 <= n_bins <= values.shape[-1]:
-        raise ValueError(
-            f"n_bins = {n_bins}: expected 1 to the number of values, {tuple(values.shape)}"
-        )
-    place = values.argsort(dim=-1, stable=True).argsort(dim=-1)
+        expected = f"expected 1 to the number of values, {shapes_of(values)}"
+        raise ValueError(f"n_bins = {n_bins}: {expected}")
+
+    order = values.argsort(dim=-1, stable=True)
+    place = order.argsort(dim=-1)
     return place * n_bins // values.shape[-1]

@@ -1,28 +1,33 @@
-"""Trace of the Gauss-Newton matrix: what label noise, and by the DR3 argument TD itself, penalizes or inflates.
+"""Trace of the Gauss-Newton matrix: what label noise penalizes.
 
-Near interpolation the Hessian of (1/2n) sum_i e_i^2 is G = (1/n) sum_i grad f_i grad f_i^T, and
+By the argument of DR3, TD itself penalizes or inflates it too. Near interpolation the Hessian of
+(1/2n) sum_i e_i^2 is G = (1/n) sum_i grad f_i grad f_i^T, and
 
     tr G = (1/n) sum_i |grad f_i|^2
 
-Reference: Blanc, Gupta, Valiant and Valiant, COLT 2020, arXiv:1904.09080 (the regularizer); Damian, Ma and Lee,
-NeurIPS 2021, arXiv:2106.06530 (its trace form, and the estimate by noise).
+Reference: Blanc, Gupta, Valiant and Valiant, COLT 2020, arXiv:1904.09080 (the regularizer); Damian,
+Ma and Lee, NeurIPS 2021, arXiv:2106.06530 (its trace form, and the estimate by noise).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-Function = Callable[
-    ..., Tensor
-]  # (parameters by name, *inputs [*lead, n, ...]) -> [*lead, n] or [*lead, n, K]
+from rlop.probes.shapes import check_matrices, shapes_of
+
+# (parameters by name, *inputs [*lead, n, ...]) -> [*lead, n] or [*lead, n, K]
+Function: TypeAlias = Callable[..., Tensor]
 
 
 def head_trace(features: Tensor, bias: bool = True) -> Tensor:
-    """Trace of the last layer's part alone: for an output w . phi + b it is mean |phi|^2 + 1.
+    """Compute the part of the trace that belongs to the last layer.
+
+        mean |phi|^2 + 1 for an output w . phi + b
 
     Args:
         features: phi, `[..., n, d]`.
@@ -32,8 +37,7 @@ def head_trace(features: Tensor, bias: bool = True) -> Tensor:
     Raises:
         ValueError: for fewer than two axes.
     """
-    if features.ndim < 2:
-        raise ValueError(f"features: expected [..., n, d], got {tuple(features.shape)}")
+    check_matrices("features", features)
     return features.detach().square().sum(-1).mean(-1) + float(bias)
 
 
@@ -44,42 +48,57 @@ def gauss_newton_trace(
     lead: int = 0,
     chunk: int | None = None,
 ) -> Tensor:
-    """Trace over all parameters given, exactly, from the gradient of every sample.
+    """Compute the trace over all given parameters exactly, from the gradient of every sample.
 
         net = torch.nn.Sequential(...)
-        gauss_newton_trace(lambda p, x: torch.func.functional_call(net, p, (x,)), dict(net.named_parameters()), obs)
+
+        def fn(p, x):
+            return torch.func.functional_call(net, p, (x,))
+
+        gauss_newton_trace(fn, dict(net.named_parameters()), obs)
 
     Args:
         fn: the network as a function of its parameters; with K outputs their traces add up.
         parameters: name -> `[*lead, ...]`; leave out those that shall not count.
         inputs: each `[*lead, n, ...]`.
-        lead: number of leading (run, critic) axes. Runs must not mix, for all are differentiated at once.
-        chunk: samples whose gradients are held at once; None for all n.
+        lead: number of leading (run, critic) axes. Runs must not mix, because all are
+            differentiated at once.
+        chunk: samples whose gradients are in memory at once; None for all n.
     Returns:
         `[*lead]`, detached.
     Raises:
         ValueError: when the leading axes of parameters, inputs or outputs differ.
     """
-    axes = _lead(parameters, inputs, lead)
+    axes = _leading_axes(parameters, inputs, lead)
 
-    def one(*sample: Tensor) -> Tensor:
+    def sample_trace(*sample: Tensor) -> Tensor:
         batch = [x.unsqueeze(lead) for x in sample]
-        grads = jacrev(lambda p: _outputs(fn(p, *batch), axes).flatten(0, lead).sum(0))(
-            dict(parameters)
-        )  # [K, *lead, ...]
-        return torch.stack(
-            [g.square().reshape(len(g), *axes, -1).sum((0, -1)) for g in grads.values()]
-        ).sum(0)
 
-    return vmap(one, in_dims=lead, chunk_size=chunk)(*inputs).mean(0).detach()
+        def outputs(p: dict[str, Tensor]) -> Tensor:
+            return _outputs(fn(p, *batch), axes).flatten(0, lead).sum(0)
+
+        squares = []
+        for gradient in jacrev(outputs)(dict(parameters)).values():  # [K, *lead, ...]
+            flat = gradient.square().reshape(len(gradient), *axes, -1)
+            squares.append(flat.sum((0, -1)))
+        return torch.stack(squares).sum(0)
+
+    traces = vmap(sample_trace, in_dims=lead, chunk_size=chunk)(*inputs)
+    return traces.mean(0).detach()
 
 
 def noise_trace(
-    fn: Function, parameters: Mapping[str, Tensor], *inputs: Tensor, signs: Tensor, lead: int = 0
+    fn: Function,
+    parameters: Mapping[str, Tensor],
+    *inputs: Tensor,
+    signs: Tensor,
+    lead: int = 0,
 ) -> Tensor:
-    """Unbiased estimate of the same from k backward passes, for networks whose gradients per sample do not fit.
+    """Estimate the trace without bias from k backward passes.
 
         (1/k) sum_k (1/n) | sum_i s_ki grad f_i |^2,   s = -1 or 1 at random
+
+    For networks whose gradients per sample do not fit into memory.
 
     Args:
         fn: as in `gauss_newton_trace`.
@@ -90,40 +109,47 @@ def noise_trace(
     Raises:
         ValueError: when shapes do not fit.
     """
-    axes = _lead(parameters, inputs, lead)
+    axes = _leading_axes(parameters, inputs, lead)
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     outputs = _outputs(fn(leaves, *inputs), axes)  # [*lead, n, K]
-    if (
-        signs.ndim not in (2, 3)
-        or signs.reshape(*signs.shape[:2], -1).shape[1:] != outputs.shape[lead:]
-    ):
-        raise ValueError(
-            f"signs: expected [k, n] or [k, n, K] for {tuple(outputs.shape)}, got {tuple(signs.shape)}"
-        )
+
+    # One output may be without an axis of its own in the signs.
+    n, n_outputs = outputs.shape[lead:]
+    shapes = [(n, n_outputs)]
+    if n_outputs == 1:
+        shapes.append((n,))
+    if signs.shape[1:] not in shapes:
+        expected = f"expected [k, n] or [k, n, K] for {shapes_of(outputs)}"
+        raise ValueError(f"signs: {expected}, got {shapes_of(signs)}")
+
     total = torch.zeros(axes, dtype=outputs.dtype, device=outputs.device)
-    for sign in signs.reshape(len(signs), *outputs.shape[lead:]):
-        for g in torch.autograd.grad(
-            (sign * outputs).sum(), list(leaves.values()), retain_graph=True
-        ):
-            total += g.square().reshape(*axes, -1).sum(-1)
-    return total / (len(signs) * outputs.shape[lead])
+    for sign in signs.reshape(len(signs), n, n_outputs):
+        signed_sum = (sign * outputs).sum()
+        gradients = torch.autograd.grad(signed_sum, list(leaves.values()), retain_graph=True)
+        for gradient in gradients:
+            total += gradient.square().reshape(*axes, -1).sum(-1)
+    return total / (len(signs) * n)
 
 
-def _lead(parameters: Mapping[str, Tensor], inputs: Sequence[Tensor], lead: int) -> torch.Size:
-    """The leading axes that parameters and inputs share."""
+def _leading_axes(
+    parameters: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    lead: int,
+) -> torch.Size:
+    """Return the leading axes that parameters and inputs share."""
     axes = inputs[0].shape[:lead]
     for tensor in (*parameters.values(), *inputs):
         if len(axes) < lead or tensor.shape[:lead] != axes:
-            raise ValueError(
-                f"expected {lead} leading axes {tuple(axes)} everywhere, got {tuple(tensor.shape)}"
-            )
+            expected = f"expected {lead} leading axes {tuple(axes)} everywhere"
+            raise ValueError(f"{expected}, got {shapes_of(tensor)}")
     return axes
 
 
 def _outputs(outputs: Tensor, axes: torch.Size) -> Tensor:
-    """What the network gives, `[*lead, n]` or `[*lead, n, K]`, as `[*lead, n, K]`."""
-    if outputs.shape[: len(axes)] != axes or outputs.ndim - len(axes) not in (1, 2):
-        raise ValueError(
-            f"outputs: expected [*{tuple(axes)}, n] or [*{tuple(axes)}, n, K], got {tuple(outputs.shape)}"
-        )
-    return outputs if outputs.ndim == len(axes) + 2 else outputs.unsqueeze(-1)
+    """Return a network's outputs, `[*lead, n]` or `[*lead, n, K]`, as `[*lead, n, K]`."""
+    further_axes = outputs.ndim - len(axes)
+    if outputs.shape[: len(axes)] != axes or further_axes not in (1, 2):
+        lead = f"*{tuple(axes)}"
+        expected = f"expected [{lead}, n] or [{lead}, n, K]"
+        raise ValueError(f"outputs: {expected}, got {shapes_of(outputs)}")
+    return outputs if further_axes == 2 else outputs.unsqueeze(-1)

@@ -1,1 +1,9 @@
 """Training: the loop, a training from a configuration, evaluation, checkpoints."""
+
+from __future__ import annotations
+
+from rlop._imports import moved_attribute
+
+
+def __getattr__(name: str) -> object:
+    return moved_attribute(__name__, name)

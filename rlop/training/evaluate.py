@@ -29,8 +29,8 @@ from rlop.types import InputError, Spec
 VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
 Scores: TypeAlias = dict[str, np.ndarray]  # metric -> [R]
 
-# Episodes without a time limit end here: 108,000 frames of Atari, the longest of the benchmarks.
-LONGEST = 27_000
+# Episodes without a time limit end here: ten times the longest time limit of D4RL's tasks.
+LONGEST = 10_000
 TABULAR_LIMIT = 1000  # horizon of an embedded environment that has no time limit
 
 
@@ -64,7 +64,7 @@ class Evaluator:
     Each run has its own vector environment, seeded by the run's seed alone, so that its score does
     not depend on its neighbors; the same start states come back at every evaluation. Each
     environment plays a fixed number of episodes: counting the episodes that end first would favor
-    short ones. Without a time limit an episode is cut after 27,000 steps.
+    short ones. Without a time limit an episode is cut after 10,000 steps.
 
     Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for
     `env_kwargs`, in whole episodes: the protocol itself plays on until 125,000 steps are full.

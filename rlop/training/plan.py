@@ -18,7 +18,7 @@ from rlop.training.run import is_to_be_collected, make_agent
 
 WARM_UP = 5  # updates before the measured ones
 MEASURED_SECONDS = 1.0
-GIB = 2**30
+MIB = 2**20
 
 
 def plan(experiment: Experiment) -> str:
@@ -42,7 +42,7 @@ def plan(experiment: Experiment) -> str:
     seconds = seconds_per_step(agent, data)
     total = _duration(seconds * experiment.steps)
     lines += [
-        f"memory: {gib_of(agent, data):.2f} GiB for parameters, optimizer and data",
+        f"memory: {mebibytes(agent, data):,.1f} MiB for parameters, optimizer and data",
         f"time:   about {total} for {experiment.steps:,} steps, without evaluation "
         f"({1 / seconds:,.0f} steps/s uncompiled on {agent.device})",
         "nothing was written",
@@ -72,11 +72,11 @@ def run_lines(agent: Agent) -> list[str]:
     return lines
 
 
-def gib_of(agent: Agent, data: Dataset) -> float:
+def mebibytes(agent: Agent, data: Dataset) -> float:
     """Return the memory of parameters, their optimizer and copies, and the columns of the data."""
     state = _bytes_of(agent.state_dict())
     columns = sum(column.nbytes for column in data.columns().values())
-    return (state + columns) / GIB
+    return (state + columns) / MIB
 
 
 def _bytes_of(state: object) -> int:

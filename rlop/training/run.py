@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
 from rlop.logs.logger import History
-from rlop.logs.messages import say
+from rlop.logs.messages import LOGGER, say
 from rlop.training.checkpoint import agent_class
 from rlop.training.evaluate import make_evaluator
 from rlop.training.loop import train
@@ -192,6 +193,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
         f"logs in {logdir}"
     )
 
+    is_quiet = not LOGGER.isEnabledFor(logging.INFO)
     started = time.perf_counter()
     history = train(
         agent,
@@ -199,6 +201,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
         logdir=logdir,
         evaluate=evaluate,
         resume=experiment.resume,
+        progress=False if is_quiet else None,
         **schedule_of(experiment),
     )
     say(cost(experiment.steps, len(agent.runs), time.perf_counter() - started))

@@ -157,7 +157,17 @@ def _qlearning(
             further = _without_last_row(further)
         else:
             drop_like_d4rl(arrays)
-        return Dataset.from_arrays(**arrays, n_actions=n_actions, name=path.name, infos=further)
+        return Dataset.from_arrays(
+            arrays["obs"],
+            arrays["action"],
+            arrays["reward"],
+            arrays["terminated"],
+            arrays["truncated"],
+            arrays.get("next_obs"),
+            n_actions=n_actions,
+            name=path.name,
+            infos=further,
+        )
 
 
 def _without_last_row(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -127,7 +127,9 @@ def _roll_out(source: str, options: Mapping[str, object]) -> _RollOut:
 
     given = {**query, **options}
     check_options(name, given, defaults)
-    values = {key: _value(name, key, value, defaults[key]) for key, value in given.items()}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        values[key] = _value(name, key, value, defaults[key])
 
     env_kwargs: dict[str, object] = {}
     build_kwargs: dict[str, object] = {}

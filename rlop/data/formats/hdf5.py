@@ -85,7 +85,12 @@ def read_hdf5(
 
     with messages_of(path, D4RL):
         return Dataset.from_arrays(
-            **arrays,
+            arrays["obs"],
+            arrays["action"],
+            arrays["reward"],
+            arrays["terminated"],
+            arrays["truncated"],
+            arrays.get("next_obs"),
             n_actions=n_actions,
             env_id=env_id or metadata.get("env_id"),
             env_kwargs=env_kwargs,

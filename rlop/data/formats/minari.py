@@ -88,7 +88,12 @@ def read_minari(
         columns["action"] = _unit(columns["action"], action_space)
 
         return Dataset.from_arrays(
-            **columns,
+            columns["obs"],
+            columns["action"],
+            columns["reward"],
+            columns["terminated"],
+            columns["truncated"],
+            columns["next_obs"],
             n_actions=n_actions,
             env_id=env_id or own_id,
             env_kwargs=own_kwargs if env_id is None else None,

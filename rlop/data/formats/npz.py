@@ -80,7 +80,17 @@ def read_npz(
             time_limit = time_limit_of(env_id)
         arrays = _expert(arrays, time_limit)
     with keys.messages_of(path, keys.EXPERT if is_expert else {}):
-        return Dataset.from_arrays(**arrays, n_actions=n_actions, env_id=env_id, name=path.name)
+        return Dataset.from_arrays(
+            arrays["obs"],
+            arrays["action"],
+            arrays["reward"],
+            arrays["terminated"],
+            arrays["truncated"],
+            arrays.get("next_obs"),
+            n_actions=n_actions,
+            env_id=env_id,
+            name=path.name,
+        )
 
 
 def _read(

@@ -1,0 +1,59 @@
+"""Action spaces: between an environment's own units and [-1, 1]; and types of environments."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias, TypeGuard
+
+import gymnasium
+import numpy as np
+
+# Observations and actions of a foreign environment have types that only it knows.
+Env: TypeAlias = gymnasium.Env[Any, Any]
+VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
+Space: TypeAlias = gymnasium.Space[Any]
+Info: TypeAlias = dict[str, object]
+
+
+def to_unit(actions: np.ndarray, space: Space) -> np.ndarray:
+    """Convert actions of a bounded Box to [-1, 1], as data sets store them.
+
+        2 (a - low) / (high - low) - 1
+
+    Args:
+        actions: `[n, *A]` in the environment's units.
+        space: its action space.
+    Returns:
+        `[n, *A]` float32; the actions as they are where the space is discrete or has no bounds.
+    """
+    if not bounded(space):
+        return actions
+
+    low = space.low.astype(np.float64)
+    span = space.high.astype(np.float64) - space.low
+    unit = 2 * (actions - low) / np.where(span > 0, span, 1) - 1
+    return unit.astype(np.float32)
+
+
+def from_unit(actions: np.ndarray, space: Space) -> np.ndarray:
+    """Convert actions in [-1, 1] to the units of a bounded Box: the inverse of `to_unit`.
+
+        low + (a + 1) / 2 (high - low),  a clipped to [-1, 1]
+
+    Args:
+        actions: `[n, *A]`.
+        space: the environment's action space.
+    Returns:
+        `[n, *A]` of the space's type; the actions as they are where the space has no bounds.
+    """
+    if not bounded(space):
+        return actions
+
+    low = space.low.astype(np.float64)
+    high = space.high.astype(np.float64)
+    share = (np.clip(actions, -1, 1) + 1) / 2
+    return (low + share * (high - low)).astype(space.dtype)
+
+
+def bounded(space: Space) -> TypeGuard[gymnasium.spaces.Box]:
+    """Tell whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
+    return isinstance(space, gymnasium.spaces.Box) and space.is_bounded()
