@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from rlop.regularizers.penalties import make_terms
 from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
 from .cql_config import PRESETS, SWEPT, CQLConfig
-from .cql_networks import Moments, Noise, make_learners, noise_of, per_critic
+from .cql_networks import Moments, Noise, make_learners, noise_of
 from .options import nested_options, noisy_target, relaxed, with_preset
 
 
@@ -82,8 +81,7 @@ class CQL:
             torch.device(device),
         )
         self.batch_size, self.target_period = config.batch_size, config.target_period
-        stacked = replace(config, projections=per_critic(config.projections, variants))
-        terms = make_terms(stacked, SWEPT, seeds, variants, self.device, nested_options(config))
+        terms = make_terms(config, SWEPT, seeds, variants, self.device, nested_options(config))
         self.runs, self.hyper, self.regularizers = terms.runs, terms.hyper, terms.regularizers
         self.needs = terms.needs
         self.learners = make_learners(spec, config, terms, self.device)

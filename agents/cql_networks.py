@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -92,24 +92,6 @@ def make_networks(
 def log_weight(start: float, runs: int) -> nn.Module:
     """One trained number a run, a weight's logarithm: parameter `log`, `[R, 1]`."""
     return nn.ParameterDict({"log": nn.Parameter(torch.full((runs, 1), start))})
-
-
-def per_critic(
-    projections: Mapping[str, Any], variants: Mapping[str, Mapping[str, float]] | None
-) -> dict[str, Any]:
-    """Projections for parameters `[R, E, ...]`: each neuron of each critic has its ball, not each critic one."""
-    named = {
-        key
-        for changes in (variants or {}).values()
-        for key in changes
-        if key.startswith("projections.")
-    }
-    entries = {**{key.partition(".")[2]: math.inf for key in sorted(named)}, **projections}
-    given = {
-        name: entry if isinstance(entry, Mapping) else {"radius": entry}
-        for name, entry in entries.items()
-    }
-    return {name: {"lead": 2, **entry} for name, entry in given.items()}
 
 
 def noise_of(config: CQLConfig, n_dims: int) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -17,8 +17,8 @@ from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD, per_run
-from rlop.optim.learner import Learner, Projection
-from rlop.projections import make_projection
+from rlop.optim.learner import Learner
+from rlop.projections import Project, make_projection
 from rlop.regularizers.penalties import Sweep, run_numbers
 from rlop.types import Batch, InputError, Metrics, Spec
 
@@ -144,7 +144,7 @@ class NeuralTD:
             network.to(self.device),
             lr=self.hyper["lr"],
             make=SGD,
-            projections=self.projections(config.projection),
+            projections=self.projections(config.projection, network),
         )
         self.online: TwoLayer = self.learner.online  # type: ignore[assignment]
         self.active = self.learner.active
@@ -152,13 +152,13 @@ class NeuralTD:
         self.longest = torch.ones((), device=self.device)  # observations are divided by it
         self.noise = config.target_noise.draws(config.batch_size) if config.target_noise else {}
 
-    def projections(self, kind: str) -> list[tuple[Projection, Tensor]]:
-        """What is applied after a step, with its radii `[R]`."""
-        return (
-            []
-            if kind == "free"
-            else [(make_projection(kind, parametrization="ntk"), self.hyper["radius"])]
-        )
+    def projections(self, kind: str, network: TwoLayer) -> list[tuple[Project, Tensor]]:
+        """Return what is applied after a step, with its radii `[R]`."""
+        if kind == "free":
+            return []
+        projection = make_projection(kind, parametrization="ntk")
+        project = projection.attach(dict(network.named_parameters()), lead=1)
+        return [(project, self.hyper["radius"])]
 
     def prepare(self, data: Dataset) -> Dataset:
         """The data set as it is; finds the longest observation, but for a trained agent, which keeps its scale."""

@@ -130,14 +130,36 @@ OPTIONAL = frozenset(
 )
 
 Metrics: TypeAlias = dict[str, Tensor]  # name -> [R], detached, on the device
-Regularizer: TypeAlias = Callable[[TDContext], Tensor]  # -> [R], unweighted
+Penalty: TypeAlias = Callable[[TDContext], Tensor]  # -> [R], unweighted
 
 
-def needs(*fields: str) -> Callable[[Regularizer], Regularizer]:
-    """Declare which optional fields of `TDContext` a regularizer reads, so that no agent computes the others."""
+@dataclass(frozen=True)
+class Declared:
+    """A penalty function that declares which optional fields of `TDContext` it reads.
 
-    def mark(regularizer: Regularizer) -> Regularizer:
-        regularizer.needs = frozenset(fields)  # type: ignore[attr-defined]
-        return regularizer
+    Args:
+        function: `TDContext` to `[R]`, unweighted.
+        needs: names of the fields.
+    """
 
-    return mark
+    function: Penalty
+    needs: frozenset[str]
+
+    def __call__(self, ctx: TDContext) -> Tensor:
+        """Call the function."""
+        return self.function(ctx)
+
+
+def needs(*fields: str) -> Callable[[Penalty], Declared]:
+    """Declare which optional fields of `TDContext` a function reads; no agent computes the others.
+
+        @needs("reward")
+        def my_penalty(ctx: TDContext) -> Tensor: ...
+
+    Without it, a function gets every optional field.
+    """
+
+    def declare(function: Penalty) -> Declared:
+        return Declared(function, frozenset(fields))
+
+    return declare

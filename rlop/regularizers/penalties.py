@@ -10,61 +10,67 @@ import torch
 from torch import Tensor, nn
 
 from rlop.config.checks import check_known, check_range
-from rlop.optim.learner import Projection
-from rlop.projections import make_projection
-from rlop.regularizers import make_regularizer, warn_if_unbounded
+from rlop.projections import Project, Projection, make_projection
+from rlop.regularizers import as_regularizer, make_regularizer
+from rlop.regularizers.base import Regularizer, head_weight
 from rlop.runs import Runs, expand
-from rlop.types import KEPT, OPTIONAL, InputError, Regularizer
+from rlop.types import KEPT, OPTIONAL, InputError, Penalty
 
 Sweep = float | list[float]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The run axis of an agent: which runs there are, their numbers, and the terms they switch on."""
+    """The runs of an agent, their numbers, and the penalties and projections they switch on.
+
+    `attach` replaces regularizers and projections by what an update calls.
+    """
 
     runs: Runs
     hyper: dict[str, Tensor]  # hyper-parameter -> [R]
-    regularizers: dict[str, tuple[Regularizer, Tensor]]  # name -> (function, coefficients [R])
-    projections: list[tuple[Projection, Tensor]]  # (projection, radii [R])
+    regularizers: dict[str, tuple[Regularizer | Penalty, Tensor]]  # name -> (it, coefficients [R])
+    projections: list[tuple[Projection | Project, Tensor]]  # (it, radii [R])
+    needs: frozenset[str]  # optional fields of `TDContext` that some regularizer reads
 
-    @property
-    def needs(self) -> set[str]:
-        """Optional fields of `TDContext` that some regularizer reads; all of them where one does not say."""
-        return set().union(
-            *(getattr(fn, "needs", OPTIONAL) for fn, _ in self.regularizers.values())
-        )
+    def attach(self, network: nn.Module, activation: str, bootstraps: bool = True) -> None:
+        """Attach every regularizer and projection to the network, before a `Learner` gets it.
 
-    def attach(self, network: Any, activation: str, bootstraps: bool = True) -> None:
-        """Show every regularizer the network that it will act on, once, before the network is given to a `Learner`.
-
-        A regularizer that keeps numbers of its own for each run, an `nn.Module` with `prepare`, becomes the network's
-        submodule `terms.<name>`. So what it trains is optimized, clipped and frozen with its run, and saved with it.
+        Modules that regularizers return become the network's submodules `terms.<name>`.
 
         Args:
             network: its head is `head`, with weight `[R, A, D]` or `[R, E, A, D]`.
-            activation: of the features; warns of a regularizer that is unbounded below on them.
+            activation: of the features.
             bootstraps: whether targets hold the value of the next state.
         Raises:
-            InputError: for a regularizer that makes no sense with this agent or network.
+            InputError: for a regularizer that makes no sense with this agent or network, or a
+                projection of a layer that the network has not.
         """
-        kept: dict[str, nn.Module] = {}
-        for name, (fn, _) in self.regularizers.items():
-            _check_needs(name, fn, bootstraps)
-            if hasattr(fn, "form"):
-                warn_if_unbounded(fn.form, activation, name.partition("/")[0])
-            if hasattr(fn, "prepare"):
-                fn.prepare(network, self.runs.seeds)
-                kept |= {name: fn} if isinstance(fn, nn.Module) else {}
-        if kept:
-            network.add_module(KEPT.rstrip("."), nn.ModuleDict(kept))
+        modules: dict[str, nn.Module] = {}
+        for name, (regularizer, coef) in self.regularizers.items():
+            assert isinstance(regularizer, Regularizer)
+            _check_needs(name, regularizer, bootstraps)
+            penalty = regularizer.attach(network, activation, self.runs.seeds)
+            self.regularizers[name] = (penalty, coef)
+            if isinstance(penalty, nn.Module):
+                modules[name] = penalty
+        if modules:
+            network.add_module(KEPT.rstrip("."), nn.ModuleDict(modules))
+
+        parameters = dict(network.named_parameters())
+        lead = head_weight(network).ndim - 2
+        for position, (projection, radius) in enumerate(self.projections):
+            assert isinstance(projection, Projection)
+            self.projections[position] = (projection.attach(parameters, lead), radius)
 
 
-def _check_needs(name: str, fn: Regularizer, bootstraps: bool) -> None:
-    """Refuse a regularizer that reads what no agent gives, or what there is not without a next value."""
-    for wanted in getattr(fn, "needs", ()):
-        check_known(f"regularizers.{name}: needs", wanted, OPTIONAL)
-    if "discount" in getattr(fn, "needs", ()) and not bootstraps:
+def _check_needs(name: str, regularizer: Regularizer, bootstraps: bool) -> None:
+    """Refuse a regularizer that reads a field that does not exist, or that this agent lacks."""
+    if regularizer.needs == OPTIONAL:  # a function that declares nothing gets what exists
+        return
+
+    for field in regularizer.needs:
+        check_known(f"regularizers.{name}: needs", field, OPTIONAL)
+    if "discount" in regularizer.needs and not bootstraps:
         raise InputError(f"regularizers.{name}: needs a bootstrapped target, backup = mc has none")
 
 
@@ -89,14 +95,18 @@ def make_terms(
     Raises:
         InputError: for an unknown term or option, or an impossible value.
     """
-    regularizers = split(
-        _with_variants(config.regularizers, "regularizers", 0.0, variants), "coef", make_regularizer
-    )
+    entries = _with_variants(config.regularizers, "regularizers", 0.0, variants)
+    regularizers: dict[str, tuple[Regularizer, Sweep]] = {}
+    for name, (part, coef) in split(entries, "coef", make_regularizer).items():
+        regularizers[name] = (as_regularizer(part, name), coef)
     projections = split(
         _with_variants(config.projections, "projections", float("inf"), variants),
         "radius",
         make_projection,
     )
+    for name, (part, _) in projections.items():
+        if not isinstance(part, Projection):
+            raise InputError(f"projections.{name}: expected a Projection, got {part!r}")
     for name, changes in (variants or {}).items():
         _check_variant(name, changes, config, swept)
     hyper = {name: getattr(config, name) for name in swept}
@@ -106,11 +116,15 @@ def make_terms(
     runs = expand(hyper | nested, seeds, variants)
     check_runs(options or {}, runs)
     numbers = {name: runs.tensor(name, device) for name in hyper | nested}
+    needs: frozenset[str] = frozenset()
+    for regularizer, _ in regularizers.values():
+        needs |= regularizer.needs
     return Terms(
         runs,
         {name: numbers[name] for name in (*swept, *nested)},
         {name: (fn, numbers[f"regularizers.{name}"]) for name, (fn, _) in regularizers.items()},
         [(fn, numbers[f"projections.{name}"]) for name, (fn, _) in projections.items()],
+        needs,
     )
 
 
