@@ -135,7 +135,7 @@ class NeuralTD(Agent):
         projections = []
         if config.projection != "free":
             projection = make_projection(config.projection, parametrization="ntk")
-            attached = projection
+            attached = projection.attach(dict(network.named_parameters()), lead=1)
             projections = [(attached, self.hyper["radius"])]
         learner = Learner(network, lr=self.hyper["lr"], make=SGD, projections=projections)
 

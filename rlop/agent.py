@@ -272,8 +272,9 @@ class Agent(ABC):
         # Run and critic axes precede a layer's own two: each neuron of each critic has its own
         # ball.
         lead = network.head.weight.ndim - 2
+        parameters = dict(network.named_parameters())
         projections = [
-            (_tmp(projection, lead), self._radii[name])
+            (projection.attach(parameters, lead), self._radii[name])
             for name, projection in self._projections.items()
         ]
         learner = Learner(
@@ -356,8 +357,3 @@ def check_metrics(metrics: Metrics, runs: int, name: str) -> None:
                 f"expected one number a run, ({runs},)"
             )
 
-
-def _tmp(projection, lead):
-    import functools
-
-    return functools.partial(projection, lead=lead)

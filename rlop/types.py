@@ -106,46 +106,45 @@ class TDContext:
     )  # online network, by name, each [R, ...]
     initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialisation
 
-    @classmethod
-    def of(cls, batch: Batch, gamma: Tensor, learner: Any, **values: Tensor | None) -> TDContext:
-        """The context of one update.
-
-        Args:
-            batch: that the update sees.
-            gamma: `[R]`.
-            learner: with `parameters` and `initial`; what regularizers keep in the network (see
-                `regularizers.penalties`) is not among the network's parameters here.
-            values: the other fields.
-        """
-        return cls(
-            action=batch.action,
-            terminated=batch.terminated,
-            index=batch.index,
-            reward=batch.reward,
-            discount=gamma.unsqueeze(-1) * batch.discount,
-            parameters={
-                name: p for name, p in learner.parameters.items() if not name.startswith(KEPT)
-            },
-            initial={name: p for name, p in learner.initial.items() if not name.startswith(KEPT)},
-            **values,  # type: ignore[arg-type]
-        )
-
 
 OPTIONAL = frozenset(
     {"next_features", "next_features_target", "initial_features", "reward", "discount"}
 )
 
 Metrics: TypeAlias = "dict[str, Tensor]"  # name -> [R], detached, on the device
-Regularizer: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
+Penalty: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
 
 
-def needs(*fields: str) -> Callable[[Regularizer], Regularizer]:
-    """Declare which optional fields of `TDContext` a regularizer reads, so that no agent computes
-    the others.
+@dataclass(frozen=True)
+class Declared:
+    """A penalty function that declares which optional fields of `TDContext` it reads.
+
+    Args:
+        function: `TDContext` to `[R]`, unweighted.
+        needs: names of the fields.
     """
 
-    def mark(regularizer: Regularizer) -> Regularizer:
-        regularizer.needs = frozenset(fields)  # type: ignore[attr-defined]
-        return regularizer
+    function: Penalty
+    needs: frozenset[str]
 
-    return mark
+    def __call__(self, ctx: TDContext) -> Tensor:
+        """Call the function."""
+        return self.function(ctx)
+
+
+def needs(*fields: str) -> Callable[[Penalty], Declared]:
+    """Declare which optional fields of `TDContext` a function reads; no agent computes the others.
+
+        @needs("reward")
+        def my_penalty(ctx: TDContext) -> Tensor: ...
+
+    Without it, a function gets every optional field.
+
+    Args:
+        fields: names of optional fields.
+    """
+
+    def declare(function: Penalty) -> Declared:
+        return Declared(function, frozenset(fields))
+
+    return declare

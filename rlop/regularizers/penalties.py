@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from rlop.config.checks import check_known
 from rlop.config.terms import Term
 from rlop.regularizers import make_regularizer
-from rlop.regularizers.base import Penalty, Regularizer, from_function
-from rlop.types import KEPT, OPTIONAL, InputError, Metrics, TDContext
+from rlop.regularizers.base import Regularizer, as_regularizer
+from rlop.types import KEPT, OPTIONAL, InputError, Metrics, Penalty, TDContext
 
 
 def make_regularizers(terms: Mapping[str, Term]) -> dict[str, Regularizer]:
@@ -25,11 +25,9 @@ def make_regularizers(terms: Mapping[str, Term]) -> dict[str, Regularizer]:
     regularizers = {}
     for name, term in terms.items():
         options = dict(term.options)
-        function: Callable[[TDContext], Tensor] | None = options.pop("fn", None)
-        if function is None:
-            regularizers[name] = from_function(make_regularizer(name, **options))
-        else:
-            regularizers[name] = from_function(function)
+        function = options.pop("fn", None)
+        part = make_regularizer(name, **options) if function is None else function
+        regularizers[name] = as_regularizer(part, name)
     return regularizers
 
 
@@ -98,6 +96,8 @@ class Penalties:
 
 def _check_needs(name: str, regularizer: Regularizer, bootstraps: bool) -> None:
     """Reject a regularizer whose inputs this agent cannot provide."""
+    if regularizer.needs == OPTIONAL:  # a function that declares nothing gets what there is
+        return
     for wanted in regularizer.needs:
         check_known(f"regularizers.{name}: needs", wanted, OPTIONAL)
     if "discount" in regularizer.needs and not bootstraps:
