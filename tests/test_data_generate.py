@@ -134,7 +134,7 @@ class AlmostOne:
         return np.full(size, np.nextafter(1.0, 0.0))
 
 
-@pytest.mark.parametrize("n_successors", [3, 10, 49])
+@pytest.mark.parametrize("n_successors", [7, 10, 13])
 def test_drawing_a_successor_by_inversion_stays_in_range(n_successors):
     # Cumulative sums of equal probabilities may end below the uniform number.
     mdp = chain(n_successors)
