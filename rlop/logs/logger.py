@@ -81,17 +81,19 @@ class Logger:
         if self._closed:
             raise ValueError("this logger is closed")
 
-        values = {name: self._row(name, value) for name, value in metrics.items()}
+        step = int(step)
+        values = self._rows_of(metrics)
         finite = {name: _finite_or_none(row) for name, row in values.items()}
         if self.logdir is None:
-            self._rows.append((int(step), finite))
+            self._rows.append((step, finite))
             return
 
         seconds = round(time.monotonic() - self._began, 3)
-        line = {"step": int(step), "time": seconds, "metrics": finite}
-        self._record.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        line = {"step": step, "time": seconds, "metrics": finite}
+        text = json.dumps(line, allow_nan=False)
+        self._record.write(text.encode() + b"\n")
         self._record.flush()
-        self._draw(int(step), values)
+        self._draw(step, values)
 
     def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
         """Log a message, unless one with the same key was logged before.
@@ -119,7 +121,7 @@ class Logger:
             final: metrics for the hyper-parameter tab, as `final/<name>`.
             success: whether the training went through.
         """
-        rows = {f"final/{name}": self._row(name, value) for name, value in (final or {}).items()}
+        rows = {f"final/{name}": row for name, row in self._rows_of(final or {}).items()}
         if not self._closed and self.logdir is not None:
             self._record.close()
             self._finish(rows, success)
@@ -179,7 +181,8 @@ class Logger:
 
         for run, writer in enumerate(self._writers):
             numbers = {name: row[run] for name, row in values.items()}
-            writer.write(scalars(numbers), self._step)
+            summary = scalars(numbers)
+            writer.write(summary, self._step)
 
     def _finish(self, rows: Mapping[str, list[float]], success: bool) -> None:
         """Complete the hyper-parameter tab and close the event files."""
@@ -193,13 +196,18 @@ class Logger:
             writer.write(session_end(success))
             writer.close()
 
-    def _row(self, name: str, value: Sequence[float] | np.ndarray) -> list[float]:
-        row = np.asarray(value, dtype=np.float64)
-        if row.shape != (len(self.labels),):
-            raise ValueError(
-                f"{name}: expected one number per run, [{len(self.labels)}], got {list(row.shape)}"
-            )
-        return row.tolist()
+    def _rows_of(self, metrics: PerRun) -> dict[str, list[float]]:
+        """Turn the values of metrics into lists of R floats."""
+        rows = {}
+        for name, value in metrics.items():
+            row = np.asarray(value, dtype=np.float64)
+            n_runs = len(self.labels)
+            if row.shape != (n_runs,):
+                raise ValueError(
+                    f"{name}: expected one number per run, [{n_runs}], got {list(row.shape)}"
+                )
+            rows[name] = row.tolist()
+        return rows
 
 
 def safe_labels(labels: Sequence[str]) -> list[str]:
