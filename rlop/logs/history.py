@@ -88,8 +88,8 @@ def history_of(rows: Iterable[Row], runs: Runs) -> History:
     all_steps: set[int] = set()
     arrays = {}
     for name, curve in curves.items():
-        steps, values = zip(*curve)
-        arrays[name] = (np.array(steps), np.array(values, dtype=np.float64))
+        steps, numbers = zip(*curve)
+        arrays[name] = (np.array(steps), np.array(numbers, dtype=np.float64))
         all_steps.update(steps)
 
     return History(
@@ -118,10 +118,8 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
     before = _read_runs(logdir)
     history = read_metrics(logdir)
     if before["labels"] != runs["labels"]:
-        raise InputError(
-            f"{logdir}: found the runs {_shortened(before['labels'])}, "
-            f"expected {_shortened(runs['labels'])} to resume"
-        )
+        found, expected = _shortened(before["labels"]), _shortened(runs["labels"])
+        raise InputError(f"{logdir}: found the runs {found}, expected {expected} to resume")
 
     runs["earlier_configs"] = list(before.get("earlier_configs", []))
     if before.get("config") != runs["config"]:
@@ -140,9 +138,15 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
 
 
 def _parse(line: bytes, n_runs: int) -> Row:
+    """Read one line.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: not a step and R numbers per metric.
+    """
     content = json.loads(line)
     step = content["step"]
     metrics = content["metrics"]
+
     if not isinstance(step, int):
         raise ValueError
     for values in metrics.values():
@@ -163,7 +167,8 @@ def _whole_lines(data: bytes) -> list[bytes]:
 
 def _read_runs(logdir: Path) -> Runs:
     try:
-        runs = json.loads((logdir / RUNS).read_bytes())
+        content = (logdir / RUNS).read_bytes()
+        runs = json.loads(content)
         if len(runs["labels"]) != len(runs["hparams"]):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):

@@ -59,6 +59,7 @@ class Logger:
                 f"expected one dict of hparams per run, got {len(labels)} labels, "
                 f"{len(hparams)} dicts"
             )
+
         self.logdir = None if logdir is None else Path(logdir)
         self.labels = safe_labels(labels)
         self.hparams = [to_dict(values) for values in hparams]
@@ -67,12 +68,14 @@ class Logger:
             "hparams": self.hparams,
             "config": to_dict(config or {}),
         }
+
         self._rows: list[Row] = []  # only without a logdir
         self._step = 0
         self._began = time.monotonic()
         self._resumed = False
         self._closed = False
         self._said: set[str] = set()
+
         if self.logdir is not None:
             self._open(self.logdir, resume)
 
@@ -88,6 +91,7 @@ class Logger:
             self._rows.append((step, finite))
             return
 
+        # The time since the first start goes on after a resume.
         seconds = round(time.monotonic() - self._began, 3)
         line = {"step": step, "time": seconds, "metrics": finite}
         text = json.dumps(line, allow_nan=False)
@@ -147,6 +151,7 @@ class Logger:
             raise InputError(
                 f"{logdir} already holds a record ({RECORD}): expected another logdir, or resume"
             )
+
         if self._resumed:
             self._step, seconds = reopen(logdir, self._runs)
             self._began -= seconds
@@ -171,6 +176,7 @@ class Logger:
         went_back = self._resumed and step <= self._step
         self._step = step
         self._resumed = False
+
         if went_back:
             for writer in self._writers:
                 writer.restart(step)
@@ -190,7 +196,9 @@ class Logger:
 
         if rows:
             # TensorBoard also finds hyper-parameters by itself, but then lists every metric.
-            self._writers[0].write(experiment(self.hparams, list(rows)))
+            columns = experiment(self.hparams, list(rows))
+            self._writers[0].write(columns)
+
         self._write_scalars(rows)
         for writer in self._writers:
             writer.write(session_end(success))
@@ -219,11 +227,13 @@ def safe_labels(labels: Sequence[str]) -> list[str]:
     safe = []
     for label in labels:
         stem = re.sub(r"[^\w.=+,-]+", "_", label, flags=re.ASCII).strip("._")[:100] or "run"
+
         name = stem
         count = 1
         while name.casefold() in taken:
             count += 1
             name = f"{stem}-{count}"
+
         taken.add(name.casefold())
         safe.append(name)
     return safe

@@ -68,6 +68,7 @@ class Progress:
             self._values["loss"] = loss
         if ret is not None:
             self._values["return"] = ret
+
         if self._silent:
             return
 

@@ -125,6 +125,7 @@ class Evaluator:
         scores = {"eval/return": mean_return, "eval/length": lengths.mean(1)}
         if find_scores(self.reference):
             scores["eval/normalized_score"] = normalized_score(mean_return, self.reference)
+
         for name, value in normalized_scores(mean_return, self.reference).items():
             scores[f"eval/{name}"] = value
         return scores
@@ -143,6 +144,7 @@ class Evaluator:
             rngs.append(np.random.default_rng(start))
             run_obs, _ = env.reset(seed=start)
             first_obs.append(run_obs)
+
         obs = np.stack(first_obs)
         if obs.dtype == np.float64:
             obs = obs.astype(np.float32)  # as data sets hold them
@@ -262,9 +264,11 @@ def make_evaluator(
     """
     if episodes == 0:
         return None
+
     if env_id is None:
         say("no environment is known for these data: no evaluation; name one with env: ID")
         return None
+
     try:
         if env_id.startswith("rlop/") and isinstance(agent, Valuing):
             return _tabular_evaluator(agent, agent.spec, env_id, env_kwargs)
@@ -351,6 +355,7 @@ def _warn_of_units(env_id: str, space: Space) -> None:
     """Warn where actions in the environment's units would pass for actions in [-1, 1]."""
     if not (isinstance(space, gymnasium.spaces.Box) and bounded(space)):
         return
+
     low, high = space.low, space.high
     is_within = (low >= -1).all() and (high <= 1).all()
     is_unit = (low == -1).all() and (high == 1).all()
