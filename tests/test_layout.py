@@ -65,6 +65,7 @@ ORDER = [
     "training.interrupt",
     "training.checkpoint",
     "training.resets",
+    "training.exact",
     "training.evaluate",
     "training.compile",
     "training.loop",
