@@ -48,7 +48,7 @@ def mapped(root):
 
 
 def parameters(agent):
-    return torch.cat([p.detach().flatten() for p in agent.learner.parameters.values()])
+    return torch.cat([p.detach().flatten() for p in agent.main.parameters.values()])
 
 
 def test_training_is_the_same_from_frames_arrays_and_files(data, mapped):

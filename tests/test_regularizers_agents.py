@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from by_hand import updates
+from helpers.training import train_steps
 from rlop.agents import CQL, DQN
 from torch import Tensor
 from torch._dynamo.utils import counters
 
 from rlop.data.dataset import Dataset
-from rlop.optim.learner import Learner
+from rlop.optim.main import Learner
 from rlop.regularizers import REGULARIZERS, l2
 from rlop.training import checkpoint
 from rlop.training.loop import compiled
@@ -71,7 +71,7 @@ def case(request: pytest.FixtureRequest, tiny: Dataset) -> Case:
 
 def learner_of(agent: Agent) -> Learner:
     """Return the learner whose features the regularizers see."""
-    return agent.learner if isinstance(agent, DQN) else agent.learners["critics"]
+    return agent.main if isinstance(agent, DQN) else agent.learners["critics"]
 
 
 def copy_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ def copy_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def test_all_together_train_and_each_is_measured(case: Case) -> None:
     agent = case.make(seeds=2, regularizers=EVERY)
     before = copy_of(learner_of(agent).parameters)
-    metrics = updates(agent, case.data, 5)
+    metrics = train_steps(agent, case.data, 5)
 
     assert agent.active.all()
     assert {f"reg/{name}" for name in REGULARIZERS} <= set(metrics)
@@ -98,7 +98,7 @@ def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
 ) -> None:
     plain = case.make(seeds=[1])
     swept = case.make(seeds=[1], regularizers={name: [0.0, 1.0]})
-    plain_metrics, swept_metrics = updates(plain, case.data, 4), updates(swept, case.data, 4)
+    plain_metrics, swept_metrics = train_steps(plain, case.data, 4), train_steps(swept, case.data, 4)
     for metric in ("loss/total", "loss/td", "q/data", "grad/norm"):
         torch.testing.assert_close(
             swept_metrics[metric][:1], plain_metrics[metric], rtol=1e-5, atol=1e-6
@@ -116,7 +116,7 @@ def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
 def test_a_run_alone_equals_itself_among_others(case: Case) -> None:
     together = case.make(seeds=[3, 4, 5], regularizers=EVERY)
     alone = case.make(seeds=[4], regularizers=EVERY)
-    metrics, expected = updates(together, case.data, 4), updates(alone, case.data, 4)
+    metrics, expected = train_steps(together, case.data, 4), train_steps(alone, case.data, 4)
     for name, value in expected.items():
         torch.testing.assert_close(metrics[name][1:2], value, rtol=1e-3, atol=1e-4)
 
@@ -130,8 +130,8 @@ def test_one_graph_that_equals_eager(case: Case) -> None:
     counters.clear()
     eager = case.make(seeds=2, regularizers=EVERY)
     traced = case.make(seeds=2, regularizers=EVERY)
-    expected = updates(eager, case.data, 3)
-    metrics = updates(traced, case.data, 3, compiled(traced.update, "aot_eager"))
+    expected = train_steps(eager, case.data, 3)
+    metrics = train_steps(traced, case.data, 3, compiled(traced.update, "aot_eager"))
 
     assert counters["stats"]["unique_graphs"] == 1
     torch.testing.assert_close(metrics, expected, rtol=1e-4, atol=1e-5)
@@ -145,7 +145,7 @@ def test_one_graph_that_equals_eager(case: Case) -> None:
 
 def test_what_they_keep_is_in_the_checkpoint(case: Case, tmp_path: Path) -> None:
     agent = case.make(seeds=2, regularizers=EVERY)
-    updates(agent, case.data, 3)
+    train_steps(agent, case.data, 3)
     saved = checkpoint.save(tmp_path / "checkpoint.pt", agent, 3)
     restored, _ = checkpoint.load_agent(saved)
 
@@ -154,14 +154,14 @@ def test_what_they_keep_is_in_the_checkpoint(case: Case, tmp_path: Path) -> None
     exactly = {"rtol": 0, "atol": 0}
     torch.testing.assert_close(dict(learner_of(restored).online.state_dict()), state, **exactly)
     torch.testing.assert_close(
-        updates(restored, case.data, 3), updates(agent, case.data, 3), **exactly
+        train_steps(restored, case.data, 3), train_steps(agent, case.data, 3), **exactly
     )
 
 
 def test_a_state_restores_what_they_refer_to_even_under_another_seed(case: Case) -> None:
     options = {"regularizers": EVERY, "projections": {"max_norm": 3.0}}
     agent, other = case.make(seeds=[1], **options), case.make(seeds=[9], **options)
-    updates(agent, case.data, 2)
+    train_steps(agent, case.data, 2)
     assert not torch.equal(
         learner_of(other).initial["head.weight"], learner_of(agent).initial["head.weight"]
     )
@@ -181,17 +181,17 @@ def test_a_state_restores_what_they_refer_to_even_under_another_seed(case: Case)
 def test_l2_init_is_zero_at_initialization_and_then_the_distance_from_it(case: Case) -> None:
     agent = case.make(seeds=2, regularizers={"l2_init": 0.0})
     learner = learner_of(agent)
-    assert torch.equal(updates(agent, case.data, 1)["reg/l2_init"], torch.zeros(2))
+    assert torch.equal(train_steps(agent, case.data, 1)["reg/l2_init"], torch.zeros(2))
 
     distance = l2(copy_of(learner.parameters), learner.initial, lead=1)
     assert (distance > 0).all()
-    torch.testing.assert_close(updates(agent, case.data, 1)["reg/l2_init"], distance)
+    torch.testing.assert_close(train_steps(agent, case.data, 1)["reg/l2_init"], distance)
 
 
 def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Case) -> None:
     on_weights = dict.fromkeys(("l2", "path_norm", "l2_init"), 0.0)
-    plain = updates(case.make(regularizers=on_weights), case.data, 1)
-    metrics = updates(case.make(regularizers={**on_weights, "infer": 0.0}), case.data, 1)
+    plain = train_steps(case.make(regularizers=on_weights), case.data, 1)
+    metrics = train_steps(case.make(regularizers={**on_weights, "infer": 0.0}), case.data, 1)
     for name in on_weights:
         assert torch.equal(metrics[f"reg/{name}"], plain[f"reg/{name}"])
 
@@ -199,16 +199,16 @@ def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Case) -> Non
 def test_projections_leave_the_heads_alone(case: Case) -> None:
     ball = {"max_norm": {"radius": 0.01, "center": "zero"}}
     agent = case.make(regularizers={"infer": 0.0}, projections=ball)
-    updates(agent, case.data, 1)
+    train_steps(agent, case.data, 1)
     parameters = learner_of(agent).parameters
     assert parameters["head.weight"].norm() < 0.1 < parameters["terms.infer.heads"].norm()
 
 
 def test_infer_reads_the_features_of_the_initial_network(case: Case) -> None:
     agent = case.make(regularizers={"infer": {"coef": 0.0, "beta": 1.0}})
-    first = updates(agent, case.data, 1)["reg/infer"]
+    first = train_steps(agent, case.data, 1)["reg/infer"]
     assert first.item() == pytest.approx(0, abs=1e-12)  # before the first step
-    assert updates(agent, case.data, 3)["reg/infer"] > 1e-9
+    assert train_steps(agent, case.data, 3)["reg/infer"] > 1e-9
 
 
 def test_an_agent_computes_only_the_fields_that_are_declared(case: Case) -> None:
@@ -220,7 +220,7 @@ def test_an_agent_computes_only_the_fields_that_are_declared(case: Case) -> None
 
     for function in (remember, needs("next_features")(remember)):
         agent = case.make(regularizers={"mine": {"fn": function, "coef": 0.0}})
-        updates(agent, case.data, 1)
+        train_steps(agent, case.data, 1)
     undeclared, declared = contexts
     assert undeclared.next_features is not None
     assert undeclared.initial_features is not None
@@ -239,7 +239,7 @@ def test_beer_is_refused_without_a_next_value(tiny: Dataset) -> None:
 
     others = {name: coef for name, coef in EVERY.items() if name != "beer"}
     agent = DQN(tiny.spec, regularizers=others, backup="mc", **DISCRETE)
-    assert updates(agent, tiny, 2)["loss/total"].isfinite().all()
+    assert train_steps(agent, tiny, 2)["loss/total"].isfinite().all()
 
 
 def test_a_field_that_no_agent_gives_is_refused(case: Case) -> None:
@@ -282,5 +282,5 @@ def test_minatar_network_takes_them_all() -> None:
         n_actions=3,
     )
     agent = DQN(data.spec, seeds=2, regularizers=EVERY, **{**DISCRETE, "hidden": (16,)})
-    for value in updates(agent, data, 2).values():
+    for value in train_steps(agent, data, 2).values():
         assert value.isfinite().all()
