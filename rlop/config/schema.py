@@ -87,7 +87,7 @@ __all__ = [
 C = TypeVar("C")
 V = TypeVar("V")
 
-# Key of a plain value to which a command line adds options: over `dr3: 0.03`, `--dr3.form abs` gives
+# Key of a plain value to which a command line adds options: `--dr3.form abs` over `dr3: 0.03` gives
 # `dr3: {"": 0.03, form: abs}`. Only what has a short and a long form reads it.
 PLAIN = ""
 
