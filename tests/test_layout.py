@@ -18,6 +18,7 @@ ORDER = [
     "config.ranges",
     "config.checks",
     "config.annotations",
+    "config.reading",
     "config.schema",
     "config",
     "runs",
