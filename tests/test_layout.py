@@ -45,6 +45,7 @@ ORDER = [
     "data.load",
     "data",
     "logs.progress",
+    "agent",
     "collect.acting",
     "collect.signals",
     "collect.vecnormalize",
