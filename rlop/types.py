@@ -26,11 +26,13 @@ class Spec:
         obs_shape: shape of one observation.
         n_actions: number of discrete actions; None for continuous actions.
         action_shape: shape of one continuous action; () for discrete actions.
-        obs_dtype: NumPy name of the stored dtype; `uint8` observations are scaled by 1/255 in the network.
+        obs_dtype: NumPy name of the stored dtype; `uint8` observations are scaled by 1/255 in the
+            network.
         env_id: Gymnasium id of the environment the data came from, when known.
         env_kwargs: keyword arguments for `gymnasium.make(env_id)`.
-        obs_normalizer: mean and divisor of every entry of an observation, in order, where the data's observations are
-            normalized (`rlop.data.transforms.normalize_obs`); what an agent acts on must be, too.
+        obs_normalizer: mean and divisor of every entry of an observation, in order, where the
+            data's observations are normalized (`rlop.data.transforms.normalize_obs`); what an agent
+            acts on must be, too.
     """
 
     obs_shape: tuple[int, ...]
@@ -55,8 +57,9 @@ class Spec:
 class Batch(NamedTuple):
     """One minibatch for each of R runs.
 
-    `discount` is gamma^(m-1) for a transition that spans m steps (1 for one-step data), so that the TD target is
-    `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves `terminated` 0 and bootstraps.
+    `discount` is gamma^(m-1) for a transition that spans m steps (1 for one-step data), so that the
+    TD target is `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves
+    `terminated` 0 and bootstraps.
     """
 
     obs: Tensor  # [R, B, *obs_shape]
@@ -78,9 +81,10 @@ KEPT = "terms."  # prefix of the parameters and buffers that regularizers keep i
 class TDContext:
     """All that a regularizer may look at, for one update of R runs.
 
-    `next_features` are the online network's, with gradient; `next_features_target` the target network's and
-    `initial_features` those of the network at initialisation, without. Each is None when no regularizer of the agent
-    asked for it (see `needs`). With E critics, features and values have an axis E after R.
+    `next_features` are the online network's, with gradient; `next_features_target` the target
+    network's and `initial_features` those of the network at initialisation, without. Each is None
+    when no regularizer of the agent asked for it (see `needs`). With E critics, features and values
+    have an axis E after R.
     """
 
     features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
@@ -109,8 +113,8 @@ class TDContext:
         Args:
             batch: that the update sees.
             gamma: `[R]`.
-            learner: with `parameters` and `initial`; what regularizers keep in the network (see `regularizers.penalties`) is not among
-                the network's parameters here.
+            learner: with `parameters` and `initial`; what regularizers keep in the network (see
+                `regularizers.penalties`) is not among the network's parameters here.
             values: the other fields.
         """
         return cls(
@@ -136,7 +140,9 @@ Regularizer: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
 
 
 def needs(*fields: str) -> Callable[[Regularizer], Regularizer]:
-    """Declare which optional fields of `TDContext` a regularizer reads, so that no agent computes the others."""
+    """Declare which optional fields of `TDContext` a regularizer reads, so that no agent computes
+    the others.
+    """
 
     def mark(regularizer: Regularizer) -> Regularizer:
         regularizer.needs = frozenset(fields)  # type: ignore[attr-defined]

@@ -23,8 +23,8 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
         keep_values: False sets every singular value to 1.
     Returns:
         U `[..., O, r]` and V `[..., r, I]`.
-    Reference: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", 2022, arXiv:2209.13569:
-        "spectral" initialisation, and "spectral ones".
+    Reference: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", 2022,
+        arXiv:2209.13569: "spectral" initialisation, and "spectral ones".
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
         raise ValueError(
@@ -40,15 +40,16 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
         ||U V||_F^2 = tr(U^T U V V^T)
 
-    Decay of the product, where decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice its nuclear norm.
+    Decay of the product, where decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice its
+    nuclear norm.
 
     Args:
         u: `[..., O, r]`.
         v: `[..., r, I]`.
     Returns:
         `[...]`.
-    Reference: Khodak, Tenenholtz, Mackey and Fusi, "Initialization and Regularization of Factorized Neural Layers",
-        ICLR 2021, arXiv:2105.01029.
+    Reference: Khodak, Tenenholtz, Mackey and Fusi, "Initialization and Regularization of Factorized
+        Neural Layers", ICLR 2021, arXiv:2105.01029.
     """
     if u.ndim < 2 or u.shape[:-2] != v.shape[:-2] or u.shape[-1] != v.shape[-2]:
         raise ValueError(
@@ -59,7 +60,8 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
 @needs()
 def frobenius_penalty(ctx: TDContext) -> Tensor:
-    """`frobenius_decay` of every factorized layer of the online network, summed over layers and critics, as a term.
+    """`frobenius_decay` of every factorized layer of the online network, summed over layers and
+    critics, as a term.
 
     regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
     """
@@ -76,7 +78,8 @@ def frobenius_penalty(ctx: TDContext) -> Tensor:
 
 
 def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
-    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I) numbers.
+    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I)
+    numbers.
 
     Args:
         n_out: O.
@@ -114,11 +117,12 @@ INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
 
 
 class FactorizedLinear(nn.Module):
-    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias `[*lead, O]`.
+    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias
+    `[*lead, O]`.
 
-    Initialised from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the same with singular
-    values 1 (`spectral_ones`), or entry by entry with normal numbers such that the entries of U V have He's variance
-    2/I (`he`). The bias is that of `Linear`.
+    Initialised from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the
+    same with singular values 1 (`spectral_ones`), or entry by entry with normal numbers such that
+    the entries of U V have He's variance 2/I (`he`). The bias is that of `Linear`.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.

@@ -123,11 +123,13 @@ class Extended(nn.Module):
 def with_layers(network: Network, layers: Layers) -> Network:
     """Rebuild the affine layers of a network before its parameters are drawn (`reset_runs`).
 
-    Every `Linear` of the torso, the whole of an MLP or the part after the convolutions, becomes the layer asked for,
-    followed by its normalisation; what comes after the last activation is appended to the torso.
+    Every `Linear` of the torso, the whole of an MLP or the part after the convolutions, becomes the
+    layer asked for, followed by its normalisation; what comes after the last activation is appended
+    to the torso.
 
     Args:
-        network: with a `torso` and a `Linear` `head`, parameters `[R, ...]` or `[R, E, ...]`; changed in place.
+        network: with a `torso` and a `Linear` `head`, parameters `[R, ...]` or `[R, E, ...]`;
+            changed in place.
         layers: the options.
     Returns:
         The network.
@@ -240,7 +242,9 @@ class Constraints:
                 self.spheres.append(f"{name}.weight")
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> None:
-        """Restore them among the network's parameters by name, in place, without branches on values."""
+        """Restore them among the network's parameters by name, in place, without branches on
+        values.
+        """
         mask_(parameters, self.masks)
         for name in self.spheres:
             unit_rows_(parameters[name])

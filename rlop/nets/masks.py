@@ -1,7 +1,8 @@
 """Sparse layers: fixed random masks, pruning by magnitude, rewinding, and how alike two masks are.
 
-A mask is a bool tensor of a weight's shape, True where the weight may be other than 0. Masks are applied like
-projections, in place after the optimizer step, so that an optimizer's moments cannot move what is masked.
+A mask is a bool tensor of a weight's shape, True where the weight may be other than 0. Masks are
+applied like projections, in place after the optimizer step, so that an optimizer's moments cannot
+move what is masked.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def layer_densities(
 ) -> list[float]:
     """Density of every layer such that together they keep a given share of the weights.
 
-    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer min(1, e (O + I) / (O I)): small
-    layers stay denser, and every unit keeps about e connections.
+    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer min(1, e (O + I)
+    / (O I)): small layers stay denser, and every unit keeps about e connections.
 
     Args:
         shapes: (O, I) of each layer.
@@ -35,8 +36,8 @@ def layer_densities(
         kind: `er` or `uniform`.
     Returns:
         One number in (0, 1] for each layer; their mean, weighted with O I, is `density`.
-    Reference: Mocanu et al., "Scalable Training of Artificial Neural Networks with Adaptive Sparse Connectivity",
-        Nature Communications 2018, arXiv:1707.04780 (er).
+    Reference: Mocanu et al., "Scalable Training of Artificial Neural Networks with Adaptive Sparse
+        Connectivity", Nature Communications 2018, arXiv:1707.04780 (er).
     """
     check_known("mask", kind, KINDS)
     check_range("density", density, low=0, high=1, low_open=True)
@@ -57,7 +58,9 @@ def layer_densities(
 
 
 def random_mask(shape: Sequence[int], density: float, generator: Generator) -> Tensor:
-    """A uniformly random mask `[..., O, I]` with exactly round(density O I) True in each matrix, at least one."""
+    """A uniformly random mask `[..., O, I]` with exactly round(density O I) True in each matrix, at
+    least one.
+    """
     size = shape[-2] * shape[-1]
     order = torch.rand(*shape[:-2], size, generator=generator).argsort(-1).argsort(-1)
     return (order < max(1, round(density * size))).unflatten(-1, tuple(shape[-2:]))
@@ -66,15 +69,16 @@ def random_mask(shape: Sequence[int], density: float, generator: Generator) -> T
 class MaskedLinear(Linear):
     """`Linear` whose weight has a fixed random mask, a buffer `mask` of the weight's shape.
 
-    Each run and critic has its own mask, drawn from the run's seed with the first draw of the weights; it stays when
-    they are drawn again. Weights are drawn as `Linear` draws those of a layer with density I inputs, so that outputs
-    keep their scale. Whoever trains it applies `mask_` after every step (`rlop.optim.learner.Learner` does).
+    Each run and critic has its own mask, drawn from the run's seed with the first draw of the
+    weights; it stays when they are drawn again. Weights are drawn as `Linear` draws those of a
+    layer with density I inputs, so that outputs keep their scale. Whoever trains it applies `mask_`
+    after every step (`rlop.optim.learner.Learner` does).
 
     Args:
         lead, in_features, out_features: as in `Linear`.
         density: share of the weights that is kept, in (0, 1].
-    Reference: Timpl et al., "Understanding the effect of sparsity on neural networks robustness", 2021,
-        arXiv:2206.10915.
+    Reference: Timpl et al., "Understanding the effect of sparsity on neural networks robustness",
+        2021, arXiv:2206.10915.
     """
 
     mask: Tensor
@@ -121,10 +125,11 @@ def magnitude_masks(params: Named, density: float, masks: Named | None = None) -
 
     Args:
         params: the weights to prune, `[R, ...]` by name; leave out those to spare, e.g. the head's.
-        density: share of all these weights that is kept, in (0, 1]; exactly round(density n) in each run.
+        density: share of all these weights that is kept, in (0, 1]; exactly round(density n) in
+            each run.
         masks: of earlier rounds; what they mask stays masked.
-    Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015,
-        arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
+    Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks",
+        NeurIPS 2015, arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
     """
     check_range("density", density, low=0, high=1, low_open=True)
     sizes = {
@@ -140,7 +145,8 @@ def magnitude_masks(params: Named, density: float, masks: Named | None = None) -
 
 @torch.no_grad()
 def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> dict[str, Tensor]:
-    """Global magnitude pruning of masked layers: their masks keep only the largest weights, in place.
+    """Global magnitude pruning of masked layers: their masks keep only the largest weights, in
+    place.
 
     The weights themselves are set to 0 by whoever applies the masks, `Learner.project`.
 
@@ -164,7 +170,8 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
 
 @torch.no_grad()
 def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
-    """Weight rewinding: all parameters go back to where they were at an early step, pruned ones to 0, in place.
+    """Weight rewinding: all parameters go back to where they were at an early step, pruned ones to
+    0, in place.
 
     The optimizer and the schedule go back too: start both anew, from that step.
 
@@ -182,7 +189,8 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
 def rewind_schedule(
     schedule: Callable[[int], float], pruned_at: int, rewind_to: int
 ) -> Callable[[int], float]:
-    """Learning-rate rewinding: weights stay, and from the step of pruning on the schedule of an early step is replayed.
+    """Learning-rate rewinding: weights stay, and from the step of pruning on the schedule of an
+    early step is replayed.
 
     Args:
         schedule: step -> learning rate, of the first training.
@@ -190,8 +198,8 @@ def rewind_schedule(
         rewind_to: step whose learning rate comes next.
     Returns:
         step -> learning rate, with steps counted on.
-    Reference: Renda, Frankle and Carbin, "Comparing Rewinding and Fine-tuning in Neural Network Pruning", ICLR 2020,
-        arXiv:2003.02389.
+    Reference: Renda, Frankle and Carbin, "Comparing Rewinding and Fine-tuning in Neural Network
+        Pruning", ICLR 2020, arXiv:2003.02389.
     """
     if not 0 <= rewind_to <= pruned_at:
         raise InputError(
@@ -216,10 +224,11 @@ def density(masks: Named) -> Tensor:
 
 
 def jaccard(first: Named, second: Named) -> Tensor:
-    """Overlap of two masks, |both| / |either|, run by run: `[R]`; two random ones of density d have d / (2 - d).
+    """Overlap of two masks, |both| / |either|, run by run: `[R]`; two random ones of density d have
+    d / (2 - d).
 
-    Reference: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery Ticket Pruning Masks",
-        2021, arXiv:2104.14753.
+    Reference: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery
+        Ticket Pruning Masks", 2021, arXiv:2104.14753.
     """
     return density(intersection(first, second)) / density(union(first, second))
 

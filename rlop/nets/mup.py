@@ -1,10 +1,13 @@
-"""How initialisation and learning rate scale with the width: standard, NTK and maximal-update parametrization.
+"""How initialisation and learning rate scale with the width: standard, NTK and maximal-update
+parametrization.
 
-An abc-parametrization writes W = n^-a w with w drawn at a scale n^-b and trained with the learning rate eta n^-c. The
-three exponents are redundant: with Adam, whose step does not feel the scale of a gradient, n^-theta more in front and
-n^theta more in the draw is the same training as n^-theta more in the learning rate. So a learning rate for each kind of
-layer is folded into the layer, as a constant in front of its weight, and every optimizer keeps one learning rate a run.
-What is folded is the exponents of `EXPONENTS`, relative to a base width at which all parametrizations are the same
+An abc-parametrization writes W = n^-a w with w drawn at a scale n^-b and trained with the learning
+rate eta n^-c. The
+three exponents are redundant: with Adam, whose step does not feel the scale of a gradient, n^-theta
+    more in front and n^theta more in the draw is the same training as n^-theta more in the learning
+    rate. So a learning rate for each kind of layer is folded into the layer, as a constant in front
+    of its weight, and every optimizer keeps one learning rate a run. What is folded is the
+    exponents of `EXPONENTS`, relative to a base width at which all parametrizations are the same
 network and the same training: tune there, then widen.
 """
 
@@ -39,7 +42,8 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
         a: exponents in front of the L + 1 layers, input to output.
         b: exponents of their draws.
         c: exponent of the learning rate.
-    Reference: Yang and Hu, "Feature Learning in Infinite-Width Neural Networks", ICML 2021, arXiv:2011.14522.
+    Reference: Yang and Hu, "Feature Learning in Infinite-Width Neural Networks", ICML 2021,
+        arXiv:2011.14522.
     """
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(
@@ -52,13 +56,15 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
 def rate_exponent(parametrization: str, role: str, optimizer: str = "adam") -> float:
     """How the learning rate of W itself scales with the width where nothing is folded: as n^x.
 
-    What parameter groups would hold: a step of w moves W by n^-a of it, and SGD's gradient has another n^-a.
+    What parameter groups would hold: a step of w moves W by n^-a of it, and SGD's gradient has
+        another n^-a.
 
     Args:
         parametrization: a key of `EXPONENTS`.
         role: `input`, `hidden` or `output`.
         optimizer: `adam` or `sgd`.
-    Reference: Yang et al., "Tensor Programs V", 2022, arXiv:2203.03466, tables of muP for SGD and Adam.
+    Reference: Yang et al., "Tensor Programs V", 2022, arXiv:2203.03466, tables of muP for SGD and
+        Adam.
     """
     a, _ = exponents(parametrization, role, optimizer)
     return -2 * a if optimizer == "sgd" else -a
@@ -75,18 +81,21 @@ def exponents(parametrization: str, role: str, optimizer: str = "adam") -> tuple
 class ScaledLinear(Linear):
     """`Linear` with a constant in front of its weight: (m W) x + b, for Adam.
 
-    At the base width it is `Linear`. Of a layer that reads ratio times as many units as at the base width, m is
-    ratio^-a, its weight is drawn as that of `Linear` times ratio^(1/2 - b), and its bias as at the base width. What
-    looks at `weight` (projections, penalties on weights, gradient norms) sees the weight without m.
+    At the base width it is `Linear`. Of a layer that reads ratio times as many units as at the base
+    width, m is ratio^-a, its weight is drawn as that of `Linear` times ratio^(1/2 - b), and its
+    bias as at the base width. What looks at `weight` (projections, penalties on weights, gradient
+    norms) sees the weight without m.
 
     Args:
         lead, in_features, out_features: as in `Linear`.
         parametrization: a key of `EXPONENTS`.
         role: `input` (reads what does not widen), `hidden` or `output`.
         base_width: units read at the base width, by layers that are not `input`.
-        zero: start with weight and bias at 0; recommended for the output in muP, where its draw vanishes with n anyway.
+        zero: start with weight and bias at 0; recommended for the output in muP, where its draw
+            vanishes with n anyway.
     Reference: Yang et al., arXiv:2203.03466; the package `mup` (readout, biases).
-    Differs from: `mup`, which sets learning rates by parameter groups and divides the readout's input.
+    Differs from: `mup`, which sets learning rates by parameter groups and divides the readout's
+        input.
     """
 
     def __init__(
@@ -129,7 +138,8 @@ def coordinate_check(
 ) -> Mapping[str, Tensor]:
     """Mean |pre-activation| of every layer after a few Adam steps on a regression, width by width.
 
-    Flat in muP; a slope on a log-log scale says that the layer blows up or stops moving as it gets wider.
+    Flat in muP; a slope on a log-log scale says that the layer blows up or stops moving as it gets
+    wider.
 
     Args:
         make: width -> a network that maps observations to (features, outputs), e.g. a `QNetwork`.

@@ -28,17 +28,19 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch renormalisation.
+    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch
+    renormalisation.
 
-    A pass that records a gradient for `gain` normalises with its own batch and moves the running statistics; every
-    other (no_grad, a target network, `eval()`) normalises with the running ones. So nothing has to switch modes: what
-    is differentiated is training, what acts, bootstraps or is probed is not.
+    A pass that records a gradient for `gain` normalises with its own batch and moves the running
+    statistics; every other (no_grad, a target network, `eval()`) normalises with the running ones.
+    So nothing has to switch modes: what is differentiated is training, what acts, bootstraps or is
+    probed is not.
 
         batch          y = (x - m_B) / s_B
         batch_renorm   y = (x - m_B) / s_B r + d,  r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
-    r and d carry no gradient; unless they are clipped, y is what the running statistics give, so that passes over
-    differently distributed batches share one function.
+    r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
+    that passes over differently distributed batches share one function.
 
     Args:
         lead: leading axes, `(R,)` or `(R, E)`.
@@ -46,13 +48,15 @@ class BatchNorm(nn.Module):
         renorm: batch renormalisation, once `warmup` passes have moved the running statistics.
         momentum: weight of the old running statistics.
         warmup: training passes of plain batch normalisation before that.
-    Reference: Ioffe, "Batch Renormalization", NeurIPS 2017, arXiv:1702.03275; Bhatt et al., "CrossQ", ICLR 2024,
-        arXiv:1902.05605.
-    Differs from: CrossQ. Here the target is bootstrapped from a target network with its running statistics, copied from
-        the online network whenever it moves. There is no joint pass over (s, a) and (s', a') (except in `DQN` where a
-        regularizer reads the features of both), so CrossQ's training without a target network is not reproduced. In
-        `CQL` every pass with gradient counts: data, candidates and the policy's actions. Layers are normalised before
-        the activation, CrossQ's after it and at the input; its warm-up is 100,000 steps, its epsilon 0.001.
+    Reference: Ioffe, "Batch Renormalization", NeurIPS 2017, arXiv:1702.03275; Bhatt et al.,
+        "CrossQ", ICLR 2024, arXiv:1902.05605.
+    Differs from: CrossQ. Here the target is bootstrapped from a target network with its running
+        statistics, copied from the online network whenever it moves. There is no joint pass over
+        (s, a) and (s', a') (except in `DQN` where a regularizer reads the features of both), so
+        CrossQ's training without a target network is not reproduced. In `CQL` every pass with
+        gradient counts: data, candidates and the policy's actions. Layers are normalised before the
+        activation, CrossQ's after it and at the input; its warm-up is 100,000 steps, its epsilon
+        0.001.
     """
 
     mean: Tensor
@@ -109,12 +113,13 @@ class BatchNorm(nn.Module):
 
 
 class Sphere(nn.Module):
-    """Features of constant length, radius x / ||x||: dot products of features are cosines times radius squared.
+    """Features of constant length, radius x / ||x||: dot products of features are cosines times
+    radius squared.
 
     Args:
         radius: the length, > 0.
-    Reference: Lee et al., "Hyperspherical Normalization for Scalable Deep Reinforcement Learning" (SimbaV2), ICML
-        2025, arXiv:2502.15280.
+    Reference: Lee et al., "Hyperspherical Normalization for Scalable Deep Reinforcement Learning"
+        (SimbaV2), ICML 2025, arXiv:2502.15280.
     """
 
     def __init__(self, radius: float = 1.0) -> None:
@@ -127,19 +132,23 @@ class Sphere(nn.Module):
 
 
 class HypersphericalLinear(nn.Module):
-    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x / ||x||), ||W_i|| = 1.
+    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x /
+    ||x||), ||W_i|| = 1.
 
-    Length is all in `scale`, so that neither growing weights nor growing features change what a step of Adam means.
-    Whoever trains it applies `unit_rows_` to the weight after every step (`rlop.optim.learner.Learner` does).
+    Length is all in `scale`, so that neither growing weights nor growing features change what a
+    step of Adam means. Whoever trains it applies `unit_rows_` to the weight after every step
+    (`rlop.optim.learner.Learner` does).
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
         in_features: I.
         out_features: O.
-        shift: appended to the input before it is normalised, so that its length is not lost; for the first layer.
+        shift: appended to the input before it is normalised, so that its length is not lost; for
+            the first layer.
     Reference: Lee et al., "SimbaV2", arXiv:2502.15280.
-    Differs from: SimbaV2 is built of residual blocks, with a categorical critic and normalised rewards; this is its
-        layer alone: orthogonal rows made unit, scale sqrt(2/O) at the start, shift 3.
+    Differs from: SimbaV2 is built of residual blocks, with a categorical critic and normalised
+        rewards; this is its layer alone: orthogonal rows made unit, scale sqrt(2/O) at the start,
+        shift 3.
     """
 
     def __init__(
@@ -169,7 +178,8 @@ class HypersphericalLinear(nn.Module):
 
 @torch.no_grad()
 def unit_rows_(weight: Tensor) -> None:
-    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres, idempotent.
+    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres,
+    idempotent.
 
     Args:
         weight: changed in place; a row of zeros stays.
