@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rlop.config.checks import closest
+from rlop.config.shipped import shipped
 from rlop.logs.messages import messages_on_stderr
 from rlop.types import InputError
 
@@ -23,6 +24,7 @@ Command: TypeAlias = Callable[[Sequence[str]], None]
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
 EXIT_BROKEN_PIPE = 141  # as a shell reports SIGPIPE
+DEMO = "configs/gridworld/demo.yaml"
 SCORES = [
     "eval/return",
     "eval/normalized_score",
@@ -74,19 +76,25 @@ def _forget_folder_of_script() -> None:
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
-    """`rlop train CONFIG.yaml [--key value ...]`: train, print the metrics, name the log folder."""
+    """`rlop train CONFIG.yaml [--key value ...]`: train, print the metrics, name the log folder.
+
+    Args:
+        argv: the arguments.
+        default: the shipped configuration that is trained where the arguments name none.
+    """
     arguments = list(argv)
+    default_path = None if default is None else shipped(default)
     if _take_flag(arguments, "--schema"):
         return print_schema()
     if _take_flag(arguments, "--help", "-h"):
-        return print_help(arguments, default)
+        return print_help(arguments, default_path)
     if _take_flag(arguments, "--dry-run"):
-        return print_plan(arguments, default)
+        return print_plan(arguments, default_path)
 
     from rlop.report.tables import table
     from rlop.training.run import from_args, run
 
-    _, history, logdir = run(*from_args(arguments, default))
+    _, history, logdir = run(*from_args(arguments, default_path))
     print(table(history, [name for name in SHOWN if name in history.metrics]))
     print(f"\ncurves: tensorboard --logdir {logdir}")
 
@@ -99,7 +107,7 @@ def _take_flag(arguments: list[str], *names: str) -> bool:
     return bool(given)
 
 
-def print_help(argv: Sequence[str], default: str | None) -> None:
+def print_help(argv: Sequence[str], default: Path | None) -> None:
     """Print the options of a configuration, or the general ones where none is named."""
     from rlop.training.pages import general_page, page_of
 
@@ -121,7 +129,7 @@ def print_schema() -> None:
     print(json.dumps(configuration_schema(), indent=1))
 
 
-def print_plan(argv: Sequence[str], default: str | None) -> None:
+def print_plan(argv: Sequence[str], default: Path | None) -> None:
     """Print what a configuration would train."""
     from rlop.training.plan import plan
     from rlop.training.run import from_args
@@ -133,14 +141,13 @@ def print_plan(argv: Sequence[str], default: str | None) -> None:
 def demo_command(argv: Sequence[str]) -> None:
     """`rlop demo [--key value ...]`: rank collapse and its cures on a gridworld, in two minutes."""
     arguments = list(argv)
+    default_path = shipped(DEMO)
     if _take_flag(arguments, "--help", "-h"):
-        from rlop.config.shipped import shipped
-
-        return print_help(arguments, str(shipped("gridworld/demo")))
+        return print_help(arguments, default_path)
 
     from rlop.experiments.demo import demo
 
-    demo(arguments)
+    demo(arguments, default_path)
 
 
 def collect_command(argv: Sequence[str]) -> None:

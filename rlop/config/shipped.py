@@ -6,19 +6,18 @@ from pathlib import Path
 
 # An installed wheel holds them in the package, a checkout beside it.
 _PACKAGE = Path(__file__).resolve().parents[1]
-_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+_ROOTS = (_PACKAGE, _PACKAGE.parent)
 
 
-def shipped(name: str) -> Path:
-    """Return the path of a configuration that comes with the library.
+def shipped(path: str) -> Path:
+    """Return where a configuration that comes with the library stands.
 
     Args:
-        name: folder and name, such as `gridworld/demo`.
+        path: from the top of the repository, such as `configs/gridworld/demo.yaml`.
     Raises:
-        FileNotFoundError: for a name that is not shipped.
+        FileNotFoundError: for a file that is not shipped.
     """
-    for folder in _FOLDERS:
-        path = folder / f"{name}.yaml"
-        if path.exists():
-            return path
-    raise FileNotFoundError(f"no shipped configuration {name!r} in {_FOLDERS[0]} or {_FOLDERS[1]}")
+    for root in _ROOTS:
+        if (root / path).exists():
+            return root / path
+    raise FileNotFoundError(f"{path}: not among the shipped configurations in {_ROOTS[0]}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from rlop.config.shipped import shipped
 from rlop.report.tables import figure, table
 from rlop.training.run import from_args, run
 
@@ -18,13 +18,14 @@ SHOWN = [
 ]
 
 
-def demo(argv: Sequence[str]) -> None:
+def demo(argv: Sequence[str], default: Path) -> None:
     """Train all runs side by side; print a table and draw the curves.
 
     Args:
-        argv: `[CONFIG.yaml] [--key value ...]`, the shipped `gridworld/demo.yaml` by default.
+        argv: `[CONFIG.yaml] [--key value ...]`.
+        default: the configuration where the arguments name none.
     """
-    experiment, name = from_args(argv, default=shipped("gridworld/demo"))
+    experiment, name = from_args(argv, default)
     _, history, logdir = run(experiment, f"gridworld-{name}")
 
     print(table(history, SHOWN))

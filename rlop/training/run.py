@@ -15,7 +15,7 @@ from rlop.agent import Agent, with_preset
 from rlop.config.checks import show
 from rlop.config.files import read_yaml
 from rlop.config.overrides import apply_overrides
-from rlop.config.schema import build, flags_of, options_of
+from rlop.config.schema import PLAIN, build, flags_of, options_of
 from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
@@ -49,7 +49,9 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
 
     values = apply_overrides(read_yaml(path), arguments, flags_of(Experiment))
     where = str(path)
-    if isinstance(values.get("agent", {}), Mapping):  # otherwise `build` says what is wrong
+    agent = values.get("agent", {})
+    is_section = isinstance(agent, Mapping) and PLAIN not in agent
+    if is_section:  # otherwise `build` says what is wrong
         _check_agent(values, where)
     return build(Experiment, values, where=where), Path(path).stem
 
