@@ -45,12 +45,15 @@ def unpack(build, folder):
     return folder
 
 
-def test_the_wheel_holds_the_package_its_agents_and_its_data(site):
-    for source in [*ROOT.glob("rlop/**/*"), *ROOT.glob("agents/*.py")]:
-        is_shipped = source.suffix in (".py", ".json", ".yaml") or source.name == "py.typed"
-        if is_shipped:
+def test_the_wheel_holds_the_package_with_its_agents_configurations_and_data(site):
+    for folder in ("rlop", "agents", "configs"):
+        for source in ROOT.glob(f"{folder}/**/*"):
+            is_shipped = source.suffix in (".py", ".json", ".yaml") or source.name == "py.typed"
+            if not is_shipped:
+                continue
+
             inside = source.relative_to(ROOT)
-            if inside.parts[0] == "agents":
+            if folder != "rlop":
                 inside = Path("rlop") / inside
             assert (site / inside).read_bytes() == source.read_bytes(), inside
 
