@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from rlop.data.dataset import Dataset
-from rlop.optim.main import Learner
+from rlop.optim.learner import Learner
 from rlop.regularizers import REGULARIZERS, l2
 from rlop.training import checkpoint
 from rlop.training.loop import compiled
