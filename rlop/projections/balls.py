@@ -115,7 +115,13 @@ def check_radius(radius: float | Sequence[float] | Tensor) -> None:
 
 
 def radius_divisor(n_balls: int, fan_in: int, parametrization: str) -> float:
-    """Compute R of a layer over the radius of one of its balls; see `neuron_radius`."""
+    """Compute R of a layer over the radius of one of its balls; see `neuron_radius`.
+
+    Args:
+        n_balls: neurons with a ball of their own, or 1 for one ball around the layer.
+        fan_in: incoming weights of a neuron.
+        parametrization: `standard`, `ntk` or `none`.
+    """
     check_known("parametrization", parametrization, get_args(Parametrization))
     divisors = {"standard": n_balls * fan_in, "ntk": n_balls, "none": 1}
     return math.sqrt(divisors[parametrization])
@@ -132,6 +138,12 @@ def distance_factors(
 
     The tensors are parts of the same balls: their squared distances add up.
 
+    Args:
+        tensors: `[*lead, ...]` each, alike in the axes that have a ball for each index.
+        centers: of the same shapes, or None for zero.
+        radius: of a ball, a number or a tensor over the first leading axes.
+        lead: number of leading axes.
+        ball_axes: axes after the leading ones that have a ball for each index.
     Returns:
         The factor of each ball, for each tensor, shaped to broadcast against it.
     """
@@ -178,6 +190,11 @@ def toward(tensor: Tensor, center: Tensor | None, factor: Tensor) -> Tensor:
 
     `lerp` computes that from the nearer end: w - (w - c) (1 - factor) for factors of .5 and more,
     so that a factor of 1 keeps every bit.
+
+    Args:
+        tensor: w.
+        center: c, of the same shape, or None for zero.
+        factor: 0 to 1, broadcast against the tensor.
     """
     if center is None:
         return tensor * factor

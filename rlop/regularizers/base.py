@@ -153,7 +153,13 @@ def required(value: Tensor | None, field: str, reader: object) -> Tensor:
 
 
 def sum_over_critics(values: Tensor) -> Tensor:
-    """Sum over critics: `[R, E]` gives `[R]`, and `[R]` stays as it is."""
+    """Sum over critics.
+
+    Args:
+        values: `[R, E]`, one for each critic, or `[R]`.
+    Returns:
+        `[R]`.
+    """
     return values.sum(1) if values.ndim == 2 else values
 
 
@@ -172,12 +178,24 @@ def repeat_over_critics(column: Tensor, ctx: TDContext) -> Tensor:
 
 
 def nonterminal(ctx: TDContext) -> Tensor:
-    """Compute the mask 1 - terminated, `[R, B]` or `[R, E, B]`."""
+    """Compute the mask 1 - terminated.
+
+    Args:
+        ctx: its features tell whether there are several critics.
+    Returns:
+        `[R, B]` or `[R, E, B]`.
+    """
     return repeat_over_critics(1 - ctx.terminated, ctx)
 
 
 def head_weight(network: nn.Module) -> Tensor:
-    """Return the weight of a network's head, `[R, A, D]` or `[R, E, A, D]`."""
+    """Return the weight of a network's head.
+
+    Args:
+        network: with a submodule `head`.
+    Returns:
+        `[R, A, D]` or `[R, E, A, D]`.
+    """
     weight = network.get_submodule("head").weight
     if not isinstance(weight, Tensor):
         raise TypeError(f"head.weight: expected a tensor, got {type(weight).__name__}")
