@@ -10,9 +10,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rlop.config.checks import closest
 from rlop.config.shipped import shipped
@@ -176,9 +176,10 @@ def collect_command(argv: Sequence[str]) -> None:
         return
 
     env_kwargs = {"layout": args.layout} if args.layout else None
+    shares: Mapping[Any, float] = _shares(args.mix or [])  # `Mapping` is invariant in its keys
     collect(
         args.env,
-        _shares(args.mix or []) or args.policy,
+        shares or args.policy,
         args.steps,
         args.out,
         shuffle=args.shuffle,

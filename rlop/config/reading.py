@@ -46,7 +46,7 @@ def hints_of(cls: type) -> dict[str, object]:
 
 def options_of(cls: type) -> dict[str, Field[object]]:
     """Return the fields that a configuration may set, by name."""
-    return {item.name: item for item in fields(cls) if item.init}  # type: ignore[arg-type]  # a dataclass
+    return {item.name: item for item in fields(cls) if item.init}
 
 
 def is_required(item: Field[object]) -> bool:
@@ -108,14 +108,20 @@ def read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str, 
     Raises:
         InputError: an unknown or missing key, or a value that does not fit.
     """
-    declared, hints = options_of(cls), hints_of(cls)
+    declared = options_of(cls)
+    hints = hints_of(cls)
     for name in values:
         if name not in declared:
             raise InputError(f"unknown key '{_join(key, name)}'{nearest(name, declared)}")
+
     for name, item in declared.items():
         if name not in values and is_required(item):
             raise InputError(f"{_join(key, name)}: missing, expected {words(hints[name])}")
-    return {name: _read(value, hints[name], _join(key, name)) for name, value in values.items()}
+
+    arguments = {}
+    for name, value in values.items():
+        arguments[name] = _read(value, hints[name], _join(key, name))
+    return arguments
 
 
 def _read(value: object, hint: object, key: str) -> object:
@@ -181,10 +187,14 @@ def _read_union(value: object, hint: object, key: str) -> object:
             errors[member] = error
 
     # If only one member takes lists (or mappings), it knows which item of this one is wrong.
-    for takes, collection in ((is_sequence, (list, tuple)), (is_mapping, Mapping)):
-        alike = [member for member in members if takes(member)]
-        if isinstance(value, collection) and len(alike) == 1:
-            raise errors[alike[0]]
+    alike: list[object] = []
+    if isinstance(value, (list, tuple)):
+        alike = [member for member in members if is_sequence(member)]
+    elif isinstance(value, Mapping):
+        alike = [member for member in members if is_mapping(member)]
+
+    if len(alike) == 1:
+        raise errors[alike[0]]
     raise _mismatch(value, hint, key)
 
 
@@ -203,11 +213,13 @@ def _read_choice(value: object, hint: object, key: str) -> object:
 def _read_items(value: object, hint: object, key: str) -> object:
     if not isinstance(value, (list, tuple)):
         raise _mismatch(value, hint, key)
-    if not value and marker(hint, NonEmpty):
+    if not value and marker(hint, NonEmpty) is not None:
         raise InputError(f"{key} = []: expected at least one value")
 
-    kind, item_hints = kind_of(hint), get_args(bare(hint)) or (object,)
-    if kind is tuple and Ellipsis not in item_hints and item_hints != (object,):
+    kind = kind_of(hint)
+    item_hints = get_args(bare(hint)) or (object,)
+    has_fixed_length = kind is tuple and Ellipsis not in item_hints and item_hints != (object,)
+    if has_fixed_length:
         if len(value) != len(item_hints):
             raise _mismatch(value, hint, key)
     else:
@@ -224,11 +236,13 @@ def _read_mapping(value: object, hint: object, key: str) -> dict[object, object]
         raise _mismatch(value, hint, key)
 
     name_hint, item_hint = get_args(bare(hint)) or (str, object)
-    for name in value:
+    items: dict[object, object] = {}
+    for name, item in value.items():
         if not isinstance(name, name_hint):
             expected = words(name_hint)
             raise InputError(f"{key}: found the key {show(name)}, expected keys to be {expected}")
-    return {name: _read(item, item_hint, _join(key, name)) for name, item in value.items()}
+        items[name] = _read(item, item_hint, _join(key, name))
+    return items
 
 
 def _read_scalar(value: object, hint: object, key: str) -> object:
@@ -236,9 +250,11 @@ def _read_scalar(value: object, hint: object, key: str) -> object:
         raise TypeError(f"{key}: the annotation {hint} is not supported in a configuration")
 
     converted = _convert(value, bare(hint))
+    if converted is MISSING:
+        raise _mismatch(value, hint, key)
+
     limits = marker(hint, Range)
-    is_out_of_range = limits is not None and converted is not MISSING and converted not in limits
-    if converted is MISSING or is_out_of_range:
+    if limits is not None and isinstance(converted, (int, float)) and converted not in limits:
         raise _mismatch(value, hint, key)
     return converted
 
@@ -249,6 +265,7 @@ def _convert(value: object, kind: Any) -> object:
         return value
     if isinstance(value, bool):  # Python counts it among the whole numbers
         return value if kind is bool else MISSING
+
     if kind is float and isinstance(value, str) and _NUMERIC_TEXT.fullmatch(value):
         return float(value.replace("_", ""))
     if kind is float and isinstance(value, Real):  # NumPy's numbers become Python's
@@ -261,14 +278,16 @@ def _convert(value: object, kind: Any) -> object:
 
 
 def _mismatch(value: object, hint: object, key: str) -> InputError:
-    hint_at_whole_number = _whole_number(value) if int in map(bare, members_of(hint)) else ""
-    return InputError(f"{key} = {show(value)}: expected {words(hint)}{hint_at_whole_number}")
+    takes_whole_numbers = any(bare(member) is int for member in members_of(hint))
+    advice = _whole_number(value) if takes_whole_numbers else ""
+    return InputError(f"{key} = {show(value)}: expected {words(hint)}{advice}")
 
 
 def _whole_number(value: object) -> str:
     """Say how to write 1e6 where only 1000000 is taken."""
     if isinstance(value, (bool, Integral)) or not _NUMERIC_TEXT.fullmatch(str(value)):
         return ""
+
     number = float(str(value).replace("_", ""))
     return f" (write {int(number)})" if number.is_integer() and abs(number) < 1e15 else ""
 

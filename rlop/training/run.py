@@ -134,11 +134,12 @@ def _collect(experiment: Experiment) -> None:
 
     source = experiment.collect
     assert source is not None  # `is_to_be_collected`
+    mix: Mapping[Any, float] = source.mix  # `Mapping` is invariant in its keys
     say(f"{experiment.data} does not exist: collecting {source.steps} steps of {source.env}")
     Path(experiment.data).parent.mkdir(parents=True, exist_ok=True)
     collect(
         source.env,
-        source.mix or source.policy,
+        mix or source.policy,
         source.steps,
         experiment.data,
         epsilon=source.epsilon,
