@@ -3,11 +3,13 @@
 One class, because CQL(H) on discrete actions is DQN plus one term:
 
     target   y = r + gamma (1 - terminated) V(s'),  V by `backup`
-    loss     L = mean huber(Q(s, a) - y) + alpha mean[ T logsumexp_b Q(s, b)/T - Q(s, a) ] + sum_k coef_k reg_k
+    loss     L = mean huber(Q(s, a) - y) + alpha mean gap + sum_k coef_k reg_k
+             gap = T logsumexp_b Q(s, b)/T - Q(s, a)
 
-With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the transition is subtracted
-from y. With `logit_adjustment`, the conservative term (a cross-entropy) is taken of adjusted Q, see `td.vs_logits`.
-A `head` (agents/heads.py) makes Q(s, a) from K outputs z and brings its own TD loss.
+With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
+transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
+taken of adjusted Q, see `td.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
+and brings its own TD loss.
 """
 
 from __future__ import annotations
@@ -36,17 +38,18 @@ from .options import action_counts, noisy_target, relaxed
 class DQN(Agent):
     """Offline DQN for discrete actions.
 
-    Backups, with Q' the target network: `max` takes V(s') = max_a Q'(s', a) (Mnih et al. 2015), `double` takes
-    Q'(s', argmax_a Q(s', a)) (van Hasselt et al. 2016), `sarsa` takes Q'(s', a') with a' the data's next action,
-    `behavior` draws a' from the empirical behavior policy at s', and `mc` does not bootstrap: it regresses on the
-    Monte-Carlo return.
+    Backups, with Q' the target network: `max` takes V(s') = max_a Q'(s', a) (Mnih et al. 2015),
+    `double` takes Q'(s', argmax_a Q(s', a)) (van Hasselt et al. 2016), `sarsa` takes Q'(s', a')
+    with a' the data's next action, `behavior` draws a' from the empirical behavior policy at s',
+    and `mc` does not bootstrap: it regresses on the Monte-Carlo return.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `DQNConfig`.
     Raises:
         InputError: for unknown options, wrong types, impossible values, or continuous actions.
-    Reference: Mnih et al., Nature 518, 2015; conservative term: Kumar et al. 2020, arXiv:2006.04779, equation 4.
-    Differs from: the authors' discrete CQL, which is on QR-DQN (`head: quantile`); the default follows Dopamine's
-        offline agents.
+    Reference: Mnih et al., Nature 518, 2015; conservative term: Kumar et al. 2020,
+        arXiv:2006.04779, equation 4.
+    Differs from: the authors' discrete CQL, which is on QR-DQN (`head: quantile`); the default
+        follows Dopamine's offline agents.
     """
 
     Config = DQNConfig
@@ -64,7 +67,8 @@ class DQN(Agent):
         sums_rewards = config.n_step > 1 or config.backup == "mc"
         if sums_rewards and len(set(values["gamma"])) > 1:
             raise InputError(
-                "gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma"
+                "gamma differs between runs: "
+                "n-step and Monte-Carlo returns are summed with one gamma"
             )
 
         self.pays_gap = any(values["alpha"])
@@ -134,7 +138,9 @@ class DQN(Agent):
         return self.main.target
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Add the columns that the backup reads, leave out rows without them, and count the data's actions."""
+        """Add the columns that the backup reads, leave out rows without them, and count the data's
+        actions.
+        """
         rows = self.rows(data)
         self.main.allot(len(rows))
         self.counts.copy_(action_counts(rows.action, self.n_actions, self.device))
@@ -206,7 +212,9 @@ class DQN(Agent):
     def forward(
         self, batch: Batch, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where they are read."""
+        """Return online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where
+        they are read.
+        """
         if "next_features" in self.needs:
             # One pass over both states, so that gradient flows through both features.
             both = torch.cat([batch.obs, batch.next_obs], dim=1)
@@ -278,7 +286,10 @@ class DQN(Agent):
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return online phi(s) and phi(s'), `[R, B, D]` each; phi does not depend on a discrete action."""
+        """Return online phi(s) and phi(s'), `[R, B, D]` each.
+
+        Phi does not depend on a discrete action.
+        """
         return self.online.features(batch.obs), self.online.features(batch.next_obs)
 
     @property

@@ -30,14 +30,19 @@ class TargetNoise(SweptOptions):
         return {"target": ("normal" if self.kind == "gaussian" else "uniform", (batch_size,))}
 
     def __call__(self, target: Tensor, drawn: Tensor, scale: Tensor, steps: Tensor) -> Tensor:
-        """The noisy target `[R, B]`, from random numbers `[R, B]`, `scale` `[R]` and the steps done `[]`."""
+        """The noisy target `[R, B]`, from random numbers `[R, B]`, `scale` `[R]` and the steps done
+        `[]`.
+        """
         unit = drawn if self.kind == "gaussian" else torch.where(drawn < 0.5, -1.0, 1.0)
         return noise.label_noise(target, unit, _until(self.off_after, scale, steps))
 
 
 @options
 class LabelNoise(SweptOptions):
-    """Labels flipped to a random other action, drawn afresh at every step; see `noise.flip_labels`."""
+    """Labels flipped to a random other action, drawn afresh at every step.
+
+    See `noise.flip_labels`.
+    """
 
     swept: ClassVar[tuple[str, ...]] = ("probability",)
     probability: Sweep[Probability] = option(description="of another action as label")
@@ -50,7 +55,9 @@ class LabelNoise(SweptOptions):
     def __call__(
         self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int
     ) -> Tensor:
-        """The noisy labels `[R, B]`, from uniforms `[R, B]`, `probability` `[R]` and the steps done `[]`."""
+        """The noisy labels `[R, B]`, from uniforms `[R, B]`, `probability` `[R]` and the steps done
+        `[]`.
+        """
         return noise.flip_labels(
             label, drawn, _until(self.off_after, probability, steps), n_actions
         )
@@ -66,7 +73,9 @@ class LogitAdjustment(SweptOptions):
 
 
 def relaxed(error: Tensor, batch: Batch) -> Tensor:
-    """The error Q - y `[R, ..., B]`, with RMD Q - (y - z), z the slacks that `Learner.relaxed` put into the batch."""
+    """The error Q - y `[R, ..., B]`, with RMD Q - (y - z), z the slacks that `Learner.relaxed` put
+    into the batch.
+    """
     return error + batch.extra["slack"].view_as(error) if "slack" in batch.extra else error
 
 
@@ -91,5 +100,7 @@ def action_counts(action: Any, n_actions: int, device: torch.device) -> Tensor:
 
 
 def _until(last: int | None, value: Tensor, steps: Tensor) -> Tensor:
-    """The value in the first `last` steps, then zero: a comparison of tensors, for the update has no branches."""
+    """The value in the first `last` steps, then zero: a comparison of tensors, for the update has
+    no branches.
+    """
     return value if last is None else value * (steps < last)

@@ -1,8 +1,9 @@
 """The contract of an agent, and the base that holds what every agent shares.
 
-An agent is R runs of one algorithm (axis R: seeds x hyper-parameter values). The training loop, the evaluator, the
-probes, the checkpoint and the report read of an agent only what `Agent` lists here. A new agent is a subclass that
-names its options in `Config` and writes `make_learners`, `losses`, `act`, `features` and `head_weight`.
+An agent is R runs of one algorithm (axis R: seeds x hyper-parameter values). The training loop, the
+evaluator, the probes, the checkpoint and the report read of an agent only what `Agent` lists here.
+A new agent is a subclass that names its options in `Config` and writes `make_learners`, `losses`,
+`act`, `features` and `head_weight`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from rlop.runs import SweptOptions, expand_options
 from rlop.types import KEPT, Batch, InputError, Metrics, Spec, TDContext
 
 Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
-NoiseShapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]  # name -> ("uniform" or "normal", shape)
+NoiseShapes: TypeAlias = dict[
+    str, tuple[str, tuple[int, ...]]
+]  # name -> ("uniform" or "normal", shape)
 Losses: TypeAlias = dict[str, Tensor]  # learner -> [R]
+
 
 class TermsConfig:
     """Base of the options of an agent with regularizers and projections."""
@@ -51,7 +55,8 @@ class Agent(ABC):
     Args:
         spec: of the data set, `data.spec`.
         seeds: how many, or which; every combination of swept values is run with each.
-        variants: name -> {hyper-parameter: value}, e.g. `{"cql": {}, "dr3": {"regularizers.dr3": 0.03}}`.
+        variants: name -> {hyper-parameter: value}, e.g. `{"cql": {}, "dr3": {"regularizers.dr3":
+            0.03}}`.
         device: where parameters and data live.
         options: fields of `Config`.
     Attributes:
@@ -65,12 +70,15 @@ class Agent(ABC):
         target_period: gradient steps between calls of `update_target`.
         activation: name of the activation that makes the features.
     Raises:
-        InputError: for unknown options, wrong types, impossible values, or data that the algorithm cannot use.
+        InputError: for unknown options, wrong types, impossible values, or data that the algorithm
+            cannot use.
     """
 
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
-    logged_norms: ClassVar[tuple[str, ...]] = ()  # learners beside `main` whose gradient norm is a metric
+    logged_norms: ClassVar[
+        tuple[str, ...]
+    ] = ()  # learners beside `main` whose gradient norm is a metric
     target_period: int = 1
     activation: str = "relu"
 
@@ -97,7 +105,9 @@ class Agent(ABC):
         self.noise = self.make_noise()
 
     def _make_runs(self) -> None:
-        """Expand the configuration along the run axis: runs, numbers per run, penalties, projections."""
+        """Expand the configuration along the run axis: runs, numbers per run, penalties,
+        projections.
+        """
         config, variants = self.config, self.variants
         has_terms = isinstance(config, TermsConfig)
         penalties = projections = {}
@@ -125,10 +135,13 @@ class Agent(ABC):
         """Name of the class."""
         return type(self).__name__
 
-    # --- what an agent writes -----------------------------------------------------------------------------------
+    # --- what an agent writes
 
-    def check(self) -> None:
-        """Raise InputError when configuration and data set do not fit; called before any network is built."""
+    def check(self) -> None:  # noqa: B027  # most agents have nothing to check
+        """Raise InputError when configuration and data set do not fit.
+
+        Called before any network is built.
+        """
 
     @abstractmethod
     def make_learners(self) -> dict[str, Learner]:
@@ -139,7 +152,8 @@ class Agent(ABC):
         return {}
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set with the columns that updates read; called for every data set trained on.
+        """Return the data set with the columns that updates read; called for every data set trained
+        on.
 
         Raises:
             InputError: for data that the algorithm cannot use.
@@ -149,14 +163,18 @@ class Agent(ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the loss of each learner, the main one first, and the metrics of the update, `[R]` each.
+        """Return the loss of each learner, the main one first, and the metrics of the update, `[R]`
+        each.
 
-        All losses are taken at the present parameters; a loss descends only the learner that it is named after.
+        All losses are taken at the present parameters; a loss descends only the learner that it is
+        named after.
         """
 
     @abstractmethod
     def act(self, obs: Tensor) -> Tensor:
-        """Return greedy actions for `[R, B, *obs_shape]`: int64 `[R, B]`, or `[R, B, m]` in [-1, 1]."""
+        """Return greedy actions for `[R, B, *obs_shape]`: int64 `[R, B]`, or `[R, B, m]` in [-1,
+        1].
+        """
 
     @abstractmethod
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -170,20 +188,28 @@ class Agent(ABC):
     def head_weight(self) -> Tensor:
         """Weight of the linear head on those features, `[R, A, D]` or `[R, E, A, D]`."""
 
-    # --- what all agents share ----------------------------------------------------------------------------------
+    # --- what all agents share
 
     @property
     def main(self) -> Learner:
-        """The learner whose features are probed, and which penalties, projections and resets act on."""
+        """The learner whose features are probed, and which penalties, projections and resets act
+        on.
+        """
         return next(iter(self.learners.values()))
 
     @property
     def active(self) -> Tensor:
-        """Which runs are still trained, `[R]` bool; a run that diverges is frozen and turns False."""
+        """Which runs are still trained, `[R]` bool.
+
+        A run that diverges is frozen and turns False.
+        """
         return self.main.active
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
-        """Make one gradient step of every run; the loop moves the target network every `target_period` steps."""
+        """Make one gradient step of every run.
+
+        The loop moves the target network every `target_period` steps.
+        """
         batch = self.main.relaxed(batch)
         losses, metrics = self.losses(batch, noise)
         steps = [(self.learners[name], loss) for name, loss in losses.items()]
@@ -243,11 +269,12 @@ class Agent(ABC):
         self.penalties.attach(network, self.activation, self.runs.seeds, bootstraps)
         network = network.to(self.device)
 
-        # Run and critic axes precede a layer's own two: each neuron of each critic has its own ball.
+        # Run and critic axes precede a layer's own two: each neuron of each critic has its own
+        # ball.
         lead = network.head.weight.ndim - 2
         parameters = dict(network.named_parameters())
         projections = [
-            (_tmp(projection, lead), self._radii[name])
+            (projection.attach(parameters, lead), self._radii[name])
             for name, projection in self._projections.items()
         ]
         learner = Learner(
@@ -290,7 +317,9 @@ def with_preset(
 
 
 def nested_options(config: Any) -> dict[str, SweptOptions]:
-    """Return the options of a configuration that have numbers of their own, by the field that holds them."""
+    """Return the options of a configuration that have numbers of their own, by the field that holds
+    them.
+    """
     nested = {}
     if isinstance(config, OptimizerConfig):
         nested["optimizer"] = optimizer_options(config.optimizer)
@@ -318,15 +347,13 @@ def check_metrics(metrics: Metrics, runs: int, name: str) -> None:
     for required in REQUIRED_METRICS:
         if required not in metrics:
             raise InputError(
-                f"{name}.update: metric {required!r} is missing; expected it, `[R]`, among {sorted(metrics)}"
+                f"{name}.update: metric {required!r} is missing; "
+                f"expected it, `[R]`, among {sorted(metrics)}"
             )
     for key, value in metrics.items():
         if value.shape != (runs,):
             raise InputError(
-                f"{name}.update: metric {key!r} has shape {tuple(value.shape)}; expected one number a run, ({runs},)"
+                f"{name}.update: metric {key!r} has shape {tuple(value.shape)}; "
+                f"expected one number a run, ({runs},)"
             )
 
-
-def _tmp(projection, lead):
-    import functools
-    return functools.partial(projection, lead=lead)

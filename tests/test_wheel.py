@@ -116,3 +116,10 @@ def test_an_editable_install_imports_from_the_folder_above_a_clone_called_rlop(t
     package, agents, _ = printed.split()
     assert Path(package) == ROOT / "rlop" / "__init__.py"
     assert Path(agents) == ROOT / "agents" / "__init__.py"
+
+
+def test_the_demo_runs_from_the_wheel(site, tmp_path):
+    line = "demo --data gridworld?size=4&steps=300 --steps 10 --seeds 1 --logdir logs --quiet"
+    printed = run_python("-m", "rlop.cli", *line.split(), cwd=tmp_path, PYTHONPATH=str(site))
+    assert "DQN + DR3" in printed
+    assert (tmp_path / "logs" / "curves.png").stat().st_size > 0

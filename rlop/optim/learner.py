@@ -1,4 +1,6 @@
-"""What happens to a network once its loss is known: gradient, clip, optimizer, masks, projections, target network."""
+"""What happens to a network once its loss is known: gradient, clip, optimizer, masks, projections,
+target network.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ Projection = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], None
 class Learner:
     """An online network of R runs, its optimizer and its target network.
 
-    A run whose loss or gradient is not finite is frozen for good: its parameters stay at their last finite values and
-    `active` turns False; the other runs go on.
+    A run whose loss or gradient is not finite is frozen for good: its parameters stay at their last
+        finite values and `active` turns False; the other runs go on.
 
     Args:
         online: network with parameters `[R, ...]`.
@@ -54,18 +56,23 @@ class Learner:
         self.steps = torch.zeros((), dtype=torch.int64, device=lr.device)  # steps done
 
     def allot(self, *shape: int) -> None:
-        """Give each of N transitions its slack, `[R, *shape]` with N last, where the optimizer works with slacks."""
+        """Give each of N transitions its slack, `[R, *shape]` with N last, where the optimizer
+        works with slacks.
+        """
         if self.has_slacks:
             self.optimizer.allot(*shape)
 
     def relaxed(self, batch: Batch) -> Batch:
-        """The batch with its slacks as `extra["slack"]`, `[R, ..., B]`, where the optimizer works with slacks."""
+        """The batch with its slacks as `extra["slack"]`, `[R, ..., B]`, where the optimizer works
+        with slacks.
+        """
         if not self.has_slacks:
             return batch
         return batch._replace(extra={**batch.extra, "slack": self.optimizer.read(batch.index)})
 
     def step(self, loss: Tensor, batch: Batch | None = None) -> Metrics:
-        """Descend `loss` `[R]`; summed over runs before `backward`, so that gradients of different runs never mix.
+        """Descend `loss` `[R]`; summed over runs before `backward`, so that gradients of different
+        runs never mix.
 
         Args:
             loss: of each run.
@@ -81,27 +88,37 @@ class Learner:
 
     @torch.no_grad()
     def apply(self, grads: Sequence[Tensor], norms: Tensor) -> None:
-        """One step of the runs that are active, with gradients of these norms `[R]`; then masks and projections."""
+        """One step of the runs that are active, with gradients of these norms `[R]`.
+
+        Then masks and projections.
+        """
         self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
         self.project()
         self.steps.add_(1)
 
     @torch.no_grad()
     def project(self) -> None:
-        """What must hold after every change of the parameters: masks of the layers, then the projections."""
+        """What must hold after every change of the parameters: masks of the layers, then the
+        projections.
+        """
         self.constrain(self.parameters)
         for project, radius in self.projections:
             project(self.parameters, self.initial, radius)
 
     def update_target(self) -> None:
-        """Move the target network, if there is one, by tau towards the online one; running statistics are copied."""
+        """Move the target network, if there is one, by tau towards the online one.
+
+        Running statistics are copied.
+        """
         if self.tau is not None:
             update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
             for old, new in zip(self.target.buffers(), self.online.buffers(), strict=True):
                 old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes during training, and the initial parameters that projections refer to."""
+        """Everything that changes during training, and the initial parameters that projections
+        refer to.
+        """
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict() if self.target is not None else {},
@@ -128,8 +145,8 @@ def step_together(
 ) -> list[Tensor]:
     """One step of several networks of the same runs, each down its own loss `[R]`.
 
-    All gradients are taken at the same parameters, before any network moves. A run is frozen in all networks as soon as
-    one of its losses or gradients is not finite.
+    All gradients are taken at the same parameters, before any network moves. A run is frozen in all
+    networks as soon as one of its losses or gradients is not finite.
 
     Args:
         parts: learners with their losses.
@@ -152,7 +169,8 @@ def step_together(
 def _gradients(
     learner: Learner, loss: Tensor, batch: Batch | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients with respect to the parameters, and to the slacks of the batch, if there are any."""
+    """Gradients with respect to the parameters, and to the slacks of the batch, if there are any.
+    """
     parameters = list(learner.parameters.values())
     slacks = [batch.extra["slack"]] if batch is not None and learner.has_slacks else []
     found = torch.autograd.grad(loss.sum(), [*parameters, *slacks])

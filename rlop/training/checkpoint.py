@@ -91,14 +91,15 @@ def load_agent(
 ) -> tuple[Agent, dict[str, Any]]:
     """Rebuild the agent of a checkpoint; return it with the checkpoint's content.
 
-    A checkpoint may be a stranger's: the parts that it names by import path are used only from modules that are
-    imported already, or that the caller allows.
+    A checkpoint may be a stranger's: the parts that it names by import path are used only from
+    modules that are imported already, or that the caller allows.
 
     Args:
         path: the checkpoint file.
         device: where the agent goes.
         allow: modules that may be imported, as `my_pkg.reg`.
-        parts: name of a regularizer or projection -> its function, for those given as functions in Python.
+        parts: name of a regularizer or projection -> its function, for those given as functions in
+            Python.
     Raises:
         InputError: for a file that is no checkpoint, or a part that is not available here.
     """
@@ -107,9 +108,7 @@ def load_agent(
     check_paths(path, content["agent"], allow)
     config = with_functions(path, content["config"], allow, parts or {})
     cls = agent_class(content["agent"])
-    agent = cls(
-        spec, seeds=content["seeds"], variants=content["variants"], device=device, **config
-    )
+    agent = cls(spec, seeds=content["seeds"], variants=content["variants"], device=device, **config)
     agent.load_state_dict(content["state"])
     return agent, content
 
@@ -149,7 +148,9 @@ def agent_name(cls: type[Agent]) -> str:
 
 
 def named(config: Any) -> Any:
-    """Replace the functions in a configuration by their import paths: a checkpoint holds names, never functions."""
+    """Replace the functions in a configuration by their import paths: a checkpoint holds names,
+    never functions.
+    """
     if isinstance(config, Mapping):
         return {key: named(value) for key, value in config.items()}
     if isinstance(config, list):
@@ -160,12 +161,14 @@ def named(config: Any) -> Any:
 
 
 def check_paths(path: str | Path, name: str, allow: Collection[str]) -> None:
-    """Raise InputError for an import path in a checkpoint whose module is neither imported nor allowed."""
+    """Raise InputError for an import path in a checkpoint whose module is neither imported nor
+    allowed.
+    """
     module = name.partition(":")[0]
     if is_import_path(name) and module not in sys.modules and module not in allow:
         raise InputError(
-            f"{path}: names {name!r}; a checkpoint imports nothing: import {module} first, or allow it "
-            f"(allow=[{module!r}], --allow {module})"
+            f"{path}: names {name!r}, and a checkpoint imports nothing: "
+            f"import {module} first, or allow it (allow=[{module!r}], --allow {module})"
         )
 
 
@@ -175,7 +178,9 @@ def with_functions(
     allow: Collection[str],
     parts: Mapping[str, Callable[..., Any]],
 ) -> dict[str, Any]:
-    """Return a checkpoint's configuration with its regularizers and projections checked, and functions put back."""
+    """Return a checkpoint's configuration with its regularizers and projections checked, and
+    functions put back.
+    """
     result = dict(config)
     for section in ("regularizers", "projections"):
         terms = {}

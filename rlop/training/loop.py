@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,43 +15,23 @@ from torch import Tensor
 from rlop import probes
 from rlop.agent import Agent, Noise, check_metrics
 from rlop.config.files import to_dict
-from rlop.config.schema import Count, Index, build, option, options
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, check_batch_size, probe_batch
-from rlop.logs.logger import History, final_scores
-from rlop.logs.logger import Logger as Board
+from rlop.logs.logger import History, Logger, final_scores
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
+from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
-INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every", "reload_every")
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
-
-
-@options
-class TrainOptions:
-    """Schedule: how often to log, probe, evaluate and checkpoint, in gradient steps; 0 for never."""
-
-    steps: Count = option(100_000, "gradient steps of every run")
-    log_every: Index = option(1000, "steps between logged means of the metrics")
-    probe_every: Index = option(1000, "steps between measures of the representation")
-    probe_size: Index = option(
-        0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
-    )
-    eval_every: Index = option(10_000, "steps between evaluations")
-    checkpoint_every: Index = option(50_000, "steps between checkpoints")
-    reload_every: Index = option(0, "steps between draws of the data, where a window is set")
-    compile: Literal["auto", True, False] = option(
-        "auto", "the update as one graph; auto: where compiling pays off"
-    )
-    updates_per_launch: Index = option(0, "0: one on a CPU; on CUDA as many as the intervals allow")
 
 
 def train(
@@ -69,11 +49,15 @@ def train(
 
     Args:
         agent: from `rlop.agents`, or a subclass of `rlop.agent.Agent` of one's own.
-        data: the data set; the agent takes the columns it needs. A `RollingWindow` is trained on draw after draw.
+        data: the data set; the agent takes the columns it needs. A `RollingWindow` is trained on
+            draw after draw.
         steps: gradient steps in all, also when resuming.
-        logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the record in memory only.
-        evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an `Evaluator`.
-        resume: continue from `logdir/checkpoint.pt`, with the very same numbers as an uninterrupted training.
+        logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the
+            record in memory only.
+        evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an
+            `Evaluator`.
+        resume: continue from `logdir/checkpoint.pt`, with the very same numbers as an uninterrupted
+            training.
         progress: show a progress bar; None decides from the terminal.
         options: fields of `TrainOptions`.
     Returns:
@@ -95,26 +79,27 @@ def train(
         **to_dict(agent.config),
         **to_dict(train_options),
     }
-    with Board(logdir, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as board:
+    with Logger(logdir, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as logger:
         try:
             with Progress(steps, start=loop.step, enabled=progress) as bar, StopSignal() as stop:
-                loop.run(board, bar, stop)
-            history = board.history
-            board.close(final_scores(history))
+                loop.run(logger, bar, stop)
+            history = logger.history
+            logger.close(final_scores(history))
         except KeyboardInterrupt:
-            if board.logdir is not None:
+            if logger.logdir is not None:
                 print(
                     f"interrupted at step {loop.step}: logs and checkpoint are in {logdir}",
                     file=sys.stderr,
                 )
             raise
         finally:
-            loop.save(board.logdir)
+            loop.save(logger.logdir)
     return history
 
 
 class Loop:
-    """State of one training: agent, table of transitions, random streams, running sums of the metrics.
+    """State of one training: agent, table of transitions, random streams, running sums of the
+    metrics.
 
     Args:
         agent: whose runs are trained.
@@ -134,7 +119,8 @@ class Loop:
     ) -> None:
         if options.reload_every and not isinstance(data, RollingWindow):
             raise InputError(
-                f"reload_every = {options.reload_every}: expected data with a window, see RollingWindow"
+                f"reload_every = {options.reload_every}: "
+                "expected data with a window, see RollingWindow"
             )
         self.agent = agent
         self.options = options
@@ -153,25 +139,26 @@ class Loop:
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(columns, size, len(agent.runs), agent.device)
 
-    def run(self, board: Board, bar: Progress, stop: StopSignal) -> None:
+    def run(self, logger: Logger, bar: Progress, stop: StopSignal) -> None:
         """Train from the present step to the last one.
 
         Raises:
             KeyboardInterrupt: after the step in which `stop` was asked for.
         """
         if self.compiles:
-            board.say_once(
-                f"compiling the update for {self.options.steps:,} steps: the first takes half a minute"
+            logger.say_once(
+                f"compiling the update for {self.options.steps:,} steps: "
+                "the first takes half a minute"
             )
         if self.step == 0:
-            self.look(board, bar)
+            self.look(logger, bar)
         self.sums.start()
 
         while self.step < self.options.steps:
             self.advance()
             if self.due(self.options.log_every):
-                self.log(board, bar)
-            self.look(board, bar)
+                self.log(logger, bar)
+            self.look(logger, bar)
             if stop.asked:
                 raise KeyboardInterrupt
 
@@ -201,10 +188,13 @@ class Loop:
             self.agent.update_target()
         return count
 
-    # --- data ---------------------------------------------------------------------------------------------------
+    # --- data
 
     def load(self, number: int) -> Dataset:
-        """Take the data, or draw `number` of a window; random streams restart and recorded graphs are discarded."""
+        """Take the data, or draw `number` of a window.
+
+        Random streams restart and recorded graphs are discarded.
+        """
         # Free the previous draw before the next one is read.
         self.table = self.streams = self.update = self.gather = self.launch = None
 
@@ -222,11 +212,14 @@ class Loop:
         expected, spec = self.agent.spec, data.spec
         if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
             raise InputError(
-                f"data {data.name}: {spec.shapes} is not what the agent was made for: {expected.shapes}"
+                f"data {data.name}: {spec.shapes} is not what the agent was made for: "
+                f"{expected.shapes}"
             )
 
     def make_update(self) -> None:
-        """Set up random streams and the update, which gathers its own batch where it is compiled or recorded."""
+        """Set up random streams and the update, which gathers its own batch where it is compiled or
+        recorded.
+        """
         agent, table = self.agent, self.table
         streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise, agent.device)
         if table.on_disk:
@@ -292,22 +285,24 @@ class Loop:
             fits_target = asked % period == 0 or period % asked == 0
             if not divides or not fits_target:
                 raise InputError(
-                    f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and "
-                    f"a divisor or a multiple of target_period = {period}"
+                    f"updates_per_launch = {asked}: expected a divisor of steps and all "
+                    f"intervals ({intervals}) and a divisor or a multiple of target_period = {period}"
                 )
             return asked
 
         replays = self.agent.device.type == "cuda" and not self.table.on_disk
         return launch_size(intervals, period) if replays else 1
 
-    # --- what happens now and then ------------------------------------------------------------------------------
+    # --- what happens now and then
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so often, and at the last step, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
-    def log(self, board: Board, bar: Progress) -> None:
-        """Write the means since the last log, name the runs that were frozen, and move the progress bar."""
+    def log(self, logger: Logger, bar: Progress) -> None:
+        """Write the means since the last log, name the runs that were frozen, and move the progress
+        bar.
+        """
         metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
@@ -315,15 +310,15 @@ class Loop:
 
         for run in np.flatnonzero(~active):
             label = self.agent.runs.labels[run]
-            board.say_once(
+            logger.say_once(
                 f"run {label} diverged by step {self.step} and is frozen; the others go on",
                 key=label,
             )
-        board.log(self.step, metrics)
+        logger.log(self.step, metrics)
         loss = metrics["loss/total"][active].mean() if active.any() else np.nan
         bar.update(self.step, loss=float(loss))
 
-    def look(self, board: Board, bar: Progress) -> None:
+    def look(self, logger: Logger, bar: Progress) -> None:
         """Probe, evaluate and save, where due."""
         metrics: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
@@ -332,17 +327,20 @@ class Loop:
             metrics |= self.evaluate(self.agent)
 
         if metrics:
-            board.log(self.step, metrics)
+            logger.log(self.step, metrics)
         if "eval/return" in metrics:
             bar.update(self.step, ret=float(np.mean(metrics["eval/return"])))
 
         # `train` writes the last checkpoint.
         between = 0 < self.step < self.options.steps
         if between and self.due(self.options.checkpoint_every):
-            self.save(board.logdir)
+            self.save(logger.logdir)
 
     def probe(self) -> dict[str, np.ndarray]:
-        """Measure the representation of every run on the fixed batch; with several critics, their mean."""
+        """Measure the representation of every run on the fixed batch.
+
+        With several critics, their mean.
+        """
         features, next_features = self.agent.features(self.probe_batch)
         mask = 1 - self.probe_batch.terminated
         if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
@@ -389,7 +387,10 @@ class Sums:
         self.count += count
 
     def take(self) -> tuple[dict[str, np.ndarray], float]:
-        """Return the means and the steps per second, and start again; the one place where the host waits."""
+        """Return the means and the steps per second, and start again.
+
+        The one place where the host waits.
+        """
         assert self.total is not None  # logs follow updates
         means = (self.total / self.count).double().cpu().numpy()
         speed = self.count / (time.perf_counter() - self.started)

@@ -200,9 +200,7 @@ class Resets:
         self.agent = agent
         self.options: ResetOptions = getattr(agent.config, "resets", ResetOptions())
         if self.options.every:
-            self.learner: Any = (
-                agent.main
-            )
+            self.learner: Any = agent.main
             self.chosen = self._choose()
             self.masked = {
                 n: m for n, m in self.learner.online.named_modules() if isinstance(m, MaskedLinear)
