@@ -70,6 +70,7 @@ ORDER = [
     "training.exact",
     "training.evaluate",
     "training.compile",
+    "training.sums",
     "training.loop",
     "training.run",
     "training",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rlop import probes
@@ -28,6 +26,7 @@ from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
+from rlop.training.sums import Sums
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
@@ -364,38 +363,6 @@ class Loop:
         self.agent.load_state_dict(content["state"])
         self.step = content["step"]
         self.continue_streams(content["streams"])
-
-
-class Sums:
-    """Sums of the updates' metrics since the last log, on the device."""
-
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.start()
-
-    def start(self) -> None:
-        """Begin at zero, and start the clock."""
-        self.total: Tensor | None = None
-        self.count = 0
-        self.started = time.perf_counter()
-
-    def add(self, metrics: Metrics, count: int) -> None:
-        """Add the metrics of one launch, each the sum over its `count` updates."""
-        self.names = tuple(metrics)
-        values = torch.stack(tuple(metrics.values()))  # [M, R]
-        self.total = values if self.total is None else self.total.add_(values)
-        self.count += count
-
-    def take(self) -> tuple[dict[str, np.ndarray], float]:
-        """Return the means and the steps per second, and start again.
-
-        The one place where the host waits.
-        """
-        assert self.total is not None  # logs follow updates
-        means = (self.total / self.count).double().cpu().numpy()
-        speed = self.count / (time.perf_counter() - self.started)
-        self.start()
-        return dict(zip(self.names, means, strict=True)), speed
 
 
 def as_is(batch: Any) -> Any:
