@@ -13,7 +13,7 @@ from rlop.config.schema import option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
 from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
-from rlop.optim import optimizer_maker, unsigned_loss
+from rlop.optim import unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
 from rlop.types import Batch, InputError, Metrics
@@ -121,16 +121,8 @@ class BC(Agent):
         reset_runs(network, self.runs.seeds)
         self.activation = str(network.torso.activation)
 
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"],
-            self.hyper,
-            betas=config.adam_betas,
-            eps=config.adam_eps,
-            form="unsigned",
-        )
         self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # see `prepare`
-        learner = self.main_learner(network, make_optimizer, max_grad_norm=config.max_grad_norm)
-        return {"policy": learner}
+        return {"policy": self.main_learner(network, form="unsigned")}
 
     def make_noise(self) -> NoiseShapes:
         """Return the random numbers of the label noise."""

@@ -13,13 +13,12 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
 from rlop.nets import Critics, GaussianPolicy
-from rlop.optim import optimizer_maker
 from rlop.optim.learner import Learner
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .cql_config import PRESETS, CQLConfig
-from .cql_networks import Moments, log_weight, make_networks, small_learner
+from .cql_networks import Moments, log_weight, make_networks
 from .options import noisy_target, relaxed
 
 
@@ -81,22 +80,17 @@ class CQL(Agent):
         self.target_period = config.target_period
         critics, policy = make_networks(self.spec, config, self.runs.seeds)
         self.activation = str(critics.torso.activation)
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"], hyper, betas=config.adam_betas, eps=config.adam_eps
-        )
         learners = {
-            "critics": self.main_learner(
-                critics, make_optimizer, tau=hyper["tau"], max_grad_norm=config.max_grad_norm
-            ),
-            "policy": small_learner(policy, hyper["policy_lr"], config),
+            "critics": self.main_learner(critics, tau=hyper["tau"]),
+            "policy": self.adam_learner(policy, hyper["policy_lr"]),
         }
 
         entropy = log_weight(math.log(config.entropy_coef), len(self.runs))
-        learners["entropy"] = small_learner(entropy, hyper["entropy_lr"], config)
+        learners["entropy"] = self.adam_learner(entropy, hyper["entropy_lr"])
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = log_weight(start, len(self.runs))
-            learners["multiplier"] = small_learner(multiplier, hyper["alpha_lr"], config)
+            learners["multiplier"] = self.adam_learner(multiplier, hyper["alpha_lr"])
 
         self.needs = self.penalties.needs
         return learners

@@ -25,7 +25,6 @@ from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.losses.distributional import select_atoms
 from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
-from rlop.optim import optimizer_maker
 from rlop.optim.learner import Learner
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
@@ -97,15 +96,8 @@ class DQN(Agent):
         reinit_runs([(network, config.init)], seeds)
         self.activation = str(network.torso.activation)
 
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"], self.hyper, betas=config.adam_betas, eps=config.adam_eps
-        )
         learner = self.main_learner(
-            network,
-            make_optimizer,
-            tau=self.hyper["tau"],
-            max_grad_norm=config.max_grad_norm,
-            bootstraps=config.backup != "mc",
+            network, tau=self.hyper["tau"], bootstraps=config.backup != "mc"
         )
         self.needs = self.penalties.needs
         self.counts = torch.ones(self.n_actions, device=self.device)  # see `prepare`
