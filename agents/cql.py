@@ -5,6 +5,7 @@ term.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ class CQL(Agent):
     @property
     def critics(self) -> Critics:
         """The critics that are trained."""
-        return self.learners["critics"].online
+        return cast(Critics, self.learners["critics"].online)
 
     @property
     def target(self) -> Critics:
@@ -125,7 +126,7 @@ class CQL(Agent):
     @property
     def policy(self) -> GaussianPolicy:
         """The policy."""
-        return self.learners["policy"].online
+        return cast(GaussianPolicy, self.learners["policy"].online)
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is, after checking that its actions lie in [-1, 1].

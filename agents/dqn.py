@@ -15,7 +15,7 @@ and brings its own TD loss.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ class DQN(Agent):
     @property
     def online(self) -> QNetwork:
         """The Q-network that is trained."""
-        return self.main.online
+        return cast(QNetwork, self.main.online)
 
     @property
     def target(self) -> QNetwork:
@@ -245,7 +245,11 @@ class DQN(Agent):
             particles, weights = batch.extra["mc_return"].unsqueeze(-1), None
         else:
             assert next_z is not None  # `forward_target` ran
-            pick = partial(td.BACKUPS[config.backup], batch=batch, noise=noise)
+            backup = td.BACKUPS[config.backup]
+
+            def pick(target: Tensor, online: Tensor | None) -> Tensor:
+                return backup(target, online, batch, noise)
+
             values, weights = self.head.particles(next_z, next_z_online, pick)
             particles = td.td_target(
                 batch.reward, values, batch.terminated, batch.discount, self.hyper["gamma"]

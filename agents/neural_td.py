@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -74,6 +74,7 @@ class TwoLayer(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(runs, width, size))
         self.register_buffer("signs", torch.empty(runs, width))
+        self.signs: Tensor
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw one run."""
@@ -151,7 +152,7 @@ class NeuralTD(Agent):
     @property
     def online(self) -> TwoLayer:
         """The network, with the last weights."""
-        return self.main.online
+        return cast(TwoLayer, self.main.online)
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is.

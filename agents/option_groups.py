@@ -1,4 +1,4 @@
-"""Options that several agents have: their network, their optimization, their bootstrapped target."""
+"""Options that several agents share: network, optimization, bootstrapped target, penalties."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ class Agent(ABC):
             discount=discount,
             parameters=self._parameters,
             initial=self._initial,
-            **values,
+            **values,  # type: ignore[arg-type]  # some fields may be None, others not
         )
 
     def main_learner(

@@ -23,7 +23,7 @@ import torch
 from rlop.config.files import write_atomic
 from rlop.data import Dataset, load_dataset
 from rlop.logs.logger import History
-from rlop.training.checkpoint import agent_class
+from rlop.training.names import agent_class
 from rlop.training.evaluate import make_evaluator
 from rlop.training.loop import train
 

@@ -10,7 +10,7 @@ import torch
 
 from rlop.data import load_dataset
 from rlop.logs.logger import History
-from rlop.training.checkpoint import agent_class
+from rlop.training.names import agent_class
 from rlop.training.loop import train
 
 DATA = "gridworld?observation=random&steps=2000&epsilon=0.1,0.5"

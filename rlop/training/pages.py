@@ -35,7 +35,7 @@ def page_of(experiment: Experiment) -> str:
     from rlop.data.load import find_reader
     from rlop.data.options import split_query
     from rlop.data.transforms import TRANSFORMS
-    from rlop.training.checkpoint import agent_class
+    from rlop.training.names import agent_class
     from rlop.training.run import agent_name
 
     agent = agent_class(agent_name(experiment))
