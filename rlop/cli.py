@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from rlop.config.checks import closest
 from rlop.config.shipped import shipped
@@ -45,7 +45,6 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
         command: takes the arguments, without `--quiet` and `--verbose`.
         argv: the arguments; by default those of the process.
     """
-    _forget_folder_of_script()
     arguments = list(sys.argv[1:] if argv is None else argv)
     level = logging.INFO
     for flag, level_of_flag in LEVELS.items():
@@ -68,11 +67,36 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _forget_folder_of_script() -> None:
-    """Take a script's folder off the import path: minatar.py would hide the package minatar."""
-    script_folder = Path(sys.argv[0]).resolve().parent
-    if sys.path and Path(sys.path[0]).resolve() == script_folder:
-        sys.path.pop(0)
+def run_script(script: str, command: Command) -> NoReturn:
+    """Run a command as the main program of a file in `scripts/`, and exit with its code.
+
+    Args:
+        script: path of the file, its `__file__`.
+        command: takes the arguments that follow the script's name.
+    """
+    leave_script_folder(script)
+    sys.exit(guarded(command))
+
+
+def train_script(script: str, config: str) -> NoReturn:
+    """Run `rlop train` as the main program of a file in `scripts/`.
+
+    Args:
+        script: path of the file, its `__file__`.
+        config: the configuration to train when none is named.
+    """
+    run_script(script, lambda argv: train_command(argv, default=config))
+
+
+def leave_script_folder(script: str) -> None:
+    """Put the checkout in the place of its folder `scripts/` on the import path.
+
+    Python puts the folder of the running script first. From there `scripts/mujoco.py` and
+    `scripts/minatar.py` would hide the packages of these names.
+    """
+    folder = Path(script).resolve().parent
+    if sys.path and Path(sys.path[0]).resolve() == folder:
+        sys.path[0] = str(folder.parent)
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
