@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlop.optim.step import step_from_grad
+from rlop.optim.step import RunOptimizer
 from rlop.runs import on_the_host, per_run
 
 
@@ -24,26 +23,33 @@ def adam_(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> None:
-    """One Adam step in place, the same numbers as `torch.optim.Adam` for every run.
+    """Make one Adam step in place, with the same numbers as `torch.optim.Adam` for every run.
+
+        m <- beta_1 m + (1 - beta_1) g
+        v <- beta_2 v + (1 - beta_2) g^2
+        w <- w - lr / (1 - beta_1^t) m / (sqrt(v / (1 - beta_2^t)) + eps)
 
     Args:
-        params: parameters `[R, ...]`.
-        grads: gradients, same shapes.
-        means: running means of the gradients, changed in place.
-        squares: running means of their squares, changed in place.
-        step: number of steps before this one, a float tensor `[]`, changed in place.
+        params: parameters w, `[R, ...]`.
+        grads: gradients g, same shapes.
+        means: m, changed in place.
+        squares: v, changed in place.
+        step: number of steps before this one, t - 1, a float tensor `[]`, changed in place.
         lr: `[R]`.
         betas: decay of `means` and `squares`.
         eps: added to the root after bias correction.
     Reference: Kingma and Ba, "Adam", ICLR 2015, arXiv:1412.6980, algorithm 1.
     """
     step.add_(1)
+
     torch._foreach_lerp_(means, grads, 1 - betas[0])
     torch._foreach_mul_(squares, betas[1])
     torch._foreach_addcmul_(squares, grads, grads, 1 - betas[1])
+
     denominators = torch._foreach_sqrt(squares)
     torch._foreach_div_(denominators, (1 - betas[1] ** step).sqrt())
     torch._foreach_add_(denominators, eps)
+
     updates = torch._foreach_div(means, denominators)
     scale = -lr / (1 - betas[0] ** step)
     torch._foreach_mul_(updates, [per_run(scale, p) for p in params])
@@ -61,20 +67,30 @@ def fused_adam_(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> None:
-    """`adam_` in one pass over memory, by PyTorch's fused kernel: one call for each stretch of runs with the same lr.
+    """Make the step of `adam_` in one pass over memory, by PyTorch's fused kernel.
 
-    Arguments as in `adam_`. On a CPU 3 to 8 times faster than pass by pass, which is bound by memory.
+    Takes one call for each stretch of runs with the same learning rate. On a CPU it is 3 to 8 times
+    faster than pass by pass, which is bound by memory.
+
+    Args:
+        params, grads, means, squares, step, lr, betas, eps: as in `adam_`.
     """
     step.add_(1)
-    grads = [
-        g.contiguous() for g in grads
-    ]  # the kernel walks memory, and autograd may hand out transposed gradients
+
+    # The kernel walks memory, and autograd may hand out transposed gradients.
+    grads = [g.contiguous() for g in grads]
+    states = (params, grads, means, squares)
+
     stop = 0
     for rate, stretch in groupby(lr.tolist()):
-        start, stop = stop, stop + len(list(stretch))
-        p, g, m, s = params, grads, means, squares
-        if stop - start < len(lr):
-            p, g, m, s = ([t[start:stop] for t in tensors] for tensors in (p, g, m, s))
+        start = stop
+        stop += len(list(stretch))
+        has_all_runs = stop - start == len(lr)
+        if has_all_runs:
+            p, g, m, s = states
+        else:
+            p, g, m, s = ([t[start:stop] for t in tensors] for tensors in states)
+
         torch._fused_adam_(
             p,
             g,
@@ -92,8 +108,8 @@ def fused_adam_(
         )
 
 
-class Adam(torch.optim.Optimizer):
-    """`adam_` as a PyTorch optimizer; `step()` reads `.grad`, `apply(grads)` takes gradients directly.
+class Adam(RunOptimizer):
+    """`adam_` as a PyTorch optimizer; `step()` reads `.grad`, `apply(grads)` takes gradients.
 
     Args:
         params: parameters with a leading run axis `[R, ...]`.
@@ -110,28 +126,30 @@ class Adam(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         params = list(params)
-        lr = (
-            torch.as_tensor(lr, dtype=torch.float32, device=params[0].device)
-            .expand(params[0].shape[0])
-            .clone()
-        )
-        step = torch.zeros((), device=params[0].device)
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "step": step})
+        device = params[0].device
+        runs = params[0].shape[0]
+        rates = torch.as_tensor(lr, dtype=torch.float32, device=device).expand(runs).clone()
+        step = torch.zeros((), device=device)
+        super().__init__(params, {"lr": rates, "betas": betas, "eps": eps, "step": step})
+
         for p in params:
             self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
 
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
-        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        """Make one step with the given gradients.
+
+        Args:
+            grads: one for each parameter, in their order.
+            active: `[R]` bool; runs whose `active` is False do not move. None for all.
+        """
         (group,) = self.param_groups
         params = group["params"]
         lr = group["lr"] if active is None else group["lr"] * active
         means = [self.state[p]["mean"] for p in params]
         squares = [self.state[p]["square"] for p in params]
-        fits = on_the_host(lr) and all(p.dtype == lr.dtype and p.is_contiguous() for p in params)
-        (fused_adam_ if fits else adam_)(
-            params, grads, means, squares, group["step"], lr, group["betas"], group["eps"]
-        )
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step with the gradients in `.grad`; closures are not supported."""
-        step_from_grad(self, closure)
+        may_fuse = on_the_host(lr) and all(
+            p.dtype == lr.dtype and p.is_contiguous() for p in params
+        )
+        step_ = fused_adam_ if may_fuse else adam_
+        step_(params, grads, means, squares, group["step"], lr, group["betas"], group["eps"])

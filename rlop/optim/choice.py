@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
@@ -14,36 +15,45 @@ from rlop.optim.adam import Adam
 from rlop.optim.rmd import RMD
 from rlop.optim.sgd import SGD
 from rlop.optim.smd import SMD
+from rlop.optim.step import RunOptimizer
 from rlop.runs import SweptOptions
 from rlop.types import InputError
 
 Exponent = Annotated[float, Range(low=1, low_open=True)]
-# (parameters, lr [R]) -> optimizer with `apply(grads, active)`
+# (parameters, lr [R]) -> a `RunOptimizer`; Any, since only RMD has slacks
 MakeOptimizer: TypeAlias = Callable[[Sequence[Tensor], Tensor], Any]
 
 
+class OptimizerOptions(SweptOptions):
+    """Options of one optimizer: its constructor's arguments, and how to call it."""
+
+    make: ClassVar[Callable[..., RunOptimizer]]
+    constants: ClassVar[tuple[str, ...]] = ()  # arguments that an agent may give as well
+
+
 @options
-class AdamOptions(SweptOptions):
+class AdamOptions(OptimizerOptions):
     """`optimizer: adam`; `adam_betas` and `adam_eps` are options of the agent."""
 
-    make: ClassVar[Callable[..., Any]] = Adam
+    make: ClassVar[Callable[..., RunOptimizer]] = Adam
+    constants: ClassVar[tuple[str, ...]] = ("betas", "eps")
     swept: ClassVar[tuple[str, ...]] = ()
 
 
 @options
-class SGDOptions(SweptOptions):
+class SGDOptions(OptimizerOptions):
     """`optimizer: sgd`, or `optimizer: {sgd: {momentum: 0.9}}`."""
 
-    make: ClassVar[Callable[..., Any]] = SGD
+    make: ClassVar[Callable[..., RunOptimizer]] = SGD
     swept: ClassVar[tuple[str, ...]] = ("momentum",)
     momentum: Sweep[Discount] = option(0.0, "share of the last step that is added to the next")
 
 
 @options
-class SMDOptions(SweptOptions):
+class SMDOptions(OptimizerOptions):
     """`optimizer: {smd: {q: 1.1}}` or `optimizer: {smd: {potential: entropy}}`."""
 
-    make: ClassVar[Callable[..., Any]] = SMD
+    make: ClassVar[Callable[..., RunOptimizer]] = SMD
     swept: ClassVar[tuple[str, ...]] = ("q",)
     q: Sweep[Exponent] = option(2.0, "exponent of the potential")
     potential: Literal["norm", "entropy"] = option("norm", "|w|^q, or the entropy")
@@ -57,10 +67,11 @@ class SMDOptions(SweptOptions):
 
 
 @options
-class RMDOptions(SweptOptions):
+class RMDOptions(OptimizerOptions):
     """`optimizer: {rmd: {lam: 3.0}}`."""
 
-    make: ClassVar[Callable[..., Any]] = RMD
+    make: ClassVar[Callable[..., RunOptimizer]] = RMD
+    constants: ClassVar[tuple[str, ...]] = ("form",)
     swept: ClassVar[tuple[str, ...]] = ("lam", "q")
     lam: Sweep[Positive] = option(
         description="weight of the loss against the potential of the weights"
@@ -69,7 +80,7 @@ class RMDOptions(SweptOptions):
     reference: Literal["zero", "init"] = option("zero", "center of the potential")
 
 
-OPTIONS: dict[str, type] = {
+OPTIONS: dict[str, type[OptimizerOptions]] = {
     "adam": AdamOptions,
     "sgd": SGDOptions,
     "smd": SMDOptions,
@@ -77,8 +88,8 @@ OPTIONS: dict[str, type] = {
 }
 
 
-def optimizer_options(optimizer: str | Mapping[str, Any]) -> Any:
-    """Options of the optimizer that `name` or `{name: {option: value}}` asks for.
+def optimizer_options(optimizer: str | Mapping[str, object]) -> OptimizerOptions:
+    """Return the options of the optimizer that `name` or `{name: {option: value}}` asks for.
 
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one optimizer.
@@ -86,18 +97,23 @@ def optimizer_options(optimizer: str | Mapping[str, Any]) -> Any:
     return build_choice(OPTIONS, optimizer, "optimizer")
 
 
-def optimizer_maker(options: Any, numbers: Mapping[str, Tensor], **constants: Any) -> MakeOptimizer:
-    """What a `Learner` makes its optimizer with.
+def optimizer_maker(
+    options: SweptOptions, numbers: Mapping[str, Tensor], **constants: object
+) -> MakeOptimizer:
+    """Return what a `Learner` makes its optimizer with.
 
     Args:
         options: from `optimizer_options`.
         numbers: `optimizer.<option>` -> `[R]`, for the options that take one number per run.
-        constants: `betas` and `eps` of Adam, `form` of RMD; those of another optimizer are not read.
+        constants: `betas` and `eps` of Adam, `form` of RMD; others are not read.
     """
-    own = {AdamOptions: ("betas", "eps"), RMDOptions: ("form",)}.get(type(options), ())
-    names = [f.name for f in fields(options)]
-    fixed = {name: getattr(options, name) for name in names if name not in options.swept}
-    fixed |= {name: value for name, value in constants.items() if name in own}
-    swept = {name: numbers[f"optimizer.{name}"] for name in options.swept}
-    make = type(options).make
-    return lambda params, lr: make(params, lr, **swept, **fixed)
+    assert isinstance(options, OptimizerOptions)
+    arguments: dict[str, object] = {}
+    for name, value in asdict(options).items():
+        is_swept = name in options.swept
+        arguments[name] = numbers[f"optimizer.{name}"] if is_swept else value
+    for name in options.constants:
+        if name in constants:
+            arguments[name] = constants[name]
+
+    return partial(options.make, **arguments)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlop.optim.step import step_from_grad
+from rlop.optim.step import RunOptimizer
 from rlop.runs import per_run, run_values
 
 
@@ -20,13 +19,14 @@ def sgd_(
     lr: Tensor,
     momentum: Tensor,
 ) -> None:
-    """One step in place, the same numbers as `torch.optim.SGD` for every run.
+    """Make one step in place, with the same numbers as `torch.optim.SGD` for every run.
 
-        v <- momentum v + g;  w <- w - lr v
+        v <- momentum v + g
+        w <- w - lr v
 
     Args:
-        params: parameters `[R, ...]`.
-        grads: gradients, same shapes.
+        params: parameters w, `[R, ...]`.
+        grads: gradients g, same shapes.
         velocities: v, same shapes, changed in place.
         lr: `[R]`.
         momentum: `[R]`, in [0, 1).
@@ -38,7 +38,7 @@ def sgd_(
         p.sub_(per_run(lr, p) * v)
 
 
-class SGD(torch.optim.Optimizer):
+class SGD(RunOptimizer):
     """`sgd_` as a PyTorch optimizer; `apply(grads)` takes gradients directly.
 
     Args:
@@ -51,19 +51,22 @@ class SGD(torch.optim.Optimizer):
         self, params: Iterable[Tensor], lr: Tensor | float, momentum: Tensor | float = 0.0
     ) -> None:
         params = list(params)
-        super().__init__(
-            params, {"lr": run_values(lr, params[0]), "momentum": run_values(momentum, params[0])}
-        )
+        rates = run_values(lr, params[0])
+        momenta = run_values(momentum, params[0])
+        super().__init__(params, {"lr": rates, "momentum": momenta})
+
         for p in params:
             self.state[p] = {"velocity": torch.zeros_like(p)}
 
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
-        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        """Make one step with the given gradients.
+
+        Args:
+            grads: one for each parameter, in their order.
+            active: `[R]` bool; runs whose `active` is False do not move, although their velocities
+                decay. None for all.
+        """
         (group,) = self.param_groups
         lr = group["lr"] if active is None else group["lr"] * active
         velocities = [self.state[p]["velocity"] for p in group["params"]]
         sgd_(group["params"], grads, velocities, lr, group["momentum"])
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step with the gradients in `.grad`; closures are not supported."""
-        step_from_grad(self, closure)

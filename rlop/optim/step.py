@@ -1,16 +1,37 @@
-"""The step that PyTorch's optimizer interface asks for."""
+"""What the optimizers of stacked runs share."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
 
 
-def step_from_grad(optimizer: Any, closure: Any = None) -> None:
-    """`optimizer.apply` with the gradients in `.grad`.
+class RunOptimizer(torch.optim.Optimizer):
+    """A PyTorch optimizer of parameters `[R, ...]` that can leave runs alone.
 
-    Raises:
-        ValueError: for a closure.
+    All parameters stand in one group.
     """
-    if closure is not None:
-        raise ValueError(f"{type(optimizer).__name__}.step: closures are not supported")
-    optimizer.apply([p.grad for group in optimizer.param_groups for p in group["params"]])
+
+    @abstractmethod
+    def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
+        """Make one step with the given gradients.
+
+        Args:
+            grads: one for each parameter, in their order.
+            active: `[R]` bool; runs whose `active` is False do not move. None for all.
+        """
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no loss to return
+        """Make one step with the gradients in `.grad`.
+
+        Raises:
+            ValueError: for a closure, which is not supported.
+        """
+        if closure is not None:
+            raise ValueError(f"{type(self).__name__}.step: closures are not supported")
+
+        (group,) = self.param_groups
+        self.apply([p.grad for p in group["params"]])
