@@ -77,6 +77,8 @@ NAMES = {
     "rlop.config.to_dict": "rlop.config.files.to_dict",
     "rlop.config.write_atomic": "rlop.config.files.write_atomic",
     "rlop.feature_rank": "rlop.rank_measures",
+    "rlop.optim.on_the_host": "rlop.runs.on_the_host",
+    "rlop.optim.per_run": "rlop.runs.per_run",
     "rlop.report.curves": "rlop.report.groups.curves",
     "rlop.report.figure": "rlop.report.tables.figure",
     "rlop.report.group_runs": "rlop.report.groups.group_runs",

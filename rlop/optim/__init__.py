@@ -1,12 +1,14 @@
-"""Optimizers with per-run scalars."""
+"""Optimizers of stacked runs, with one learning rate a run."""
 
+from __future__ import annotations
+
+from rlop._imports import moved_attribute
 from rlop.optim.adam import Adam, adam_, fused_adam_
 from rlop.optim.choice import MakeOptimizer, optimizer_maker, optimizer_options
 from rlop.optim.clip import clip_runs, run_norms
 from rlop.optim.rmd import RMD, slack_, unsigned_loss
 from rlop.optim.sgd import SGD, sgd_
 from rlop.optim.smd import SMD, entropy_, smd_
-from rlop.runs import on_the_host, per_run
 
 __all__ = [
     "RMD",
@@ -18,13 +20,16 @@ __all__ = [
     "clip_runs",
     "entropy_",
     "fused_adam_",
-    "on_the_host",
     "optimizer_maker",
     "optimizer_options",
-    "per_run",
     "run_norms",
     "sgd_",
     "slack_",
     "smd_",
     "unsigned_loss",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Return what an old name stands for, with a warning."""
+    return moved_attribute(__name__, name)
