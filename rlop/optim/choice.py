@@ -24,6 +24,7 @@ Exponent = Annotated[float, Range(low=1, low_open=True)]
 MakeOptimizer: TypeAlias = Callable[[Sequence[Tensor], Tensor], Any]
 
 
+@options
 class OptimizerOptions(SweptOptions):
     """Options of one optimizer: its constructor's arguments, and how to call it."""
 
@@ -88,7 +89,7 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
 }
 
 
-def optimizer_options(optimizer: str | Mapping[str, object]) -> OptimizerOptions:
+def optimizer_options(optimizer: str | Mapping[str, object]) -> SweptOptions:
     """Return the options of the optimizer that `name` or `{name: {option: value}}` asks for.
 
     Raises:
