@@ -67,6 +67,7 @@ ORDER = [
     "training.interrupt",
     "training.names",
     "training.checkpoint",
+    "training.recycling",
     "training.resets",
     "training.exact",
     "training.evaluate",

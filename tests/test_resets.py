@@ -13,14 +13,8 @@ from rlop.data.sampler import probe_batch
 from rlop.nets import MinAtarTorso, QNetwork, reset_runs
 from rlop.optim import Adam
 from rlop.probes.units import dormant_fraction, dormant_units
-from rlop.training.resets import (
-    Hidden,
-    Resets,
-    clear_moments_,
-    hidden_units,
-    redo_,
-    shrink_and_perturb_,
-)
+from rlop.training.recycling import Hidden, hidden_units, redo_
+from rlop.training.resets import Resets, clear_moments_, shrink_and_perturb_
 from rlop.types import InputError
 
 SMALL = {"hidden": (12, 10), "batch_size": 8, "lr": 1e-3}
@@ -168,7 +162,7 @@ def test_the_units_of_an_agent_are_found(kind, layers, tiny, moves):
     agent = kind(data.spec, seeds=2, layers=layers, **SMALL)
     net = agent.critics if kind is CQL else agent.online
     batch = probe_batch(data.columns(), 50, 2)
-    first, second = hidden_units(net, agent, batch)
+    first, second = hidden_units(net, agent.features, batch)
     lead = (2, 2) if kind is CQL else (2,)
     assert (first.activations.shape, second.activations.shape) == ((*lead, 50, 12), (*lead, 50, 10))
     params = dict(net.named_parameters())
@@ -194,7 +188,7 @@ def test_channels_are_the_units_of_a_convolution():
             return self.net.features(obs), None
 
     agent, obs = Agent(), torch.rand(2, 6, 10, 10, 4)
-    found = hidden_units(agent.net, agent, obs)
+    found = hidden_units(agent.net, agent.features, obs)
     assert found[0].activations.shape == (2, 6 * 64, 16)
     dormant = dormant_units(found[0].activations, 0.0)
     assert dormant[0, 5]
