@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,13 +14,14 @@ from rlop.config.checks import check_range
 from rlop.config.schema import change
 from rlop.types import InputError
 
+Variants: TypeAlias = Mapping[str, Mapping[str, float]]  # name -> hyper-parameter -> value
+
 
 class SweptOptions:
-    """Base of options with numbers of their own for each run, as `target_noise` of an agent."""
+    """Base of options with numbers of their own for each run, such as an agent's `target_noise`."""
 
-    swept: ClassVar[
-        tuple[str, ...]
-    ] = ()  # fields that take a number, or a list to train side by side
+    # Fields that take a number, or a list to train side by side.
+    swept: ClassVar[tuple[str, ...]] = ()
 
 
 class ConfigWithSweeps(Protocol):
@@ -34,41 +35,41 @@ class Runs:
     """R runs: one entry per run in every field."""
 
     seeds: tuple[int, ...]
-    values: Mapping[
-        str, tuple[float, ...]
-    ]  # hyper-parameter -> one value per run, also the constant ones
-    hparams: tuple[dict[str, Any], ...]  # what tells the runs apart: seed, variant, swept values
+    # hyper-parameter -> one value per run, constant ones as well
+    values: Mapping[str, tuple[float, ...]]
+    # what tells the runs apart: variant, swept values, seed
+    hparams: tuple[dict[str, int | float | str], ...]
     labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     def tensor(self, name: str, device: torch.device | str = "cpu") -> Tensor:
-        """One hyper-parameter as a float tensor `[R]`."""
+        """Return one hyper-parameter as a float tensor `[R]`."""
         return torch.tensor(self.values[name], dtype=torch.float32, device=device)
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:
-    """`4` means seeds 0, 1, 2, 3; a list is taken as it is.
+    """Return the seeds: 0, 1, 2, 3 for the number `4`; a list is taken as it is.
 
     Raises:
         InputError: for no seeds, a negative one, or the same one twice.
     """
-    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not found or min(found) < 0 or len(set(found)) != len(found):
+    listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    has_duplicates = len(set(listed)) != len(listed)
+    if not listed or min(listed) < 0 or has_duplicates:
         raise InputError(
             f"seeds = {seeds}: expected a number of at least 1 or a list of different seeds >= 0"
         )
-    return found
+    return listed
 
 
 def expand(
     hyper: Mapping[str, float | Sequence[float]],
     seeds: int | Sequence[int] = 1,
-    variants: Mapping[str, Mapping[str, float]] | None = None,
+    variants: Variants | None = None,
 ) -> Runs:
-    """All combinations: variants x values of every list in `hyper` x seeds, the seed varying
-    fastest.
+    """Combine variants, the values of every list in `hyper`, and seeds; the seed varies fastest.
 
     Args:
         hyper: hyper-parameter -> number, or list of numbers to run side by side.
@@ -77,36 +78,59 @@ def expand(
     Raises:
         InputError: for a variant that names an unknown hyper-parameter, or an empty list of values.
     """
-    choices = {name: list(v) if isinstance(v, (list, tuple)) else [v] for name, v in hyper.items()}
-    for name, listed in choices.items():
-        if not listed:
-            raise InputError(f"{name} = []: expected a number or a list of at least one")
-    rows: list[dict[str, Any]] = []
+    choices = _choices(hyper)
+    seeds = seed_list(seeds)
+
+    all_seeds: list[int] = []
+    all_values: dict[str, list[float]] = {name: [] for name in choices}
+    all_hparams: list[dict[str, int | float | str]] = []
     for variant, changes in (variants or {"": {}}).items():
-        unknown = set(changes) - set(choices)
-        if unknown:
-            raise InputError(
-                f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; "
-                f"one of {sorted(choices)}"
-            )
-        own = {
-            name: [changes[name]] if name in changes else listed for name, listed in choices.items()
-        }
-        swept = [name for name, listed in own.items() if len(listed) > 1]
-        for combination in product(*own.values()):
-            value = dict(zip(own, combination, strict=True))
-            told = {"variant": variant} if variant else {}
-            told |= {name: value[name] for name in swept}
-            rows += [
-                {"value": value, "hparams": {**told, "seed": seed}, "seed": seed}
-                for seed in seed_list(seeds)
-            ]
+        _check_names(variant, changes, choices)
+        listed = dict(choices)
+        for name, value in changes.items():
+            listed[name] = [value]
+        swept = [name for name, numbers in listed.items() if len(numbers) > 1]
+
+        for combination in product(*listed.values()):
+            values = dict(zip(listed, combination, strict=True))
+            hparams: dict[str, int | float | str] = {"variant": variant} if variant else {}
+            for name in swept:
+                hparams[name] = values[name]
+
+            for seed in seeds:
+                all_seeds.append(seed)
+                all_hparams.append({**hparams, "seed": seed})
+                for name, value in values.items():
+                    all_values[name].append(float(value))
+
     return Runs(
-        seeds=tuple(row["seed"] for row in rows),
-        values={name: tuple(float(row["value"][name]) for row in rows) for name in choices},
-        hparams=tuple(row["hparams"] for row in rows),
-        labels=tuple(label(row["hparams"]) for row in rows),
+        seeds=tuple(all_seeds),
+        values={name: tuple(numbers) for name, numbers in all_values.items()},
+        hparams=tuple(all_hparams),
+        labels=tuple(label(hparams) for hparams in all_hparams),
     )
+
+
+def _choices(hyper: Mapping[str, float | Sequence[float]]) -> dict[str, list[float]]:
+    """Return the values of each hyper-parameter as a list; refuse an empty one."""
+    choices = {}
+    for name, value in hyper.items():
+        choices[name] = list(value) if isinstance(value, Sequence) else [value]
+        if not choices[name]:
+            raise InputError(f"{name} = []: expected a number or a list of at least one")
+    return choices
+
+
+def _check_names(
+    variant: str, changes: Mapping[str, float], choices: Mapping[str, list[float]]
+) -> None:
+    """Refuse a variant that changes an unknown hyper-parameter."""
+    unknown = set(changes) - set(choices)
+    if unknown:
+        raise InputError(
+            f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; "
+            f"one of {sorted(choices)}"
+        )
 
 
 def expand_options(
@@ -114,7 +138,7 @@ def expand_options(
     terms: Mapping[str, float | Sequence[float]],
     nested: Mapping[str, SweptOptions],
     seeds: int | Sequence[int],
-    variants: Mapping[str, Mapping[str, float]] | None,
+    variants: Variants | None,
 ) -> Runs:
     """Expand an agent's configuration along the run axis.
 
@@ -130,38 +154,55 @@ def expand_options(
     for name, changes in (variants or {}).items():
         _check_variant(name, changes, config)
 
-    hyper = {name: getattr(config, name) for name in config.swept}
-    hyper |= terms
+    hyper = {**_swept_values(config), **terms}
     for name, options in nested.items():
-        hyper |= {f"{name}.{key}": getattr(options, key) for key in options.swept}
-
+        for key, value in _swept_values(options).items():
+            hyper[f"{name}.{key}"] = value
     runs = expand(hyper, seeds, variants)
+
+    # Variants may give nested options other numbers: those are held to their ranges here.
     for name, options in nested.items():
         values = {key: list(runs.values[f"{name}.{key}"]) for key in options.swept}
         change(options, values, where=name)
     return runs
 
 
+def _swept_values(options: ConfigWithSweeps) -> dict[str, float | Sequence[float]]:
+    """Return the fields that may differ between runs, by name."""
+    return {name: getattr(options, name) for name in options.swept}
+
+
 def _check_variant(name: str, changes: Mapping[str, float], config: ConfigWithSweeps) -> None:
     """Hold the values of a variant to the ranges of the configuration."""
     where = f"variants.{name}"
-    change(config, {key: value for key, value in changes.items() if key in config.swept}, where)
+    options = {key: value for key, value in changes.items() if key in config.swept}
+    change(config, options, where)
+
     try:
         for key, value in changes.items():
+            is_nested = "." in key
             is_radius = key.startswith("projections.")
-            check_range(key, value, low=0 if "." in key else None, low_open=is_radius)
+            check_range(key, value, low=0 if is_nested else None, low_open=is_radius)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def label(hparams: Mapping[str, Any]) -> str:
-    """A run's name, e.g. `dr3,seed=0` for a variant or `alpha=0.1,dr3=0.03,seed=1` for swept
-    values.
+def label(hparams: Mapping[str, int | float | str]) -> str:
+    """Return a run's name.
+
+    For example `dr3,seed=0` for a variant, or `alpha=0.1,dr3=0.03,seed=1` for swept values.
     """
-    parts = [
-        str(v) if k == "variant" else f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in hparams.items()
-    ]
+    parts = []
+    for name, value in hparams.items():
+        if name == "variant":
+            parts.append(str(value))
+        else:
+            last_word = name.rsplit(".", 1)[-1]
+            parts.append(f"{last_word}={value:g}")
     return ",".join(parts)
+
+
+# --- tensors with one number a run
 
 
 def per_run(value: Tensor, like: Tensor) -> Tensor:
@@ -170,16 +211,18 @@ def per_run(value: Tensor, like: Tensor) -> Tensor:
 
 
 def run_values(value: Tensor | float, like: Tensor) -> Tensor:
-    """A number for all runs, or one per run, as a tensor `[R]` of the dtype and on the device of
-    `like` `[R, ...]`.
+    """Return a number for all runs, or one per run, as a tensor `[R]`.
+
+    Args:
+        value: the number, or `[R]`.
+        like: `[R, ...]`, whose dtype and device the tensor gets.
     """
-    return (
-        torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape[0]).clone()
-    )
+    values = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return values.expand(like.shape[0]).clone()
 
 
 def on_the_host(tensor: Tensor) -> bool:
-    """Whether a look at the values is free: eager on a CPU.
+    """Return whether a look at the values is free: eager on a CPU.
 
     In a graph or on a GPU nothing may branch on them.
     """
