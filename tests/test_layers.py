@@ -25,7 +25,6 @@ from rlop.nets import (
 )
 from rlop.nets.factorized import (
     FactorizedLinear,
-    effective_parameters,
     frobenius_decay,
     frobenius_penalty,
     truncated_svd,
@@ -134,13 +133,6 @@ def test_frobenius_decay_by_hand_and_without_the_product():
     torch.testing.assert_close(gradient, 2 * (u @ v) @ v.mT)
     with pytest.raises(ValueError, match="expected"):
         frobenius_decay(u, v.mT)
-
-
-def test_effective_parameters():
-    assert effective_parameters(5, 4, 2) == 14
-    assert effective_parameters(5, 4, 4) == 20  # full rank: all of them
-    with pytest.raises(ValueError, match="rank"):
-        effective_parameters(5, 4, 5)
 
 
 @pytest.mark.parametrize("init", ["he", "spectral", "spectral_ones"])

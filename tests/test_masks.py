@@ -18,7 +18,6 @@ from rlop.nets.masks import (
     magnitude_masks,
     mask_,
     random_mask,
-    rewind_schedule,
     rewind_weights_,
     union,
     width_at_equal_count,
@@ -152,21 +151,12 @@ def test_ties_do_not_keep_too_many():
     )
 
 
-def test_weight_rewinding_and_learning_rate_rewinding():
+def test_weight_rewinding():
     saved = {"w": torch.randn(1, 2, 3), "b": torch.randn(1, 2)}
     params, masks = {name: p + 1 for name, p in saved.items()}, {"w": torch.rand(1, 2, 3) > 0.5}
     rewind_weights_(params, saved, masks)
     assert torch.equal(params["w"], saved["w"] * masks["w"])
     assert torch.equal(params["b"], saved["b"])
-
-    def schedule(step):
-        return 1.0 / (1 + step)
-
-    replayed = rewind_schedule(schedule, pruned_at=100, rewind_to=10)
-    assert replayed(99) == schedule(99)
-    assert [replayed(100 + k) for k in range(5)] == [schedule(10 + k) for k in range(5)]
-    with pytest.raises(InputError, match="rewind_to = 101"):
-        rewind_schedule(schedule, 100, 101)
 
 
 def test_overlap_of_masks():

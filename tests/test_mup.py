@@ -75,7 +75,7 @@ def test_a_network_trains_as_with_learning_rates_set_layer_by_layer_at_every_eps
 
     parameters = [p for layer in layers.values() for p in layer.parameters()]
     ours = Adam(parameters, torch.tensor([lr], dtype=torch.float64), eps=eps)
-    ours.param_groups[0]["lr"] = ours.param_groups[0]["lr"].double()
+    ours.param_groups[0]["lr"] = torch.tensor([lr], dtype=torch.float64)
     ours.param_groups[0]["step"] = ours.param_groups[0]["step"].double()
     theirs = torch.optim.Adam(groups, eps=eps)
     for _ in range(20):

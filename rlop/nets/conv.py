@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from rlop.nets.linear import Linear
+from rlop.nets.torso import Torso
 
 
 def stacked_conv2d(
@@ -26,9 +27,8 @@ def stacked_conv2d(
     Returns:
         `[R, B, O, H', W']`.
     """
-    images_and_filters = x.ndim == 5 and weight.ndim == 5
-    fits = images_and_filters and x.shape[0] == weight.shape[0] and x.shape[2] == weight.shape[2]
-    if not fits:
+    has_all_axes = x.ndim == 5 and weight.ndim == 5
+    if not has_all_axes or x.shape[0] != weight.shape[0] or x.shape[2] != weight.shape[2]:
         raise ValueError(
             f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: "
             "expected [R, B, C, H, W]"
@@ -42,8 +42,9 @@ def stacked_conv2d(
         runs = zip(x, weight, bias, strict=True)
         return torch.stack([F.conv2d(*run, stride, padding) for run in runs])
 
-    grouped = x.transpose(0, 1).flatten(1, 2)
-    y = F.conv2d(grouped, weight.flatten(0, 1), bias.flatten(), stride, padding, groups=x.shape[0])
+    images = x.transpose(0, 1).flatten(1, 2)
+    filters = weight.flatten(0, 1)
+    y = F.conv2d(images, filters, bias.flatten(), stride, padding, groups=x.shape[0])
     return y.unflatten(1, weight.shape[:2]).transpose(0, 1)
 
 
@@ -76,7 +77,8 @@ class Conv2d(nn.Module):
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw one run, uniform in +-1/sqrt(fan_in) like `nn.Conv2d`."""
-        bound = self.weight[run][0].numel() ** -0.5
+        fan_in = self.weight[run][0].numel()
+        bound = fan_in**-0.5
         for parameter in (self.weight, self.bias):
             parameter.data[run].uniform_(-bound, bound, generator=generator)
 
@@ -85,9 +87,11 @@ class Conv2d(nn.Module):
         return stacked_conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
-class MinAtarTorso(nn.Module):
-    """The network of the MinAtar paper: 16 filters of 3x3, then one hidden layer of `width` ReLU
-    units.
+MINATAR_FILTERS = 16
+
+
+class MinAtarTorso(Torso):
+    """The network of the MinAtar paper: 16 filters of 3x3, then `width` hidden ReLU units.
 
     Takes channel-last images `[R, B, 10, 10, C]` as MinAtar gives them.
 
@@ -97,8 +101,9 @@ class MinAtarTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 128) -> None:
         super().__init__()
         height, columns, channels = obs_shape
-        self.conv = Conv2d(runs, channels, 16, 3)
-        self.hidden = Linear((runs,), 16 * (height - 2) * (columns - 2), width)
+        self.conv = Conv2d(runs, channels, MINATAR_FILTERS, 3)
+        n_positions = (height - 2) * (columns - 2)  # the filters meet no padding
+        self.hidden = Linear((runs,), MINATAR_FILTERS * n_positions, width)
         self.activation = "relu"
         self.n_features = width
 
@@ -106,16 +111,15 @@ class MinAtarTorso(nn.Module):
         """Map `[R, B, H, W, C]` to features `[R, B, D]`."""
         # Contiguous, since everything after would work on strided memory.
         images = obs.movedim(-1, 2).contiguous()
-        x = F.relu(self.conv(images))
-        return F.relu(self.hidden(x.flatten(2)))
+        filtered = F.relu(self.conv(images))
+        return F.relu(self.hidden(filtered.flatten(2)))
 
 
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # filters, side of a filter, stride
 
 
-class NatureTorso(nn.Module):
-    """The network of DQN on Atari: 32 filters of 8x8 stride 4, 64 of 4x4 stride 2, 64 of 3x3, then
-    `width` units.
+class NatureTorso(Torso):
+    """The network of DQN on Atari: three convolutions, see `NATURE`, then `width` units.
 
     Takes stacked frames, channels first, `[R, B, C, H, W]` with H and W of at least 36: (4, 84, 84)
     on Atari.
@@ -132,6 +136,7 @@ class NatureTorso(nn.Module):
             self.convs.append(Conv2d(runs, channels, filters, kernel, stride))
             size = [(side - kernel) // stride + 1 for side in size]
             channels = filters
+
         self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width
@@ -141,4 +146,5 @@ class NatureTorso(nn.Module):
         x = obs
         for conv in self.convs:
             x = F.relu(conv(x))
+
         return F.relu(self.hidden(x.flatten(2)))

@@ -1,4 +1,4 @@
-"""Q(s, a) for continuous actions: E critics for each of R runs, on one stacked set of parameters."""
+"""Q(s, a) for continuous actions: E critics for each of R runs, in stacked parameters."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rlop.nets.qnetwork import preprocess
 
 
 class Critics(nn.Module):
-    """Q_e(s, a) = w_e^T phi_e(s, a) + b_e, for E critics of R runs, on observation and action
-    together.
+    """Q_e(s, a) = w_e^T phi_e(s, a) + b_e, for E critics of R runs.
+
+    The torso reads observation and action together.
 
     Args:
         obs_size: numbers in one flattened observation.
@@ -43,8 +44,8 @@ class Critics(nn.Module):
         self.torso = MLP(lead, obs_size + n_actions, hidden, activation, layer_norm, precision)
         self.head = Linear(lead, self.torso.n_features, 1)
 
-        # Only plain `Linear` layers can be split, or run on one critic's parameters; see
-        # `candidates`.
+        # Only plain `Linear` layers can be split (see `candidates`), or run on one critic's
+        # parameters (see `values`).
         self.plain = True
 
     def forward(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,9 +61,10 @@ class Critics(nn.Module):
             ValueError: for shapes that do not fit.
         """
         lead = self.head.weight.shape[:-2]
-        n_run_axes = len(lead[:1])
-        batch = (*lead[:1], *action.shape[n_run_axes : n_run_axes + 1])
-        if action.ndim - len(batch) not in (1, 2) or obs.shape[: len(batch)] != batch:
+        runs = lead[:1]
+        batch = (*runs, *action.shape[len(runs) : len(runs) + 1])
+        has_action_axes = action.ndim - len(batch) in (1, 2)
+        if not has_action_axes or obs.shape[: len(batch)] != batch:
             raise ValueError(
                 f"action {tuple(action.shape)}: expected [R, B, m] or [R, B, K, m], "
                 f"observations are {tuple(obs.shape)}"
@@ -85,8 +87,11 @@ class Critics(nn.Module):
         return self.torso(torch.cat([obs, action], dim=-1))
 
     def candidates(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Return features `[*lead, B, K, D]` of K actions `[*lead, B, K, m]` at each `[*lead, B,
-        S]`.
+        """Return features `[*lead, B, K, D]` of K actions at each observation.
+
+        Args:
+            obs: `[*lead, B, S]`.
+            action: `[*lead, B, K, m]`.
         """
         count = action.shape[-2]
         if not self.plain:
@@ -94,15 +99,16 @@ class Critics(nn.Module):
             features = self.pairs(obs.flatten(-3, -2), action.flatten(-3, -2))
             return features.unflatten(-2, (-1, count))
 
-        # The first layer's product is a sum: the observation's part is computed once for its K
-        # actions.
+        # The first layer's product is a sum: the observation's part serves all of its K actions.
         first = self.torso.layers[0]
         assert isinstance(first, Linear)  # `plain` says so
         size = obs.shape[-1]
         at_obs = stacked_affine(obs, first.weight[..., :size], first.bias)
         at_action = action.flatten(-3, -2) @ first.weight[..., size:].mT
+
         both = at_action.unflatten(-2, (-1, count)).add_(at_obs.unsqueeze(-2))
-        return self.torso.above(both.flatten(-3, -2)).unflatten(-2, (-1, count))
+        features = self.torso.above(both.flatten(-3, -2))
+        return features.unflatten(-2, (-1, count))
 
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Value several actions at each observation.
@@ -118,8 +124,8 @@ class Critics(nn.Module):
             return self(obs, actions)[1]
 
         n_runs, n_critics = self.lead
-        size = max(1, ROWS // count)
         networks = iter(one_by_one(self))
+        size = max(1, ROWS // count)
         values = []
         for run in range(n_runs):
             pieces = list(zip(obs[run].split(size), actions[run].split(size)))

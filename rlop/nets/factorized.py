@@ -30,23 +30,26 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
         raise ValueError(
-            f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)"
+            f"weight {tuple(weight.shape)}, rank {rank}: "
+            "expected [..., O, I] and 1 <= rank <= min(O, I)"
         )
+
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     kept = values[..., :rank]
     root = kept.sqrt() if keep_values else torch.ones_like(kept)
+
     u = left[..., :rank] * root.unsqueeze(-2)
     v = root.unsqueeze(-1) * right[..., :rank, :]
     return u, v
 
 
 def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
-    """Squared Frobenius norm of a product of two factors, without forming it.
+    """Return the squared Frobenius norm of a product of two factors, without forming it.
 
         ||U V||_F^2 = tr(U^T U V V^T)
 
-    Decay of the product, where decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice its
-    nuclear norm.
+    It is decay of the product; decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice the
+    product's nuclear norm.
 
     Args:
         u: `[..., O, r]`.
@@ -60,22 +63,29 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
         raise ValueError(
             f"u {tuple(u.shape)}, v {tuple(v.shape)}: expected [..., O, r] and [..., r, I]"
         )
-    return ((u.mT @ u) * (v @ v.mT)).sum((-2, -1))
+    gram_u = u.mT @ u
+    gram_v = v @ v.mT
+    return (gram_u * gram_v).sum((-2, -1))
 
 
 @needs()
 def frobenius_penalty(ctx: TDContext) -> Tensor:
-    """`frobenius_decay` of every factorized layer of the online network, summed over layers and
-    critics, as a term.
+    """Sum `frobenius_decay` over the factorized layers and critics of the online network.
 
-    regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
+    A regularizer by import path:
+
+        regularizers: {rlop.nets.factorized:frobenius_penalty: 1.0e-4}
+
+    Raises:
+        InputError: for a network without factorized layers.
     """
     decays = []
     for name, u in ctx.parameters.items():
         layer, _, factor = name.rpartition(".")
         if factor == "u":
             v = ctx.parameters[f"{layer}.v"]
-            decays.append(frobenius_decay(u, v).reshape(len(u), -1).sum(1))
+            decay = frobenius_decay(u, v)  # [R], or [R, E]
+            decays.append(decay.reshape(len(u), -1).sum(1))
 
     if not decays:
         raise InputError(
@@ -84,23 +94,10 @@ def frobenius_penalty(ctx: TDContext) -> Tensor:
     return torch.stack(decays).sum(0)
 
 
-def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
-    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I)
-    numbers.
-
-    Args:
-        n_out: O.
-        n_in: I.
-        rank: r.
-    """
-    if not 0 <= rank <= min(n_out, n_in):
-        raise ValueError(f"rank {rank}: expected 0 to {min(n_out, n_in)}")
-    return rank * (n_out + n_in - rank)
-
-
-def _dense(weight: Tensor, rank: int, generator: Generator) -> Tensor:
+def _dense(weight: Tensor, generator: Generator) -> Tensor:
     """Draw a weight as `Linear` does."""
-    bound = weight.shape[-1] ** -0.5
+    fan_in = weight.shape[-1]
+    bound = fan_in**-0.5
     return weight.uniform_(-bound, bound, generator=generator)
 
 
@@ -116,12 +113,12 @@ def _he(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor
 
 def _spectral(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Draw a dense weight, and factorize it."""
-    return truncated_svd(_dense(weight, rank, generator), rank)
+    return truncated_svd(_dense(weight, generator), rank)
 
 
 def _spectral_ones(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Draw a dense weight, and factorize it with singular values 1."""
-    return truncated_svd(_dense(weight, rank, generator), rank, keep_values=False)
+    return truncated_svd(_dense(weight, generator), rank, keep_values=False)
 
 
 INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
@@ -132,12 +129,12 @@ INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
 
 
 class FactorizedLinear(nn.Module):
-    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias
-    `[*lead, O]`.
+    """Stacked affine layer of rank at most r, U V x + b.
 
-    Initialized from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the
-    same with singular values 1 (`spectral_ones`), or entry by entry with normal numbers such that
-    the entries of U V have He's variance 2/I (`he`). The bias is that of `Linear`.
+    Parameters are u `[*lead, O, r]`, v `[*lead, r, I]` and bias `[*lead, O]`. They start from the
+    truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the same with singular
+    values 1 (`spectral_ones`), or from normal numbers such that the entries of U V have He's
+    variance 2/I (`he`). The bias is drawn as in `Linear`.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
@@ -160,10 +157,10 @@ class FactorizedLinear(nn.Module):
     ) -> None:
         super().__init__()
         check_known("factorized_init", init, INITS)
-        if not 1 <= rank <= min(in_features, out_features):
-            raise InputError(
-                f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]"
-            )
+        full_rank = min(in_features, out_features)
+        if not 1 <= rank <= full_rank:
+            raise InputError(f"factorized = {rank}: expected a rank in [1, {full_rank}]")
+
         self.rank = rank
         self.init = init
         self.u = nn.Parameter(torch.empty(*lead, out_features, rank))
@@ -177,9 +174,12 @@ class FactorizedLinear(nn.Module):
         self.u.data[run] = u
         self.v.data[run] = v
 
-        bound = shape[-1] ** -0.5
+        fan_in = shape[-1]
+        bound = fan_in**-0.5
         self.bias.data[run].uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[*lead, B, I]` to `[*lead, B, O]` through r numbers."""
-        return stacked_affine(x @ self.v.mT, self.u, self.bias)
+        """Map `[*lead, B, I]` to `[*lead, B, O]` through r numbers, in the dtype of `x`."""
+        u = self.u.to(x.dtype)
+        v = self.v.to(x.dtype)
+        return stacked_affine(x @ v.mT, u, self.bias.to(x.dtype))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rlop.nets.conv import Conv2d
 from rlop.nets.linear import Linear
+from rlop.nets.torso import Torso
 
 CHANNELS = (16, 32, 32)  # of the stages
 BLOCKS = 2  # residual blocks in a stage
@@ -22,7 +23,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[R, B, C, H, W]` to the same shape."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        inner = self.first(F.relu(x))
+        return x + self.second(F.relu(inner))
 
 
 class Stage(nn.Module):
@@ -34,7 +36,8 @@ class Stage(nn.Module):
     def __init__(self, runs: int, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv = Conv2d(runs, in_channels, channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(Residual(runs, channels) for _ in range(BLOCKS)))
+        blocks = [Residual(runs, channels) for _ in range(BLOCKS)]
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[R, B, C, H, W]` to `[R, B, O, H', W']`."""
@@ -43,9 +46,8 @@ class Stage(nn.Module):
         return self.blocks(pooled.unflatten(0, x.shape[:2]))
 
 
-class ImpalaTorso(nn.Module):
-    """The larger network of IMPALA: three stages, then one hidden layer of `width` ReLU units; 256
-    in the paper.
+class ImpalaTorso(Torso):
+    """The larger network of IMPALA: three stages, then `width` ReLU units, 256 in the paper.
 
     Takes stacked frames, channels first, `[R, B, C, H, W]`.
 
@@ -61,6 +63,7 @@ class ImpalaTorso(nn.Module):
             self.stages.append(Stage(runs, channels, filters))
             size = [(side + 1) // 2 for side in size]
             channels = filters
+
         self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width
@@ -70,4 +73,6 @@ class ImpalaTorso(nn.Module):
         x = obs
         for stage in self.stages:
             x = stage(x)
-        return F.relu(self.hidden(F.relu(x).flatten(2)))
+
+        flat = F.relu(x).flatten(2)
+        return F.relu(self.hidden(flat))

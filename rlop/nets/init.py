@@ -1,10 +1,9 @@
-"""Initializations other than that of `Linear`, drawn after `reset_runs`."""
+"""Other initializations, drawn after `reset_runs` in the place of `Linear`'s."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,6 +16,7 @@ HEADS: dict[str, Callable[..., Tensor]] = {
     "orthogonal": nn.init.orthogonal_,
 }
 HEAD_GAIN = 0.01  # so that all outputs start near 0
+HIDDEN_GAIN = math.sqrt(2)  # of orthogonal hidden layers
 
 
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
@@ -41,26 +41,31 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
             _reinit_run(network, init, run, generator)
 
 
-def _reinit_run(network: Any, init: str, run: int, generator: Generator) -> None:
+def _reinit_run(network: nn.Module, init: str, run: int, generator: Generator) -> None:
     """Draw the weights of one run of one network."""
+    if init == "default":
+        return
+
     if init == "dopamine":
         for layer in network.modules():
-            if type(layer) in (Linear, Conv2d):
+            if type(layer) is Linear or type(layer) is Conv2d:
                 _draw_by_fan_in(layer, run, generator)
         return
 
     if init == "orthogonal":
-        for layer in network.torso.modules():
+        for layer in network.get_submodule("torso").modules():
             if isinstance(layer, Linear):
-                _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
-    if init != "default":
-        _draw(network.head, run, HEADS[init], HEAD_GAIN, generator)
+                _draw(layer, run, nn.init.orthogonal_, HIDDEN_GAIN, generator)
+    head = network.get_submodule("head")
+    assert isinstance(head, Linear)
+    _draw(head, run, HEADS[init], HEAD_GAIN, generator)
 
 
 @torch.no_grad()
 def _draw_by_fan_in(layer: Linear | Conv2d, run: int, generator: Generator) -> None:
-    """Draw one run's weights of a layer uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
-    bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())
+    """Draw one run's weights uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
+    fan_in = layer.weight[run][0].numel()
+    bound = math.sqrt(math.sqrt(3) / fan_in)
     layer.weight[run].uniform_(-bound, bound, generator=generator)
     layer.bias[run].zero_()
 
@@ -71,6 +76,6 @@ def _draw(
 ) -> None:
     """Draw one run's weight matrices, one for each critic, and zero its biases."""
     layer.bias[run].zero_()
-    matrices = layer.weight[run].reshape(-1, *layer.weight.shape[-2:])  # views
+    matrices = layer.weight[run].reshape(-1, *layer.weight.shape[-2:])  # views, one a critic
     for matrix in matrices:
         init(matrix, gain, generator)

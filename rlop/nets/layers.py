@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from rlop.nets.masks import MaskedLinear, layer_densities, mask_
 from rlop.nets.mup import ScaledLinear
 from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere, unit_rows_
 from rlop.nets.stack import LinearStack
+from rlop.nets.torso import Torso
 from rlop.types import InputError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -29,14 +30,14 @@ NORMS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
 INPUT_SHIFT = 3.0  # of the first hyperspherical layer, as in SimbaV2
 
 # Each option replaces the hidden layers, so that only one may be on. Option -> its value when off.
-KINDS: Mapping[str, Any] = {
+KINDS: Mapping[str, object] = {
     "factorized": None,
     "density": 1.0,
     "hyperspherical": False,
     "parametrization": "standard",
 }
 # Options that do nothing unless another is on. Option -> the other, and its value when off.
-DETAILS: Mapping[str, tuple[str, Any]] = {
+DETAILS: Mapping[str, tuple[str, object]] = {
     "stack_init": ("linear_stack", 0),
     "factorized_init": ("factorized", None),
     "mask": ("density", 1.0),
@@ -109,7 +110,7 @@ class Layers:
         return [name for name, off in KINDS.items() if values[name] != off]
 
 
-class Extended(nn.Module):
+class Extended(Torso):
     """A torso followed by more layers; their output is the features.
 
     Args:
@@ -118,7 +119,7 @@ class Extended(nn.Module):
         activation: name of the last activation.
     """
 
-    def __init__(self, body: nn.Module, after: Sequence[nn.Module], activation: str) -> None:
+    def __init__(self, body: Torso, after: Sequence[nn.Module], activation: str) -> None:
         super().__init__()
         self.body = body
         self.after = nn.Sequential(*after)
@@ -149,9 +150,12 @@ def with_layers(network: Network, layers: Layers) -> Network:
     if layers == Layers():
         return network
 
-    torso: Any = network.torso
-    head: Any = network.head
-    lead, n_outputs = head.weight.shape[:-2], head.weight.shape[-2]
+    torso = network.get_submodule("torso")
+    head = network.get_submodule("head")
+    assert isinstance(torso, Torso)
+    assert isinstance(head, Linear)
+    *lead, n_outputs, _ = head.weight.shape
+
     _replace_hidden(torso, lead, layers)
     if layers.parametrization != "standard" or layers.zero_head:
         network.head = ScaledLinear(
@@ -203,12 +207,12 @@ def _replace_hidden(torso: nn.Module, lead: Sequence[int], layers: Layers) -> No
         owner.register_module(name, layer)
 
 
-def _fix_bias(layer: Any) -> None:
+def _fix_bias(layer: nn.Module) -> None:
     """Exclude the bias of a layer, which batch normalization subtracts, from training.
 
     Its gradient would be rounding noise, from which Adam makes steps of full length.
     """
-    bias = layer.bias.data
+    bias = layer.get_parameter("bias").data
     del layer.bias
     layer.register_buffer("bias", bias)
 
@@ -274,20 +278,22 @@ class Constraints:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.masks = {}
+        self.masks: dict[str, Tensor] = {}
         for name, buffer in network.named_buffers():
-            layer = name.removesuffix("mask")
             if name == "mask" or name.endswith(".mask"):
+                layer = name.removesuffix("mask")
                 self.masks[f"{layer}weight"] = buffer
 
-        self.spheres = []
+        self.spheres: list[str] = []
         for name, module in network.named_modules():
             if isinstance(module, HypersphericalLinear):
                 self.spheres.append(f"{name}.weight")
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> None:
-        """Restore them among the network's parameters by name, in place, without branches on
-        values.
+        """Restore masks and unit rows, in place, without branches on values.
+
+        Args:
+            parameters: of the network, by name.
         """
         mask_(parameters, self.masks)
         for name in self.spheres:

@@ -27,15 +27,17 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ValueError: for shapes that do not fit.
     """
     lead = weight.shape[:-2]
-    if x.shape[:-2] != lead or x.shape[-1] != weight.shape[-1]:
+    n_inputs = weight.shape[-1]
+    if x.shape[:-2] != lead or x.shape[-1] != n_inputs:
         raise ValueError(
             f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]"
         )
 
     # One network, stacked or not, is a plain layer.
     if lead.numel() == 1:
-        rows = x.reshape(-1, x.shape[-1])
-        y = F.linear(rows, weight.view(weight.shape[-2:]), bias.view(-1))
+        rows = x.reshape(-1, n_inputs)
+        matrix = weight.view(weight.shape[-2:])
+        y = F.linear(rows, matrix, bias.view(-1))
         return y.view(*x.shape[:-1], -1)
 
     # Without views: for small networks each of them costs as much as the product.
@@ -43,7 +45,8 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
     flat_bias = bias.reshape(-1, 1, bias.shape[-1])
-    flat = torch.baddbmm(flat_bias, x.flatten(0, -3), weight.flatten(0, -3).mT)
+    flat_weight = weight.flatten(0, -3)
+    flat = torch.baddbmm(flat_bias, x.flatten(0, -3), flat_weight.mT)
     return flat.unflatten(0, lead)
 
 
@@ -65,7 +68,8 @@ class Linear(nn.Module):
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run."""
-        bound = self.weight[run].shape[-1] ** -0.5
+        fan_in = self.weight.shape[-1]
+        bound = fan_in**-0.5
         for parameter in (self.weight, self.bias):
             parameter.data[run].uniform_(-bound, bound, generator=generator)
 
@@ -75,8 +79,7 @@ class Linear(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Stacked `nn.LayerNorm` over the last axis: gain and shift `[*lead, D]`, input `[*lead, B,
-    D]`.
+    """Stacked `nn.LayerNorm` over the last axis of `[*lead, B, D]`; gain and shift `[*lead, D]`.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
@@ -91,7 +94,9 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize `[*lead, B, D]` over its last axis."""
         normal = F.layer_norm(x, x.shape[-1:])
-        return normal * self.gain.unsqueeze(-2) + self.shift.unsqueeze(-2)
+        gain = self.gain.unsqueeze(-2)
+        shift = self.shift.unsqueeze(-2)
+        return normal * gain + shift
 
 
 @runtime_checkable
@@ -104,8 +109,7 @@ class Drawn(Protocol):
 
 
 def reset_runs(module: nn.Module, seeds: Sequence[int]) -> None:
-    """Draw the parameters of every run from its own seed, so that a run does not depend on its
-    neighbors.
+    """Draw the parameters of every run from its own seed; no run depends on its neighbors.
 
     Runs with the same seed start from the same network: comparisons of hyper-parameter values are
     paired.

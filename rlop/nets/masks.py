@@ -1,4 +1,4 @@
-"""Sparse layers: fixed random masks, pruning by magnitude, rewinding, and how alike two masks are.
+"""Sparse layers: fixed random masks, pruning by magnitude, rewinding, overlap of masks.
 
 A mask is a bool tensor of a weight's shape, True where the weight may be other than 0. Masks are
 applied like projections, in place after the optimizer step, so that an optimizer's moments cannot
@@ -7,7 +7,8 @@ move what is masked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -17,7 +18,7 @@ from rlop.nets.linear import Linear
 from rlop.runs import per_run
 from rlop.types import InputError
 
-Named = Mapping[str, Tensor]
+Named: TypeAlias = Mapping[str, Tensor]
 
 KINDS = ("er", "uniform")
 
@@ -25,10 +26,10 @@ KINDS = ("er", "uniform")
 def layer_densities(
     shapes: Sequence[tuple[int, int]], density: float, kind: str = "er"
 ) -> list[float]:
-    """Density of every layer such that together they keep a given share of the weights.
+    """Divide the weights that are kept among layers, and return each layer's density.
 
-    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer min(1, e (O + I)
-    / (O I)): small layers stay denser, and every unit keeps about e connections.
+    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer
+    min(1, e (O + I) / (O I)): small layers stay denser, and every unit keeps about e connections.
 
     Args:
         shapes: (O, I) of each layer.
@@ -43,42 +44,49 @@ def layer_densities(
     check_range("density", density, low=0, high=1, low_open=True)
     if kind == "uniform":
         return [density] * len(shapes)
+
     sizes = [n_out * n_in for n_out, n_in in shapes]
     units = [n_out + n_in for n_out, n_in in shapes]
-    wanted = density * sum(sizes)
-    full: set[int] = set()
+    n_kept = density * sum(sizes)
+    shares = [1.0] * len(shapes)
 
     # A layer that would be more than full is full, and the others share the rest.
-    while len(full) < len(shapes):
-        rest = [layer for layer in range(len(shapes)) if layer not in full]
-        left = wanted - sum(sizes[layer] for layer in full)
+    rest = list(range(len(shapes)))
+    while rest:
+        full = [layer for layer in range(len(shapes)) if layer not in rest]
+        left = n_kept - sum(sizes[layer] for layer in full)
         scale = left / sum(units[layer] for layer in rest)
-        overfull = {layer for layer in rest if scale * units[layer] > sizes[layer]}
-        if not overfull:
-            shares = [1.0] * len(shapes)
+        fitting = [layer for layer in rest if scale * units[layer] <= sizes[layer]]
+        if fitting == rest:
             for layer in rest:
                 shares[layer] = scale * units[layer] / sizes[layer]
-            return shares
-        full |= overfull
-    return [1.0] * len(shapes)
+            break
+        rest = fitting
+    return shares
 
 
 def random_mask(shape: Sequence[int], density: float, generator: Generator) -> Tensor:
-    """A uniformly random mask `[..., O, I]` with exactly round(density O I) True in each matrix, at
-    least one.
+    """Draw a uniformly random mask with exactly round(density O I) True in each matrix.
+
+    Args:
+        shape: `[..., O, I]`.
+        density: share of True; each matrix has at least one.
+        generator: of the random numbers.
     """
-    size = shape[-2] * shape[-1]
-    order = torch.rand(*shape[:-2], size, generator=generator).argsort(-1).argsort(-1)
-    return (order < max(1, round(density * size))).unflatten(-1, tuple(shape[-2:]))
+    *lead, n_out, n_in = shape
+    size = n_out * n_in
+    n_kept = max(1, round(density * size))
+    order = torch.rand(*lead, size, generator=generator).argsort(-1).argsort(-1)
+    return (order < n_kept).unflatten(-1, (n_out, n_in))
 
 
 class MaskedLinear(Linear):
     """`Linear` whose weight has a fixed random mask, a buffer `mask` of the weight's shape.
 
     Each run and critic has its own mask, drawn from the run's seed with the first draw of the
-    weights; it stays when they are drawn again. Weights are drawn as `Linear` draws those of a
-    layer with density I inputs, so that outputs keep their scale. Whoever trains it applies `mask_`
-    after every step (`rlop.optim.learner.Learner` does).
+    weights; it stays when they are drawn again. Weights are drawn as in a `Linear` with density I
+    inputs, so that outputs keep their scale. Whoever trains it applies `mask_` after every step
+    (`rlop.optim.learner.Learner` does).
 
     Args:
         lead, in_features, out_features: as in `Linear`.
@@ -100,20 +108,21 @@ class MaskedLinear(Linear):
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run, and its mask unless it has one."""
         super().reset_run(run, generator)
-        if self.mask[run].all():
+        has_no_mask = self.mask[run].all()
+        if has_no_mask:
             self.mask[run] = random_mask(self.mask[run].shape, self.density, generator)
         self.weight.data[run].mul_(self.mask[run] * self.density**-0.5)
 
 
 @torch.no_grad()
 def mask_(params: Named, masks: Named) -> None:
-    """Set masked weights to 0, in place: a projection, idempotent.
+    """Set masked weights to 0, in place: an idempotent projection.
 
     Args:
         params: by name.
         masks: of some of them, bool of the same shape.
     Raises:
-        InputError: for a mask of a parameter that is not there, or of another shape.
+        InputError: for a mask without its parameter, or of another shape.
     """
     for name, mask in masks.items():
         if name not in params or params[name].shape != mask.shape:
@@ -125,7 +134,7 @@ def mask_(params: Named, masks: Named) -> None:
 
 @torch.no_grad()
 def magnitude_masks(params: Named, density: float, masks: Named | None = None) -> dict[str, Tensor]:
-    """Masks that keep the largest weights of a whole network, run by run: global magnitude pruning.
+    """Return masks that keep the largest weights of a whole network, run by run.
 
     For iterative pruning by a fifth a round: `magnitude_masks(params, 0.8 ** round, masks)`.
 
@@ -138,22 +147,23 @@ def magnitude_masks(params: Named, density: float, masks: Named | None = None) -
         NeurIPS 2015, arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
     """
     check_range("density", density, low=0, high=1, low_open=True)
+
+    # Weights that are masked already rank below all others.
     magnitudes = {}
     for name, parameter in params.items():
         magnitude = parameter.abs()
         magnitudes[name] = magnitude if masks is None else magnitude.where(masks[name], -1)
 
-    # The largest of all weights of a run, without those that are masked already.
     flat = torch.cat([magnitude.flatten(1) for magnitude in magnitudes.values()], dim=1)
     rank = flat.argsort(dim=1, descending=True, stable=True).argsort(1)
-    count = max(1, round(density * flat.shape[1]))
-    keep = (rank < count) & (flat >= 0)
+    n_kept = max(1, round(density * flat.shape[1]))
+    keep = (rank < n_kept) & (flat >= 0)
 
-    parts = keep.split([magnitude[0].numel() for magnitude in magnitudes.values()], dim=1)
-    return {
-        name: part.view(parameter.shape)
-        for part, (name, parameter) in zip(parts, params.items(), strict=True)
-    }
+    kept = {}
+    sizes = [magnitude[0].numel() for magnitude in magnitudes.values()]
+    for part, (name, parameter) in zip(keep.split(sizes, dim=1), params.items(), strict=True):
+        kept[name] = part.view(parameter.shape)
+    return kept
 
 
 @torch.no_grad()
@@ -169,16 +179,20 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
     Returns:
         Name of the weight -> bool of its shape, True where it is masked now.
     """
-    weights = {f"{name}.weight": layer.weight for name, layer in layers.items()}
-    masks = {f"{name}.weight": layer.mask for name, layer in layers.items()}
+    weights: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
+    n_kept = 0.0
+    n_weights = 0
+    for name, layer in layers.items():
+        weights[f"{name}.weight"] = layer.weight
+        masks[f"{name}.weight"] = layer.mask
+        size = layer.weight[0].numel()
+        n_kept += layer.density * size
+        n_weights += size
 
     # The share counts from the density that the layers started with.
-    kept = total = 0.0
-    for layer in layers.values():
-        size = layer.weight[0].numel()
-        kept += layer.density * size
-        total += size
-    pruned = magnitude_masks(weights, share * (kept / total), masks)
+    initial_density = n_kept / n_weights
+    pruned = magnitude_masks(weights, share * initial_density, masks)
 
     for name, mask in pruned.items():
         masks[name].copy_(torch.where(per_run(active, mask), mask, masks[name]))
@@ -200,33 +214,6 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
     for name, p in params.items():
         p.copy_(saved[name])
     mask_(params, masks)
-
-
-def rewind_schedule(
-    schedule: Callable[[int], float], pruned_at: int, rewind_to: int
-) -> Callable[[int], float]:
-    """Rewind the learning rate: from the step of pruning on, replay the schedule of an early step.
-
-    Weights stay.
-
-    Args:
-        schedule: step -> learning rate, of the first training.
-        pruned_at: step of pruning.
-        rewind_to: step whose learning rate comes next.
-    Returns:
-        step -> learning rate, with steps counted on.
-    Reference: Renda, Frankle and Carbin, "Comparing Rewinding and Fine-tuning in Neural Network
-        Pruning", ICLR 2020, arXiv:2003.02389.
-    """
-    if not 0 <= rewind_to <= pruned_at:
-        raise InputError(
-            f"rewind_to = {rewind_to}: expected a step in [0, {pruned_at}], that of pruning"
-        )
-
-    def rewound(step: int) -> float:
-        return schedule(step if step < pruned_at else step - pruned_at + rewind_to)
-
-    return rewound
 
 
 def union(first: Named, second: Named) -> dict[str, Tensor]:
@@ -253,13 +240,16 @@ def jaccard(first: Named, second: Named) -> Tensor:
     Reference: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery
         Ticket Pruning Masks", 2021, arXiv:2104.14753.
     """
-    return density(intersection(first, second)) / density(union(first, second))
+    both = density(intersection(first, second))
+    either = density(union(first, second))
+    return both / either
 
 
 def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density: float) -> int:
-    """Width at which a sparse network has as many parameters as a dense one, or just fewer.
+    """Return the width at which a sparse network has as many parameters as a dense one, or fewer.
 
-    Counted are the weights that are kept in the hidden layers, the whole head, and all biases.
+    It is the largest such width. The count is of the weights that are kept in the hidden layers,
+    the whole head, and all biases.
 
     Args:
         n_in, n_out: of the network.
@@ -267,17 +257,22 @@ def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density:
         width: of the dense network's hidden layers.
         density: of the sparse network's hidden layers, in (0, 1].
     """
+    check_range("density", density, low=0, high=1, low_open=True)
 
     def count(units: int, share: float) -> float:
-        hidden = n_in * units + (depth - 1) * units * units
-        return share * hidden + depth * units + n_out * (units + 1)
+        weights = n_in * units + (depth - 1) * units * units
+        biases = depth * units
+        head = n_out * (units + 1)
+        return share * weights + biases + head
 
-    check_range("density", density, low=0, high=1, low_open=True)
-    low, high = (
-        width,
-        round(width / density) + 1,
-    )  # at width / density even one hidden layer has more
+    # Bisection; at width / density even one hidden layer has more parameters.
+    budget = count(width, 1.0)
+    low = width
+    high = round(width / density) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle, density) <= count(width, 1.0) else (low, middle)
+        if count(middle, density) <= budget:
+            low = middle
+        else:
+            high = middle
     return low

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlop.nets.linear import LayerNorm, Linear
+from rlop.nets.torso import Torso
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -18,12 +19,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
     "leaky_relu": F.leaky_relu,
     "silu": F.silu,
-    "identity": torch.nn.Identity(),
+    "identity": nn.Identity(),
 }
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # None keeps the dtype of the input
 
 
-class MLP(nn.Module):
+class MLP(Torso):
     """Hidden layers only: the activations of the last one are the features phi of a linear head.
 
     Args:
@@ -65,9 +66,7 @@ class MLP(nn.Module):
         return self.above(self.layers[0](x.flatten(first_obs_axis)))
 
     def above(self, x: Tensor) -> Tensor:
-        """Return the features from the first layer's product: `[*lead, B, hidden[0]]` to `[*lead,
-        B, D]`.
-        """
+        """Continue from the first layer's product: `[*lead, B, hidden[0]]` to `[*lead, B, D]`."""
         phi = ACTIVATIONS[self.activation]
         dtype = x.dtype
         product_dtype = PRECISIONS[self.precision] or dtype

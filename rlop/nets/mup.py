@@ -21,9 +21,18 @@ from rlop.nets.linear import Linear, stacked_affine
 ROLES = ("input", "hidden", "output")
 # parametrization -> optimizer -> (a, b) of each role, with c = 0
 EXPONENTS: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "standard": {"sgd": ((0, 0), (0, 0.5), (0, 0.5)), "adam": ((0, 0), (0, 0.5), (0, 0.5))},
-    "ntk": {"sgd": ((0, 0), (0.5, 0), (0.5, 0)), "adam": ((0, 0), (0.5, 0), (0.5, 0))},
-    "mup": {"sgd": ((-0.5, 0.5), (0, 0.5), (0.5, 0.5)), "adam": ((0, 0), (1, -0.5), (1, 0))},
+    "standard": {
+        "sgd": ((0, 0), (0, 0.5), (0, 0.5)),
+        "adam": ((0, 0), (0, 0.5), (0, 0.5)),
+    },
+    "ntk": {
+        "sgd": ((0, 0), (0.5, 0), (0.5, 0)),
+        "adam": ((0, 0), (0.5, 0), (0.5, 0)),
+    },
+    "mup": {
+        "sgd": ((-0.5, 0.5), (0, 0.5), (0.5, 0.5)),
+        "adam": ((0, 0), (1, -0.5), (1, 0)),
+    },
 }
 
 
@@ -45,8 +54,12 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
         raise ValueError(
             f"a, b: expected one number for each of at least 2 layers, got {len(a)} and {len(b)}"
         )
-    inner = min(2 * exponent + (layer == 0) for layer, exponent in enumerate(a[:-1]))
-    return min(a[-1] + b[-1], 2 * a[-1] + c) + c - 1 + inner
+
+    *inner, last = a
+    first_layer = 2 * inner[0] + 1
+    smallest = min([first_layer, *(2 * exponent for exponent in inner[1:])])
+    output = min(last + b[-1], 2 * last + c)
+    return output + c - 1 + smallest
 
 
 def exponents(parametrization: str, role: str, optimizer: str = "adam") -> tuple[float, float]:
@@ -58,9 +71,10 @@ def exponents(parametrization: str, role: str, optimizer: str = "adam") -> tuple
         optimizer: `adam` or `sgd`.
     """
     check_known("parametrization", parametrization, EXPONENTS)
-    check_known("optimizer", optimizer, EXPONENTS[parametrization])
+    by_optimizer = EXPONENTS[parametrization]
+    check_known("optimizer", optimizer, by_optimizer)
     check_known("role", role, ROLES)
-    return EXPONENTS[parametrization][optimizer][ROLES.index(role)]
+    return by_optimizer[optimizer][ROLES.index(role)]
 
 
 class ScaledLinear(Linear):
@@ -103,6 +117,7 @@ class ScaledLinear(Linear):
         a, b = exponents(parametrization, role)
         widens = role != "input" and parametrization != "standard"
         ratio = in_features / base_width if widens else 1.0
+
         self.multiplier: float = ratio**-a
         self.gain: float = 0.0 if zero else ratio ** (0.5 - b)
         self.bias_gain: float = 0.0 if zero else ratio**0.5
@@ -115,9 +130,10 @@ class ScaledLinear(Linear):
         self.bias.data[run].mul_(self.bias_gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[*lead, B, I]` to `[*lead, B, O]`."""
+        """Map `[*lead, B, I]` to `[*lead, B, O]`, computed in the dtype of `x`."""
         scaled = self.multiplier * self.weight
         if self.folds_rate:
-            # The value of m W with the gradient of W: see the class.
-            scaled = scaled.detach() + (self.weight - self.weight.detach())
-        return stacked_affine(x, scaled, self.bias)
+            # The value of m W, and the gradient with respect to m W as that of W: see the class.
+            zero = self.weight - self.weight.detach()
+            scaled = scaled.detach() + zero
+        return stacked_affine(x, scaled.to(x.dtype), self.bias.to(x.dtype))

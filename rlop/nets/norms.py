@@ -1,4 +1,4 @@
-"""Batch normalization, batch renormalization and spheres, with statistics for each run and critic."""
+"""Batch normalization, batch renormalization and spheres, for each run and critic alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-EPS = 1e-5
+EPS = 1e-5  # added to variances, as in PyTorch
+SHORTEST = 1e-8  # length that vectors are divided by at least
 
 
 def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """(x - mean) / sqrt(variance + 1e-5), statistics `[*lead, D]` and x `[*lead, B, D]`.
+    """Return (x - mean) / sqrt(variance + 1e-5).
 
     Args:
         x: `[*lead, B, D]`.
@@ -24,7 +25,9 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         raise ValueError(
             f"x {tuple(x.shape)}, mean {tuple(mean.shape)}: expected [*lead, B, D] and [*lead, D]"
         )
-    return (x - mean.unsqueeze(-2)) * (variance + EPS).rsqrt().unsqueeze(-2)
+    centered = x - mean.unsqueeze(-2)
+    scale = (variance + EPS).rsqrt()
+    return centered * scale.unsqueeze(-2)
 
 
 class BatchNorm(nn.Module):
@@ -32,12 +35,13 @@ class BatchNorm(nn.Module):
     renormalization.
 
     A pass that records a gradient for `gain` normalizes with its own batch and moves the running
-    statistics; every other (no_grad, a target network, `eval()`) normalizes with the running ones.
-    So nothing has to switch modes: what is differentiated is training, what acts, bootstraps or is
-    probed is not.
+    statistics; every other pass (no_grad, a target network, `eval()`) normalizes with the running
+    ones. So nothing has to switch modes: what is differentiated is training, what acts, bootstraps
+    or is probed is not.
 
         batch          y = (x - m_B) / s_B
-        batch_renorm   y = (x - m_B) / s_B r + d,  r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
+        batch_renorm   y = (x - m_B) / s_B r + d
+                       r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
     r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
     that passes over differently distributed batches share one function.
@@ -82,24 +86,34 @@ class BatchNorm(nn.Module):
         self.register_buffer("passes", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize `[*lead, B, D]` over the batch."""
-        if self.training and self.gain.requires_grad and torch.is_grad_enabled():
+        """Normalize `[*lead, B, D]` over the batch, in the precision of the statistics."""
+        x = x.to(self.mean.dtype)
+        records_gradient = self.gain.requires_grad and torch.is_grad_enabled()
+        if self.training and records_gradient:
             normal = self.train_pass(x)
         else:
             normal = batch_norm(x, self.mean, self.variance)
-        return normal * self.gain.unsqueeze(-2) + self.shift.unsqueeze(-2)
+
+        gain = self.gain.unsqueeze(-2)
+        shift = self.shift.unsqueeze(-2)
+        return normal * gain + shift
 
     def train_pass(self, x: Tensor) -> Tensor:
         """Normalize with the batch's statistics, and move the running ones toward them."""
         mean = x.mean(-2)
         variance = x.var(-2, correction=0)
         normal = batch_norm(x, mean, variance)
+
         with torch.no_grad():
+            # The correction refers to the statistics before this batch.
             scale, offset = self.correction(mean, variance)
             self.move_running(self.mean, mean)
             self.move_running(self.variance, variance)
             self.passes.add_(1)
-        return normal * scale + offset if self.renorm else normal
+
+        if self.renorm:
+            return normal * scale + offset
+        return normal
 
     def move_running(self, running: Tensor, batch: Tensor) -> None:
         """Move running statistics `[*lead, D]` toward the batch's; those of a diverged run stay."""
@@ -109,7 +123,8 @@ class BatchNorm(nn.Module):
     def correction(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Return r and d of renormalization, `[*lead, 1, D]` each; 1 and 0 during the warm-up."""
         deviation = (self.variance + EPS).sqrt()
-        scale = ((variance + EPS).sqrt() / deviation).clamp(1 / 3, 3)
+        batch_deviation = (variance + EPS).sqrt()
+        scale = (batch_deviation / deviation).clamp(1 / 3, 3)
         offset = ((mean - self.mean) / deviation).clamp(-5, 5)
 
         warm = self.passes >= self.warmup
@@ -119,8 +134,9 @@ class BatchNorm(nn.Module):
 
 
 class Sphere(nn.Module):
-    """Features of constant length, radius x / ||x||: dot products of features are cosines times
-    radius squared.
+    """Features of constant length, radius x / ||x||.
+
+    Dot products of features are cosines times radius squared.
 
     Args:
         radius: the length, > 0.
@@ -134,12 +150,13 @@ class Sphere(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale `[..., D]` to the radius."""
-        return self.radius * F.normalize(x, dim=-1, eps=1e-8)
+        return self.radius * F.normalize(x, dim=-1, eps=SHORTEST)
 
 
 class HypersphericalLinear(nn.Module):
-    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x /
-    ||x||), ||W_i|| = 1.
+    """Unit weights on unit inputs, a learned scale for each unit and no bias.
+
+        scale * (W x / ||x||),  ||W_i|| = 1
 
     Length is all in `scale`, so that neither growing weights nor growing features change what a
     step of Adam means. Whoever trains it applies `unit_rows_` to the weight after every step
@@ -162,34 +179,41 @@ class HypersphericalLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.shift = shift
-        self.weight = nn.Parameter(
-            torch.empty(*lead, out_features, in_features + (shift is not None))
-        )
-        self.scale = nn.Parameter(torch.full((*lead, out_features), (2 / out_features) ** 0.5))
+        n_inputs = in_features if shift is None else in_features + 1
+        self.weight = nn.Parameter(torch.empty(*lead, out_features, n_inputs))
+
+        initial_scale = (2 / out_features) ** 0.5
+        self.scale = nn.Parameter(torch.full((*lead, out_features), initial_scale))
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run."""
         weight = self.weight.data[run]
-        for matrix in weight.reshape(-1, *weight.shape[-2:]):  # views
+        matrices = weight.reshape(-1, *weight.shape[-2:])  # views, one for each critic
+        for matrix in matrices:
             nn.init.orthogonal_(matrix, generator=generator)
         unit_rows_(weight)
+
         self.scale.data[run].fill_((2 / self.scale.shape[-1]) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[*lead, B, I]` to `[*lead, B, O]`."""
         if self.shift is not None:
-            x = torch.cat([x, torch.full_like(x[..., :1], self.shift)], dim=-1)
-        return self.scale.unsqueeze(-2) * (F.normalize(x, dim=-1, eps=1e-8) @ self.weight.mT)
+            shift = torch.full_like(x[..., :1], self.shift)
+            x = torch.cat([x, shift], dim=-1)
+
+        direction = F.normalize(x, dim=-1, eps=SHORTEST)
+        product = direction @ self.weight.to(x.dtype).mT
+        return self.scale.unsqueeze(-2) * product
 
 
 @torch.no_grad()
 def unit_rows_(weight: Tensor) -> None:
-    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres,
-    idempotent.
+    """Scale every row of `[..., O, I]` to length 1, in place: an idempotent projection.
 
     Args:
         weight: changed in place; a row of zeros stays.
     """
     if weight.ndim < 2:
         raise ValueError(f"weight: expected [..., O, I], got {tuple(weight.shape)}")
-    weight.div_(torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_min(1e-8))
+    lengths = torch.linalg.vector_norm(weight, dim=-1, keepdim=True)
+    weight.div_(lengths.clamp_min(SHORTEST))

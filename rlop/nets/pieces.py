@@ -10,8 +10,7 @@ MAX_COMPILED = 4  # networks that a compiled graph takes one by one; more take l
 
 
 def in_pieces(weight: Tensor, rows: int) -> bool:
-    """Return whether stacked networks should take `rows` inputs each in chunks, one network at a
-    time.
+    """Return whether stacked networks should take their inputs in chunks, one network at a time.
 
     On a CPU, one product after another is faster than a batched one as soon as arithmetic
     dominates, and a chunk's activations are still in the cache when the gradient comes back for
@@ -24,18 +23,23 @@ def in_pieces(weight: Tensor, rows: int) -> bool:
     """
     compiles_quickly = weight.shape[:-2].numel() <= MAX_COMPILED
     may_loop = compiles_quickly or not torch.compiler.is_compiling()
-    return weight.device.type == "cpu" and rows > ROWS and may_loop
+    is_large = rows > ROWS
+    return weight.device.type == "cpu" and is_large and may_loop
 
 
 def one_by_one(module: nn.Module) -> list[dict[str, Tensor]]:
-    """Return parameters and buffers of every network of a stack, by name, run by run and critic by
-    critic.
+    """Split a stack into its networks: parameters and buffers by name, run by run.
 
-    `torch.func.functional_call` runs the module's own code with them.
+    `torch.func.functional_call` runs the module's code with them. The critics of a run follow one
+    another.
 
     Args:
         module: parameters and buffers `[R, E, ...]`.
     """
     stacked = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     slices = [tensor.flatten(0, 1).unbind(0) for tensor in stacked.values()]
-    return [dict(zip(stacked, tensors)) for tensors in zip(*slices)]
+
+    networks = []
+    for tensors in zip(*slices):
+        networks.append(dict(zip(stacked, tensors)))
+    return networks

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from rlop.nets.linear import Linear
 from rlop.nets.qnetwork import preprocess
+from rlop.nets.torso import Torso
 
 
 class GaussianPolicy(nn.Module):
-    """Mean and log standard deviation of u, where the action is tanh(u); see
-    `rlop.losses.tanh_gaussian`.
+    """Mean and log standard deviation of u, where the action is tanh(u).
+
+    See `rlop.losses.tanh_gaussian`.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
@@ -24,7 +26,7 @@ class GaussianPolicy(nn.Module):
 
     def __init__(
         self,
-        torso: nn.Module,
+        torso: Torso,
         n_actions: int,
         runs: int,
         log_std_range: tuple[float, float] = (-20.0, 2.0),
@@ -32,18 +34,23 @@ class GaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, 2 * n_actions)  # type: ignore[arg-type]  # an int
+        self.head = Linear((runs,), torso.n_features, 2 * n_actions)
         self.log_std_range = log_std_range
+
         self.affine: nn.Parameter | None = None
         if log_std_affine is not None:
-            self.affine = nn.Parameter(torch.tensor(log_std_affine).repeat(runs, 1))
+            start = torch.tensor(log_std_affine)
+            self.affine = nn.Parameter(start.repeat(runs, 1))
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Map observations `[R, B, *obs_shape]` to mean and log std of u, `[R, B, m]` each."""
-        mean, log_std = self.head(self.features(obs)).chunk(2, dim=-1)
+        outputs = self.head(self.features(obs))
+        mean, log_std = outputs.chunk(2, dim=-1)
+
         if self.affine is not None:
             scale, shift = self.affine.view(-1, 1, 1, 2).unbind(-1)
             log_std = scale * log_std + shift
+
         return mean, log_std.clamp(*self.log_std_range)
 
     def features(self, obs: Tensor) -> Tensor:

@@ -11,21 +11,31 @@ from rlop.nets.conv import MinAtarTorso, NatureTorso
 from rlop.nets.impala import ImpalaTorso
 from rlop.nets.linear import Linear
 from rlop.nets.mlp import ACTIVATIONS, MLP
+from rlop.nets.torso import Torso
 from rlop.types import InputError, Spec
 
 NETWORKS = ("auto", "mlp", "minatar", "nature", "impala")
 NATURE_MIN_SIDE = 36  # pixels; the three convolutions leave nothing of smaller images
+# network -> the shape of observations that it reads, for messages
+SHAPES = {
+    "minatar": "(10, 10, channels)",
+    "impala": "(channels, height, width)",
+    "nature": f"(channels, >= {NATURE_MIN_SIDE}, >= {NATURE_MIN_SIDE})",
+}
 
 
 def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Convert observations to what networks read: bytes are divided by 255, booleans become 0 and
-    1.
+    """Convert observations to what networks read.
+
+    Bytes are divided by 255, booleans become 0 and 1.
 
     Args:
         obs: of any shape.
         dtype: of the network's parameters.
     """
-    return obs.to(dtype) / 255 if obs.dtype == torch.uint8 else obs.to(dtype)
+    if obs.dtype == torch.uint8:
+        return obs.to(dtype) / 255
+    return obs.to(dtype)
 
 
 class QNetwork(nn.Module):
@@ -37,10 +47,10 @@ class QNetwork(nn.Module):
         runs: R.
     """
 
-    def __init__(self, torso: nn.Module, n_outputs: int, runs: int) -> None:
+    def __init__(self, torso: Torso, n_outputs: int, runs: int) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, n_outputs)  # type: ignore[arg-type]  # an int
+        self.head = Linear((runs,), torso.n_features, n_outputs)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Return features `[R, B, D]` and outputs `[R, B, A]`."""
@@ -60,7 +70,7 @@ def make_torso(
     activation: str,
     layer_norm: bool,
     precision: str = "fp32",
-) -> nn.Module:
+) -> Torso:
     """Make the torso that a data set's observations need.
 
     Args:
@@ -117,13 +127,16 @@ def check_shape(network: str, shape: tuple[int, ...]) -> None:
         shape: of one observation.
     """
     is_image = len(shape) == 3
-    expected = {
-        "minatar": (is_image and shape[:2] == (10, 10), "(10, 10, channels)"),
-        "impala": (is_image, "(channels, height, width)"),
-        "nature": (is_image and min(shape[1:]) >= NATURE_MIN_SIDE, "(channels, >= 36, >= 36)"),
-    }
-    fits, words = expected.get(network, (True, ""))
+    if network == "minatar":
+        fits = is_image and shape[:2] == (10, 10)
+    elif network == "nature":
+        fits = is_image and min(shape[1:]) >= NATURE_MIN_SIDE
+    elif network == "impala":
+        fits = is_image
+    else:
+        fits = True
+
     if not fits:
         raise InputError(
-            f"network = {network}: expected observations of shape {words}, found {shape}"
+            f"network = {network}: expected observations of shape {SHAPES[network]}, found {shape}"
         )

@@ -1,4 +1,4 @@
-"""Linear layers between torso and head: the same functions, but gradient descent prefers low rank."""
+"""Linear layers between torso and head: the same functions, but descent prefers low rank."""
 
 from __future__ import annotations
 
@@ -41,20 +41,18 @@ class Matrix(nn.Module):
 
 
 class LinearStack(nn.Sequential):
-    """l square linear maps without biases, x -> W_l ... W_1 x: which lets the rank of the features
-    fall.
+    """l square linear maps without biases, x -> W_l ... W_1 x; the rank of the features can fall.
 
-    Under gradient flow from balanced weights a singular value s of the product moves by l s^(2 -
-    2/l) times what it
-    would without the stack: large ones run ahead, small ones stay. With the default initialization
-        each map shrinks its input by about sqrt(3), so that l also sets how small the product
-        starts; `orthogonal` starts at an isometry.
+    Under gradient flow from balanced weights a singular value s of the product moves l s^(2 - 2/l)
+    times as fast as without the stack: large ones run ahead, small ones stay. With the default
+    initialization each map shrinks its input by about sqrt(3), so that l also sets how small the
+    product starts; `orthogonal` starts at an isometry.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
         features: D.
         length: l.
-        init: `default`, that of `nn.Linear`, or `orthogonal`.
+        init: `default`, as in `nn.Linear`, or `orthogonal`.
     Reference: Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", NeurIPS 2020,
         arXiv:2010.00679 (default initialization); Sun et al., "Implicit Greedy Rank Learning in
         Autoencoders via Overparameterized Linear Networks", 2021, arXiv:2107.01301 (orthogonal).
@@ -65,7 +63,8 @@ class LinearStack(nn.Sequential):
     def __init__(
         self, lead: Sequence[int], features: int, length: int, init: str = "default"
     ) -> None:
-        super().__init__(*(Matrix(lead, features, features, init) for _ in range(length)))
+        maps = [Matrix(lead, features, features, init) for _ in range(length)]
+        super().__init__(*maps)
 
     def collapse(self) -> Tensor:
         """Return the product W_l ... W_1, `[*lead, D, D]`.
@@ -73,6 +72,7 @@ class LinearStack(nn.Sequential):
         The stack maps x to `x @ collapse().mT`.
         """
         first, *others = self.parameters()
+
         product: Tensor = first
         for weight in others:
             product = weight @ product

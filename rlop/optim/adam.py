@@ -89,7 +89,7 @@ def fused_adam_(
         if has_all_runs:
             p, g, m, s = states
         else:
-            p, g, m, s = ([t[start:stop] for t in tensors] for tensors in states)
+            p, g, m, s = (_runs_of(tensors, start, stop) for tensors in states)
 
         torch._fused_adam_(
             p,
@@ -106,6 +106,11 @@ def fused_adam_(
             amsgrad=False,
             maximize=False,
         )
+
+
+def _runs_of(tensors: list[Tensor], start: int, stop: int) -> list[Tensor]:
+    """Return views of a stretch of runs."""
+    return [tensor[start:stop] for tensor in tensors]
 
 
 class Adam(RunOptimizer):
