@@ -81,9 +81,7 @@ class BC(Agent):
                 raise InputError(f"{name}: expected loss = cross_entropy, found {self.loss_kind}")
 
     def pick_loss(self) -> str:
-        """Return the loss that the configuration asks for, or the one that `auto` means for these
-        actions.
-        """
+        """Return the name of the loss; `auto` decides by the actions."""
         spec, loss = self.spec, self.config.loss
         discrete = spec.n_actions is not None
         if not discrete and len(spec.action_shape) != 1:
@@ -137,8 +135,9 @@ class BC(Agent):
         return self.main.online
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is; count its discrete actions, or check that they lie in [-1,
-        1].
+        """Return the data set as it is.
+
+        Count its discrete actions, or check that its continuous ones lie in [-1, 1].
 
         Raises:
             InputError: naming the range of the data.
@@ -150,9 +149,7 @@ class BC(Agent):
         return super().prepare(data)
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the policy's loss `[R]`, and how often its action is the data's or how far from
-        it.
-        """
+        """Return the policy's loss `[R]`, and its accuracy or its error."""
         if self.loss_kind == "cross_entropy":
             logits = self.policy(batch.obs)[1]
             loss = self.cross_entropy(logits, batch.action, noise)

@@ -104,7 +104,7 @@ class DQN(Agent):
         return {"q": learner}
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of the head, of the `behavior` backup and of the target noise."""
+        """Return the random numbers of head, `behavior` backup and target noise."""
         config = self.config
         noise = dict(self.head.draws())
         if config.backup == "behavior":
@@ -130,8 +130,9 @@ class DQN(Agent):
         return self.main.target
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Add the columns that the backup reads, leave out rows without them, and count the data's
-        actions.
+        """Return the rows that the backup can use, with the columns that it reads.
+
+        Counts the data's actions and gives each row its slack.
         """
         rows = self.rows(data)
         self.main.allot(len(rows))
@@ -204,8 +205,10 @@ class DQN(Agent):
     def forward(
         self, batch: Batch, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where
-        they are read.
+        """Run the online network at s, and at s' where something reads it.
+
+        Returns:
+            Features `[R, B, D]` and outputs z `[R, B, A, K]` at s, then the same at s', or None.
         """
         if "next_features" in self.needs:
             # One pass over both states, so that gradient flows through both features.
@@ -225,7 +228,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def forward_target(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
-        """Return the target network's features and outputs at s', or None where nothing reads them."""
+        """Run the target network at s'; (None, None) where nothing reads it."""
         if self.config.backup == "mc" and "next_features_target" not in self.needs:
             return None, None
         return self.outputs(self.target, batch.next_obs, noise)
