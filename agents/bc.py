@@ -11,7 +11,9 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.schema import option, options
 from rlop.data.dataset import Dataset
-from rlop.losses import tanh_gaussian, td
+from rlop.losses import tanh_gaussian
+from rlop.losses.imbalance import LogitAdjustment, action_counts, vs_logits
+from rlop.losses.noise import LabelNoise
 from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
 from rlop.optim import unsigned_loss
 from rlop.optim.choice import RMDOptions
@@ -19,7 +21,6 @@ from rlop.optim.learner import Learner
 from rlop.types import Batch, InputError, Metrics
 
 from .option_groups import NetworkOptions, OptimizationOptions
-from .options import LabelNoise, LogitAdjustment, action_counts
 
 
 @options
@@ -183,7 +184,7 @@ class BC(Agent):
             label = config.label_noise(label, noise["label"], probability, steps, logits.shape[-1])
         if config.logit_adjustment:
             gamma, tau = hyper["logit_adjustment.gamma"], hyper["logit_adjustment.tau"]
-            logits = td.vs_logits(logits, self.counts, gamma, tau)
+            logits = vs_logits(logits, self.counts, gamma, tau)
         return F.cross_entropy(logits.movedim(-1, 1), label, reduction="none").mean(-1)
 
     @torch.no_grad()

@@ -13,14 +13,15 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
+from rlop.losses.noise import noisy_target
 from rlop.nets import Critics, GaussianPolicy
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .cql_config import PRESETS, CQLConfig
 from .cql_networks import Moments, log_weight, make_networks
-from .options import noisy_target, relaxed
 
 
 class CQL(Agent):

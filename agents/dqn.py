@@ -8,7 +8,7 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
 With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
 transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
-taken of adjusted Q, see `td.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
+taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
 and brings its own TD loss.
 """
 
@@ -24,14 +24,16 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.losses.distributional import select_atoms
+from rlop.losses.imbalance import action_counts, vs_logits
+from rlop.losses.noise import noisy_target
 from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .dqn_config import PRESETS, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
-from .options import action_counts, noisy_target, relaxed
 
 
 class DQN(Agent):
@@ -197,7 +199,7 @@ class DQN(Agent):
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]
-            values = td.vs_logits(values, self.counts, gamma, tau)
+            values = vs_logits(values, self.counts, gamma, tau)
 
         q = td.select(values, action)
         return td.conservative_gap(values, q, self.hyper["temperature"]).mean(-1)

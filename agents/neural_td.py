@@ -15,14 +15,13 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.schema import Count, Discount, Positive, Sweep, option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import td
+from rlop.losses.noise import TargetNoise, noisy_target
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD
 from rlop.optim.learner import Learner
 from rlop.projections import make_projection
 from rlop.runs import per_run
 from rlop.types import Batch, InputError, Metrics
-
-from .options import TargetNoise, noisy_target
 
 CHUNK = 65_536  # observations measured at a time, to bound memory
 
