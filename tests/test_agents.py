@@ -95,6 +95,28 @@ ROWS = {
         {"plain": {}, "soft": {"tau": 0.1}},
         {"lr": 1e18},
     ),
+    "DQN ensemble": Row(
+        DQN,
+        {**DQN_OPTIONS, "head": {"ensemble": {"n": 4}}, "regularizers": {"dr3": 0.01}},
+        {"plain": {}, "cql": {"alpha": 0.5}},
+        {"lr": 1e18},
+    ),
+    "DQN categorical": Row(
+        DQN,
+        {**DQN_OPTIONS, "head": {"categorical": {"n": 7, "v_min": -2.0, "v_max": 2.0}}},
+        {"plain": {}, "cql": {"alpha": 0.5}},
+        mad=None,  # a cross-entropy has bounded gradients
+    ),
+    "DQN hl_gauss": Row(
+        DQN,
+        {
+            **DQN_OPTIONS,
+            "backup": "double",
+            "head": {"hl_gauss": {"n": 9, "v_min": -2.0, "v_max": 2.0}},
+        },
+        {"plain": {}, "dr3": {"regularizers.dr3": 0.03}},
+        mad=None,
+    ),
     "DiscreteCQL infer": Row(
         DiscreteCQL,
         {**DQN_OPTIONS, "regularizers": {"infer": 0.01}},
