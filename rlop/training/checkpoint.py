@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 import zipfile
@@ -20,6 +21,7 @@ from rlop.config.parts import is_import_path, load_part
 from rlop.types import InputError, Spec
 
 FORMAT = 2
+SECTIONS = ("regularizers", "projections")  # of a configuration, whose parts may be functions
 AGENTS = ("BC", "CQL", "DQN", "DiscreteCQL", "NeuralTD")  # in `rlop.agents`
 
 
@@ -44,7 +46,7 @@ def save(
         "format": FORMAT,
         "agent": agent_name(type(agent)),
         "spec": asdict(agent.spec),
-        "config": named(to_dict(agent.config)),
+        "config": stored_config(agent.config),
         "seeds": seeds,
         "variants": variants,
         "state": agent.state_dict(),
@@ -147,17 +149,22 @@ def agent_name(cls: type[Agent]) -> str:
     return registered.get(path, path)
 
 
-def named(config: Any) -> Any:
-    """Replace the functions in a configuration by their import paths: a checkpoint holds names,
-    never functions.
-    """
-    if isinstance(config, Mapping):
-        return {key: named(value) for key, value in config.items()}
-    if isinstance(config, list):
-        return [named(value) for value in config]
-    if callable(config):
-        return f"{config.__module__}:{config.__qualname__}"
-    return config
+def stored_config(config: Any) -> dict[str, Any]:
+    """Return a configuration as a checkpoint holds it: with names in place of functions."""
+    stored = to_dict(config)
+    for section in SECTIONS:
+        for name, entry in stored.get(section, {}).items():
+            if isinstance(entry, dict) and "fn" in entry:
+                entry["fn"] = function_name(config.__dict__[section][name]["fn"])
+    return stored
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the import path of a function, `module:name`; of another object, `module:<Class>`."""
+    if inspect.isroutine(function):
+        return f"{function.__module__}:{function.__qualname__}"
+    cls = type(function)
+    return f"{cls.__module__}:<{cls.__qualname__}>"
 
 
 def check_paths(path: str | Path, name: str, allow: Collection[str]) -> None:
@@ -182,7 +189,7 @@ def with_functions(
     functions put back.
     """
     result = dict(config)
-    for section in ("regularizers", "projections"):
+    for section in SECTIONS:
         terms = {}
         for name, entry in config.get(section, {}).items():
             check_paths(path, name, allow)
@@ -204,7 +211,9 @@ def find_function(
     """Return the function of a regularizer or projection that was given as one in Python."""
     if name in parts:
         return parts[name]
-    if "<" in stored:  # a lambda or a local function, which has no import path
+    # Lambdas, local functions, methods and objects have no import path.
+    _, _, attribute = stored.partition(":")
+    if not attribute.isidentifier():
         raise InputError(
             f"{path}: {name!r} was a function without an import path ({stored}); give it again: "
             f"load_agent(..., parts={{{name!r}: function}})"
