@@ -1,68 +1,50 @@
-"""Several updates in a launch, and the compiled update: the same numbers as one by one and eager."""
+"""Several updates in a launch, and the compiled update: the same numbers as one by one, eager."""
 
 import numpy as np
 import pytest
 import torch
+from helpers.training import parameters_of
 from rlop.agents import CQL, DQN
 
 import rlop
-from rlop.data.dataset import Dataset
-from rlop.training import compile as launch
 from rlop.training.compile import compiled, launch_size, pays
-from rlop.training.loop import Loop, TrainOptions
+from rlop.training.loop import Loop
+from rlop.training.options import TrainOptions
 from rlop.types import InputError
 
-OFTEN = {
-    "log_every": 24,
-    "probe_every": 48,
-    "eval_every": 0,
-    "checkpoint_every": 0,
-    "progress": False,
-}
+INTERVALS = {"log_every": 24, "probe_every": 48, "eval_every": 0, "checkpoint_every": 0}
+OFTEN = {**INTERVALS, "progress": False}
 
 
 def make(tiny, **options):
     return DQN(tiny.spec, seeds=2, lr=[1e-3, 1e-2], hidden=(8, 8), batch_size=8, **options)
 
 
-@pytest.fixture
-def moves() -> Dataset:
-    rng = np.random.default_rng(0)
-    obs, ends = rng.normal(size=(101, 3)).astype(np.float32), np.arange(100) % 10 == 9
-    action = rng.uniform(-1, 1, (100, 2)).astype(np.float32)
-    reward = rng.normal(size=100).astype(np.float32)
-    return Dataset.from_arrays(obs[:-1], action, reward, ends, np.zeros(100, bool), obs[1:])
+# --- launches
 
 
 @pytest.mark.parametrize(("period", "size"), [(1, 24), (3, 12), (12, 4), (48, 24), (7, 1)])
 def test_a_launch_of_many_updates_equals_one_by_one(tiny, period, size):
     single, many = make(tiny, target_period=period), make(tiny, target_period=period)
     expected = rlop.train(single, tiny, 96, **OFTEN)
-    found = rlop.train(many, tiny, 96, updates_per_launch=size, **OFTEN)
-    for ours, theirs in zip(many.main.parameters.values(), single.main.parameters.values()):
-        assert torch.equal(ours, theirs)
-    for ours, theirs in zip(many.target.parameters(), single.target.parameters()):
+    history = rlop.train(many, tiny, 96, updates_per_launch=size, **OFTEN)
+
+    for name, parameter in parameters_of(single).items():
+        assert torch.equal(parameters_of(many)[name], parameter), name
+    for ours, theirs in zip(many.target.parameters(), single.target.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     for name in ("loss/td", "q/target", "rank/srank"):
-        np.testing.assert_allclose(found.get(name)[1], expected.get(name)[1], rtol=1e-6)
+        np.testing.assert_allclose(history.get(name)[1], expected.get(name)[1], rtol=1e-6)
 
 
 def test_after_a_resume_at_an_odd_step_launches_line_up_again(tiny):
-    loop = Loop(
-        make(tiny, target_period=1),
-        tiny,
-        TrainOptions(steps=96, updates_per_launch=12, **without()),
-        None,
-    )
+    options = TrainOptions(steps=96, updates_per_launch=12, **INTERVALS)
+    loop = Loop(make(tiny, target_period=1), tiny, options)
     loop.step = 10
     sizes = []
     while loop.step < 96:
-        sizes.append(loop.advance()[0].size)
+        sizes.append(loop.advance())
     assert sizes == [1, 1, *[12] * 7]
-
-
-def without():
-    return {name: value for name, value in OFTEN.items() if name != "progress"}
 
 
 @pytest.mark.parametrize(
@@ -81,69 +63,85 @@ def test_launch_size_by_hand(intervals, period, expected):
 
 
 def test_a_launch_that_does_not_fit_is_refused(tiny):
-    with pytest.raises(
-        InputError, match="updates_per_launch = 5: expected a divisor of steps and all intervals"
-    ):
+    message = "updates_per_launch = 5: expected a divisor of steps and all intervals"
+    with pytest.raises(InputError, match=message):
         rlop.train(make(tiny), tiny, 96, updates_per_launch=5, **OFTEN)
     with pytest.raises(InputError, match="multiple of target_period = 7"):
         rlop.train(make(tiny, target_period=7), tiny, 96, updates_per_launch=4, **OFTEN)
 
 
-def test_compilation_is_decided_by_the_number_of_steps_and_said(tiny, monkeypatch, caplog):
-    monkeypatch.setattr(launch, "PAYS_FROM", 48)
+# --- compilation
+
+
+@pytest.fixture
+def compile_by(monkeypatch):
+    """Let trainings compile with this backend of PyTorch."""
+
+    def set_backend(backend):
+        monkeypatch.setattr(
+            "rlop.training.loop.compiled", lambda update: compiled(update, backend=backend)
+        )
+
+    return set_backend
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "compiles"),
+    [(24, {}, False), (48, {}, True), (48, {"compile": False}, False)],
+)
+def test_compilation_is_decided_by_the_number_of_steps_and_said(
+    tiny, monkeypatch, caplog, steps, options, compiles
+):
+    monkeypatch.setattr("rlop.training.compile.PAYS_FROM", 48)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr("rlop.training.loop.compiled", lambda update: update)
-    assert not pays(47)
-    rlop.train(make(tiny), tiny, 24, **OFTEN)
-    assert "compiling" not in caplog.text
-    rlop.train(make(tiny), tiny, 48, **OFTEN)
-    assert "compiling the update for 48 steps" in caplog.text
-    caplog.clear()
-    rlop.train(make(tiny), tiny, 48, compile=False, **OFTEN)
-    assert "compiling" not in caplog.text
+    rlop.train(make(tiny), tiny, steps, **OFTEN, **options)
+    assert (f"compiling the update for {steps} steps" in caplog.text) == compiles
+
+
+def test_nothing_is_compiled_without_a_compiler(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert not pays(10**9)  # without a C++ compiler
+    assert not pays(10**9)
 
 
-def test_compiled_pieces_equal_eager_ones(moves, monkeypatch):
+def test_an_older_pytorch_is_refused_in_one_line(tiny, monkeypatch):
+    monkeypatch.setattr("rlop.training.compile.can_compile", lambda: False)
+    assert not pays(10**9)
+    with pytest.raises(InputError, match=r"compile = true: PyTorch .* is too old"):
+        rlop.train(make(tiny), tiny, 2, compile=True, progress=False)
+
+
+def test_compiled_pieces_equal_eager_ones(moves, monkeypatch, compile_by):
+    """Critics value their candidates in pieces, in the compiled update too."""
     monkeypatch.setattr("rlop.nets.pieces.ROWS", 64)
     monkeypatch.setattr("rlop.nets.critic.ROWS", 64)
     torch._dynamo.reset()
-    options = {
-        "hidden": (16, 16),
-        "policy_hidden": (8,),
-        "batch_size": 16,
-        "action_samples": 4,
-        "precision": "bf16",
-    }
-    eager, graph = (
-        CQL(moves.spec, seeds=2, regularizers={"dr3": 0.01}, **options) for _ in range(2)
-    )
-    loops = [
-        Loop(agent, moves, TrainOptions(steps=10, compile=False), None) for agent in (eager, graph)
-    ]
-    loops[1].launches.update = compiled(loops[1].one_update, backend="aot_eager")
-    for _ in range(10):
-        for loop in loops:
-            loop.advance()
-    for name, p in eager.learners["critics"].parameters.items():
-        torch.testing.assert_close(
-            graph.learners["critics"].parameters[name], p, rtol=1e-3, atol=1e-4
-        )
+    sizes = {"hidden": (16, 16), "policy_hidden": (8,), "batch_size": 16, "action_samples": 4}
+    compile_by("aot_eager")
+    agents = []
+    for compiles in (False, True):
+        agent = CQL(moves.spec, seeds=2, regularizers={"dr3": 0.01}, precision="bf16", **sizes)
+        rlop.train(agent, moves, 10, compile=compiles, probe_every=0, progress=False)
+        agents.append(agent)
+
+    eager, graph = agents
+    for name, parameter in eager.main.parameters.items():
+        ours = graph.main.parameters[name]
+        torch.testing.assert_close(ours, parameter, rtol=1e-3, atol=1e-4)
 
 
-def test_many_compiled_trainings_in_a_process_do_not_share_a_limit(tiny, monkeypatch):
-    monkeypatch.setattr(
-        "rlop.training.loop.compiled", lambda update: compiled(update, backend="eager")
-    )
+def test_many_compiled_trainings_in_a_process_do_not_share_a_limit(tiny, compile_by):
+    compile_by("eager")
     for _ in range(torch._dynamo.config.recompile_limit + 1):
         rlop.train(make(tiny), tiny, 2, compile=True, progress=False)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("compile", [False, True])
-def test_a_recorded_launch_equals_updates_one_by_one(tiny, compile):
-    single, many = (make(tiny, target_period=3, device="cuda") for _ in range(2))
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_recorded_launch_equals_updates_one_by_one(tiny, compiles):
+    single = make(tiny, target_period=3, device="cuda")
+    many = make(tiny, target_period=3, device="cuda")
     rlop.train(single, tiny, 96, updates_per_launch=1, compile=False, **OFTEN)
-    rlop.train(many, tiny, 96, updates_per_launch=24, compile=compile, **OFTEN)
-    for ours, theirs in zip(many.main.parameters.values(), single.main.parameters.values()):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    rlop.train(many, tiny, 96, updates_per_launch=24, compile=compiles, **OFTEN)
+    for name, parameter in parameters_of(single).items():
+        torch.testing.assert_close(parameters_of(many)[name], parameter, rtol=1e-4, atol=1e-5)
