@@ -192,6 +192,15 @@ def test_load_agent_says_how_to_give_a_function_without_a_name(tiny, tmp_path, n
         load_agent(tmp_path / FILE)
 
 
+def test_a_name_that_leads_to_no_function_is_refused(tiny, tmp_path):
+    rlop.train(with_norm(tiny, feature_norm), tiny, 5, logdir=tmp_path, **QUIET)
+    content = load(tmp_path / FILE)
+    content["config"]["regularizers"]["norm"]["fn"] = f"{__name__}:SMALL"
+    torch.save(content, tmp_path / FILE)
+    with pytest.raises(InputError, match=r"'norm' is .*:SMALL', expected a function"):
+        load_agent(tmp_path / FILE)
+
+
 # --- parts named by import path
 
 MODULE = """

@@ -219,7 +219,10 @@ def find_function(
             f"load_agent(..., parts={{{name!r}: function}})"
         )
     check_paths(path, stored, allow)
-    return load_part(stored, "a function")
+    function = load_part(stored, "a function")
+    if not callable(function):
+        raise InputError(f"{path}: {name!r} is {stored!r}, expected a function")
+    return function
 
 
 def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
