@@ -33,6 +33,7 @@ def test_cross_entropy_equals_that_of_pytorch(tiny):
     batch = all_rows(tiny, runs=2)
     losses, metrics = agent.losses(batch, {})
     logits = agent.policy(batch.obs)[1]
+
     for run in range(2):
         expected = F.cross_entropy(logits[run], torch.from_numpy(tiny.action))
         accuracy = (logits[run].argmax(-1).numpy() == tiny.action).mean()
@@ -46,6 +47,7 @@ def test_the_squared_error_is_that_of_the_squashed_output(moves, loss):
     agent = BC(moves.spec, loss=loss, **SMALL)
     bias = agent.policy.head.bias.data
     bias.copy_(torch.linspace(-5, 5, bias.numel()).view_as(bias))
+
     batch = all_rows(moves)
     outputs = agent.policy(batch.obs)
     mean = outputs[1] if loss == "mse" else outputs[0]
@@ -68,6 +70,7 @@ def test_the_likelihood_equals_that_of_pytorch_in_float64(linear):
     reference = torch.distributions.TransformedDistribution(
         torch.distributions.Normal(mean, log_std.exp()), torch.distributions.TanhTransform()
     )
+
     action = batch.action.double().clamp(-1 + 1e-6, 1 - 1e-6)
     expected = -reference.log_prob(action).sum(-1).mean()
     assert agent.losses(batch, {})[0]["policy"].item() == pytest.approx(expected.item(), rel=1e-9)
@@ -93,6 +96,7 @@ def test_labels_are_noisy_in_the_first_steps_only(tiny):
 def test_a_linear_policy_is_recovered(linear, loss):
     agent = BC(linear.spec, loss=loss, hidden=(64, 64), lr=3e-3, batch_size=128)
     metrics = train_steps(agent, linear, 500)
+
     obs = torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
     np.testing.assert_allclose(agent.act(obs)[0].numpy(), obs[0].numpy() @ GAIN, atol=0.08)
     assert metrics["policy/error"].item() < 0.05**2 * 1.5
@@ -107,6 +111,7 @@ def test_a_discrete_policy_is_recovered(tiny):
     tiny.action[:] = (tiny.obs[:, 0] > 0).astype(int) + (tiny.obs[:, 1] > 0)
     agent = BC(tiny.spec, hidden=(64, 64), lr=3e-3, batch_size=64)
     metrics = train_steps(agent, tiny, 300)
+
     assert metrics["policy/accuracy"].item() > 0.95
     action = agent.act(torch.from_numpy(tiny.obs)[None])[0].numpy()
     assert (action == tiny.action).mean() > 0.95

@@ -80,6 +80,7 @@ def test_the_gap_is_clipped_state_by_state_before_the_mean(moves):
     """Three states with one candidate each, whose gaps lie below, between and above the clips."""
     agent = CQL(moves.spec, clip_diff_min=-1.0, clip_diff_max=1.0, **SMALL)
     candidates = torch.tensor([-2.0, 0.5, 4.0]).reshape(1, 1, 3, 1)
+
     diff = agent.conservative_diff(candidates, torch.zeros(1, 3, 1), torch.zeros(1, 1, 3))
     assert diff.item() == pytest.approx((-1.0 + 0.5 + 1.0) / 3)
 
@@ -109,6 +110,7 @@ def test_losses_move_their_own_network_alone(moves):
     """The policy's loss has a gradient in the critics too, which is not used."""
     agent = CQL(moves.spec, lagrange="corl", backup_entropy=True, **SMALL)
     losses, _ = agent.losses(*first_batch(agent, moves))
+
     for name, loss in losses.items():
         for other, learner in agent.learners.items():
             parameters = list(learner.parameters.values())
@@ -134,6 +136,7 @@ def test_first_steps_clone_the_actions_of_the_data(moves):
         other_loss = agent.losses(mirrored, noise)[0]["policy"]
         depends.append(loss.item() != other_loss.item())
         agent.update(batch, noise)
+
     assert depends == [True, True, True, False, False]
 
 
@@ -142,6 +145,7 @@ def test_a_policy_that_is_not_finite_freezes_the_critics_of_its_run(moves):
     agent.policy.head.weight.data[0] = float("nan")
     before = agent.critics.head.weight.clone()
     train_steps(agent, moves, 1)
+
     assert agent.active.tolist() == [False, True]
     assert torch.equal(agent.critics.head.weight[0], before[0])
     assert not torch.equal(agent.critics.head.weight[1], before[1])
@@ -217,6 +221,7 @@ def test_dr3_lowers_the_dot_product_that_the_probe_measures_on_critics(moves):
     loop = Loop(agent, moves, TrainOptions(steps=60, log_every=0, eval_every=0))
     for _ in range(60):
         loop.advance()
+
     measured = loop.probe()
     assert measured["rank/srank"].shape == measured["head/norm"].shape == (2,)
     assert measured["feature/dot"][1] < 0.8 * measured["feature/dot"][0]
@@ -237,6 +242,7 @@ def test_max_norm_gives_each_neuron_of_each_critic_its_ball(moves):
     variants = {"ball": {"projections.max_norm": 0.1}}
     agent = CQL(moves.spec, seeds=2, variants=variants, **SMALL, lr=1e-3)
     train_steps(agent, moves, 60)
+
     parameters, initial = agent.main.parameters, agent.main.initial
     sizes = {"torso.layers.0": (16, OBS + ACT), "torso.layers.1": (16, 16), "head": (1, 16)}
     for layer, (width, fan_in) in sizes.items():
@@ -256,6 +262,7 @@ def test_regularizers_see_every_critic(moves):
 
     regularizers = {"own": {"fn": look, "coef": 0.1}}
     train_steps(CQL(moves.spec, seeds=3, regularizers=regularizers, **SMALL), moves, 1)
+
     context = contexts[0]
     assert context.features.shape == context.next_features.shape == (3, 2, 8, 16)
     assert context.next_features_target.shape == (3, 2, 8, 16)
@@ -270,10 +277,10 @@ def test_orthogonal_layers_are_orthogonal_and_drawn_by_run_and_critic():
     critics = Critics(30, 2, (2, 2), (32, 32))
     reset_runs(critics, [0, 1])
     reinit_runs([(critics, "orthogonal")], [0, 1])
+
     weight = critics.torso.layers[1].weight.detach()
-    product = weight @ weight.mT
     expected = 2 * torch.eye(32).expand(2, 2, 32, 32)
-    torch.testing.assert_close(product, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(weight @ weight.mT, expected, atol=1e-5, rtol=0)
     assert len(weight[..., 0, 0].unique()) == 4
     torch.testing.assert_close(critics.head.weight.norm(dim=-1), torch.full((2, 2, 1), 0.01))
     assert critics.torso.layers[0].bias.abs().max() == 0
@@ -324,10 +331,8 @@ def test_every_preset_trains_and_explicit_options_win(moves, preset):
     ("options", "message"),
     [
         ({"preset": "cql/coral"}, "did you mean 'cql/corl'"),
-        ({"min_q_weight": 5.0}, "unknown key"),
         ({"backup": "max"}, "'max_then_min'"),
         ({"lagrange": True}, "'official'"),
-        ({"gamma": 1.0}, r"gamma = 1\.0"),
         ({"tau": [0.1, 0.0]}, r"tau\[1\]"),
         ({"alpha": -1.0}, "alpha"),
         ({"temperature": 0.0}, "temperature"),
@@ -336,10 +341,7 @@ def test_every_preset_trains_and_explicit_options_win(moves, preset):
         ({"log_std_range": (2.0, -5.0)}, "log_std_range"),
         ({"clip_diff_min": 1.0, "clip_diff_max": 0.0}, "clip_diff_min"),
         ({"entropy_coef": 0.0}, "entropy_coef"),
-        ({"regularizers": {"dr33": 0.1}}, "dr3"),
-        ({"projections": {"max_norm": 0.0}}, "radius"),
         ({"init": "xavier"}, "'orthogonal'"),
-        ({"variants": {"a": {"tau": 2.0}}}, "tau"),
     ],
     ids=str,
 )

@@ -55,6 +55,7 @@ def nature(parameters, x):
         weight = parameters[f"torso.convs.{layer}.weight"]
         bias = parameters[f"torso.convs.{layer}.bias"]
         x = np.maximum(convolve(x, weight, bias, stride), 0)
+
     flat = x.reshape(len(x), -1)
     features = flat @ parameters["torso.hidden.weight"].T + parameters["torso.hidden.bias"]
     features = np.maximum(features, 0)
@@ -83,6 +84,7 @@ def quantile_loss(z, next_z, action, back_up, noise):
             error = target - z[rows, action, i]
             share = np.abs((i + 0.5) / quantiles - (error < 0))
             loss += share * huber(error) / quantiles
+
     return loss, z.mean(-1)
 
 
@@ -96,6 +98,7 @@ def rem_loss(z, next_z, action, back_up, noise):
     for mixture in range(share.shape[1]):
         target = back_up(next_q[..., mixture].max(1))
         losses.append(huber(q[rows, action, mixture] - target))
+
     return np.mean(losses, axis=0), q.mean(-1)
 
 
@@ -165,6 +168,7 @@ def test_every_backup_gives_a_finite_loss_with_gradient_in_every_head(tiny, name
     agent = DQN(data.spec, head=CASES[name], backup=backup, **SMALL)
     before = {key: parameter.clone() for key, parameter in parameters_of(agent).items()}
     metrics = train_steps(agent, data, 2)
+
     for key, value in metrics.items():
         assert torch.isfinite(value).all(), key
     for key, parameter in parameters_of(agent).items():
@@ -194,6 +198,7 @@ def test_double_backs_up_the_choice_of_the_online_network(tiny, name, backup, ch
     batch, noise = first_batch(agent, tiny)
     next_z = outputs_with_values_3_1_2(agent.head)
     next_z_online = next_z.flip(2)
+
     particles, weights = agent.td_target(batch, noise, next_z, next_z_online)
     target = particles.mean(-1) if weights is None else (weights * particles).sum(-1)
 
@@ -273,6 +278,7 @@ def test_a_reset_draws_from_the_initialization_of_the_agent(frames):
     resets = {"every": 1, "kind": "shrink_and_perturb", "shrink": 0.0, "noise": 1.0}
     agent = DQN(frames.spec, preset="atari/dqn", batch_size=4, hidden=(8,), resets=resets)
     rlop.train(agent, frames, 1, progress=False)
+
     hidden = agent.online.torso.hidden
     bound = (3**0.5 / hidden.weight[0][0].numel()) ** 0.5
     assert 0.9 * bound < hidden.weight.abs().max() <= bound

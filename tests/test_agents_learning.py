@@ -17,6 +17,7 @@ QUIET = {"log_every": 0, "probe_every": 0, "progress": False}
 def covered(mdp):
     """Return every state-action pair of an MDP once."""
     rows = full_coverage(mdp)
+
     return Dataset.from_arrays(
         rows["observations"],
         rows["actions"],
@@ -37,6 +38,7 @@ def final_error(mdp, steps, **options):
     agent = DQN(data.spec, gamma=0.9, **options)
     evaluate = TabularEvaluator(mdp, agent.runs.values["gamma"], horizon=50)
     history = rlop.train(agent, data, steps, evaluate=evaluate, eval_every=steps, **QUIET)
+
     assert (history.get("eval/return")[1][-1] == 1).all()
     return history.get("eval/q_error_max")[1][-1]
 
@@ -80,6 +82,7 @@ def test_monte_carlo_regresses_on_the_return():
     agent = DQN(data.spec, backup="mc", hidden=(32,), lr=3e-3, gamma=0.9, batch_size=32)
     history = rlop.train(agent, data, 1000, **{**QUIET, "log_every": 100})
     mean_return = np.mean(0.9 ** np.arange(5))
+
     assert history.get("loss/td")[1][-1].item() < 1e-3
     assert history.get("q/data")[1][-1].item() == pytest.approx(mean_return, abs=0.05)
 
@@ -94,5 +97,6 @@ def test_cql_stays_with_the_data_where_dqn_overestimates():
         rlop.train(agent, data, 1500, **QUIET)
         scores = TabularEvaluator(mdp, (0.99, 0.99), 50)(agent)
         returns[make] = scores["eval/return"].mean()
+
     assert returns[DiscreteCQL] > 0.9
     assert returns[DiscreteCQL] > returns[DQN]

@@ -109,6 +109,7 @@ def test_the_average_of_a_frozen_run_stands_still(tiny):
     agent = NeuralTD(tiny.spec, projection="free", variants=variants, **SMALL)
     train_steps(agent, tiny, 25)
     assert agent.active.tolist() == [False, True]
+
     mean = agent.mean.clone()
     train_steps(agent, tiny, 5)
     assert torch.equal(agent.mean[0], mean[0])
@@ -161,6 +162,7 @@ def test_a_trained_agent_keeps_its_scale_and_observations_of_zero_have_scale_1()
     agent = NeuralTD(data.spec, **SMALL)
     train_steps(agent, data, 2)
     scale = agent.longest.item()
+
     data.obs[:] = 0
     data.next_obs[:] = 0
     agent.prepare(data)
@@ -175,6 +177,7 @@ def test_features_and_head_make_the_value(tiny):
     agent = NeuralTD(tiny.spec, seeds=2, **SMALL)
     train_steps(agent, tiny, 5)
     batch = all_rows(tiny, runs=2)
+
     features, next_features = agent.features(batch)
     value = (features @ agent.head_weight.mT).squeeze(-1)
     next_value = (next_features @ agent.head_weight.mT).squeeze(-1)
@@ -189,6 +192,7 @@ def test_features_and_head_make_the_value(tiny):
 def test_values_stay_within_the_radius_times_the_length_of_the_input(tiny, projection):
     agent = NeuralTD(tiny.spec, projection=projection, radius=[0.3, 3.0], lr=2.0, **SMALL)
     train_steps(agent, tiny, 60)
+
     radius = agent.hyper["radius"]
     obs = 3 * torch.randn(1, 500, 4).expand(2, -1, -1)
     bound = radius.unsqueeze(1) * agent.inputs(obs).norm(dim=-1) * (1 + 1e-4)
@@ -218,6 +222,7 @@ def largest_value_on_the_chain(steps=400, **options):
     batch = all_rows(agent.prepare(data), len(agent.runs))
     nudge = torch.randn(256, 6, generator=torch.Generator().manual_seed(0))
     agent.online.weight.data.add_(0.1 * nudge)
+
     for _ in range(steps):
         agent.update(batch, {})
     return agent, agent.values(batch.obs, last=True).abs().amax(-1)
@@ -271,6 +276,7 @@ def test_averaging_beats_the_last_iterate_under_noise():
     options = {"projection": "free", "lr": 1.0, "gamma": 0.9, "width": 64, "batch_size": 1}
     agent = NeuralTD(data.spec, seeds=4, **options)
     metrics = train_steps(agent, data, 3000)
+
     mean = np.sqrt((errors_of(agent, inputs, value, last=False) ** 2).mean())
     last = np.sqrt((errors_of(agent, inputs, value, last=True) ** 2).mean())
     assert last == pytest.approx(0.49, rel=0.5)

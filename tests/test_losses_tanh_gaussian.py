@@ -12,6 +12,7 @@ def test_the_density_integrates_to_one():
     grid = torch.linspace(-1, 1, 40_001, dtype=torch.float64)[1:-1].unsqueeze(-1)
     mean, log_std = MEAN.expand_as(grid), LOG_STD.expand_as(grid)
     density = tanh_gaussian.log_prob(mean, log_std, grid).exp()
+
     assert torch.trapezoid(density, grid[:, 0]).item() == pytest.approx(1, abs=1e-4)
 
 
@@ -32,6 +33,7 @@ def test_the_density_is_finite_where_tanh_is_flat():
     action, log_density = tanh_gaussian.sample(mean, torch.zeros(1, 2), torch.zeros(1, 2))
     assert (action == 1).all()
     assert torch.isfinite(log_density)
+
     (gradient,) = torch.autograd.grad(log_density.sum(), mean)
     assert torch.isfinite(gradient).all()
 
@@ -40,6 +42,7 @@ def test_actions_on_the_bounds_count_as_lying_just_inside():
     mean, log_std = torch.zeros(1, 2), torch.zeros(1, 2)
     on_the_bounds = tanh_gaussian.log_prob(mean, log_std, torch.tensor([[1.0, -1.0]]))
     inside = torch.tensor([[1 - 1e-6, -1 + 1e-6]])
+
     assert torch.isfinite(on_the_bounds)
     assert torch.equal(on_the_bounds, tanh_gaussian.log_prob(mean, log_std, inside))
 

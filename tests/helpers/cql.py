@@ -11,6 +11,7 @@ def mlp(parameters, x):
         bias = parameters[f"torso.layers.{layer}.bias"]
         x = np.maximum(x @ weight.T + bias, 0)
         layer += 1
+
     return x, x @ parameters["head.weight"].T + parameters["head.bias"]
 
 
@@ -68,6 +69,7 @@ class Twin:
         for critic in range(self.config.n_critics):
             outputs = mlp(self.critic(parameters, critic), pairs)[1]
             values.append(outputs[..., 0])
+
         return np.stack(values)
 
     def moments_at(self, obs):
@@ -76,6 +78,7 @@ class Twin:
         if "affine" in self.policy:
             scale, shift = self.policy["affine"]
             log_std = scale * log_std + shift
+
         return mean, log_std.clip(*self.config.log_std_range)
 
     def draw(self, moments, unit):
@@ -107,6 +110,7 @@ class Twin:
             if self.config.backup_entropy:
                 values[state] -= np.exp(self.log_entropy_coef) * log_pi[state, best]
             actions.append(raw[state, best])
+
         return np.stack(actions), values
 
     def candidate_values(self, q):
@@ -158,6 +162,7 @@ class Twin:
             features, next_features = mlp(parameters, pairs)[0], mlp(parameters, next_pairs)[0]
             dots = (features * next_features).sum(-1) * self.alive
             total += dots.mean()
+
         return total
 
     # --- policy and entropy
@@ -173,6 +178,7 @@ class Twin:
         if clones:
             inside = self.action.clip(-1 + 1e-6, 1 - 1e-6)
             objective = log_density(mean, log_std, np.arctanh(inside))
+
         error = (log_pi + self.hyper["target_entropy"] * self.action.shape[1]).mean()
         weight = self.log_entropy_coef if self.config.entropy_loss == "log" else coef
         return (coef * log_pi - objective).mean(), -weight * error
