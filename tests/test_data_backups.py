@@ -52,18 +52,18 @@ def test_returns_to_go_checks_its_arguments(rows, end, gamma, message):
 def test_mc_returns_by_hand():
     data = make([3, 4], [True, False])
     data.reward[:] = [1, 2, 4, 1, 1, 1, 1]
-    known = data.with_mc_returns(0.5, tail=0.125)
+    with_returns = data.with_mc_returns(0.5, tail=0.125)
 
     # Of the cut episode, what is missing weighs 1/16 and 1/8 in the rows with 4 and 3 rows left.
-    assert known.obs[:, 0].tolist() == [0, 1, 2, 3, 4]
-    assert known.extra["mc_return"].tolist() == [3.0, 4.0, 4.0, 1.875, 1.75]
-    assert known.extra["mc_return"].dtype == np.float32
-    assert known.truncated.tolist() == [False, False, False, False, True]
-    assert known.columns()["mc_return"] is known.extra["mc_return"]
+    assert with_returns.obs[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert with_returns.extra["mc_return"].tolist() == [3.0, 4.0, 4.0, 1.875, 1.75]
+    assert with_returns.extra["mc_return"].dtype == np.float32
+    assert with_returns.truncated.tolist() == [False, False, False, False, True]
+    assert with_returns.columns()["mc_return"] is with_returns.extra["mc_return"]
 
 
 def test_mc_returns_need_an_end():
-    unknown = r"no Monte-Carlo return is known.*gamma\^5 = 0.95 > tail = 0.01"
+    unknown = r"no Monte-Carlo return is with_returns.*gamma\^5 = 0.95 > tail = 0.01"
     with pytest.raises(InputError, match=unknown):
         make([5], [False]).with_mc_returns(0.99)
     with pytest.raises(InputError, match=r"gamma = 1.5"):
@@ -78,7 +78,7 @@ def test_next_action_by_hand():
     following = data.with_next_action()
     action = data.action
 
-    # Rows 3 and 5 are cut: their next action is unknown.
+    # Rows 3 and 5 are cut: their next action is unwith_returns.
     assert following.obs[:, 0].tolist() == [0, 1, 2, 4]
     assert following.extra["next_action"].tolist() == [action[1], action[2], 0, action[5]]
     assert following.truncated.tolist() == [False, False, False, True]
