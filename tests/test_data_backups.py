@@ -63,7 +63,7 @@ def test_mc_returns_by_hand():
 
 
 def test_mc_returns_need_an_end():
-    unknown = r"no Monte-Carlo return is with_returns.*gamma\^5 = 0.95 > tail = 0.01"
+    unknown = r"no Monte-Carlo return is known.*gamma\^5 = 0.95 > tail = 0.01"
     with pytest.raises(InputError, match=unknown):
         make([5], [False]).with_mc_returns(0.99)
     with pytest.raises(InputError, match=r"gamma = 1.5"):
@@ -78,7 +78,7 @@ def test_next_action_by_hand():
     following = data.with_next_action()
     action = data.action
 
-    # Rows 3 and 5 are cut: their next action is unwith_returns.
+    # Rows 3 and 5 are cut: their next action is unknown.
     assert following.obs[:, 0].tolist() == [0, 1, 2, 4]
     assert following.extra["next_action"].tolist() == [action[1], action[2], 0, action[5]]
     assert following.truncated.tolist() == [False, False, False, True]
