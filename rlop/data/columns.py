@@ -154,7 +154,7 @@ def make_columns(
     further = {key: np.asarray(value) for key, value in infos.items()}
     check_lengths({**arrays, **further})
 
-    # The data stop behind the last row, and where both flags are set the row terminated.
+    # The data stop after the last row, and where both flags are set the row terminated.
     arrays["truncated"][-1] = True
     arrays["truncated"] &= ~arrays["terminated"]
 

@@ -100,6 +100,7 @@ class Dataset:
         columns = make_columns(
             obs, action, reward, terminated, truncated, next_obs, n_actions, infos or {}
         )
+
         arrays = columns.arrays
         spec = Spec(
             obs_shape=arrays["obs"].shape[1:],
@@ -109,6 +110,7 @@ class Dataset:
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
         )
+
         return cls(
             obs=arrays["obs"],
             action=arrays["action"],
@@ -167,6 +169,7 @@ class Dataset:
         take: slice | np.ndarray = index
         if follows[:-1].all():
             take = slice(index[0], index[-1] + 1)  # a view, not a copy
+
         discount = self.discount
         if discount is not None:
             discount = discount[take]
@@ -203,8 +206,8 @@ class Dataset:
     def with_mc_returns(self, gamma: float, tail: float = 0.01) -> Dataset:
         """Add `mc_return` `[N]`, the discounted return to the end of the episode.
 
-        Only rows whose return is known are kept: those of episodes that terminate, and those where
-        the rewards behind the cut weigh gamma^(rows left) <= tail.
+        Only rows whose return is known are kept: rows of episodes that terminate, and rows from
+        which the rewards after the cut weigh gamma^(rows left) <= tail.
 
         Raises:
             InputError: gamma or tail is no fraction, no row is left, or the rows are n-step sums
@@ -301,6 +304,8 @@ class Dataset:
 
         reward, last = n_step_rows(self.reward, self.end, n, gamma)
         steps_ahead = (last - np.arange(len(self))).astype(np.float64)
+
+        # Columns of the next step belong to the last one of the span.
         extra = {
             key: column[last] if key.startswith("next_") else column
             for key, column in self.extra.items()

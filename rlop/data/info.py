@@ -199,7 +199,7 @@ def _returns(data: Dataset) -> list[str]:
     returns = data.episode_returns()
     line = f"return: mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}"
 
-    # Rewards that were changed are no longer those of the reference scores.
+    # Reference scores are of the original rewards only.
     scored_name = _scored_name(data)
     if scored_name is not None and REWARD not in data.name:
         score = normalized_score(returns, scored_name)

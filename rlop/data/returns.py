@@ -137,7 +137,7 @@ def behavior_policy(
     counts = np.bincount(pairs, minlength=len(states) * n_actions)
     counts = counts.reshape(-1, n_actions)
 
-    # Look each successor up among the sorted states; counts of one that is not there are zero.
+    # Look each successor up among the sorted states; an absent one has counts of zero.
     successors = _as_items(next_obs)
     place = np.searchsorted(states, successors)
     place = np.minimum(place, len(states) - 1)

@@ -13,7 +13,7 @@ Env: TypeAlias = gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, 
 
 
 def check_spaces(spec: Spec, env: Env) -> None:
-    """Raise InputError when an environment's observations or actions are not those of the data.
+    """Raise InputError when an environment's observations or actions differ from the data's.
 
     Args:
         spec: of the data set.
@@ -30,6 +30,7 @@ def check_spaces(spec: Spec, env: Env) -> None:
     if not _same_obs(spec, obs):
         data = f"{spec.obs_shape} {spec.obs_dtype}"
         raise InputError(f"{name}: observations {obs.shape} {obs.dtype}, but the data has {data}")
+
     if not _same_actions(spec, action):
         data = f"continuous {spec.action_shape}"
         if spec.n_actions is not None:

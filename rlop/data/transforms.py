@@ -81,7 +81,7 @@ def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
         spec: of the data; without a normalizer `obs` is returned as it is.
 
     Raises:
-        ValueError: the last axes of `obs` are not those of the spec.
+        ValueError: the last axes of `obs` differ from the spec.
     """
     leading = obs.ndim - len(spec.obs_shape)
     if obs.shape[leading:] != spec.obs_shape:
@@ -192,7 +192,8 @@ def subsample(
     assert n is not None
     check_range("n", n, low=1, high=data.n_episodes)
 
-    drawn = np.random.default_rng(seed).choice(data.n_episodes, n, replace=False)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(data.n_episodes, n, replace=False)
     return _episodes(data, drawn, f"+sample{n}-seed{seed}")
 
 

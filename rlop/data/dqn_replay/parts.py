@@ -119,7 +119,7 @@ def _part(folder: Path, suffix: int, checkpoint: Checkpoint, rows: int, subset: 
     first, length = ring(checkpoint.add_count, rows, is_whole)
     position = valid_positions(columns["terminal"], first, length, checkpoint.invalid_range)
     if FLAG in columns:
-        # The row behind a truncated one belongs to another episode.
+        # The row after a truncated one belongs to another episode.
         truncated = columns[FLAG][(first + position) % rows] != 0
         position = position[~truncated]
 
@@ -253,7 +253,7 @@ def _columns(part: Part, frames: np.ndarray, offset: int) -> dict[str, np.ndarra
     last = offset + np.searchsorted(part.kept, position)
     follows = np.append(np.diff(position) == 1, False)
 
-    # Behind a terminal row stand three rows of padding, then the first of the next episode.
+    # After a terminal row stand three rows of padding, then the first of the next episode.
     first = (position >= DEPTH) & terminal[part.rows(position - DEPTH)]
     if len(position) and position[0] == DEPTH - 1:
         padding = frames[last[0] - DEPTH + 1 : last[0]]

@@ -53,7 +53,7 @@ def read_dqn_replay(
 
     Observations are `[4, 84, 84]`, oldest frame first. Transitions are those that Dopamine's buffer
     would sample, in the order in which they were played; `next_obs` of a terminal one is the stack
-    of the row behind it, as there, which targets mask. A frame is kept once, 7.06 GB for a million
+    of the row after it, as there, which targets mask. A frame is kept once, 7.06 GB for a million
     of 84 x 84. Rewards in the published files are clipped already, and time-outs count as terminal
     in them.
 

@@ -79,6 +79,7 @@ def read_hdf5(
         arrays["truncated"] = _timeouts(arrays["terminated"], time_limit)
     if not stored:
         drop_like_d4rl(arrays)
+
     if n_actions is None and "n_actions" in metadata:
         n_actions = int(metadata["n_actions"])
     env_kwargs = {} if env_id else json.loads(metadata.get("env_kwargs", "{}"))
@@ -114,6 +115,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path}: no such file")
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: not an HDF5 file")
+
     try:
         with h5py.File(path, "r") as file:
             yield file

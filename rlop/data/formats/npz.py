@@ -96,7 +96,7 @@ def read_npz(
 def _read(
     file: NpzFile, path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Read the required arrays, and those of the optional ones that the archive has."""
+    """Read the required arrays, and the optional ones where the archive has them."""
     for key in required:
         if key not in file.files:
             raise InputError(
