@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 
-from rlop.collect.acting import Act, Env, Make, Space, checked_actions
+from rlop.collect.acting import Act, Make, checked_actions
 from rlop.collect.policies import TRAINED, make_policy, steps_in
 from rlop.collect.rollout import Episode, Part, first, interleave, last, rollouts
 from rlop.collect.sb3_training import replay
@@ -22,11 +22,13 @@ from rlop.collect.signals import raise_received, stop_signals
 from rlop.collect.writer import About, Writer
 from rlop.envs.layouts import bounded
 from rlop.envs.make import make_env
+from rlop.envs.spaces import Env, EnvOptions, Space
 from rlop.logs.progress import Progress
 from rlop.types import InputError
 
 Policy: TypeAlias = str | Act
-Mix: TypeAlias = Mapping[Any, float]  # policy -> its share of the steps
+# Policy -> its share of the steps. Any, since a `Mapping` is invariant in its keys.
+Mix: TypeAlias = Mapping[Any, float]
 Training: TypeAlias = tuple[str, int]  # algorithm and steps of `replay:ALGORITHM:STEPS`
 
 LARGEST_MIX = 127  # policies: a row names its own in one signed byte
@@ -52,7 +54,7 @@ def collect(
     stochastic: bool = False,
     shuffle: bool = False,
     seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: EnvOptions | None = None,
     n_envs: int = 8,
     chunk: int = 100_000,
     overwrite: bool = False,
