@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -50,8 +50,8 @@ class Logger:
         self,
         logdir: str | Path | None,
         labels: Sequence[str],
-        hparams: Sequence[Mapping[str, Any]],
-        config: Mapping[str, Any] | None = None,
+        hparams: Sequence[Mapping[str, object]],
+        config: Mapping[str, object] | None = None,
         resume: bool = False,
     ) -> None:
         if len(labels) != len(hparams) or not labels:

@@ -27,7 +27,7 @@ DASHES = ("-", "--", ":", "-.")
 # Scores near zero are all the same: never on a logarithmic axis.
 SCORES = ("eval/return", "eval/normalized_score")
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
-STYLE: dict[str, Any] = {
+STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
     "axes.titlesize": 12,
