@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,7 +65,7 @@ class Dataset:
         *,
         n_actions: int | None = None,
         env_id: str | None = None,
-        env_kwargs: Mapping[str, Any] | None = None,
+        env_kwargs: Mapping[str, object] | None = None,
         name: str = "arrays",
         infos: Mapping[str, ArrayLike] | None = None,
     ) -> Dataset:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import signature
-from typing import Any
 
 import numpy as np
 
@@ -246,7 +245,7 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def transform(data: Dataset, steps: Mapping[str, Mapping[str, Any]]) -> Dataset:
+def transform(data: Dataset, steps: Mapping[str, Mapping[str, object]]) -> Dataset:
     """Apply transforms in the given order.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,6 +17,16 @@ PARALLEL = 1024
 
 # Largest distance of a count from a whole number that is still rounding.
 COUNT_TOLERANCE = 1e-6
+
+
+class Coverage(TypedDict):
+    """How much of an MDP a data set has seen; terminal states, where nobody acts, are left out."""
+
+    counts: np.ndarray  # rows of each pair, [S, A] int64
+    pairs: float  # fraction that has a row
+    states: float  # fraction that has a row
+    episodes: int  # an unfinished last one included
+    mean_return: float  # undiscounted
 
 
 def generate(
@@ -112,18 +122,13 @@ def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
     return _columns(mdp, state, action, following, np.ones(len(state), bool))
 
 
-def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
+def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> Coverage:
     """Measure how much of an MDP a data set has seen.
 
     Args:
         data: columns as from `generate`; where infos/state is missing, states are found from the
             observations.
         mdp: the process.
-
-    Returns:
-        counts: rows of each pair, `[S, A]` int64; pairs, states: the fraction that has a row,
-        terminal states (where nobody acts) left out; episodes: their number, an unfinished last
-        one included; mean_return: undiscounted.
 
     Raises:
         InputError: no rows, or an observation of no state of the MDP.

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -165,7 +164,7 @@ def drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
 def write_hdf5(
     path: str | Path,
     arrays: Mapping[str, np.ndarray],
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
     overwrite: bool = False,
 ) -> None:
     """Write arrays under their keys and metadata as attributes of the file; all of it or nothing.

@@ -169,7 +169,7 @@ def _n_actions(folder: Path, space: SpaceJSON) -> int | None:
     return space["n"] if kind == "Discrete" else None
 
 
-def _environment(about: Metadata) -> tuple[str | None, dict[str, Any]]:
+def _environment(about: Metadata) -> tuple[str | None, dict[str, object]]:
     """Return id and arguments of the environment to evaluate in.
 
     It is the data set's own unless the metadata name another for evaluation.
