@@ -1,4 +1,4 @@
-"""Heads of DQN: losses against float64 NumPy twins on frames, the run axis, one graph, and learning a known Q*."""
+"""Heads of DQN: losses against float64 NumPy twins, the run axis, one graph, a known Q*."""
 
 import numpy as np
 import pytest
@@ -262,5 +262,10 @@ def test_a_reset_draws_from_the_initialisation_of_the_agent(frames):
 
 def test_published_sizes():
     assert {name: make_head(name).n for name in HEADS} == {
-        "scalar": 1, "ensemble": 200, "rem": 200, "quantile": 200, "categorical": 51, "hl_gauss": 51,
-    }  # fmt: skip
+        "scalar": 1,
+        "ensemble": 200,
+        "rem": 200,
+        "quantile": 200,
+        "categorical": 51,
+        "hl_gauss": 51,
+    }

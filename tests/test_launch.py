@@ -1,4 +1,4 @@
-"""Several updates in a launch, and the compiled update: the same numbers as one by one and eager."""
+"""Several updates in a launch, and the compiled update: the numbers of one by one and eager."""
 
 import numpy as np
 import pytest

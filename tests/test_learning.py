@@ -72,7 +72,7 @@ def test_gridworld_reaches_the_optimal_q_to_two_percent_of_its_range():
 
 
 def test_sarsa_and_behaviour_learn_the_value_of_the_behaviour_policy():
-    """On uniformly random data of the chain, max learns Q*, sarsa and behaviour the value of the random policy."""
+    """On random data of the chain max learns Q*, sarsa and behavior the random policy's value."""
     from rlop.envs import policy_q
 
     data = rlop.load_dataset("chain?steps=4000&epsilon=1.0&max_episode_steps=200")
@@ -98,7 +98,7 @@ def test_monte_carlo_regresses_on_the_return():
 
 
 def test_cql_stays_with_the_data_where_dqn_overestimates():
-    """Half of the actions are never seen: DQN bootstraps from their invented values, CQL does not."""
+    """Half of the actions are unseen: DQN bootstraps from their invented values, CQL does not."""
     data = rlop.load_dataset("gridworld?size=6&steps=3000&epsilon=0.1&observation=random&seed=3")
     scores = {}
     for agent in (

@@ -1,4 +1,4 @@
-"""Neural TD: the step by hand, the theory's bounds, a chain on which only the balls hold, averaging, the run axis."""
+"""Neural TD: the step by hand, the theory's bounds, balls, averaging, the run axis."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_values_stay_within_the_radius_times_the_length_of_the_input(tiny, proje
 
 
 def off_policy_chain():
-    """20 states drawn uniformly that all lead to the first, whose features are the longest; V = 0 is the answer."""
+    """Draw 20 states that all lead to the first, whose features are the longest; V = 0."""
     x = np.abs(np.random.default_rng(2).normal(size=(20, 6)))
     x[1:] *= 0.3
     return transitions(x, np.arange(20), np.zeros(20, int), np.zeros(20))
@@ -118,7 +118,7 @@ def run_chain(steps=400, **options):
 
 
 def test_off_policy_only_the_balls_hold():
-    """The oracle, measured once on another such chain: free diverges; 3.1, 2.16 and 0.84 in balls of 5, 5 and 2."""
+    """The oracle, measured on another chain: free diverges; 3.1, 2.16, 0.84 in balls of 5, 5, 2."""
     free, value = run_chain(steps=1000, projection="free")
     assert not free.active.item() or value.item() > 1e6
     ball, (frobenius,) = run_chain(projection="frobenius", radius=5.0)
@@ -143,9 +143,10 @@ def random_mrp(noise):
 
 
 def test_averaging_beats_the_last_iterate_under_noise():
-    """The oracle: rms errors .49 for the last iterate and .086 for the average after 8000 steps on another such chain.
+    """The oracle, on another chain: rms errors .49 of the last iterate, .086 of the average.
 
-    Here after 8000 steps .50 and .14 (mean of four seeds); the test stops earlier.
+    Both after 8000 steps. Here after 8000 steps .50 and .14 (mean of four seeds); the test stops
+    earlier.
     """
     data, x, value = random_mrp(noise=1.0)
     agent = NeuralTD(
