@@ -57,7 +57,7 @@ class SB3Policy(Protocol):
         """Return actions for observations `[n, *S]`, and a state that only some policies have."""
 
     def reset_noise(self, n: int, /) -> None:
-        """Draw the exploration matrices of n environments, where exploration depends on the state."""
+        """Draw n exploration matrices, where exploration depends on the state."""
 
 
 def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: bool = False) -> Act:

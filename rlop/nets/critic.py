@@ -1,4 +1,4 @@
-"""Q(s, a) for continuous actions: E critics for each of R runs, on one stacked set of parameters."""
+"""Q(s, a) for continuous actions: E critics for each of R runs, their parameters stacked."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
         raise ValueError(
-            f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)"
+            f"weight {tuple(weight.shape)}, rank {rank}: "
+            "expected [..., O, I] and 1 <= rank <= min(O, I)"
         )
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     kept = values[..., :rank]

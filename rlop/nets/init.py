@@ -59,7 +59,7 @@ def _reinit_run(network: nn.Module, init: str, run: int, generator: Generator) -
 
 @torch.no_grad()
 def _draw_by_fan_in(layer: Linear | Conv2d, run: int, generator: Generator) -> None:
-    """Draw one run's weights of a layer uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
+    """Draw one run's weights uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
     bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())
     layer.weight[run].uniform_(-bound, bound, generator=generator)
     layer.bias[run].zero_()

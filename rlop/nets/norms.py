@@ -1,4 +1,4 @@
-"""Batch normalization, batch renormalization and spheres, with statistics for each run and critic."""
+"""Batch normalization, batch renormalization and spheres, for each run and critic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class BatchNorm(nn.Module):
     probed is not.
 
         batch          y = (x - m_B) / s_B
-        batch_renorm   y = (x - m_B) / s_B r + d,  r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
+        batch_renorm   y = (x - m_B) / s_B r + d
+                       r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
     r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
     that passes over differently distributed batches share one function.

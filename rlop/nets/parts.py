@@ -1,4 +1,4 @@
-"""The parts of a network by their types: to type checkers an `nn.Module` holds tensors or modules."""
+"""The parts of a network with their types, which an `nn.Module` hides from type checkers."""
 
 from __future__ import annotations
 

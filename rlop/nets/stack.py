@@ -1,4 +1,4 @@
-"""Linear layers between torso and head: the same functions, but gradient descent prefers low rank."""
+"""Linear layers between torso and head: the same functions, with a bias to low rank."""
 
 from __future__ import annotations
 
