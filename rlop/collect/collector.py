@@ -290,6 +290,7 @@ def _check_file(path: Path, overwrite: bool) -> None:
     """Reject a file that exists, has the wrong name, or stands where nothing can be written."""
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or overwrite")
+
     if path.suffix not in (".hdf5", ".h5"):
         raise InputError(f"{path}: expected a name that ends in .hdf5 or .h5")
 
@@ -297,6 +298,7 @@ def _check_file(path: Path, overwrite: bool) -> None:
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
+
     can_be_written = folder.is_dir() and os.access(folder, os.W_OK)
     if not can_be_written:
         raise InputError(f"{path}: {folder} cannot be written, expected a folder to write to")
@@ -316,6 +318,7 @@ def _check_spaces(env: Env, env_id: str, needs_bounds: bool) -> Space:
         raise InputError(
             f"env_id {env_id!r}: action space {action}, expected Discrete from 0, or a Box"
         )
+
     if needs_bounds and isinstance(action, gymnasium.spaces.Box) and not action.is_bounded():
         raise InputError(
             f"env_id {env_id!r}: action space {action} has no bounds to draw random actions in"

@@ -97,6 +97,7 @@ def rollouts(
     """
     rng = np.random.default_rng(seed)
     seeds = np.random.SeedSequence(seed).generate_state(len(envs))
+
     episodes = []
     for env, env_seed in zip(envs, seeds):
         obs, _ = env.reset(seed=int(env_seed))
@@ -113,6 +114,7 @@ def rollouts(
         # As many new episodes as rows are still wanted, at most.
         ended = [episode for episode in live if episode.over]
         live = [episode for episode in live if _is_wanted(episode, steps)]
+
         for episode in ended[: max(0, steps - rows)]:
             obs, _ = episode.env.reset()
             following = begin(episode.env, obs, rows, policy)

@@ -161,6 +161,7 @@ def _read_zip(path: Path) -> tuple[Description, Weights]:
     """Read the description of a model and the weights of its policy."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+
     try:
         with zipfile.ZipFile(path) as file:
             data = json.loads(file.read("data"))
@@ -181,6 +182,7 @@ def _build_policy(
     """Build a policy of the class that the zip names and load the weights into it."""
     cls = _policy_class(path, data, algorithm)
     arguments = _policy_arguments(path, data)
+
     try:
         # The schedule of learning rates is for training only.
         policy = cls(env.observation_space, env.action_space, lambda _: 0.0, **arguments)

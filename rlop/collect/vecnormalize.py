@@ -114,6 +114,7 @@ def _read_pickle(path: Path) -> object:
         raise InputError(
             f"{path}: {len(data)} bytes, expected the statistics of VecNormalize, at most {LARGEST}"
         )
+
     try:
         return Reader(io.BytesIO(data)).load()
     except Exception as error:  # damaged bytes can raise anything in a reader of pickles

@@ -36,6 +36,7 @@ class _Loader(yaml.SafeLoader):
             is_merge = key.tag == "tag:yaml.org,2002:merge"
             if is_merge or not isinstance(key, yaml.ScalarNode):
                 continue
+
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"duplicate key '{key.value}'", key.start_mark
@@ -88,6 +89,7 @@ def read_yaml(path: str | Path) -> dict[str, object]:
         raise InputError(f"{path}: found bytes that are not text, expected a YAML file") from None
 
     values = _parse_file(path, text)
+
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -130,16 +130,19 @@ def _read(value: object, hint: object, key: str) -> object:
         named = _read(_with_name(value), bare(hint), key)
         build_choice(choice.table, named, key)
         return named
+
     if isinstance(value, Mapping) and PLAIN in value:
         _refuse_plain(value, hint, key)
 
     kind = kind_of(hint)
     if isinstance(kind, type) and is_dataclass(kind):
         return value if isinstance(value, kind) else build_section(kind, value, key)
+
     if kind is Union:
         return _read_union(value, hint, key)
     if kind is Literal:
         return _read_choice(value, hint, key)
+
     if is_sequence(hint):
         return _read_items(value, hint, key)
     if is_mapping(hint):

@@ -99,6 +99,7 @@ class Dataset:
         columns = make_columns(
             obs, action, reward, terminated, truncated, next_obs, n_actions, infos or {}
         )
+
         arrays = columns.arrays
         spec = Spec(
             obs_shape=arrays["obs"].shape[1:],
@@ -108,6 +109,7 @@ class Dataset:
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
         )
+
         return cls(
             obs=arrays["obs"],
             action=arrays["action"],
@@ -160,15 +162,18 @@ class Dataset:
         index = self._row_index(rows)
         follows = index[1:] == index[:-1] + 1
         follows = np.append(follows, False)
+
         end = self.end[index] | ~follows
         truncated = self.truncated[index] | (end & ~self.terminated[index])
 
         take: slice | np.ndarray = index
         if follows[:-1].all():
             take = slice(index[0], index[-1] + 1)  # a view, not a copy
+
         discount = self.discount
         if discount is not None:
             discount = discount[take]
+
         return replace(
             self,
             obs=self.obs[take],
@@ -304,6 +309,7 @@ class Dataset:
             key: column[last] if key.startswith("next_") else column
             for key, column in self.extra.items()
         }
+
         return replace(
             self,
             reward=reward.astype(np.float32),
@@ -323,6 +329,7 @@ class Dataset:
         discount = self.discount
         if discount is None:
             discount = np.ones(len(self), np.float32)
+
         return {
             "obs": self.obs,
             "action": self.action,

@@ -105,6 +105,7 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
         raise InputError(
             f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards"
         )
+
     reward = data.reward.astype(np.float64) * scale + shift
     return replace(
         data,
@@ -126,11 +127,13 @@ def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -
     check_range("max_episode_steps", max_episode_steps, low=1)
     returns = data.episode_returns()
     spread = float(returns.max() - returns.min())
+
     if spread == 0:
         raise InputError(
             f"{data.name}: scale_reward_by_return_range: "
             f"all {len(returns)} returns are {returns[0]:g}"
         )
+
     return scale_reward(data, max_episode_steps / spread)
 
 
@@ -211,6 +214,7 @@ def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
     extra = dict(data.extra)
     if "next_action" in extra:
         extra["next_action"] = np.clip(extra["next_action"], -limit, limit)
+
     return replace(
         data,
         name=f"{data.name}+clipped",

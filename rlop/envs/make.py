@@ -166,6 +166,7 @@ def _make(
             # Box2D's bindings crash the interpreter where this warning is an error.
             bindings = "builtin type .* has no __module__ attribute"
             warnings.filterwarnings("ignore", bindings, DeprecationWarning)
+
             # Version 4 of the MuJoCo environments is wanted: policies and data were made with it.
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
             return build(env_id, **kwargs)

@@ -228,6 +228,7 @@ def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> R
         "module": job.module.name,
         "settings": [steps, seeds],
     }
+
     started = time.process_time()
     try:
         rows = measure(job, data_of(job.task, folder), steps, seeds)

@@ -69,6 +69,7 @@ def read_metrics(logdir: str | Path) -> History:
     record = logdir / RECORD
     if not record.is_file():
         raise InputError(f"{logdir}: found no {RECORD}, expected the logdir of a training run")
+
     runs = _read_runs(logdir)
 
     rows = []
@@ -88,6 +89,7 @@ def history_of(rows: Iterable[Row], runs: Runs) -> History:
     for step, metrics in rows:
         for name, values in metrics.items():
             curve = curves.setdefault(name, [])
+
             # A training that was resumed at an earlier step logs the later ones once more.
             while curve and curve[-1][0] >= step:
                 curve.pop()

@@ -210,6 +210,7 @@ class Logger:
         for name, value in metrics.items():
             row = np.asarray(value, dtype=np.float64)
             n_runs = len(self.labels)
+
             if row.shape != (n_runs,):
                 raise ValueError(
                     f"{name}: expected one number per run, [{n_runs}], got {list(row.shape)}"

@@ -114,6 +114,7 @@ def _column(name: str, values: Sequence[object]) -> api_pb2.HParamInfo:
     """Describe one hyper-parameter: its type, and the values that can be selected."""
     texts = {str(value) for value in values}
     info = api_pb2.HParamInfo(name=name, differs=len(texts) > 1)
+
     bools = [value for value in values if isinstance(value, bool)]
     numbers = [value for value in values if isinstance(value, (int, float))]
 
@@ -133,6 +134,7 @@ def _column(name: str, values: Sequence[object]) -> api_pb2.HParamInfo:
 def _hparams_summary(tag: str, **content: object) -> summary_pb2.Summary:
     data = plugin_data_pb2.HParamsPluginData(version=0, **content).SerializeToString()
     plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="hparams", content=data)
+
     # The content travels in the metadata; the tensor only has to be there.
     empty = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
     empty.tensor_shape.dim.add(size=0)

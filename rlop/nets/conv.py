@@ -127,11 +127,13 @@ class NatureTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 512) -> None:
         super().__init__()
         channels, *size = obs_shape
+
         self.convs = nn.ModuleList()
         for filters, kernel, stride in NATURE:
             self.convs.append(Conv2d(runs, channels, filters, kernel, stride))
             size = [(side - kernel) // stride + 1 for side in size]
             channels = filters
+
         self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width

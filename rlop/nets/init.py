@@ -53,6 +53,7 @@ def _reinit_run(network: nn.Module, init: str, run: int, generator: Generator) -
         for layer in torso_of(network).modules():
             if isinstance(layer, Linear):
                 _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
+
     if init != "default":
         _draw(head_of(network), run, HEADS[init], HEAD_GAIN, generator)
 

@@ -83,11 +83,13 @@ class Layers:
                 f"{replacing[0]}: not together with {replacing[1]}, "
                 "each makes the hidden layers its own way"
             )
+
         if self.parametrization != "standard" and self.linear_stack:
             raise InputError(
                 f"linear_stack: not with parametrization = {self.parametrization}, "
                 "without a rule for it"
             )
+
         if self.hyperspherical and self.norm != "none":
             raise InputError(
                 f"norm = {self.norm}: not with hyperspherical, "
@@ -154,7 +156,9 @@ def with_layers(network: Network, layers: Layers) -> Network:
     head = head_of(network)
     lead = head.weight.shape[:-2]
     n_outputs, n_features = head.weight.shape[-2:]
+
     _replace_hidden(torso, lead, layers)
+
     if layers.parametrization != "standard" or layers.zero_head:
         network.head = ScaledLinear(
             lead,
@@ -171,6 +175,7 @@ def with_layers(network: Network, layers: Layers) -> Network:
         after.append(LinearStack(lead, n_features, layers.linear_stack, layers.stack_init))
     if layers.feature_norm is not None:
         after.append(Sphere(layers.feature_norm))
+
     if after:
         activation = "identity" if layers.linear_stack else activation_of(torso)
         network.torso = Extended(torso, after, activation)

@@ -43,6 +43,7 @@ def layer_densities(
     check_range("density", density, low=0, high=1, low_open=True)
     if kind == "uniform":
         return [density] * len(shapes)
+
     sizes = [n_out * n_in for n_out, n_in in shapes]
     units = [n_out + n_in for n_out, n_in in shapes]
     wanted = density * sum(sizes)

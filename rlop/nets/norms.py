@@ -76,8 +76,10 @@ class BatchNorm(nn.Module):
         self.renorm = renorm
         self.momentum = momentum
         self.warmup = warmup
+
         self.gain = nn.Parameter(torch.ones(*lead, features))
         self.shift = nn.Parameter(torch.zeros(*lead, features))
+
         self.register_buffer("mean", torch.zeros(*lead, features))
         self.register_buffer("variance", torch.ones(*lead, features))
         self.register_buffer("passes", torch.zeros(()))
@@ -95,11 +97,13 @@ class BatchNorm(nn.Module):
         mean = x.mean(-2)
         variance = x.var(-2, correction=0)
         normal = batch_norm(x, mean, variance)
+
         with torch.no_grad():
             scale, offset = self.correction(mean, variance)
             self.move_running(self.mean, mean)
             self.move_running(self.variance, variance)
             self.passes.add_(1)
+
         return normal * scale + offset if self.renorm else normal
 
     def move_running(self, running: Tensor, batch: Tensor) -> None:

@@ -123,6 +123,7 @@ def check_shape(network: str, shape: tuple[int, ...]) -> None:
         "impala": (is_image, "(channels, height, width)"),
         "nature": (is_image and min(shape[1:]) >= NATURE_MIN_SIDE, "(channels, >= 36, >= 36)"),
     }
+
     fits, words = expected.get(network, (True, ""))
     if not fits:
         raise InputError(

@@ -41,6 +41,7 @@ def load(source: str | Path) -> list[History]:
     histories = [read_metrics(file.parent) for file in files]
     configs = [_flatten(history.config) for history in histories]
     varying = _varying_keys(configs)
+
     for history, config in zip(histories, configs):
         for hparams in history.hparams:
             _add_missing(hparams, config, varying)

@@ -88,6 +88,7 @@ def submit(jobs: Mapping[str, Command], cluster: str, folder: Path, minutes: int
 
     executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=cluster)
     executor.update_parameters(timeout_min=minutes)
+
     ids = []
     for argv in jobs.values():
         job = executor.submit(submitit.helpers.CommandFunction(list(argv)))

@@ -140,6 +140,7 @@ def find(name: str, root: str | Path | None = None) -> Path:
     match = re.fullmatch(r"(\w+)(?:/(\d+))?", name.removeprefix(PREFIX))
     if match is None:
         raise InputError(f"{name}: expected {PREFIX}GAME/RUN, e.g. {PREFIX}Breakout/1")
+
     base = root or os.environ.get(VARIABLE)
     if not base:
         raise InputError(
@@ -152,6 +153,7 @@ def find(name: str, root: str | Path | None = None) -> Path:
         if not path.is_dir():
             neighbors = sorted(entry.name for entry in path.parent.glob("*") if entry.is_dir())
             raise InputError(f"{name}: no folder {path}{nearest(path.name, neighbors)}")
+
     return run / "replay_logs"
 
 

@@ -81,6 +81,7 @@ def read_d4rl(
     """
     name = str(source).removeprefix(PREFIX)
     about = source_of(name)
+
     if next_obs not in ("shifted", "stored"):
         raise InputError(f"{PREFIX}{name}: next_obs = {next_obs!r}: expected shifted or stored")
     if terminate_on_end and next_obs == "stored":

@@ -52,6 +52,7 @@ def read_embedded(source: str, **options: object) -> Dataset:
     infos = {
         key.removeprefix(INFOS): column for key, column in columns.items() if key.startswith(INFOS)
     }
+
     return Dataset.from_arrays(
         columns["observations"],
         columns["actions"],
@@ -83,12 +84,14 @@ def write_embedded(source: str, path: str | Path, overwrite: bool = False) -> Co
     """
     name, _ = split_query(source)
     rolled = _roll_out(source, {})
+
     metadata = {
         "env_id": IDS[name],
         "env_kwargs": rolled.env_kwargs,
         "n_actions": rolled.mdp.n_actions,
         "policy": source,
     }
+
     write_hdf5(path, rolled.columns, metadata, overwrite=overwrite)
     return coverage(rolled.columns, rolled.mdp)
 
@@ -157,6 +160,7 @@ def _value(name: str, key: str, value: object, default: object) -> object:
     kind = type(default)
     if not isinstance(value, str) or kind is str:
         return value
+
     try:
         if kind is float and "," in value:
             return tuple(map(float, value.split(",")))

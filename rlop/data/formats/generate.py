@@ -107,6 +107,7 @@ def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
     """
     if repeats < 1:
         raise InputError(f"repeats: expected at least 1, got {repeats}")
+
     exact = mdp.transition[~mdp.terminal] * repeats
     count = np.rint(exact).astype(np.int64)
     off = np.abs(exact - count).max(initial=0.0)
@@ -140,6 +141,7 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> Coverage:
         state = np.asarray(data["infos/state"])
     else:
         state = state_index(mdp, data["observations"])
+
     pair = state * mdp.n_actions + np.asarray(data["actions"])
     n_pairs = mdp.n_states * mdp.n_actions
     counts = np.bincount(pair, minlength=n_pairs)
@@ -150,6 +152,7 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> Coverage:
     begins = np.flatnonzero(np.append(True, ends[:-1]))
     rewards = np.asarray(data["rewards"], np.float64)
     returns = np.add.reduceat(rewards, begins)
+
     return {
         "counts": counts,
         "pairs": float(seen.mean()),
