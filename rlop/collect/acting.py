@@ -25,7 +25,11 @@ def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 def checked_actions(
-    act: Act, space: Space, epsilon: float, obs: np.ndarray, rng: np.random.Generator
+    act: Act,
+    space: Space,
+    epsilon: float,
+    obs: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Act on a batch of observations, with a random action in a share `epsilon` of the rows.
 

@@ -153,7 +153,10 @@ def collect(
 
 
 def _make_policies(
-    shares: Mix, make: Make, seed: int, stochastic: bool
+    shares: Mix,
+    make: Make,
+    seed: int,
+    stochastic: bool,
 ) -> tuple[list[Act], list[About]]:
     """Make every policy of a mixture, and describe each with its share."""
     acts = []
@@ -228,7 +231,10 @@ def _counts(shares: Mix, steps: int) -> list[int]:
 
 
 def _training(
-    policy: Policy | Mix, steps: int, epsilon: float, stochastic: bool
+    policy: Policy | Mix,
+    steps: int,
+    epsilon: float,
+    stochastic: bool,
 ) -> Training | None:
     """Read `replay:ALGORITHM:STEPS`; None for other policies."""
     if isinstance(policy, Mapping):

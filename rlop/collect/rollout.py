@@ -77,7 +77,11 @@ def begin(env: Env, obs: Obs, before: int = 0, policy: int = 0) -> Episode:
 
 
 def rollouts(
-    envs: Sequence[Env], play: Act, steps: int, seed: int | Sequence[int], policy: int = 0
+    envs: Sequence[Env],
+    play: Act,
+    steps: int,
+    seed: int | Sequence[int],
+    policy: int = 0,
 ) -> Iterator[tuple[list[Episode], int]]:
     """Play until the first `steps` rows, in the order in which episodes began, are complete.
 

@@ -85,7 +85,11 @@ def train(kind: str, make: Make, steps: int, seed: int, stochastic: bool = False
 
 
 def replay(
-    kind: str, steps: int, make: Make, seed: int, keep: Callable[[list[Episode], int], bool]
+    kind: str,
+    steps: int,
+    make: Make,
+    seed: int,
+    keep: Callable[[list[Episode], int], bool],
 ) -> None:
     """Train in a single environment, and pass every transition on as it is generated.
 

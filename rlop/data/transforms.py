@@ -173,7 +173,10 @@ def top_returns(data: Dataset, fraction: float) -> Dataset:
 
 
 def subsample(
-    data: Dataset, fraction: float | None = None, n: int | None = None, seed: int = 0
+    data: Dataset,
+    fraction: float | None = None,
+    n: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Draw whole episodes at random without replacement; they stay in the order of the data.
 

@@ -10,7 +10,11 @@ from rlop.nets.linear import Linear
 
 
 def stacked_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: int = 1,
+    padding: int = 0,
 ) -> Tensor:
     """Apply one convolution per run.
 

@@ -257,7 +257,10 @@ def hidden_layers(
 
 
 def _factorized(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], rank: int, init: str
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    rank: int,
+    init: str,
 ) -> list[nn.Module]:
     """Make factorized layers; those that are not larger than the rank stay dense."""
     if all(rank >= min(shape) for shape in shapes):

@@ -22,7 +22,10 @@ Command: TypeAlias = Sequence[str]
 
 
 def commands(
-    config: str, over: Mapping[str, Sequence[str]], rest: Sequence[str], logdir: Path
+    config: str,
+    over: Mapping[str, Sequence[str]],
+    rest: Sequence[str],
+    logdir: Path,
 ) -> dict[str, list[str]]:
     """Build the command lines of a sweep, by label.
 

@@ -48,7 +48,10 @@ def ring(add_count: int, rows: int, whole: bool) -> tuple[int, int]:
 
 
 def valid_positions(
-    terminal: np.ndarray, first: int, length: int, invalid_range: np.ndarray
+    terminal: np.ndarray,
+    first: int,
+    length: int,
+    invalid_range: np.ndarray,
 ) -> np.ndarray:
     """Return the temporal positions at which a transition may be sampled, ascending.
 

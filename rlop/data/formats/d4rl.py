@@ -135,7 +135,11 @@ def find(name: str, download: bool = True) -> Path:
 
 
 def _qlearning(
-    path: Path, about: Source, keep_timeouts: bool, n_actions: int | None, infos: bool
+    path: Path,
+    about: Source,
+    keep_timeouts: bool,
+    n_actions: int | None,
+    infos: bool,
 ) -> Dataset:
     """Read the transitions of `qlearning_dataset`."""
     with open_hdf5(path) as file:

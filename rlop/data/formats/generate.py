@@ -217,7 +217,11 @@ def _episodes(
 
 
 def _columns(
-    mdp: TabularMDP, state: np.ndarray, action: np.ndarray, following: np.ndarray, last: np.ndarray
+    mdp: TabularMDP,
+    state: np.ndarray,
+    action: np.ndarray,
+    following: np.ndarray,
+    last: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return the columns of D4RL's files for transitions `[N]` between states."""
     terminals = mdp.terminal[following]

@@ -97,7 +97,10 @@ def read_npz(
 
 
 def _read(
-    file: NpzFile, path: Path, required: Sequence[str], optional: Sequence[str] = ()
+    file: NpzFile,
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Read the required arrays, and those of the optional ones that the archive has."""
     for key in required:
