@@ -1,4 +1,4 @@
-"""The table of every module alone: small launches on the gridworld, kept results, failures as rows."""
+"""The table of every module alone: small launches, kept results, failures as rows."""
 
 import json
 

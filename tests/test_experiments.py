@@ -1,4 +1,4 @@
-"""The frame, and every fast experiment against its own bands; their formulas against a second way."""
+"""The frame, and every fast experiment against its bands; formulas against a second way."""
 
 import importlib
 import math

@@ -1,4 +1,4 @@
-"""The catalogue is whole and points at things that exist; records, tables and scripts, end to end."""
+"""The catalogue is whole and points at what exists; records, tables and scripts, end to end."""
 
 import importlib.util
 import json
@@ -138,10 +138,8 @@ def test_script_end_to_end(reproduce, tmp_path, capsys):
     assert all(m["holds"] for r in results["experiments"] for m in r["measures"])
     page = (tmp_path / "REPRODUCTION.md").read_text()
     assert page.count("| reproduced |") == 2
-    assert (
-        "| 25 | Mitigating deep double descent by concatenating inputs | experiment | reproduced | 4 of 4 |"
-        in page
-    )
+    title = "Mitigating deep double descent by concatenating inputs"
+    assert f"| 25 | {title} | experiment | reproduced | 4 of 4 |" in page
     assert (tmp_path / "robust_ridge.png").exists()
 
 

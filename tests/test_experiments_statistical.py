@@ -1,4 +1,4 @@
-"""The statistical experiments: the small pieces of maths inside them; test_experiments.py holds all to their bands."""
+"""The small pieces of maths in the statistical experiments; test_experiments.py holds the bands."""
 
 from __future__ import annotations
 
@@ -152,7 +152,8 @@ def test_variance_ratio_by_hand():
 def test_calibration_gap_is_0_for_runs_that_are_right_and_2_for_runs_that_agree_on_an_error():
     gap, y = module("disagreement").calibration_gap, torch.tensor([0, 1, 2])
     assert gap(y.expand(2, -1), y) == 0
-    # votes are 1 for a wrong class and 0 for the right one: off by 1 on 3 entries, and by 3 of 27 on the others
+    # Votes are 1 for a wrong class and 0 for the right one: off by 1 on 3 entries, and by 3 of 27
+    # on the others.
     assert gap(torch.tensor([[1, 2, 0]] * 2), y) == pytest.approx((1 * 3 + 3 / 27 * 27) / 3)
 
 

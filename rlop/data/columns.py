@@ -43,6 +43,7 @@ def obs_column(key: str, array: ArrayLike) -> np.ndarray:
             f"{key}: shape {rows.shape}, expected [N, *obs_shape]; "
             "add an axis to scalar observations"
         )
+
     if rows.dtype in (np.uint8, np.bool_):
         return rows
     return _float32(key, rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,7 +65,7 @@ class Dataset:
         *,
         n_actions: int | None = None,
         env_id: str | None = None,
-        env_kwargs: Mapping[str, Any] | None = None,
+        env_kwargs: Mapping[str, object] | None = None,
         name: str = "arrays",
         infos: Mapping[str, ArrayLike] | None = None,
     ) -> Dataset:
@@ -163,6 +162,7 @@ class Dataset:
         index = self._row_index(rows)
         follows = index[1:] == index[:-1] + 1
         follows = np.append(follows, False)
+
         end = self.end[index] | ~follows
         truncated = self.truncated[index] | (end & ~self.terminated[index])
 
@@ -173,6 +173,7 @@ class Dataset:
         discount = self.discount
         if discount is not None:
             discount = discount[take]
+
         return replace(
             self,
             obs=self.obs[take],
@@ -310,6 +311,7 @@ class Dataset:
             key: column[last] if key.startswith("next_") else column
             for key, column in self.extra.items()
         }
+
         return replace(
             self,
             reward=reward.astype(np.float32),
@@ -329,6 +331,7 @@ class Dataset:
         discount = self.discount
         if discount is None:
             discount = np.ones(len(self), np.float32)
+
         return {
             "obs": self.obs,
             "action": self.action,

@@ -53,10 +53,12 @@ def summary(data: Dataset) -> str:
         f"{data.spec.shapes}, environment {data.spec.env_id}",
         f"ends: {terminated} terminated, {truncated} truncated",
     ]
+
     if isinstance(data.obs, Stacks):
         lines += _frames(data, data.obs)
     if data.discount is None:
         lines += _returns(data)
+
     lines += [_rewards(data), _coverage(data), _actions(data)]
 
     doubts = suspicions(data)
@@ -234,6 +236,7 @@ def _frames(data: Dataset, stacks: Stacks) -> list[str]:
         f"from {len(checkpoints)} checkpoints ({checkpoints[0]} to {checkpoints[-1]})",
         f"reward counts: {_reward_counts(data.reward)}",
     ]
+
     if data.discount is None:
         lines.append(_whole_episodes(data))
     return lines

@@ -164,6 +164,7 @@ def read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
         read = np.lib.format.read_array_header_1_0
 
     shape, is_fortran, dtype = read(file)
+
     if dtype != np.uint8 or len(shape) != 3 or is_fortran:
         raise InputError(
             f"{path}: {dtype} of shape {shape}, expected uint8 frames [N, height, width]"
