@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rlop.logs.messages import messages_on_stderr
 from rlop.types import InputError
@@ -23,10 +24,6 @@ SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
-    if sys.path and Path(sys.path[0]).resolve() == Path(sys.argv[0]).resolve().parent:
-        sys.path.pop(
-            0
-        )  # the folder of a script: one called minatar.py would hide the package of that name
     try:
         with messages_on_stderr():
             command(sys.argv[1:] if argv is None else argv)
@@ -36,6 +33,38 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0
+
+
+def run_script(script: str, command: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run a command as the main program of a file in `scripts/`, and exit with its code.
+
+    Args:
+        script: path of the file, its `__file__`.
+        command: takes the arguments that follow the script's name.
+    """
+    leave_script_folder(script)
+    sys.exit(guarded(command))
+
+
+def train_script(script: str, config: str) -> NoReturn:
+    """Run `rlop train` as the main program of a file in `scripts/`.
+
+    Args:
+        script: path of the file, its `__file__`.
+        config: the configuration to train when none is named.
+    """
+    run_script(script, lambda argv: train_command(argv, default=config))
+
+
+def leave_script_folder(script: str) -> None:
+    """Put the checkout in the place of its folder `scripts/` on the import path.
+
+    Python puts the folder of the running script first. From there `scripts/mujoco.py` and
+    `scripts/minatar.py` would hide the packages of these names.
+    """
+    folder = Path(script).resolve().parent
+    if sys.path and Path(sys.path[0]).resolve() == folder:
+        sys.path[0] = str(folder.parent)
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:

@@ -1,16 +1,15 @@
-"""See rank collapse and its cure: DQN and CQL, with and without DR3 and max-norm, on a 16x16 gridworld.
+"""See rank collapse and its cure: DQN and CQL, with and without DR3 and max-norm, on a gridworld.
 
     python scripts/gridworld.py                       # configs/gridworld/demo.yaml
     python scripts/gridworld.py configs/gridworld/backups.yaml --seeds 8
 
-All runs train side by side in one process. Prints a table (mean and 95 % interval over seeds), writes TensorBoard logs
-and one picture of the curves.
+The grid is 16x16. All runs train side by side in one process. Prints a table (mean and 95 %
+interval over seeds), writes TensorBoard logs and one picture of the curves.
 """
 
-import sys
 from collections.abc import Sequence
 
-from rlop.cli import guarded
+from rlop.cli import run_script, train_command
 from rlop.report.tables import figure, table
 from rlop.training.run import from_args, run
 
@@ -26,14 +25,18 @@ SHOWN = [
 
 def main(argv: Sequence[str]) -> None:
     """Train, tabulate, draw."""
+    if "--help" in argv or "-h" in argv:
+        print(__doc__)
+        return train_command(argv)
+
     experiment, name = from_args(argv, default="configs/gridworld/demo.yaml")
     _, history, logdir = run(experiment, f"gridworld-{name}")
+
     print(table(history, SHOWN))
     figure(history, SHOWN, logdir / "curves.png")
-    print(
-        f"\npicture: {logdir}/curves.png\ncurves:  tensorboard --logdir {logdir}  (in .venv/bin after `make demo`)"
-    )
+    print(f"\npicture: {logdir}/curves.png")
+    print(f"curves:  tensorboard --logdir {logdir}  (in .venv/bin after `make demo`)")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run_script(__file__, main)
