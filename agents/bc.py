@@ -11,15 +11,16 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.schema import option, options
 from rlop.data.dataset import Dataset
-from rlop.losses import tanh_gaussian, td
+from rlop.losses import tanh_gaussian
+from rlop.losses.imbalance import LogitAdjustment, action_counts, vs_logits
+from rlop.losses.noise import LabelNoise
 from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
-from rlop.optim import optimizer_maker, unsigned_loss
+from rlop.optim import unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
 from rlop.types import Batch, InputError, Metrics
 
 from .option_groups import NetworkOptions, OptimizationOptions
-from .options import LabelNoise, LogitAdjustment, action_counts
 
 
 @options
@@ -50,13 +51,15 @@ class BC(Agent):
 
         cross_entropy   -log softmax(W phi(s) + b)_a
         mse             |tanh(W phi(s) + b) - a|^2 / m
-        nll             -log pi(a|s), pi a Gaussian squashed by tanh whose width depends on the state
+        nll             -log pi(a|s), pi a Gaussian squashed by tanh whose width depends on the
+        state
 
     The optimizer `rmd` descends `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `BCConfig`.
     Raises:
-        InputError: for unknown options, wrong types, impossible values, or a loss that does not fit the actions.
+        InputError: for unknown options, wrong types, impossible values, or a loss that does not fit
+            the actions.
     Reference: Pomerleau, "ALVINN", NeurIPS 1988.
     """
 
@@ -79,12 +82,13 @@ class BC(Agent):
                 raise InputError(f"{name}: expected loss = cross_entropy, found {self.loss_kind}")
 
     def pick_loss(self) -> str:
-        """Return the loss that the configuration asks for, or the one that `auto` means for these actions."""
+        """Return the name of the loss; `auto` decides by the actions."""
         spec, loss = self.spec, self.config.loss
         discrete = spec.n_actions is not None
         if not discrete and len(spec.action_shape) != 1:
             raise InputError(
-                f"BC: expected discrete actions or actions of shape (m,), the data has {spec.action_shape}"
+                "BC: expected discrete actions or actions of shape (m,), "
+                f"the data has {spec.action_shape}"
             )
 
         fitting = ("cross_entropy",) if discrete else ("mse", "nll")
@@ -116,16 +120,8 @@ class BC(Agent):
         reset_runs(network, self.runs.seeds)
         self.activation = str(network.torso.activation)
 
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"],
-            self.hyper,
-            betas=config.adam_betas,
-            eps=config.adam_eps,
-            form="unsigned",
-        )
         self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # see `prepare`
-        learner = self.main_learner(network, make_optimizer, max_grad_norm=config.max_grad_norm)
-        return {"policy": learner}
+        return {"policy": self.main_learner(network, form="unsigned")}
 
     def make_noise(self) -> NoiseShapes:
         """Return the random numbers of the label noise."""
@@ -134,11 +130,15 @@ class BC(Agent):
 
     @property
     def policy(self) -> Any:
-        """The policy's network: a `QNetwork` whose outputs are logits or means, or a `GaussianPolicy` with `nll`."""
+        """The policy's network: a `QNetwork` whose outputs are logits or means, or a
+        `GaussianPolicy` with `nll`.
+        """
         return self.main.online
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is; count its discrete actions, or check that they lie in [-1, 1].
+        """Return the data set as it is.
+
+        Count its discrete actions, or check that its continuous ones lie in [-1, 1].
 
         Raises:
             InputError: naming the range of the data.
@@ -150,7 +150,7 @@ class BC(Agent):
         return super().prepare(data)
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the policy's loss `[R]`, and how often its action is the data's or how far from it."""
+        """Return the policy's loss `[R]`, and its accuracy or its error."""
         if self.loss_kind == "cross_entropy":
             logits = self.policy(batch.obs)[1]
             loss = self.cross_entropy(logits, batch.action, noise)
@@ -184,12 +184,14 @@ class BC(Agent):
             label = config.label_noise(label, noise["label"], probability, steps, logits.shape[-1])
         if config.logit_adjustment:
             gamma, tau = hyper["logit_adjustment.gamma"], hyper["logit_adjustment.tau"]
-            logits = td.vs_logits(logits, self.counts, gamma, tau)
+            logits = vs_logits(logits, self.counts, gamma, tau)
         return F.cross_entropy(logits.movedim(-1, 1), label, reduction="none").mean(-1)
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:
-        """Return the likeliest action, int64 `[R, B]`, or tanh of the mean `[R, B, m]`, for `[R, B, *obs_shape]`."""
+        """Return the likeliest action, int64 `[R, B]`, or tanh of the mean `[R, B, m]`, for `[R, B,
+        *obs_shape]`.
+        """
         if self.loss_kind == "nll":
             return torch.tanh(self.policy(obs)[0])
         outputs = self.policy(obs)[1]
@@ -202,5 +204,8 @@ class BC(Agent):
 
     @property
     def head_weight(self) -> Tensor:
-        """Weight of the policy's linear head, `[R, A, D]`; with `nll` the rows are means, then log widths."""
+        """Weight of the policy's linear head, `[R, A, D]`.
+
+        With `nll` the rows are means, then log widths.
+        """
         return self.policy.head.weight

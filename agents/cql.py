@@ -1,8 +1,11 @@
-"""Conservative Q-learning for continuous actions: soft actor-critic on a fixed data set, plus one term."""
+"""Conservative Q-learning for continuous actions: soft actor-critic on a fixed data set, plus one
+term.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,42 +13,49 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
+from rlop.losses.noise import noisy_target
 from rlop.nets import Critics, GaussianPolicy
-from rlop.optim import optimizer_maker
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .cql_config import PRESETS, CQLConfig
-from .cql_networks import Moments, log_weight, make_networks, small_learner
-from .options import noisy_target, relaxed
+from .cql_networks import Moments, log_weight, make_networks
 
 
 class CQL(Agent):
     """Continuous CQL(H) and CQL(rho) with E critics.
 
-        target   y = r + gamma (1 - terminated) [ min_e Q'_e(s', a') - c log pi(a'|s') ],  c only by `backup_entropy`
+        target   y = r + gamma (1 - terminated) [ min_e Q'_e(s', a') - c log pi(a'|s') ]
         critics  L = sum_e { mean (Q_e(s, a) - y)^2 + alpha diff_e } + sum_k coef_k reg_k
                  diff_e = mean[ T logsumexp_k (Q_e(s, a_k) - log p_k)/T - Q_e(s, a) ]
-        policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s); in the first `bc_steps` log pi(a|s) for Q
-        entropy  -log c * mean[ log pi(a~|s) + target_entropy m ],  c for log c with `entropy_loss: exp`
+        policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s)
+        entropy  -log c * mean[ log pi(a~|s) + target_entropy m ]
 
-    The candidates a_k, `action_samples` each from the uniform density, pi(.|s) and pi(.|s'), are all valued at s,
-    without gradient into the policy. CQL(rho), the authors' `min_q_version` 2, leaves out log p_k and adds the data's
-    action to the candidates. A Lagrange form multiplies alpha by a trained weight, see `td.lagrange_penalty`.
+    The target has its entropy term only with `backup_entropy`. In the first `bc_steps` updates,
+    log pi(a|s) replaces Q in the policy's loss. With `entropy_loss: exp`, c replaces log c.
 
-    Backups: `sample` draws a' from pi(.|s') (the authors, CORL); `mean` takes a' = tanh(mean) (d3rlpy);
-    `max_then_min` (the authors' max_q_backup) and `min_then_max` (Geng, CORL, d3rlpy) take the best of
-    `backup_samples` draws.
+    The candidates a_k, `action_samples` each from the uniform density, pi(.|s) and pi(.|s'), are
+    all valued at s, without gradient into the policy. CQL(rho), the authors' `min_q_version` 2,
+    leaves out log p_k and adds the data's action to the candidates. A Lagrange form multiplies
+    alpha by a trained weight, see `td.lagrange_penalty`.
 
-    Actions are in [-1, 1]. Logged TD loss, conservative term and penalties are sums over critics, as in the total.
+    Backups: `sample` draws a' from pi(.|s') (the authors, CORL); `mean` takes a' = tanh(mean)
+    (d3rlpy); `max_then_min` (the authors' max_q_backup) and `min_then_max` (Geng, CORL, d3rlpy)
+    take the best of `backup_samples` draws.
+
+    Actions are in [-1, 1]. Logged TD loss, conservative term and penalties are sums over critics,
+    as in the total.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `CQLConfig`.
     Raises:
         InputError: for unknown options, wrong types, impossible values, or discrete actions.
-    Reference: Kumar et al., "Conservative Q-Learning", NeurIPS 2020, arXiv:2006.04779; Haarnoja et al. 2018.
-    Differs from: the codes in `PRESETS`: all losses are taken before any step. (The authors and d3rlpy move c before
-        the policy's loss, d3rlpy also alpha' before the critics', and the critics before the policy's.)
+    Reference: Kumar et al., "Conservative Q-Learning", NeurIPS 2020, arXiv:2006.04779; Haarnoja et
+        al. 2018.
+    Differs from: the codes in `PRESETS`: all losses are taken before any step. (The authors and
+        d3rlpy move c before the policy's loss, d3rlpy also alpha' before the critics', and the
+        critics before the policy's.)
     """
 
     Config = CQLConfig
@@ -65,27 +75,24 @@ class CQL(Agent):
         )
 
     def make_learners(self) -> dict[str, Learner]:
-        """Build `critics` with their target network, `policy`, `entropy`, and `multiplier` with a Lagrange form."""
+        """Build `critics` with their target network, `policy`, `entropy`, and `multiplier` with a
+        Lagrange form.
+        """
         config, hyper = self.config, self.hyper
         self.target_period = config.target_period
         critics, policy = make_networks(self.spec, config, self.runs.seeds)
         self.activation = str(critics.torso.activation)
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"], hyper, betas=config.adam_betas, eps=config.adam_eps
-        )
         learners = {
-            "critics": self.main_learner(
-                critics, make_optimizer, tau=hyper["tau"], max_grad_norm=config.max_grad_norm
-            ),
-            "policy": small_learner(policy, hyper["policy_lr"], config),
+            "critics": self.main_learner(critics, tau=hyper["tau"]),
+            "policy": self.adam_learner(policy, hyper["policy_lr"]),
         }
 
         entropy = log_weight(math.log(config.entropy_coef), len(self.runs))
-        learners["entropy"] = small_learner(entropy, hyper["entropy_lr"], config)
+        learners["entropy"] = self.adam_learner(entropy, hyper["entropy_lr"])
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = log_weight(start, len(self.runs))
-            learners["multiplier"] = small_learner(multiplier, hyper["alpha_lr"], config)
+            learners["multiplier"] = self.adam_learner(multiplier, hyper["alpha_lr"])
 
         self.needs = self.penalties.needs
         return learners
@@ -110,7 +117,7 @@ class CQL(Agent):
     @property
     def critics(self) -> Critics:
         """The critics that are trained."""
-        return self.learners["critics"].online
+        return cast(Critics, self.learners["critics"].online)
 
     @property
     def target(self) -> Critics:
@@ -120,7 +127,7 @@ class CQL(Agent):
     @property
     def policy(self) -> GaussianPolicy:
         """The policy."""
-        return self.learners["policy"].online
+        return cast(GaussianPolicy, self.learners["policy"].online)
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is, after checking that its actions lie in [-1, 1].
@@ -206,9 +213,7 @@ class CQL(Agent):
         if config.backup_entropy:
             value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
 
-        target = td.td_target(
-            batch.reward, value, batch.terminated, batch.discount, hyper["gamma"]
-        )
+        target = td.td_target(batch.reward, value, batch.terminated, batch.discount, hyper["gamma"])
         target = noisy_target(target, noise, config.target_noise, hyper, self.main.steps)
         action = td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(mean))
         return action, target
@@ -216,7 +221,11 @@ class CQL(Agent):
     def candidates(
         self, batch: Batch, noise: Noise, pi: Moments, next_pi: Moments
     ) -> tuple[Tensor, Tensor]:
-        """Return values at s `[R, E, B, 3N]` of uniform actions, of pi(.|s)'s and pi(.|s')'s, and log-densities."""
+        """Value the candidates at s: uniform actions, and draws from pi(.|s) and pi(.|s').
+
+        Returns:
+            Values `[R, E, B, 3N]` and log-densities `[R, B, 3N]`.
+        """
         with torch.no_grad():
             uniform = 2 * noise["random"] - 1
             log_uniform = torch.full_like(uniform[..., 0], -uniform.shape[-1] * math.log(2))
@@ -228,7 +237,9 @@ class CQL(Agent):
         return self.critics.values(batch.obs, actions), log_density
 
     def conservative_diff(self, q_values: Tensor, log_density: Tensor, q: Tensor) -> Tensor:
-        """Return how much higher the critics value the candidates than the data's actions, `[R, E]`."""
+        """Return how much higher the critics value the candidates than the data's actions, `[R,
+        E]`.
+        """
         config = self.config
         if config.conservative == "H":
             candidates = td.importance_values(q_values, log_density)
@@ -240,7 +251,12 @@ class CQL(Agent):
         return diff.clamp(config.clip_diff_min, high).mean(-1)
 
     def penalty(self, diff: Tensor, trained: bool = True) -> Tensor:
-        """Return the conservative term `[R, E]`, with gradient into its Lagrange weight where that is trained."""
+        """Return the conservative term `[R, E]`.
+
+        Args:
+            diff: from `conservative_diff`, `[R, E]`.
+            trained: let gradient into the weight of the Lagrange form.
+        """
         alpha, form = self.hyper["alpha"], self.config.lagrange
         if form == "off":
             return alpha.unsqueeze(-1) * diff
@@ -249,10 +265,12 @@ class CQL(Agent):
         weight = weight if trained else weight.detach()
         return td.lagrange_penalty(diff, weight, alpha, self.hyper["gap"], form)
 
-    def policy_loss(
-        self, batch: Batch, noise: Noise, pi: Moments
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the policy's loss `[R]`, and log pi(a|s) and min_e Q_e(s, a), `[R, B]`, of actions drawn from it."""
+    def policy_loss(self, batch: Batch, noise: Noise, pi: Moments) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw an action at each state, and return the policy's loss `[R]`.
+
+        Returns:
+            The loss, log pi(a|s) and min_e Q_e(s, a), `[R, B]` each.
+        """
         action, log_pi = tanh_gaussian.sample(*pi, noise["policy"])
         q = self.critics(batch.obs, action)[1].amin(1)
 
@@ -264,7 +282,7 @@ class CQL(Agent):
         return loss, log_pi, q
 
     def entropy_loss(self, log_pi: Tensor) -> Tensor:
-        """Return the loss of the entropy's weight, `[R]`: it grows while the entropy is below its target."""
+        """Return the loss of the entropy's weight, `[R]`: it grows below the target entropy."""
         (n_dims,) = self.spec.action_shape
         error = log_pi.detach().mean(-1) + self.hyper["target_entropy"] * n_dims
         weight = self.log_weight("entropy")
@@ -273,7 +291,9 @@ class CQL(Agent):
         return -weight * error
 
     def log_weight(self, name: str) -> Tensor:
-        """Logarithm of a trained weight `[R]`: c for `entropy`, alpha' of the Lagrange form for `multiplier`."""
+        """Logarithm of a trained weight `[R]`: c for `entropy`, alpha' of the Lagrange form for
+        `multiplier`.
+        """
         return self.learners[name].parameters["log"].squeeze(-1)
 
     @property
@@ -288,7 +308,10 @@ class CQL(Agent):
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return online phi(s, a) and phi(s', a'), `[R, E, B, D]` each; a' is tanh of the policy's mean."""
+        """Return online phi(s, a) and phi(s', a'), `[R, E, B, D]` each.
+
+        A' is tanh of the policy's mean.
+        """
         features = self.critics(batch.obs, batch.action)[0]
         next_features = self.critics(batch.next_obs, self.act(batch.next_obs))[0]
         return features, next_features

@@ -105,17 +105,19 @@ class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
             )
 
 
-# Reward transforms, observation scaling and evaluation are not the agent's. Ours differ from all of these codes in
-# that every loss is taken at the same parameters, before any step.
+# Reward transforms, observation scaling and evaluation are not the agent's. Ours differ from all of
+# these codes in that every loss is taken at the same parameters, before any step.
 PRESETS: dict[str, Mapping[str, Any]] = {
-    # aviralkumar2907/CQL d67dbe9, examples/cql_mujoco_new.py with the README's arguments for Gym. Not followed: rlkit's
-    # own initialization (small_head is the nearest) and its clamp of the policy's mean to [-9, 9]. The scripts' own
-    # defaults, lagrange_thresh 5 and min_q_weight 1, are `lagrange: official, gap: 5, alpha: 1`.
+    # aviralkumar2907/CQL d67dbe9, examples/cql_mujoco_new.py with the README's arguments for Gym.
+    # Not followed: rlkit's own initialization (small_head is the nearest) and its clamp of the
+    # policy's mean to [-9, 9]. The scripts' own defaults, lagrange_thresh 5 and min_q_weight 1, are
+    # `lagrange: official, gap: 5, alpha: 1`.
     "cql/official": {
         "hidden": (256, 256, 256),  # layer_size
         "policy_hidden": (256, 256, 256),
         "alpha": 5.0,  # min_q_weight; the README says 5 or 10
-        "backup": "sample",  # deterministic_backup means without entropy there, not without sampling
+        # Its deterministic_backup means without entropy, not without sampling.
+        "backup": "sample",
         "policy_lr": 1e-4,
         "entropy_lr": 1e-4,  # policy_lr
         "alpha_lr": 3e-4,  # qf_lr
@@ -134,7 +136,8 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "log_std_affine": (1.0, -1.0),  # policy_log_std_multiplier, log_std_offset
         "init": "orthogonal",  # orthogonal_init, which its policy ignores
     },
-    # tinkoff-ai/CORL 6afec90, configs/offline/cql/antmaze. Rewards there are scaled by 10 and shifted by -5.
+    # tinkoff-ai/CORL 6afec90, configs/offline/cql/antmaze. Rewards there are scaled by 10 and
+    # shifted by -5.
     "cql/corl-antmaze": {
         "hidden": (256,) * 5,  # q_n_hidden_layers; its second critic has 3 whatever is asked for
         "policy_hidden": (256, 256, 256),
@@ -149,8 +152,8 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "log_std_affine": (1.0, -1.0),
         "init": "orthogonal",
     },
-    # takuseno/d3rlpy 2.8.1, defaults of CQLConfig. Its reproduction script has three layers of 256 and turns the
-    # Lagrange form off with alpha_learning_rate = 0.
+    # takuseno/d3rlpy 2.8.1, defaults of CQLConfig. Its reproduction script has three layers of 256
+    # and turns the Lagrange form off with alpha_learning_rate = 0.
     "cql/d3rlpy": {
         "alpha": 5.0,  # conservative_weight
         "backup": "mean",  # soft_q_backup = False

@@ -3,17 +3,19 @@
 One class, because CQL(H) on discrete actions is DQN plus one term:
 
     target   y = r + gamma (1 - terminated) V(s'),  V by `backup`
-    loss     L = mean huber(Q(s, a) - y) + alpha mean[ T logsumexp_b Q(s, b)/T - Q(s, a) ] + sum_k coef_k reg_k
+    loss     L = mean huber(Q(s, a) - y) + alpha mean gap + sum_k coef_k reg_k
+             gap = T logsumexp_b Q(s, b)/T - Q(s, a)
 
-With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the transition is subtracted
-from y. With `logit_adjustment`, the conservative term (a cross-entropy) is taken of adjusted Q, see `td.vs_logits`.
-A `head` (agents/heads.py) makes Q(s, a) from K outputs z and brings its own TD loss.
+With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
+transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
+taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
+and brings its own TD loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,31 +24,33 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.losses.distributional import select_atoms
+from rlop.losses.imbalance import action_counts, vs_logits
+from rlop.losses.noise import noisy_target
 from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
-from rlop.optim import optimizer_maker
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .dqn_config import PRESETS, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
-from .options import action_counts, noisy_target, relaxed
 
 
 class DQN(Agent):
     """Offline DQN for discrete actions.
 
-    Backups, with Q' the target network: `max` takes V(s') = max_a Q'(s', a) (Mnih et al. 2015), `double` takes
-    Q'(s', argmax_a Q(s', a)) (van Hasselt et al. 2016), `sarsa` takes Q'(s', a') with a' the data's next action,
-    `behavior` draws a' from the empirical behavior policy at s', and `mc` does not bootstrap: it regresses on the
-    Monte-Carlo return.
+    Backups, with Q' the target network: `max` takes V(s') = max_a Q'(s', a) (Mnih et al. 2015),
+    `double` takes Q'(s', argmax_a Q(s', a)) (van Hasselt et al. 2016), `sarsa` takes Q'(s', a')
+    with a' the data's next action, `behavior` draws a' from the empirical behavior policy at s',
+    and `mc` does not bootstrap: it regresses on the Monte-Carlo return.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `DQNConfig`.
     Raises:
         InputError: for unknown options, wrong types, impossible values, or continuous actions.
-    Reference: Mnih et al., Nature 518, 2015; conservative term: Kumar et al. 2020, arXiv:2006.04779, equation 4.
-    Differs from: the authors' discrete CQL, which is on QR-DQN (`head: quantile`); the default follows Dopamine's
-        offline agents.
+    Reference: Mnih et al., Nature 518, 2015; conservative term: Kumar et al. 2020,
+        arXiv:2006.04779, equation 4.
+    Differs from: the authors' discrete CQL, which is on QR-DQN (`head: quantile`); the default
+        follows Dopamine's offline agents.
     """
 
     Config = DQNConfig
@@ -64,7 +68,8 @@ class DQN(Agent):
         sums_rewards = config.n_step > 1 or config.backup == "mc"
         if sums_rewards and len(set(values["gamma"])) > 1:
             raise InputError(
-                "gamma differs between runs: n-step and Monte-Carlo returns are summed with one gamma"
+                "gamma differs between runs: "
+                "n-step and Monte-Carlo returns are summed with one gamma"
             )
 
         self.pays_gap = any(values["alpha"])
@@ -93,22 +98,15 @@ class DQN(Agent):
         reinit_runs([(network, config.init)], seeds)
         self.activation = str(network.torso.activation)
 
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"], self.hyper, betas=config.adam_betas, eps=config.adam_eps
-        )
         learner = self.main_learner(
-            network,
-            make_optimizer,
-            tau=self.hyper["tau"],
-            max_grad_norm=config.max_grad_norm,
-            bootstraps=config.backup != "mc",
+            network, tau=self.hyper["tau"], bootstraps=config.backup != "mc"
         )
         self.needs = self.penalties.needs
         self.counts = torch.ones(self.n_actions, device=self.device)  # see `prepare`
         return {"q": learner}
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of the head, of the `behavior` backup and of the target noise."""
+        """Return the random numbers of head, `behavior` backup and target noise."""
         config = self.config
         noise = dict(self.head.draws())
         if config.backup == "behavior":
@@ -126,7 +124,7 @@ class DQN(Agent):
     @property
     def online(self) -> QNetwork:
         """The Q-network that is trained."""
-        return self.main.online
+        return cast(QNetwork, self.main.online)
 
     @property
     def target(self) -> QNetwork:
@@ -134,7 +132,10 @@ class DQN(Agent):
         return self.main.target
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Add the columns that the backup reads, leave out rows without them, and count the data's actions."""
+        """Return the rows that the backup can use, with the columns that it reads.
+
+        Counts the data's actions and gives each row its slack.
+        """
         rows = self.rows(data)
         self.main.allot(len(rows))
         self.counts.copy_(action_counts(rows.action, self.n_actions, self.device))
@@ -198,7 +199,7 @@ class DQN(Agent):
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]
-            values = td.vs_logits(values, self.counts, gamma, tau)
+            values = vs_logits(values, self.counts, gamma, tau)
 
         q = td.select(values, action)
         return td.conservative_gap(values, q, self.hyper["temperature"]).mean(-1)
@@ -206,7 +207,11 @@ class DQN(Agent):
     def forward(
         self, batch: Batch, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where they are read."""
+        """Run the online network at s, and at s' where something reads it.
+
+        Returns:
+            Features `[R, B, D]` and outputs z `[R, B, A, K]` at s, then the same at s', or None.
+        """
         if "next_features" in self.needs:
             # One pass over both states, so that gradient flows through both features.
             both = torch.cat([batch.obs, batch.next_obs], dim=1)
@@ -225,7 +230,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def forward_target(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
-        """Return the target network's features and outputs at s', or None where nothing reads them."""
+        """Run the target network at s'; (None, None) where nothing reads it."""
         if self.config.backup == "mc" and "next_features_target" not in self.needs:
             return None, None
         return self.outputs(self.target, batch.next_obs, noise)
@@ -245,7 +250,11 @@ class DQN(Agent):
             particles, weights = batch.extra["mc_return"].unsqueeze(-1), None
         else:
             assert next_z is not None  # `forward_target` ran
-            pick = partial(td.BACKUPS[config.backup], batch=batch, noise=noise)
+            backup = td.BACKUPS[config.backup]
+
+            def pick(target: Tensor, online: Tensor | None) -> Tensor:
+                return backup(target, online, batch, noise)
+
             values, weights = self.head.particles(next_z, next_z_online, pick)
             particles = td.td_target(
                 batch.reward, values, batch.terminated, batch.discount, self.hyper["gamma"]
@@ -278,7 +287,10 @@ class DQN(Agent):
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return online phi(s) and phi(s'), `[R, B, D]` each; phi does not depend on a discrete action."""
+        """Return online phi(s) and phi(s'), `[R, B, D]` each.
+
+        Phi does not depend on a discrete action.
+        """
         return self.online.features(batch.obs), self.online.features(batch.next_obs)
 
     @property

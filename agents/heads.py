@@ -1,27 +1,26 @@
-"""What stands on the features of DQN: one value for each action, or K numbers from which values are made.
+"""Output heads of DQN: one value for each action, or K numbers from which values are made.
 
-A head turns the network's outputs z `[R, B, A, K]` into action values `[R, B, A]`, names the particles that stand for
-the next state's value (see `rlop.losses.distributional`), and holds z of the data's action to the particles once
-they are backed up.
+A head turns the network's outputs z `[R, B, A, K]` into action values `[R, B, A]`, gives the
+particles that represent the next state's value (see `rlop.losses.distributional`), and takes the
+loss of the data action's z against the particles of the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
+from rlop.agent import NoiseShapes
 from rlop.config.schema import Count, Positive, build_choice, option, options
 from rlop.losses import distributional as dist
 from rlop.types import InputError
 
-Pick = Callable[
-    [Any, Any], Tensor
-]  # (target values, online values) [..., A] -> the action that is backed up
-Draws = dict[str, tuple[str, tuple[int, ...]]]  # random numbers of an update, as in `agent.noise`
-Error = Callable[[Tensor], Tensor]  # Huber or square, elementwise
+# (target network's values, online network's values) [..., A] -> action that is backed up [...]
+Pick: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+Error: TypeAlias = Callable[[Tensor], Tensor]  # Huber or square, elementwise
 
 
 @options
@@ -31,41 +30,56 @@ class Ensemble:
     Reference: Agarwal, Schuurmans, Norouzi, ICML 2020, arXiv:1907.04543, Ensemble-DQN.
     """
 
-    one_target: ClassVar[bool] = False  # whether what a transition is regressed on is one number
-    by_error: ClassVar[bool] = (
-        True  # whether the loss is a function of differences, Huber or square
-    )
+    one_target: ClassVar[bool] = False  # a transition is regressed on a single number
+    by_error: ClassVar[bool] = True  # the loss is a function of differences, Huber or square
+
     n: Count = option(200, "values for each action, K")
 
-    def draws(self) -> Draws:
-        """The random numbers that one update needs."""
+    def draws(self) -> NoiseShapes:
+        """Return kinds and shapes of the random numbers that one update needs."""
         return {}
 
     def split(self, outputs: Tensor) -> Tensor:
-        """A network's outputs `[..., A K]` as z `[..., A, K]`."""
+        """Return a network's outputs `[..., A K]` as z `[..., A, K]`."""
         return outputs.unflatten(-1, (-1, self.n))
 
     def mix(self, z: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """What the update sees of the outputs."""
+        """Return the outputs as the update uses them."""
         return z
 
     def mean(self, z: Tensor) -> Tensor:
-        """Action values `[R, B, A]`."""
+        """Return action values: z `[..., A, K]` to `[..., A]`."""
         return z.mean(-1)
 
     def best(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> Tensor:
-        """The action that is backed up, picked by action values `[R, B]`."""
-        return pick(self.mean(z), None if z_online is None else self.mean(z_online))
+        """Return the action that is backed up, picked by action values `[R, B]`."""
+        online = None if z_online is None else self.mean(z_online)
+        return pick(self.mean(z), online)
 
     def particles(
         self, z: Tensor, z_online: Tensor | None, pick: Pick
     ) -> tuple[Tensor, Tensor | None]:
-        """Next state's particles and their weights, `[R, B, J]` each, from the target and the online network's z."""
-        action = pick(z.mT, None if z_online is None else z_online.mT)  # of each head
+        """Return the next state's particles, `[R, B, J]`, and their weights where they differ.
+
+        Args:
+            z: of the target network at s', `[R, B, A, K]`.
+            z_online: of the online network at s', where the backup reads it.
+            pick: of the backup.
+        """
+        # Each of the K values picks its own action.
+        online = None if z_online is None else z_online.mT
+        action = pick(z.mT, online)
         return dist.select_atoms(z, action), None
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
-        """Loss of each transition `[R, B]`: z `[R, B, K]` of the data's action against what was backed up."""
+        """Return the loss of each transition, `[R, B]`.
+
+        Args:
+            z: of the data's action, `[R, B, K]`.
+            particles: of the target, `[R, B, J]`.
+            weights: of the particles; None where they are equal.
+            error: elementwise loss of a difference.
+        """
         return error(z - particles).mean(-1)
 
 
@@ -94,13 +108,14 @@ class REM(Ensemble):
         1, "mixtures of one update, C; the loss is the mean of theirs"
     )
 
-    def draws(self) -> Draws:
-        """One mixture for the whole minibatch of a run."""
+    def draws(self) -> NoiseShapes:
+        """Return one mixture for the whole minibatch of a run."""
         return {"mixture": ("uniform", (self.n, self.num_convex_combinations))}
 
     def mix(self, z: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """`[R, B, A, K] -> [R, B, A, C]`."""
-        return z @ dist.convex_weights(noise["mixture"]).unsqueeze(1)
+        """Return C convex combinations of the K values: `[R, B, A, K]` to `[R, B, A, C]`."""
+        weights = dist.convex_weights(noise["mixture"])  # [R, K, C]
+        return z @ weights.unsqueeze(1)
 
 
 @options
@@ -115,11 +130,12 @@ class Quantile(Ensemble):
     def particles(
         self, z: Tensor, z_online: Tensor | None, pick: Pick
     ) -> tuple[Tensor, Tensor | None]:
-        """The quantiles of the action with the best mean."""
-        return dist.select_atoms(z, self.best(z, z_online, pick)), None
+        """Return the quantiles of the action with the best mean."""
+        action = self.best(z, z_online, pick)
+        return dist.select_atoms(z, action), None
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
-        """Quantile Huber loss, kappa 1."""
+        """Return the quantile Huber loss with kappa 1."""
         return dist.quantile_huber(z, particles)
 
 
@@ -138,35 +154,38 @@ class Categorical(Ensemble):
     def __post_init__(self) -> None:
         if not (self.n >= 2 and self.v_min < self.v_max):
             raise InputError(
-                f"n = {self.n}, v_min = {self.v_min}, v_max = {self.v_max}: expected n >= 2 and v_min < v_max"
+                f"n = {self.n}, v_min = {self.v_min}, v_max = {self.v_max}: "
+                "expected n >= 2 and v_min < v_max"
             )
 
     def values(self, z: Tensor) -> Tensor:
-        """The returns that the probabilities are of, `[n]`."""
+        """Return the support of the distribution, `[n]`."""
         return dist.support(self.v_min, self.v_max, self.n, z)
 
     def mean(self, z: Tensor) -> Tensor:
-        """Expected returns."""
+        """Return expected returns: logits `[..., A, n]` to `[..., A]`."""
         return z.softmax(-1) @ self.values(z)
 
     def particles(
         self, z: Tensor, z_online: Tensor | None, pick: Pick
     ) -> tuple[Tensor, Tensor | None]:
-        """All returns, with the probabilities of the action with the best mean as weights."""
-        weights = dist.select_atoms(z, self.best(z, z_online, pick)).softmax(-1)
+        """Return the support, weighted by the probabilities of the action with the best mean."""
+        action = self.best(z, z_online, pick)
+        weights = dist.select_atoms(z, action).softmax(-1)
         return self.values(z).expand_as(weights), weights
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
-        """Cross-entropy against the projected particles."""
-        weights = torch.ones_like(particles) if weights is None else weights
-        return dist.cross_entropy(
-            z, dist.project_categorical(particles, weights, self.v_min, self.v_max, self.n)
-        )
+        """Return the cross-entropy against the particles, projected onto the support."""
+        if weights is None:
+            weights = torch.ones_like(particles)
+        target = dist.project_categorical(particles, weights, self.v_min, self.v_max, self.n)
+        return dist.cross_entropy(z, target)
 
 
 @options
 class HLGauss(Categorical):
-    """Probabilities of n bins, as logits, trained towards a normal distribution around an ordinary target.
+    """Probabilities of n bins, as logits, trained toward a normal distribution around a
+    single target.
 
     Reference: Farebrother et al., "Stop Regressing", ICML 2024, arXiv:2403.03950.
     """
@@ -175,22 +194,22 @@ class HLGauss(Categorical):
     sigma: Positive = option(0.75, "standard deviation of the target, in widths of a bin")
 
     def values(self, z: Tensor) -> Tensor:
-        """Middles of the bins, `[n]`."""
+        """Return the centers of the bins, `[n]`."""
         return dist.bin_centers(self.v_min, self.v_max, self.n, z)
 
     def particles(
         self, z: Tensor, z_online: Tensor | None, pick: Pick
     ) -> tuple[Tensor, Tensor | None]:
-        """One: the mean of the action with the best mean."""
+        """Return one particle, the mean of the action with the best mean."""
         values = self.mean(z)
-        action = pick(values, None if z_online is None else self.mean(z_online))
+        online = None if z_online is None else self.mean(z_online)
+        action = pick(values, online)
         return dist.select_atoms(values.unsqueeze(-1), action), None
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
-        """Cross-entropy against the smoothed target."""
-        return dist.cross_entropy(
-            z, dist.hl_gauss(particles.squeeze(-1), self.v_min, self.v_max, self.n, self.sigma)
-        )
+        """Return the cross-entropy against the smoothed target."""
+        target = dist.hl_gauss(particles.squeeze(-1), self.v_min, self.v_max, self.n, self.sigma)
+        return dist.cross_entropy(z, target)
 
 
 HEADS: dict[str, type[Ensemble]] = {
@@ -203,8 +222,8 @@ HEADS: dict[str, type[Ensemble]] = {
 }
 
 
-def make_head(head: str | Mapping[str, Any]) -> Ensemble:
-    """The head that `name` or `{name: {option: value}}` asks for.
+def make_head(head: str | Mapping[str, object]) -> Ensemble:
+    """Make the head that `name` or `{name: {option: value}}` names.
 
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one head.

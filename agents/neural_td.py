@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.schema import Count, Discount, Positive, Sweep, option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import td
+from rlop.losses.noise import TargetNoise, noisy_target
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD
 from rlop.optim.learner import Learner
 from rlop.projections import make_projection
 from rlop.runs import per_run
 from rlop.types import Batch, InputError, Metrics
-
-from .options import TargetNoise, noisy_target
 
 CHUNK = 65_536  # observations measured at a time, to bound memory
 
@@ -61,7 +60,8 @@ class NeuralTDConfig:
 class TwoLayer(nn.Module):
     """V(x) = sum_i a_i relu(w_i . x) / sqrt(m) for R runs, trained in w only.
 
-    The neurons i and i + m/2 start with the same weights, standard normal, and opposite signs a: V is 0 at first.
+    The neurons i and i + m/2 start with the same weights, standard normal, and opposite signs a: V
+    is 0 at first.
 
     Args:
         runs: R.
@@ -73,6 +73,7 @@ class TwoLayer(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(runs, width, size))
         self.register_buffer("signs", torch.empty(runs, width))
+        self.signs: Tensor
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw one run."""
@@ -83,7 +84,12 @@ class TwoLayer(nn.Module):
         self.weight.data[run] = normal.repeat(2, 1)
 
     def features(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """relu(w_i . x) / sqrt(m): `[R, B, d]` to `[R, B, m]`, with other weights `[R, m, d]` if given."""
+        """Return relu(w_i . x) / sqrt(m), `[R, B, d]` to `[R, B, m]`.
+
+        Args:
+            x: inputs.
+            weight: `[R, m, d]` in place of the network's own.
+        """
         weight = self.weight if weight is None else weight
         return F.relu(x @ weight.mT) / math.sqrt(weight.shape[1])
 
@@ -96,20 +102,23 @@ class NeuralTD(Agent):
     """Value of the policy that made the data, by semi-gradient TD(0).
 
         delta = r + gamma (1 - terminated) V(s'; W) - V(s; W)
-        W <- W + lr mean_B delta grad V(s; W);  W <- projection of W;  W_mean <- mean of all W so far
+        W <- W + lr mean_B delta grad V(s; W);  W <- projection of W
+        W_mean <- mean of all W so far
 
-    in this order; the answer is V(s; W_mean). There is no target network. `free` does not project, `max_norm` keeps
-    every neuron in a ball of radius R/sqrt(m) around its start, `frobenius` the whole matrix in one of radius R. With
-    |x| <= 1 either gives |V| <= R. R must exceed the norm of the true value function: in a free run the metric
-    `weights/travel`, sqrt(m) max_i |w_i - w_i(0)|, shows the radius that suffices, which hardly depends on the width.
+    in this order; the answer is V(s; W_mean). There is no target network. `free` does not project,
+    `max_norm` keeps every neuron in a ball of radius R/sqrt(m) around its start, `frobenius` the
+    whole matrix in one of radius R. With |x| <= 1 either gives |V| <= R. R must exceed the norm of
+    the true value function: in a free run the metric `weights/travel`, sqrt(m) max_i |w_i -
+    w_i(0)|, shows the radius that suffices, which hardly depends on the width.
 
-    Args: as in `rlop.agent.Agent`; `options` are the fields of `NeuralTDConfig`. Actions are not read.
+    Args: as in `rlop.agent.Agent`; `options` are the fields of `NeuralTDConfig`. Actions are not
+        read.
     Raises:
         InputError: for unknown options, wrong types or impossible values.
-    Reference: Cayci, Satpathi, He and Srikant, IEEE TAC 2023, arXiv:2103.01391 (free and max_norm); Cai et al.,
-        NeurIPS 2019, arXiv:1905.10027 (frobenius).
-    Differs from: both, in minibatches from a fixed data set where they draw single transitions; and from the second in
-        the start, which is standard normal here in every mode.
+    Reference: Cayci, Satpathi, He and Srikant, IEEE TAC 2023, arXiv:2103.01391 (free and max_norm);
+        Cai et al., NeurIPS 2019, arXiv:1905.10027 (frobenius).
+    Differs from: both, in minibatches from a fixed data set where they draw single transitions; and
+        from the second in the start, which is standard normal here in every mode.
     """
 
     Config = NeuralTDConfig
@@ -126,7 +135,7 @@ class NeuralTD(Agent):
         projections = []
         if config.projection != "free":
             projection = make_projection(config.projection, parametrization="ntk")
-            attached = projection
+            attached = projection.attach(dict(network.named_parameters()), lead=1)
             projections = [(attached, self.hyper["radius"])]
         learner = Learner(network, lr=self.hyper["lr"], make=SGD, projections=projections)
 
@@ -142,17 +151,23 @@ class NeuralTD(Agent):
     @property
     def online(self) -> TwoLayer:
         """The network, with the last weights."""
-        return self.main.online
+        return cast(TwoLayer, self.main.online)
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is; before the first update, measure its longest observation."""
+        """Return the data set as it is.
+
+        Before the first update, measure its longest observation.
+        """
         if self.config.scale_obs and not self.main.steps:
             longest = max(self.longest_of(data.obs), self.longest_of(data.next_obs))
             self.longest.fill_(longest)
         return data
 
     def longest_of(self, obs: np.ndarray) -> float:
-        """Return the largest l2 norm of observations `[N, *obs_shape]`, the constant input included; 1 if all are 0."""
+        """Return the largest norm of observations `[N, *obs_shape]`; 1 if all are 0.
+
+        The constant input counts.
+        """
         longest = 0.0
         for start in range(0, len(obs), CHUNK):
             part = torch.from_numpy(obs[start : start + CHUNK])[None]
@@ -160,7 +175,7 @@ class NeuralTD(Agent):
         return longest or 1.0
 
     def flat(self, obs: Tensor) -> Tensor:
-        """Return observations `[R, B, *obs_shape]` as vectors `[R, B, d]`, the constant input included."""
+        """Flatten observations `[R, B, *obs_shape]` to `[R, B, d]`, with the constant input."""
         x = preprocess(obs).flatten(2)
         return F.pad(x, (0, 1), value=1.0) if self.config.bias else x
 
@@ -169,7 +184,10 @@ class NeuralTD(Agent):
         return self.flat(obs) / self.longest
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return half the mean squared TD error of each run `[R]`, whose gradient is that of V(s) alone."""
+        """Return half the mean squared TD error `[R]`.
+
+        Its gradient is that of V(s) alone.
+        """
         config, hyper = self.config, self.hyper
         value = self.online(self.inputs(batch.obs))
         with torch.no_grad():
@@ -197,19 +215,30 @@ class NeuralTD(Agent):
 
     @torch.no_grad()
     def average(self) -> None:
-        """W_mean <- (1 - 1/(t + 1)) W_mean + W/(t + 1) after t steps, the start counted; frozen runs keep theirs."""
+        """W_mean <- (1 - 1/(t + 1)) W_mean + W/(t + 1) after t steps, the start counted.
+
+        Frozen runs keep theirs.
+        """
         weight = self.active / (self.main.steps + 1)
         self.mean.lerp_(self.online.weight, per_run(weight, self.mean))
 
     @torch.no_grad()
     def travel(self) -> Tensor:
-        """Return sqrt(m) max_i |w_i - w_i(0)|, `[R]`: the least radius that would have left every neuron free."""
+        """Return sqrt(m) max_i |w_i - w_i(0)|, `[R]`.
+
+        It is the least radius that would have left every neuron free.
+        """
         moved = self.online.weight - self.main.initial["weight"]
         return math.sqrt(moved.shape[1]) * torch.linalg.vector_norm(moved, dim=-1).amax(-1)
 
     @torch.no_grad()
     def values(self, obs: Tensor, last: bool = False) -> Tensor:
-        """Return V of observations `[R, B, *obs_shape]` under the averaged weights, or the last ones: `[R, B]`."""
+        """Return V of observations, `[R, B, *obs_shape]` to `[R, B]`.
+
+        Args:
+            obs: observations.
+            last: take the last weights in place of the averaged ones.
+        """
         return self.online(self.inputs(obs), None if last else self.mean)
 
     def act(self, obs: Tensor) -> Tensor:
@@ -219,7 +248,8 @@ class NeuralTD(Agent):
             InputError: always.
         """
         raise InputError(
-            "NeuralTD: values the policy that made the data and has none to act by; set eval_every = 0"
+            "NeuralTD: values the policy that made the data and has none to act by; "
+            "set eval_every = 0"
         )
 
     @torch.no_grad()

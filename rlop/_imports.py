@@ -87,7 +87,7 @@ NAMES = {
     "rlop.sweep.run_local": "rlop.sweep.plan.run_local",
     "rlop.sweep.submit": "rlop.sweep.plan.submit",
     "rlop.training.Loop": "rlop.training.loop.Loop",
-    "rlop.training.TrainOptions": "rlop.training.loop.TrainOptions",
+    "rlop.training.TrainOptions": "rlop.training.options.TrainOptions",
     "rlop.training.train": "rlop.train",
 }
 

@@ -1,17 +1,31 @@
-"""The command `rlop`: train, collect, generate, info, probe, report, sweep."""
+"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep.
+
+Each command imports what it needs when it runs, so that help costs no start of PyTorch.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeAlias
 
+from rlop.config.checks import closest
+from rlop.config.shipped import shipped
 from rlop.logs.messages import messages_on_stderr
 from rlop.types import InputError
 
-EXIT_BAD_INPUT, EXIT_INTERRUPTED = 2, 130
+Command: TypeAlias = Callable[[Sequence[str]], None]
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
+EXIT_BROKEN_PIPE = 141  # as a shell reports SIGPIPE
+DEMO = "configs/gridworld/demo.yaml"
 SCORES = [
     "eval/return",
     "eval/normalized_score",
@@ -20,40 +34,50 @@ SCORES = [
     "eval/q_error",
 ]
 SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
+LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
-def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Run a command; bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
+def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code.
+
+    Bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130.
+
+    Args:
+        command: takes the arguments, without `--quiet` and `--verbose`.
+        argv: the arguments; by default those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    level = logging.INFO
+    for flag, level_of_flag in LEVELS.items():
+        if flag in arguments:
+            arguments.remove(flag)
+            level = level_of_flag
+
     try:
-        with messages_on_stderr():
-            command(sys.argv[1:] if argv is None else argv)
+        with messages_on_stderr(level):
+            command(arguments)
     except InputError as error:
         print(f"rlop: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has all it wanted; nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     return 0
 
 
-def run_script(script: str, command: Callable[[Sequence[str]], None]) -> NoReturn:
+def run_script(script: str, command: Callable[..., None], **options: str) -> NoReturn:
     """Run a command as the main program of a file in `scripts/`, and exit with its code.
 
     Args:
         script: path of the file, its `__file__`.
         command: takes the arguments that follow the script's name.
+        options: further arguments of the command, such as the `default` of `train_command`.
     """
     leave_script_folder(script)
-    sys.exit(guarded(command))
-
-
-def train_script(script: str, config: str) -> NoReturn:
-    """Run `rlop train` as the main program of a file in `scripts/`.
-
-    Args:
-        script: path of the file, its `__file__`.
-        config: the configuration to train when none is named.
-    """
-    run_script(script, lambda argv: train_command(argv, default=config))
+    sys.exit(guarded(partial(command, **options)))
 
 
 def leave_script_folder(script: str) -> None:
@@ -68,212 +92,276 @@ def leave_script_folder(script: str) -> None:
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
-    """`rlop train CONFIG.yaml [--key value ...]`: train, print the table, say where the logs are."""
+    """`rlop train CONFIG.yaml [--key value ...]`: train, print the metrics, name the log folder.
+
+    Args:
+        argv: the arguments.
+        default: the shipped configuration that is trained where the arguments name none.
+    """
+    arguments = list(argv)
+    default_path = None if default is None else shipped(default)
+    if _take_flag(arguments, "--schema"):
+        return print_schema()
+    if _take_flag(arguments, "--help", "-h"):
+        return print_help(arguments, default_path)
+    if _take_flag(arguments, "--dry-run"):
+        return print_plan(arguments, default_path)
+
     from rlop.report.tables import table
     from rlop.training.run import from_args, run
 
-    if "--help" in argv or "-h" in argv:
-        return print_keys()
-    _, history, logdir = run(*from_args(argv, default))
+    _, history, logdir = run(*from_args(arguments, default_path))
     print(table(history, [name for name in SHOWN if name in history.metrics]))
     print(f"\ncurves: tensorboard --logdir {logdir}")
 
 
-def print_keys() -> None:
-    """Every key of a configuration and its default."""
-    from dataclasses import MISSING, fields
+def _take_flag(arguments: list[str], *names: str) -> bool:
+    """Remove a flag from the arguments; return whether it was among them."""
+    given = [argument for argument in arguments if argument in names]
+    for argument in given:
+        arguments.remove(argument)
+    return bool(given)
 
-    from rlop.training.run import Experiment
 
-    print(
-        "rlop train CONFIG.yaml [--key value ...]\n\nkeys (dotted for nested ones, e.g. --agent.lr 1e-3):"
-    )
-    for item in fields(Experiment):
-        value = item.default_factory() if item.default_factory is not MISSING else item.default
-        print(f"  {item.name:18} {item.type}, default {value!r}")
+def print_help(argv: Sequence[str], default: Path | None) -> None:
+    """Print the options of a configuration, or the general ones where none is named."""
+    from rlop.training.pages import general_page, page_of
+
+    names_a_file = bool(argv) and not argv[0].startswith("--")
+    if not names_a_file and default is None:
+        print(general_page())
+        return
+
+    from rlop.training.run import from_args
+
+    experiment, _ = from_args(argv, default)
+    print(page_of(experiment))
+
+
+def print_schema() -> None:
+    """Print the JSON schema of configuration files."""
+    from rlop.training.pages import configuration_schema
+
+    print(json.dumps(configuration_schema(), indent=1))
+
+
+def print_plan(argv: Sequence[str], default: Path | None) -> None:
+    """Print what a configuration would train."""
+    from rlop.training.plan import plan
+    from rlop.training.run import from_args
+
+    experiment, _ = from_args(argv, default)
+    print(plan(experiment))
+
+
+def demo_command(argv: Sequence[str]) -> None:
+    """`rlop demo [--key value ...]`: rank collapse and its cures on a gridworld, in two minutes."""
+    arguments = list(argv)
+    default_path = shipped(DEMO)
+    if _take_flag(arguments, "--help", "-h"):
+        return print_help(arguments, default_path)
+
+    from rlop.experiments.demo import demo
+
+    demo(arguments, default_path)
 
 
 def collect_command(argv: Sequence[str]) -> None:
     """`rlop collect --env ID --policy POLICY OUT`: roll a policy out and write the transitions."""
+    args = _collect_parser().parse_args(argv)
+
     import torch
 
-    from rlop.collect.atari import MILLION, collect_dqn_replay
-    from rlop.collect.collector import collect
+    from rlop.collect.atari import collect_dqn_replay
+    from rlop.collect.collector import collect, read_mix
 
-    parser = argparse.ArgumentParser(prog="rlop collect", description=collect_command.__doc__)
-    parser.add_argument(
-        "out", help="HDF5 file in D4RL's layout, or for dqn-replay a folder DIR/GAME/RUN"
+    torch.set_num_threads(1)  # policies are small, and threads only wait for each other
+    options = {
+        "epsilon": args.epsilon,
+        "stochastic": args.stochastic,
+        "seed": args.seed,
+        "overwrite": args.overwrite,
+        "n_envs": args.envs,
+    }
+    if args.format == "dqn-replay":
+        if args.mix or args.layout or args.shuffle:
+            raise InputError("--format dqn-replay: expected no --mix, --shuffle or --layout")
+        if args.rows_per_file is not None:
+            options["rows_per_file"] = args.rows_per_file
+        collect_dqn_replay(args.env, args.policy, args.steps, args.out, **options)
+        return
+
+    env_kwargs = {"layout": args.layout} if args.layout else None
+    shares: Mapping[Any, float] = read_mix(args.mix or [])  # `Mapping` is invariant in its keys
+    collect(
+        args.env,
+        shares or args.policy,
+        args.steps,
+        args.out,
+        shuffle=args.shuffle,
+        env_kwargs=env_kwargs,
+        **options,
     )
-    parser.add_argument(
+
+
+def _collect_parser() -> argparse.ArgumentParser:
+    parser = _parser("collect", collect_command)
+    add = parser.add_argument
+    add("out", help="HDF5 file in D4RL's layout, or for dqn-replay a folder DIR/GAME/RUN")
+    add(
         "--format",
         default="hdf5",
         choices=["hdf5", "dqn-replay"],
         help="dqn-replay: of Atari games",
     )
-    parser.add_argument(
-        "--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do"
+    add("--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do")
+    add("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
+    add(
+        "--policy",
+        default="random",
+        help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS "
+        "or replay:sac:STEPS",
     )
-    parser.add_argument(
-        "--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task"
-    )
-    policies = "random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS or replay:sac:STEPS"
-    parser.add_argument("--policy", default="random", help=policies)
-    parser.add_argument(
+    add(
         "--mix",
         nargs="+",
         metavar="POLICY:SHARE",
         help="several policies, e.g. random:0.5 ppo:9999:0.5",
     )
-    parser.add_argument(
-        "--shuffle", action="store_true", help="episodes of a mixture in random order"
-    )
-    parser.add_argument(
-        "--stochastic", action="store_true", help="draw from the policy's distribution of actions"
-    )
-    parser.add_argument(
-        "--epsilon", type=float, default=0.0, help="probability of a uniformly random action"
-    )
-    parser.add_argument("--steps", type=int, default=50_000)
-    parser.add_argument("--envs", type=int, default=8, help="environments that are played together")
-    parser.add_argument("--rows-per-file", type=int, default=MILLION, help="of dqn-replay")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)  # policies are small, and threads only wait for each other
-    options = {key: getattr(args, key) for key in ("epsilon", "stochastic", "seed", "overwrite")}
-    if args.format == "dqn-replay":
-        if args.mix or args.layout or args.shuffle:
-            raise InputError("--format dqn-replay: expected no --mix, --shuffle or --layout")
-        options |= {"n_envs": args.envs, "rows_per_file": args.rows_per_file}
-        collect_dqn_replay(args.env, args.policy, args.steps, args.out, **options)
-        return
-    try:
-        mix = {
-            name: float(share)
-            for name, _, share in (item.rpartition(":") for item in args.mix or [])
-        }
-    except ValueError as error:
-        raise InputError(
-            f"--mix {' '.join(args.mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5"
-        ) from error
-    env_kwargs = {"layout": args.layout} if args.layout else None
-    options |= {"shuffle": args.shuffle, "n_envs": args.envs, "env_kwargs": env_kwargs}
-    collect(args.env, mix or args.policy, args.steps, args.out, **options)
+    add("--shuffle", action="store_true", help="episodes of a mixture in random order")
+    add("--stochastic", action="store_true", help="draw from the policy's distribution of actions")
+    add("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
+    add("--steps", type=int, default=50_000, help="transitions")
+    add("--envs", type=int, default=8, help="environments that are stepped together")
+    add("--rows-per-file", type=int, help="of dqn-replay; default a million")
+    add("--seed", type=int, default=0, help="of environments, exploration and training")
+    add("--overwrite", action="store_true", help="replace what exists")
+    return parser
 
 
 def generate_command(argv: Sequence[str]) -> None:
-    """`rlop generate "gridworld?steps=20000&epsilon=0.3" OUT.hdf5`: write embedded data, report their coverage."""
-    from rlop.data.formats.embedded import write_embedded
-
-    parser = argparse.ArgumentParser(prog="rlop generate", description=generate_command.__doc__)
+    """`rlop generate "gridworld?steps=20000" OUT.hdf5`: write embedded data, report coverage."""
+    parser = _parser("generate", generate_command)
     parser.add_argument(
         "source", help="gridworld or chain with options, as in `data:` of a configuration"
     )
     parser.add_argument("out", help="HDF5 file in D4RL's layout")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
+
+    from rlop.data.formats.embedded import write_embedded
+
     seen = write_embedded(args.source, args.out, args.overwrite)
     print(
-        f"{args.out}: {seen['counts'].sum():,} transitions in {seen['episodes']:,} episodes, mean return "
-        f"{seen['mean_return']:.3g}; {seen['pairs']:.1%} of state-action pairs and {seen['states']:.1%} of states seen"
+        f"{args.out}: {seen['counts'].sum():,} transitions in {seen['episodes']:,} episodes, "
+        f"mean return {seen['mean_return']:.3g}; {seen['pairs']:.1%} of state-action pairs and "
+        f"{seen['states']:.1%} of states seen"
     )
 
 
 def info_command(argv: Sequence[str]) -> None:
     """`rlop info DATASET`: sizes, spaces, returns."""
+    parser = _parser("info", info_command)
+    parser.add_argument("dataset", help="file or name, as in `data:` of a configuration")
+    args = parser.parse_args(argv)
+
     from rlop.data import load_dataset
     from rlop.data.info import summary
 
-    parser = argparse.ArgumentParser(prog="rlop info", description=info_command.__doc__)
-    parser.add_argument("dataset", help="file or name, as in `data:` of a configuration")
-    print(summary(load_dataset(parser.parse_args(argv).dataset)))
+    print(summary(load_dataset(args.dataset)))
 
 
 def probe_command(argv: Sequence[str]) -> None:
-    """`rlop probe CHECKPOINT --data DATASET`: representation measures of every run of a checkpoint."""
+    """`rlop probe CHECKPOINT --data DATASET`: measure the representation of every run."""
+    parser = _parser("probe", probe_command)
+    add = parser.add_argument
+    add("checkpoint", help="checkpoint.pt in a log folder")
+    add("--data", required=True, help="file or name, as in `data:` of a configuration")
+    add("--size", type=int, default=0, help="transitions measured; default max(2048, 4 D)")
+    add(
+        "--allow",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that the checkpoint's parts may be imported from",
+    )
+    args = parser.parse_args(argv)
+
     from rlop.data import load_dataset
     from rlop.training.checkpoint import load_agent
     from rlop.training.loop import Loop, TrainOptions
 
-    parser = argparse.ArgumentParser(prog="rlop probe", description=probe_command.__doc__)
-    parser.add_argument("checkpoint")
-    parser.add_argument(
-        "--data", required=True, help="file or name, as in `data:` of a configuration"
-    )
-    parser.add_argument(
-        "--size", type=int, default=0, help="transitions measured; default max(2048, 4 D)"
-    )
-    args = parser.parse_args(argv)
-    agent, content = load_agent(args.checkpoint)
-    measured = Loop(
-        agent, load_dataset(args.data), TrainOptions(probe_size=args.size), None
-    ).probe()
+    agent, content = load_agent(args.checkpoint, allow=args.allow)
+    loop = Loop(agent, load_dataset(args.data), TrainOptions(probe_size=args.size))
+    measured = loop.probe()
+
     print(f"{content['agent']} at step {content['step']}")
-    width = max(map(len, measured))
-    for run, name in enumerate(agent.runs.labels):
-        print(f"\n{name}")
+    width = max(len(key) for key in measured)
+    for run, label in enumerate(agent.runs.labels):
+        print(f"\n{label}")
         for key, values in measured.items():
             print(f"  {key:{width}}  {values[run]:.5g}")
 
 
 def report_command(argv: Sequence[str]) -> None:
-    """`rlop report RUNS`: mean or interquartile mean and 95 % interval over seeds for every group of runs."""
+    """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
     from rlop.report.tables import AT, STABILITY, STATISTICS, report
 
-    parser = argparse.ArgumentParser(prog="rlop report", description=report_command.__doc__)
-    parser.add_argument("runs", help="a log folder, or a folder of log folders")
-    parser.add_argument("--metrics", nargs="+", default=None)
-    parser.add_argument(
+    parser = _parser("report", report_command)
+    add = parser.add_argument
+    add("runs", help="a log folder, or a folder of log folders")
+    add("--metrics", nargs="+", default=None, help="names as logged; default: scores and ranks")
+    add(
         "--at",
         default="final",
         choices=[*AT, STABILITY],
         help="default final; stability: all of them",
     )
-    parser.add_argument(
+    add(
         "--statistic",
         default="mean",
         choices=list(STATISTICS),
         help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
         "with a bootstrap interval",
     )
-    parser.add_argument("--png", default=None, help="also draw the curves into this file")
+    add("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
     print(report(args.runs, args.metrics, args.at, args.png, args.statistic))
 
 
 def sweep_command(argv: Sequence[str]) -> None:
-    """`rlop sweep CONFIG.yaml --over KEY VALUE VALUE ... --logdir DIR`: every combination, a process each."""
+    """`rlop sweep CONFIG.yaml --over KEY VALUE ... --logdir DIR`: one process a combination."""
+    parser = _parser("sweep", sweep_command)
+    add = parser.add_argument
+    add("config", help="configuration file; further --key value hold for all")
+    add("--over", nargs="+", action="append", required=True, metavar=("KEY", "VALUE"))
+    add("--logdir", required=True, type=Path, help="parent folder; `rlop report DIR` compares")
+    add("--jobs", type=int, default=1, help="processes at a time")
+    add("--cluster", default=None, help="slurm, or local: hand the jobs to submitit instead")
+    add("--minutes", type=int, default=24 * 60, help="time limit of a job on a cluster")
+    args, rest = parser.parse_known_args(argv)
+
     from rlop.sweep.plan import commands, run_local, submit
 
-    parser = argparse.ArgumentParser(prog="rlop sweep", description=sweep_command.__doc__)
-    parser.add_argument("config")
-    parser.add_argument(
-        "--over", nargs="+", action="append", required=True, metavar=("KEY", "VALUE")
-    )
-    parser.add_argument(
-        "--logdir", required=True, type=Path, help="parent folder; `rlop report DIR` compares"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument(
-        "--cluster", default=None, help="slurm, or local: hand the jobs to submitit instead"
-    )
-    parser.add_argument(
-        "--minutes", type=int, default=24 * 60, help="time limit of a job on a cluster"
-    )
-    args, rest = parser.parse_known_args(argv)
-    jobs = commands(args.config, {key: values for key, *values in args.over}, rest, args.logdir)
+    over = {key: values for key, *values in args.over}
+    jobs = commands(args.config, over, rest, args.logdir)
     if args.cluster:
         print("submitted", *submit(jobs, args.cluster, args.logdir, args.minutes))
         return
+
     failed = run_local(jobs, max(1, args.jobs))
-    print(
-        f"{len(jobs) - len(failed)} of {len(jobs)} trainings finished; compare them: rlop report {args.logdir}"
-    )
+    finished = len(jobs) - len(failed)
+    print(f"{finished} of {len(jobs)} trainings finished; compare them: rlop report {args.logdir}")
     if failed:
         raise InputError(f"sweep: {', '.join(failed)} failed; see {args.logdir}/*.log")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+def _parser(name: str, command: Command) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"rlop {name}", description=command.__doc__)
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": demo_command,
     "train": train_command,
     "collect": collect_command,
     "generate": generate_command,
@@ -284,14 +372,28 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
+def usage() -> str:
+    """Return the help page: one line for each command."""
+    lines = [f"  {(command.__doc__ or '').splitlines()[0]}" for command in COMMANDS.values()]
+    return "usage: rlop COMMAND ... [--quiet | --verbose]\n\n" + "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv or argv[0] not in COMMANDS:
-        lines = [f"  {(command.__doc__ or '').splitlines()[0]}" for command in COMMANDS.values()]
-        print("usage: rlop COMMAND ...\n\n" + "\n".join(lines), file=sys.stderr)
-        return 0 if argv and argv[0] in ("-h", "--help") else EXIT_BAD_INPUT
-    return guarded(COMMANDS[argv[0]], argv[1:])
+    """Run the command line; return the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+    name, *rest = arguments
+    if name not in COMMANDS:
+        hint = closest(name, COMMANDS) or f"; expected one of {', '.join(COMMANDS)}"
+        print(f"rlop: unknown command {name!r}{hint}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return guarded(COMMANDS[name], rest)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from rlop.types import InputError
 class SweptOptions:
     """Base of options with numbers of their own for each run, as `target_noise` of an agent."""
 
-    swept: ClassVar[tuple[str, ...]] = ()  # fields that take a number, or a list to train side by side
+    swept: ClassVar[
+        tuple[str, ...]
+    ] = ()  # fields that take a number, or a list to train side by side
 
 
 class ConfigWithSweeps(Protocol):
@@ -65,7 +67,8 @@ def expand(
     seeds: int | Sequence[int] = 1,
     variants: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Runs:
-    """All combinations: variants x values of every list in `hyper` x seeds, the seed varying fastest.
+    """All combinations: variants x values of every list in `hyper` x seeds, the seed varying
+    fastest.
 
     Args:
         hyper: hyper-parameter -> number, or list of numbers to run side by side.
@@ -83,7 +86,8 @@ def expand(
         unknown = set(changes) - set(choices)
         if unknown:
             raise InputError(
-                f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; one of {sorted(choices)}"
+                f"variants.{variant}: unknown hyper-parameter {unknown.pop()!r}; "
+                f"one of {sorted(choices)}"
             )
         own = {
             name: [changes[name]] if name in changes else listed for name, listed in choices.items()
@@ -151,7 +155,9 @@ def _check_variant(name: str, changes: Mapping[str, float], config: ConfigWithSw
 
 
 def label(hparams: Mapping[str, Any]) -> str:
-    """A run's name, e.g. `dr3,seed=0` for a variant or `alpha=0.1,dr3=0.03,seed=1` for swept values."""
+    """A run's name, e.g. `dr3,seed=0` for a variant or `alpha=0.1,dr3=0.03,seed=1` for swept
+    values.
+    """
     parts = [
         str(v) if k == "variant" else f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in hparams.items()
     ]
@@ -164,12 +170,17 @@ def per_run(value: Tensor, like: Tensor) -> Tensor:
 
 
 def run_values(value: Tensor | float, like: Tensor) -> Tensor:
-    """A number for all runs, or one per run, as a tensor `[R]` of the dtype and on the device of `like` `[R, ...]`."""
+    """A number for all runs, or one per run, as a tensor `[R]` of the dtype and on the device of
+    `like` `[R, ...]`.
+    """
     return (
         torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(like.shape[0]).clone()
     )
 
 
 def on_the_host(tensor: Tensor) -> bool:
-    """Whether a look at the values is free: eager on a CPU. In a graph or on a GPU nothing may branch on them."""
+    """Whether a look at the values is free: eager on a CPU.
+
+    In a graph or on a GPU nothing may branch on them.
+    """
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -26,11 +26,13 @@ class Spec:
         obs_shape: shape of one observation.
         n_actions: number of discrete actions; None for continuous actions.
         action_shape: shape of one continuous action; () for discrete actions.
-        obs_dtype: NumPy name of the stored dtype; `uint8` observations are scaled by 1/255 in the network.
+        obs_dtype: NumPy name of the stored dtype; `uint8` observations are scaled by 1/255 in the
+            network.
         env_id: Gymnasium id of the environment the data came from, when known.
         env_kwargs: keyword arguments for `gymnasium.make(env_id)`.
-        obs_normalizer: mean and divisor of every entry of an observation, in order, where the data's observations are
-            normalized (`rlop.data.transforms.normalize_obs`); what an agent acts on must be, too.
+        obs_normalizer: mean and divisor of every entry of an observation, in order, where the
+            data's observations are normalized (`rlop.data.transforms.normalize_obs`); what an agent
+            acts on must be, too.
     """
 
     obs_shape: tuple[int, ...]
@@ -55,8 +57,9 @@ class Spec:
 class Batch(NamedTuple):
     """One minibatch for each of R runs.
 
-    `discount` is gamma^(m-1) for a transition that spans m steps (1 for one-step data), so that the TD target is
-    `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves `terminated` 0 and bootstraps.
+    `discount` is gamma^(m-1) for a transition that spans m steps (1 for one-step data), so that the
+    TD target is `reward + gamma * discount * (1 - terminated) * value(next_obs)`; a time-out leaves
+    `terminated` 0 and bootstraps.
     """
 
     obs: Tensor  # [R, B, *obs_shape]
@@ -78,9 +81,10 @@ KEPT = "terms."  # prefix of the parameters and buffers that regularizers keep i
 class TDContext:
     """All that a regularizer may look at, for one update of R runs.
 
-    `next_features` are the online network's, with gradient; `next_features_target` the target network's and
-    `initial_features` those of the network at initialisation, without. Each is None when no regularizer of the agent
-    asked for it (see `needs`). With E critics, features and values have an axis E after R.
+    `next_features` are the online network's, with gradient; `next_features_target` the target
+    network's and `initial_features` those of the network at initialisation, without. Each is None
+    when no regularizer of the agent asked for it (see `needs`). With E critics, features and values
+    have an axis E after R.
     """
 
     features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
@@ -102,44 +106,45 @@ class TDContext:
     )  # online network, by name, each [R, ...]
     initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialisation
 
-    @classmethod
-    def of(cls, batch: Batch, gamma: Tensor, learner: Any, **values: Tensor | None) -> TDContext:
-        """The context of one update.
-
-        Args:
-            batch: that the update sees.
-            gamma: `[R]`.
-            learner: with `parameters` and `initial`; what regularizers keep in the network (see `regularizers.penalties`) is not among
-                the network's parameters here.
-            values: the other fields.
-        """
-        return cls(
-            action=batch.action,
-            terminated=batch.terminated,
-            index=batch.index,
-            reward=batch.reward,
-            discount=gamma.unsqueeze(-1) * batch.discount,
-            parameters={
-                name: p for name, p in learner.parameters.items() if not name.startswith(KEPT)
-            },
-            initial={name: p for name, p in learner.initial.items() if not name.startswith(KEPT)},
-            **values,  # type: ignore[arg-type]
-        )
-
 
 OPTIONAL = frozenset(
     {"next_features", "next_features_target", "initial_features", "reward", "discount"}
 )
 
 Metrics: TypeAlias = "dict[str, Tensor]"  # name -> [R], detached, on the device
-Regularizer: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
+Penalty: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
 
 
-def needs(*fields: str) -> Callable[[Regularizer], Regularizer]:
-    """Declare which optional fields of `TDContext` a regularizer reads, so that no agent computes the others."""
+@dataclass(frozen=True)
+class Declared:
+    """A penalty function that declares which optional fields of `TDContext` it reads.
 
-    def mark(regularizer: Regularizer) -> Regularizer:
-        regularizer.needs = frozenset(fields)  # type: ignore[attr-defined]
-        return regularizer
+    Args:
+        function: `TDContext` to `[R]`, unweighted.
+        needs: names of the fields.
+    """
 
-    return mark
+    function: Penalty
+    needs: frozenset[str]
+
+    def __call__(self, ctx: TDContext) -> Tensor:
+        """Call the function."""
+        return self.function(ctx)
+
+
+def needs(*fields: str) -> Callable[[Penalty], Declared]:
+    """Declare which optional fields of `TDContext` a function reads; no agent computes the others.
+
+        @needs("reward")
+        def my_penalty(ctx: TDContext) -> Tensor: ...
+
+    Without it, a function gets every optional field.
+
+    Args:
+        fields: names of optional fields.
+    """
+
+    def declare(function: Penalty) -> Declared:
+        return Declared(function, frozenset(fields))
+
+    return declare

@@ -1,4 +1,8 @@
+"""Data rolled out on tabular MDPs: their columns, behavior and coverage."""
+
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from rlop.envs import (
     policy_return_undiscounted,
     state_index,
 )
+from rlop.envs.stepping import sample_next, successors
 from rlop.types import InputError
 
 WORLDS = {
@@ -25,18 +30,18 @@ WORLDS = {
 def test_columns_fit_the_mdp_and_each_other(name):
     mdp, n = WORLDS[name](), 3001
     data = generate(mdp, n, epsilon=0.4, max_episode_steps=11)
-    state, following = data["infos/state"], data["infos/next_state"]
-    types = {
-        "observations": "f4",
-        "next_observations": "f4",
-        "rewards": "f4",
-        "actions": "i8",
-        "infos/state": "i8",
+    assert {key: (len(column), column.dtype.str) for key, column in data.items()} == {
+        "observations": (n, "<f4"),
+        "actions": (n, "<i8"),
+        "rewards": (n, "<f4"),
+        "next_observations": (n, "<f4"),
+        "terminals": (n, "|b1"),
+        "timeouts": (n, "|b1"),
+        "infos/state": (n, "<i8"),
+        "infos/next_state": (n, "<i8"),
     }
-    assert all(len(column) == n for column in data.values())
-    assert all(data[key].dtype == dtype for key, dtype in types.items())
-    assert data["terminals"].dtype == data["timeouts"].dtype == bool
 
+    state, following = data["infos/state"], data["infos/next_state"]
     np.testing.assert_array_equal(state_index(mdp, data["observations"]), state)
     np.testing.assert_array_equal(state_index(mdp, data["next_observations"]), following)
     assert (mdp.transition[state, data["actions"], following] > 0).all()
@@ -65,20 +70,23 @@ def test_columns_fit_the_mdp_and_each_other(name):
 
 def test_the_seed_decides_and_more_steps_continue_the_same_data():
     mdp = gridworld(5)
-    a, b, c, longer = (
-        generate(mdp, n, seed=s) for n, s in ((500, 1), (500, 1), (500, 2), (20_000, 1))
-    )
-    for key in a:
-        np.testing.assert_array_equal(a[key], b[key])
-        if key != "timeouts":
-            np.testing.assert_array_equal(a[key], longer[key][:500])
-    assert (a["actions"] != c["actions"]).any()
+    data = generate(mdp, 500, seed=1)
+    again = generate(mdp, 500, seed=1)
+    longer = generate(mdp, 20_000, seed=1)
+    for key in data:
+        np.testing.assert_array_equal(data[key], again[key])
+        if key != "timeouts":  # the shorter data end in the middle of an episode
+            np.testing.assert_array_equal(data[key], longer[key][:500])
+
+    other = generate(mdp, 500, seed=2)
+    assert (data["actions"] != other["actions"]).any()
 
 
 def test_actions_are_epsilon_greedy():
     mdp, epsilon = gridworld(4, walls=0.0, slip=0.3), 0.5
     data = generate(mdp, 40_000, epsilon=epsilon, gamma=0.9, start="uniform")
     p = epsilon_greedy(optimal_q(mdp, 0.9), epsilon)
+
     counts = coverage(data, mdp)["counts"]
     visits = counts.sum(1, keepdims=True)
     assert (visits[~mdp.terminal] > 300).all()
@@ -87,22 +95,26 @@ def test_actions_are_epsilon_greedy():
 
 
 def test_every_episode_keeps_one_epsilon():
-    # On a chain without slip epsilon 0 always takes 5 steps and epsilon 1 hardly ever does (1 in 32).
+    # On a chain without slip epsilon 0 always takes 5 steps; epsilon 1 does in 1 of 32 episodes.
     data = generate(chain(6), 60_000, epsilon=(0.0, 1.0), max_episode_steps=200)
     ends = np.flatnonzero(data["terminals"] | data["timeouts"])
     length = np.diff(np.append(-1, ends))
-    n, p = len(length), 0.5 + 0.5 / 32
-    assert abs((length == 5).mean() - p) < 4 * np.sqrt(p * (1 - p) / n)
+
+    p = 0.5 + 0.5 / 32
+    deviation = np.sqrt(p * (1 - p) / len(length))
+    assert abs((length == 5).mean() - p) < 4 * deviation
 
 
-def test_mean_return_is_that_of_the_behaviour_policy():
+def test_mean_return_is_that_of_the_behavior_policy():
     mdp = gridworld(5, reward="distance", seed=2)
-    behaviour = epsilon_greedy(optimal_q(mdp, 0.99), 0.6)
+    behavior = epsilon_greedy(optimal_q(mdp, 0.99), 0.6)
     data = generate(mdp, 20 * 1500, epsilon=0.6, max_episode_steps=20)
     report = coverage(data, mdp)
     assert report["episodes"] == 1500
-    sigma = data["rewards"].reshape(1500, 20).sum(1).std() / np.sqrt(1500)
-    assert abs(report["mean_return"] - policy_return_undiscounted(mdp, behaviour, 20)) < 4 * sigma
+
+    expected = policy_return_undiscounted(mdp, behavior, 20)
+    deviation = data["rewards"].reshape(1500, 20).sum(1).std() / np.sqrt(1500)
+    assert abs(report["mean_return"] - expected) < 4 * deviation
 
 
 def test_starts():
@@ -110,8 +122,28 @@ def test_starts():
     uniform = generate(mdp, 4000, epsilon=0.0, start="uniform")
     first = uniform["infos/state"][np.append(True, uniform["terminals"][:-1])]
     share = np.bincount(first, minlength=5) / len(first)
-    assert share[4] == 0
-    assert (np.abs(share[:4] - 0.25) < 4 * np.sqrt(0.25 * 0.75 / len(first))).all()
+    assert share[4] == 0  # the terminal state
+    deviation = np.sqrt(0.25 * 0.75 / len(first))
+    assert (np.abs(share[:4] - 0.25) < 4 * deviation).all()
+
+
+class AlmostOne:
+    """A generator whose uniform numbers are the largest below 1."""
+
+    def random(self, size):
+        return np.full(size, np.nextafter(1.0, 0.0))
+
+
+@pytest.mark.parametrize("n_successors", [7, 10, 13])
+def test_drawing_a_successor_by_inversion_stays_in_range(n_successors):
+    # Cumulative sums of equal probabilities may end below the uniform number.
+    mdp = chain(n_successors)
+    transition = np.full_like(mdp.transition, 1 / n_successors)
+    transition[-1] = mdp.transition[-1]
+    table = successors(replace(mdp, transition=transition))
+    state, action = np.zeros(2, int), np.arange(2)
+    following = sample_next(table, state, action, AlmostOne())
+    assert following.tolist() == [n_successors - 1] * 2
 
 
 @pytest.mark.parametrize("mdp", [chain(5), gridworld(5, slip=0.0)], ids=["chain", "gridworld"])
@@ -174,7 +206,7 @@ def test_impossible_requests_are_refused(kwargs):
         generate(chain(3), **{"steps": 10, **kwargs})
 
 
-def test_full_coverage_and_coverage_refuse_what_they_cannot_do():
+def test_counts_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="whole number"):
         full_coverage(chain(3, slip=0.1), repeats=3)
     with pytest.raises(InputError, match="repeats"):

@@ -8,7 +8,7 @@ import os
 import h5py
 import numpy as np
 import pytest
-from helpers.data import PROPERTY, d4rl_arrays, qlearning_rows, same_as_qlearning
+from helpers.data import PROPERTY, changed, d4rl_arrays, qlearning_rows, same_as_qlearning
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,8 +22,7 @@ def twelve(seed=0, **changes):
     made = d4rl_arrays(12, [3], [7], seed)
     made["actions"] = rng.integers(4, size=12)
     made["next_observations"] = rng.standard_normal((12, 3)).astype(np.float32)
-    made |= changes
-    return {key: value for key, value in made.items() if value is not None}
+    return changed(made, changes)
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+"""`rlop info`: the summary of a data set, and what looks suspicious in it."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -14,6 +16,7 @@ def make(rows=100, every=10, seed=0, terminated=True, **changes):
     rng = np.random.default_rng(seed)
     obs = rng.standard_normal((rows + 1, 3)).astype(np.float32)
     end = np.arange(rows) % every == every - 1
+
     made = {
         "obs": obs[:-1],
         "action": rng.uniform(-0.9, 0.9, (rows, 2)).astype(np.float32),
@@ -33,9 +36,9 @@ def test_nothing_suspicious():
 def test_summary_of_continuous_actions():
     data = make(reward=np.repeat([1.0, 0.0], 50))
     lines = summary(data).splitlines()
-    assert (
-        lines[0]
-        == "arrays: 100 transitions in 10 episodes of 10.0 on average (10 to 10), quartiles 10, 10, 10"
+    assert len(lines) == 15
+    assert lines[0] == (
+        "arrays: 100 transitions in 10 episodes of 10.0 on average (10 to 10), quartiles 10, 10, 10"
     )
     assert lines[1] == "observations (3,) float32, continuous (2,) actions, environment None"
     assert lines[2] == "ends: 10 terminated, 0 truncated"
@@ -43,24 +46,23 @@ def test_summary_of_continuous_actions():
     assert lines[4].split() == ["0", "to", "1.25", "█" * 30, "5"]
     assert lines[11].split() == ["8.75", "to", "10", "█" * 30, "5"]
     assert lines[12] == "reward: mean 0.5, 0 to 1, 50.0% not zero"
-    low, high = data.obs.min(0), data.obs.max(0)
-    ranges = " ".join(f"[{a:.3g}, {b:.3g}]" for a, b in zip(low, high))
+
+    bounds = zip(data.obs.min(0), data.obs.max(0))
+    ranges = " ".join(f"[{low:.3g}, {high:.3g}]" for low, high in bounds)
     assert lines[13] == f"coverage: 100.0% observations distinct; ranges {ranges}"
-    assert lines[14].startswith(
-        f"actions: {data.action.min():.4g} to {data.action.max():.4g}, 0.0% of the entries at"
-    )
-    assert len(lines) == 15
+    low, high = data.action.min(), data.action.max()
+    assert lines[14].startswith(f"actions: {low:.4g} to {high:.4g}, 0.0% of the entries at")
 
 
 def test_histogram_by_hand():
     lines = histogram(np.array([0.0, 0, 0, 0, 1, 8]))
-    assert len(lines) == 8
     assert [line.split()[-1] for line in lines] == ["4", "1", "0", "0", "0", "0", "0", "1"]
     assert [line.count("█") for line in lines] == [30, 8, 0, 0, 0, 0, 0, 8]
     assert len({len(line) for line in lines}) == 1
-    assert [line.count("█") for line in histogram(np.array([0.0] * 1000 + [8.0]))][
-        -1
-    ] == 1  # one is not none
+
+    # One of a thousand still shows a block.
+    *_, last = histogram(np.array([0.0] * 1000 + [8.0]))
+    assert last.count("█") == 1
 
 
 def test_normalized_scores_by_name_or_environment():
@@ -70,9 +72,9 @@ def test_normalized_scores_by_name_or_environment():
     assert text in summary(data)
     assert text in summary(make(env_id="Hopper-v4"))
     assert "D4RL-normalized" in summary(top_returns(data, 0.5))
-    assert "D4RL-normalized" not in summary(
-        scale_reward(data, 2.0)
-    )  # returns are no longer the environment's
+
+    # Scaled returns are no longer the environment's.
+    assert "D4RL-normalized" not in summary(scale_reward(data, 2.0))
     assert "D4RL-normalized" not in summary(make(env_id="CartPole-v1"))
     assert "D4RL-normalized" not in summary(replace(make(), name="d4rl:carla-town-full-v0"))
 
@@ -91,35 +93,32 @@ def test_images_and_booleans():
     for dtype, top in ((np.uint8, 200), (np.bool_, 1)):
         obs = np.zeros((100, 4, 4), dtype)
         obs[3, 2, 1] = top
-        assert f"2.0% observations distinct; ranges 0 to {top}" in summary(
-            make(obs=obs, next_obs=obs)
-        )
+        text = summary(make(obs=obs, next_obs=obs))
+        assert f"2.0% observations distinct; ranges 0 to {top}" in text
 
 
 def test_distinct_compares_the_first_rows_byte_by_byte():
-    assert distinct([np.array([1.0, 2, 1, 3]), np.array([True, False, True, True])]) == (0.75, 4)
-    assert distinct([np.array([1.0, 2, 1, 3]), np.array([True, False, False, True])]) == (1.0, 4)
-    many = np.arange(ROWS + 10) // 2
-    assert distinct([many]) == (0.5, ROWS)
-    image = np.zeros((40, 2**22), np.uint8)
-    image[31] = 1
-    assert distinct([image]) == (2 / 32, 32)  # at most 128 MiB
+    numbers = np.array([1.0, 2, 1, 3])
+    assert distinct([numbers, np.array([True, False, True, True])]) == (0.75, 4)
+    assert distinct([numbers, np.array([True, False, False, True])]) == (1.0, 4)
+
+    # At most so many rows, and at most 128 MiB.
+    assert distinct([np.arange(ROWS + 10) // 2]) == (0.5, ROWS)
+    images = np.zeros((40, 2**22), np.uint8)
+    images[31] = 1
+    assert distinct([images]) == (2 / 32, 32)
 
 
 def test_repeated_rows():
     once = make(100)
-    twice = Dataset.from_arrays(
-        *[
-            np.concatenate([getattr(once, key)] * 2)
-            for key in ("obs", "action", "reward", "terminated", "truncated")
-        ],
-        np.concatenate([once.next_obs] * 2),
-    )
+    rows = np.tile(np.arange(100), 2)
+    twice = once.subset(rows)
     assert repeated_rows(twice) == pytest.approx(0.5)
     assert "50.0% of the rows repeat another row" in suspicions(twice)
     assert repeated_rows(once) == 0
+
     few = load_dataset("chain?steps=500")
-    assert repeated_rows(few) == 0  # where states are few, rows repeat
+    assert repeated_rows(few) == 0  # where states are few, rows repeat naturally
     assert not any("repeat" in text for text in suspicions(few))
 
 
@@ -129,15 +128,14 @@ def test_chain():
     data.next_obs = data.next_obs.copy()
     data.next_obs[9] += 5  # the end of an episode may lead anywhere
     assert chain_gap(data) == (0.0, 0)
+
     data.next_obs[3, 1] += 0.25
     data.next_obs[42, 0] -= 0.5
     gap, rows = chain_gap(data)
     assert rows == 2
     assert gap == pytest.approx(0.5)
-    assert (
-        "next_obs is not the next row's obs in 2 rows inside episodes, by 0.5 at most"
-        in suspicions(data)
-    )
+    doubt = "next_obs is not the next row's obs in 2 rows inside episodes, by 0.5 at most"
+    assert doubt in suspicions(data)
     assert chain_gap(data.n_step(2, 0.9)) == (0.0, 0)
 
 
@@ -153,9 +151,8 @@ def test_chain_in_several_parts(monkeypatch):
 def test_chain_of_bytes_does_not_wrap():
     obs = np.arange(0, 11, dtype=np.uint8).reshape(11, 1) * 20
     end = np.arange(10) == 9
-    data = Dataset.from_arrays(
-        obs[:-1], np.zeros(10, int), np.arange(10.0), end, np.zeros(10), obs[:-1]
-    )
+    action, reward = np.zeros(10, int), np.arange(10.0)
+    data = Dataset.from_arrays(obs[:-1], action, reward, end, np.zeros(10), obs[:-1])
     assert chain_gap(data) == (20.0, 9)
 
 
@@ -198,8 +195,9 @@ def test_suspicious_things(changes, message):
     ],
 )
 def test_known_faults(name, issues):
-    found = " ".join(suspicions(replace(make(), name=name)))
-    assert {issue for issue in (77, 85, 194, 199) if f"issue {issue})" in found} == issues
+    text = " ".join(suspicions(replace(make(), name=name)))
+    named = {issue for issue in (77, 85, 194, 199) if f"issue {issue})" in text}
+    assert named == issues
 
 
 def test_one_row():
@@ -208,13 +206,11 @@ def test_one_row():
     assert suspicions(data) == []
 
 
-def test_real_files(shared_data):
+def test_real_files_are_not_suspicious(shared_data):
     for path in sorted((shared_data / "d4rl_like").glob("*.hdf5")):
         data = load_dataset(path)
-        found = suspicions(data)
-        assert found == (
-            []
-            if data.terminated.any()
-            else ["no row terminates: right only where the task has no end of its own"]
-        )
+        expected = []
+        if not data.terminated.any():
+            expected = ["no row terminates: right only where the task has no end of its own"]
+        assert suspicions(data) == expected
         assert len(summary(data).splitlines()) >= 15

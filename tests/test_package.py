@@ -1,5 +1,6 @@
 """The package as others see it: public names, old names, lazy imports, versions and their pins."""
 
+import os
 import re
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from rlop._imports import MODULES, NAMES
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# The one list of public names. A name that goes from it changes the minor version (see CHANGELOG.md).
-# To write it again: python tests/test_package.py > tests/public_names.txt
+# The one list of public names. To remove a name raises the minor version (see CHANGELOG.md).
+# To write the list again: python tests/test_package.py > tests/public_names.txt
 PUBLIC_NAMES = (ROOT / "tests" / "public_names.txt").read_text().split()
 PUBLIC_PACKAGES = ("", "agents", "data", "envs", "nets", "optim", "probes", "regularizers")
 
@@ -99,9 +100,12 @@ def test_an_old_module_is_the_new_one_and_warns_where_it_is_imported(monkeypatch
 def test_the_warning_of_an_old_module_points_to_the_line_that_imports_it(tmp_path):
     script = tmp_path / "old.py"
     script.write_text("import rlop\nfrom rlop.checkpoint import load_agent\n")
-    code = f"import runpy, warnings; warnings.simplefilter('error'); runpy.run_path({str(script)!r})"
+    code = (
+        f"import runpy, warnings; warnings.simplefilter('error'); runpy.run_path({str(script)!r})"
+    )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert f'"{script}", line 2' in done.stderr
     assert "DeprecationWarning: rlop.checkpoint is now rlop.training.checkpoint" in done.stderr
 
@@ -129,7 +133,7 @@ def test_changelog_and_citation_name_the_version():
 
 
 def requirements() -> dict[str, str]:
-    """Return package -> lower bound, of the dependencies and of the extras that the tests install."""
+    """Return package -> lower bound, of dependencies and of the extras that the tests install."""
     extras = re.search(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     listed = list(PROJECT["dependencies"])
     for extra in ("test", *extras.split(",")):

@@ -1,15 +1,12 @@
-"""The implicit regularizer: against simulated noisy TD, d x d matrices, and limits in closed form."""
-
-from __future__ import annotations
+"""The implicit regularizer: simulated noisy TD, d x d matrices, and limits in closed form."""
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers.probes import gaussian, rotation
 from torch.func import grad
 
-from rlop.probes import gradient_rows, implicit_drift, implicit_regularizer, value_function
-from rlop.probes.gradients import gradient_blocks, gram
+from rlop.probes import gradient_rows, implicit_drift, implicit_regularizer
 from rlop.probes.implicit import (
     discrete_lyapunov,
     implicit_parts,
@@ -19,23 +16,22 @@ from rlop.probes.implicit import (
 )
 from rlop.probes.kernel import td_kernel
 
-GAMMA, ETA, SIGMA = 0.9, 0.02, 0.15
+GAMMA = 0.9
+ETA = 0.02
+SIGMA = 0.15
 
 
-def gaussian(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def rows_of(n: int, d: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def rows_of(n, d, seed=0):
     """Gradients whose TD is stable: next ones are shrunk copies plus something else."""
-    a, b = gaussian(n, d, seed=seed), gaussian(n, d, seed=seed + 100)
+    a = gaussian(n, d, seed=seed)
+    b = gaussian(n, d, seed=seed + 100)
     return a, 0.5 * a.roll(1, 0) + 0.3 * b
 
 
 # --- the drift of noisy TD: tanh MLP 3-6-1, n = 4, d = 30 ---
 
 
-def network(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+def network(parameters, x):
     hidden = torch.tanh(x @ parameters["w"].mT + parameters["b"].unsqueeze(-2))
     return (hidden @ parameters["v"].unsqueeze(-1)).squeeze(-1)
 
@@ -43,117 +39,134 @@ def network(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
 class Problem:
     """Transitions whose rewards make the parameters a zero of every TD error."""
 
-    def __init__(self, seed: int = 246) -> None:
-        g = torch.Generator().manual_seed(seed)
+    def __init__(self, seed=246):
+        generator = torch.Generator().manual_seed(seed)
 
-        def draw(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=g, dtype=torch.float64)
+        def draw(*shape):
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
         self.parameters = {"w": draw(6, 3), "b": 0.5 * draw(6), "v": draw(6)}
-        self.x, self.y = draw(4, 3), draw(4, 3)
-        self.reward = network(self.parameters, self.x) - GAMMA * network(self.parameters, self.y)
+        self.x = draw(4, 3)
+        self.y = draw(4, 3)
+        next_value = network(self.parameters, self.y)
+        self.reward = network(self.parameters, self.x) - GAMMA * next_value
 
-    def values(self, p: dict[str, Tensor]) -> Tensor:
+    def values(self, p):
         return network(p, self.x)
 
-    def next_values(self, p: dict[str, Tensor]) -> Tensor:
+    def next_values(self, p):
         return network(p, self.y)
 
-    def rows(self, p: dict[str, Tensor]) -> Tensor:
+    def rows(self, p):
         return gradient_rows(self.values, p)
 
-    def next_rows(self, p: dict[str, Tensor]) -> Tensor:
+    def next_rows(self, p):
         return gradient_rows(self.next_values, p)
 
-    def project(self, vector: Tensor) -> Tensor:
-        return project(vector, self.rows(self.parameters), self.next_rows(self.parameters), GAMMA)
+    def project(self, vector):
+        a = self.rows(self.parameters)
+        b = self.next_rows(self.parameters)
+        return project(vector, a, b, GAMMA)
 
-    def simulate(self, pairs: int, burn_in: int, steps: int, sigma: float) -> Tensor:
-        """Mean movement per step of many noisy TD runs in antithetic pairs, hand-written gradients, `[30]`."""
-        g = torch.Generator().manual_seed(99)
-        w, b, v = (
-            self.parameters[k].expand(2 * pairs, *self.parameters[k].shape).clone() for k in "wbv"
-        )
+    def simulate(self, pairs, burn_in, steps, sigma):
+        """Mean movement per step of noisy TD in antithetic pairs, gradients by hand, `[30]`."""
+        generator = torch.Generator().manual_seed(99)
+        copies = {}
+        for name, p in self.parameters.items():
+            copies[name] = p.expand(2 * pairs, *p.shape).clone()
+        w, b, v = copies["w"], copies["b"], copies["v"]
         both = torch.cat([self.x, self.y])
 
-        def mean() -> Tensor:
+        def mean():
             return torch.cat([w.mean(0).flatten(), b.mean(0), v.mean(0)])
 
         start = mean()
         for k in range(burn_in + steps):
             if k == burn_in:
                 start = mean()
+
             hidden = torch.tanh(w @ both.mT + b.unsqueeze(-1))  # [M, 6, 8]
             q = (v.unsqueeze(1) @ hidden).squeeze(1)
-            z = torch.randn(pairs, 4, generator=g, dtype=torch.float64)
-            delta = q[:, :4] - self.reward - GAMMA * q[:, 4:] + sigma * torch.cat([z, -z])
+            z = torch.randn(pairs, 4, generator=generator, dtype=torch.float64)
+            noise = sigma * torch.cat([z, -z])
+            delta = q[:, :4] - self.reward - GAMMA * q[:, 4:] + noise
+
             hidden = hidden[..., :4]
             back = (1 - hidden**2) * v.unsqueeze(-1) * delta.unsqueeze(1)
             v -= ETA * (hidden @ delta.unsqueeze(-1)).squeeze(-1)
             b -= ETA * back.sum(-1)
             w -= ETA * (back @ self.x)
+
         return self.project((mean() - start) / steps)
 
-    def drift_of(self, potential) -> Tensor:
+    def drift_of(self, potential):
+        """Drift down the gradient of a potential, by automatic differentiation."""
         slope = grad(potential)(self.parameters)
-        return -ETA * self.project(torch.cat([slope[name].flatten() for name in self.parameters]))
+        flat = torch.cat([slope[name].flatten() for name in self.parameters])
+        return -ETA * self.project(flat)
 
 
-def cosine(a: Tensor, b: Tensor) -> float:
+def cosine(a, b):
     return (a @ b / (a.norm() * b.norm())).item()
 
 
 @pytest.fixture(scope="module")
-def problem() -> Problem:
+def problem():
     return Problem()
 
 
-def controls(problem: Problem, sigma: float) -> dict[str, Tensor]:
-    """The drift by plain d x d matrices and automatic differentiation, and three that are wrong."""
-    a, b = problem.rows(problem.parameters), problem.next_rows(problem.parameters)
+def dense_drifts(problem, sigma):
+    """The drift by plain d x d matrices, and three that are wrong."""
+    a = problem.rows(problem.parameters)
+    b = problem.next_rows(problem.parameters)
     covariance = label_noise_covariance(a @ a.mT, a @ b.mT, GAMMA, ETA, sigma)
     spread = a.mT @ covariance @ a  # Sigma, d x d
-    rows, following = problem.rows, problem.next_rows
+
+    def square(p):
+        rows = problem.rows(p)
+        return (rows @ spread * rows).sum()
+
+    def cross(p, next_rows):
+        return GAMMA * (problem.rows(p) @ spread * next_rows).sum()
+
     return {
-        "right": problem.drift_of(
-            lambda p: (
-                0.5 * (rows(p) @ spread * rows(p)).sum() - GAMMA * (rows(p) @ spread * b).sum()
-            )
-        ),
-        "coefficient 1": problem.drift_of(
-            lambda p: (rows(p) @ spread * rows(p)).sum() - GAMMA * (rows(p) @ spread * b).sum()
-        ),
+        "right": problem.drift_of(lambda p: 0.5 * square(p) - cross(p, b)),
+        "coefficient 1": problem.drift_of(lambda p: square(p) - cross(p, b)),
         "no stop-gradient": problem.drift_of(
-            lambda p: (
-                0.5 * (rows(p) @ spread * rows(p)).sum()
-                - GAMMA * (rows(p) @ spread * following(p)).sum()
-            )
+            lambda p: 0.5 * square(p) - cross(p, problem.next_rows(p))
         ),
-        "supervised only": problem.drift_of(lambda p: 0.5 * (rows(p) @ spread * rows(p)).sum()),
+        "supervised only": problem.drift_of(lambda p: 0.5 * square(p)),
     }
 
 
-def test_predicted_drift_is_that_of_simulated_noisy_td(problem: Problem) -> None:
-    predicted = implicit_drift(
-        problem.values, problem.next_values, problem.parameters, GAMMA, ETA, SIGMA
+def predicted_drift(problem, sigma):
+    return implicit_drift(
+        problem.values,
+        problem.next_values,
+        problem.parameters,
+        GAMMA,
+        ETA,
+        sigma,
     )
+
+
+def test_predicted_drift_is_that_of_simulated_noisy_td(problem):
+    predicted = predicted_drift(problem, SIGMA)
     simulated = problem.simulate(pairs=1500, burn_in=150, steps=100, sigma=SIGMA)
     assert cosine(predicted, simulated) > 0.99
     assert 0.95 < (predicted.norm() / simulated.norm()).item() < 1.05
-    drifts = controls(problem, SIGMA)
-    torch.testing.assert_close(drifts.pop("right"), predicted)
-    cosines = {name: cosine(drift, simulated) for name, drift in drifts.items()}
-    assert cosines["coefficient 1"] < 0.6, cosines
-    assert cosines["no stop-gradient"] < -0.5, cosines
-    assert cosines["supervised only"] < 0.3, cosines
+
+    drifts = dense_drifts(problem, SIGMA)
+    torch.testing.assert_close(drifts["right"], predicted)
+    assert cosine(drifts["coefficient 1"], simulated) < 0.6
+    assert cosine(drifts["no stop-gradient"], simulated) < -0.5
+    assert cosine(drifts["supervised only"], simulated) < 0.3
 
 
 @pytest.mark.slow
-def test_prediction_is_exact_as_the_noise_vanishes(problem: Problem) -> None:
+def test_prediction_is_exact_as_the_noise_vanishes(problem):
     sigma = 0.05
-    predicted = implicit_drift(
-        problem.values, problem.next_values, problem.parameters, GAMMA, ETA, sigma
-    )
+    predicted = predicted_drift(problem, sigma)
     simulated = problem.simulate(pairs=20_000, burn_in=300, steps=300, sigma=sigma)
     assert cosine(predicted, simulated) > 0.9999
     assert (predicted - simulated).norm() < 0.02 * predicted.norm()
@@ -162,166 +175,197 @@ def test_prediction_is_exact_as_the_noise_vanishes(problem: Problem) -> None:
 # --- covariance, parts, projection: against d x d NumPy ---
 
 
-def dense(a: Tensor, b: Tensor, gamma: float, eta: float, sigma: float) -> np.ndarray:
+def dense_spread(a, b, gamma, eta, sigma):
     """Sigma by iterating its d x d equation."""
-    a, b = a.numpy(), b.numpy()
-    g = a.T @ (a - gamma * b)
-    step, noise = np.eye(a.shape[1]) - eta * g, eta**2 * sigma**2 * a.T @ a
+    a = a.numpy()
+    b = b.numpy()
+    step = np.eye(a.shape[1]) - eta * a.T @ (a - gamma * b)
+    noise = eta**2 * sigma**2 * a.T @ a
     spread = np.zeros_like(noise)
     for _ in range(4000):
         spread = step @ spread @ step.T + noise
     return spread
 
 
-def test_gram_form_equals_the_dense_lyapunov_equation() -> None:
+def forms(a, spread, b):
+    """sum_i a_i^T Sigma b_i."""
+    return np.einsum("ij,jk,ik->", a, spread, b)
+
+
+def test_gram_form_equals_the_dense_lyapunov_equation():
     a, b = rows_of(5, 12)
-    spread = dense(a, b, 0.9, 0.01, 0.3)
-    found = implicit_regularizer(a, b, 0.9, 0.01, 0.3)
-    supervised = 0.5 * np.einsum("ij,jk,ik->", a, spread, a)
-    coadaptation = -0.9 * np.einsum("ij,jk,ik->", a, spread, b)
-    np.testing.assert_allclose(found.supervised, supervised, rtol=1e-8)
-    np.testing.assert_allclose(found.coadaptation, coadaptation, rtol=1e-8)
-    np.testing.assert_allclose(found.total, supervised + coadaptation, rtol=1e-8)
+    spread = dense_spread(a, b, 0.9, 0.01, 0.3)
+    supervised = 0.5 * forms(a, spread, a)
+    coadaptation = -0.9 * forms(a, spread, b)
+
+    parts = implicit_regularizer(a, b, 0.9, 0.01, 0.3)
+    np.testing.assert_allclose(parts.supervised, supervised, rtol=1e-8)
+    np.testing.assert_allclose(parts.coadaptation, coadaptation, rtol=1e-8)
+    np.testing.assert_allclose(parts.total, supervised + coadaptation, rtol=1e-8)
 
 
-def test_covariance_solves_its_equation_to_rounding() -> None:
+def test_a_repeated_transition_counts_twice_and_does_no_harm():
+    a, b = rows_of(4, 12)
+    a = torch.cat([a, a[:1]])
+    b = torch.cat([b, b[:1]])
+    spread = dense_spread(a, b, 0.9, 0.01, 0.3)
+    parts = implicit_regularizer(a, b, 0.9, 0.01, 0.3)
+    np.testing.assert_allclose(parts.supervised, 0.5 * forms(a, spread, a), rtol=1e-8)
+
+
+def test_covariance_solves_its_equation_to_rounding():
     a, b = rows_of(6, 20)
-    data, cross = a @ a.mT, a @ b.mT
+    data = a @ a.mT
+    cross = a @ b.mT
     c = label_noise_covariance(data, cross, 0.9, 0.01, 0.3)
-    step = torch.eye(6, dtype=torch.float64) - 0.01 * (data - 0.9 * cross.mT)
-    residual = c - step @ c @ step.mT - (0.01 * 0.3) ** 2 * torch.eye(6, dtype=torch.float64)
+
+    identity = torch.eye(6, dtype=torch.float64)
+    step = identity - 0.01 * (data - 0.9 * cross.mT)
+    residual = c - step @ c @ step.mT - (0.01 * 0.3) ** 2 * identity
     assert residual.abs().max() < 1e-12 * c.abs().max()
 
 
-def test_a_repeated_transition_counts_twice_and_does_no_harm() -> None:
-    a, b = rows_of(4, 12)
-    a, b = torch.cat([a, a[:1]]), torch.cat([b, b[:1]])
-    spread = dense(a, b, 0.9, 0.01, 0.3)
-    found = implicit_regularizer(a, b, 0.9, 0.01, 0.3)
-    np.testing.assert_allclose(
-        found.supervised, 0.5 * np.einsum("ij,jk,ik->", a, spread, a), rtol=1e-8
-    )
-
-
-def test_without_discounting_it_is_that_of_supervised_learning() -> None:
+def test_without_discounting_it_is_that_of_supervised_learning():
     a, b = rows_of(5, 12)
-    eta, sigma = 1e-5, 0.7
-    found = implicit_regularizer(a, b, 0.0, eta, sigma)
-    expected = (
-        eta * sigma**2 / 4 * a.square().sum()
-    )  # Blanc et al.: Sigma = eta sigma^2 / 2 on the rows of A
-    torch.testing.assert_close(found.total, expected, rtol=1e-3, atol=0)
-    assert found.coadaptation == 0
+    eta = 1e-5
+    sigma = 0.7
+    parts = implicit_regularizer(a, b, 0.0, eta, sigma)
+
+    # Blanc et al.: Sigma = eta sigma^2 / 2 on the rows of A.
+    expected = eta * sigma**2 / 4 * a.square().sum()
+    torch.testing.assert_close(parts.total, expected, rtol=1e-3, atol=0)
+    assert parts.coadaptation == 0
 
 
-def test_isotropic_spread_gives_the_penalty_of_dr3() -> None:
+def test_isotropic_spread_gives_the_penalty_of_dr3():
     a, b = rows_of(5, 12)
-    data, cross = a @ a.mT, a @ b.mT
-    parts = implicit_parts(data, cross, torch.linalg.inv(data), 0.9)
+    data = a @ a.mT
+    parts = implicit_parts(data, a @ b.mT, torch.linalg.inv(data), 0.9)
     torch.testing.assert_close(parts.coadaptation, -0.9 * (a * b).sum())
     torch.testing.assert_close(parts.supervised, 0.5 * (a * a).sum())
 
 
-def test_projection_keeps_every_target_fitted() -> None:
+def test_projection_keeps_every_target_fitted():
     a, b = rows_of(5, 12)
     v = gaussian(12, seed=7)
     kept = project(v, a, b, 0.9)
-    torch.testing.assert_close(
-        (a - 0.9 * b) @ kept, torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0
-    )
+    zero = torch.zeros(5, dtype=torch.float64)
+    torch.testing.assert_close((a - 0.9 * b) @ kept, zero, atol=1e-12, rtol=0)
     torch.testing.assert_close(project(kept, a, b, 0.9), kept)  # idempotent
-    removed = v - kept  # lies in the span of the rows of A
+
+    # What is removed lies in the span of the rows of A.
+    removed = v - kept
     torch.testing.assert_close(torch.linalg.pinv(a) @ (a @ removed), removed)
 
 
-# --- runs, stability, errors ---
+# --- the Lyapunov equation ---
 
 
-def test_a_run_alone_equals_the_run_among_others() -> None:
-    pairs = [rows_of(4, 10, seed=s) for s in range(3)]
-    a, b = (torch.stack(x) for x in zip(*pairs, strict=True))
-    gamma, eta = torch.tensor([0.9, 0.5, 0.0]), torch.tensor([0.01, 0.02, 0.03])
-    many = implicit_regularizer(a, b, gamma, eta, 0.2)
-    for i, (x, y) in enumerate(pairs):
-        alone = implicit_regularizer(x, y, gamma[i], eta[i], 0.2)
-        for one, among in zip(alone, many, strict=True):
-            torch.testing.assert_close(one, among[i])
-
-
-def test_drift_of_stacked_networks_is_that_of_each() -> None:
-    problems = [Problem(246), Problem(12)]
-    stacked = {k: torch.stack([p.parameters[k] for p in problems]) for k in "wbv"}
-    x, y = (torch.stack([getattr(p, name) for p in problems]) for name in "xy")
-    many = implicit_drift(
-        lambda p: network(p, x), lambda p: network(p, y), stacked, GAMMA, ETA, SIGMA
+def test_lyapunov_of_a_scalar():
+    solution = discrete_lyapunov(
+        torch.tensor([[0.5]], dtype=torch.float64),
+        torch.tensor([[3.0]], dtype=torch.float64),
     )
-    for i, p in enumerate(problems):
-        alone = implicit_drift(p.values, p.next_values, p.parameters, GAMMA, ETA, SIGMA)
-        torch.testing.assert_close(many[i], alone)
+    assert solution.item() == pytest.approx(3 / (1 - 0.25), rel=1e-12)
 
 
-def test_unstable_td_is_named() -> None:
-    a = gaussian(3, 8)
-    assert not is_stable(a @ a.mT, 2 * a @ a.mT, 0.9, 0.01)
-    assert is_stable(a @ a.mT, 0.5 * a @ a.mT, 0.9, 0.01)
-    with pytest.raises(ValueError, match=r"spectral radius 1.*expected < 1"):
-        implicit_regularizer(a, 2 * a, 0.9, 0.01)
-    with pytest.raises(ValueError, match="spectral radius"):
-        implicit_regularizer(a, 0 * a, 0.9, 10.0)  # too large a step
-    with pytest.raises(ValueError, match="spectral radius"):
+@pytest.mark.parametrize("distance", [1e-2, 1e-5, 1e-9])
+def test_lyapunov_near_radius_one_is_the_closed_form_of_a_symmetric_matrix(distance):
+    basis = rotation(3)
+    eigenvalues = torch.tensor([1 - distance, -0.5, 0.1], dtype=torch.float64)
+    solution = discrete_lyapunov(basis * eigenvalues @ basis.mT, basis @ basis.mT)
+
+    # Rounding of M alone moves 1 - m^2 by 1e-16, relative to the distance.
+    variance = 1 / ((1 - eigenvalues) * (1 + eigenvalues))
+    expected = basis * variance @ basis.mT
+    tolerance = max(1e-12, 1e-14 / distance)
+    torch.testing.assert_close(solution, expected, rtol=tolerance, atol=tolerance / distance)
+
+
+def test_lyapunov_near_radius_one_is_solved_for_its_residual_too():
+    # One round of doubling misses this equation by 1.5e-6, which would be refused.
+    eigenvalues = torch.linspace(-0.5, 0.5, 8, dtype=torch.float64)
+    eigenvalues[-1] = 1 - 1e-9
+    not_normal = 0.3 * torch.triu(gaussian(8, 8, seed=11), 1)
+    basis = rotation(8, seed=2)
+    matrix = basis @ (torch.diag(eigenvalues) + not_normal) @ basis.mT
+    noise = torch.eye(8, dtype=torch.float64)
+
+    solution = discrete_lyapunov(matrix, noise)
+    missed = solution - matrix @ solution @ matrix.mT - noise
+    assert missed.abs().max() < 1e-6
+
+
+def test_lyapunov_of_a_jordan_block_is_that_of_its_kronecker_form():
+    # It amplifies before it contracts.
+    matrix = torch.tensor([[0.99, 1.0], [0.0, 0.99]], dtype=torch.float64)
+    noise = torch.eye(2, dtype=torch.float64)
+    solution = discrete_lyapunov(matrix, noise)
+    kronecker = torch.eye(4, dtype=torch.float64) - torch.kron(matrix, matrix)
+    expected = torch.linalg.solve(kronecker, noise.flatten())
+    torch.testing.assert_close(solution.flatten(), expected, rtol=1e-6, atol=0)
+
+
+def test_lyapunov_refuses_a_radius_of_one_and_what_is_not_finite():
+    with pytest.raises(ValueError, match=r"spectral radius 1: expected < 1"):
         discrete_lyapunov(torch.eye(2), torch.eye(2))
     with pytest.raises(ValueError, match="spectral radius nan"):
         discrete_lyapunov(torch.full((2, 2), torch.nan), torch.eye(2))
 
 
-def test_lyapunov_of_a_scalar() -> None:
-    m, q = torch.tensor([[0.5]], dtype=torch.float64), torch.tensor([[3.0]], dtype=torch.float64)
-    assert discrete_lyapunov(m, q).item() == pytest.approx(3 / (1 - 0.25), rel=1e-12)
+# --- runs, stability, shapes ---
 
 
-def test_shapes_are_checked() -> None:
+def test_a_run_alone_equals_the_run_among_others():
+    pairs = [rows_of(4, 10, seed=seed) for seed in range(3)]
+    a = torch.stack([rows for rows, _ in pairs])
+    b = torch.stack([next_rows for _, next_rows in pairs])
+    gamma = torch.tensor([0.9, 0.5, 0.0])
+    eta = torch.tensor([0.01, 0.02, 0.03])
+    together = implicit_regularizer(a, b, gamma, eta, 0.2)
+    for run in range(3):
+        alone = implicit_regularizer(a[run], b[run], gamma[run], eta[run], 0.2)
+        for one, among in zip(alone, together, strict=True):
+            torch.testing.assert_close(one, among[run])
+
+
+def test_drift_of_stacked_networks_is_that_of_each():
+    problems = [Problem(246), Problem(12)]
+    x = torch.stack([problem.x for problem in problems])
+    y = torch.stack([problem.y for problem in problems])
+    parameters = {}
+    for name in "wbv":
+        parameters[name] = torch.stack([problem.parameters[name] for problem in problems])
+
+    together = implicit_drift(
+        lambda p: network(p, x),
+        lambda p: network(p, y),
+        parameters,
+        GAMMA,
+        ETA,
+        SIGMA,
+    )
+    for run, problem in enumerate(problems):
+        torch.testing.assert_close(together[run], predicted_drift(problem, SIGMA))
+
+
+def test_unstable_td_is_named():
+    a = gaussian(3, 8)
+    data = a @ a.mT
+    assert is_stable(data, 0.5 * data, 0.9, 0.01)
+    assert not is_stable(data, 2 * data, 0.9, 0.01)
+    with pytest.raises(ValueError, match=r"spectral radius 1.*expected < 1"):
+        implicit_regularizer(a, 2 * a, 0.9, 0.01)
+
+    too_large_a_step = 10.0
+    with pytest.raises(ValueError, match="spectral radius"):
+        implicit_regularizer(a, 0 * a, 0.9, too_large_a_step)
+
+
+def test_shapes_are_checked():
     with pytest.raises(ValueError, match="rows and next_rows"):
         implicit_regularizer(gaussian(3, 4), gaussian(3, 5), 0.9, 0.1)
     with pytest.raises(ValueError, match="cross"):
         td_kernel(gaussian(3, 3), gaussian(3, 4), 0.9)
     with pytest.raises(ValueError, match="noise"):
         discrete_lyapunov(torch.zeros(2, 2), torch.zeros(3, 3))
-
-
-# --- gradients of any module ---
-
-
-def test_gradient_rows_of_a_module_are_those_of_backward() -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-    x, action = gaussian(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
-    rows = gradient_rows(value_function(net, x, action), dict(net.named_parameters())).detach()
-    for i in range(6):
-        expected = torch.autograd.grad(net(x[i])[action[i]], list(net.parameters()))
-        torch.testing.assert_close(rows[i], torch.cat([g.flatten() for g in expected]))
-
-
-def test_gradients_of_one_output_and_of_two_arguments() -> None:
-    class Critic(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(3, 1).double()
-
-        def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-            return self.layer(torch.cat([obs, action], -1))
-
-    critic, obs, action = Critic(), gaussian(4, 2), gaussian(4, 1, seed=1)
-    blocks = gradient_blocks(value_function(critic, (obs, action)), dict(critic.named_parameters()))
-    torch.testing.assert_close(blocks["layer.weight"].detach(), torch.cat([obs, action], -1))
-    expected = torch.cat([obs, action], -1) @ torch.cat([obs, action], -1).mT + 1
-    torch.testing.assert_close(gram(blocks, blocks).detach(), expected)
-
-
-def test_gradient_errors() -> None:
-    net = nn.Linear(4, 3)
-    with pytest.raises(ValueError, match="action: expected"):
-        gradient_rows(value_function(net, torch.zeros(2, 4)), dict(net.named_parameters()))
-    with pytest.raises(ValueError, match=r"w \(3,\): expected leading axes \(2,\)"):
-        gradient_rows(lambda p: p["w"].sum() * torch.ones(2, 5), {"w": torch.ones(3)})
-    with pytest.raises(ValueError, match="different parameters"):
-        gram({"a": torch.zeros(2, 2)}, {"b": torch.zeros(2, 2)})

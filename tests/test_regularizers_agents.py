@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,204 +14,260 @@ from rlop.agents import CQL, DQN
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-import rlop
 from rlop.data.dataset import Dataset
-from rlop.regularizers import REGULARIZERS
+from rlop.optim.learner import Learner
+from rlop.regularizers import REGULARIZERS, l2
 from rlop.training import checkpoint
 from rlop.training.loop import compiled
 from rlop.types import InputError, TDContext, needs
 
-DISCRETE: dict[str, Any] = {"hidden": (12, 10), "batch_size": 8, "target_period": 3}
-CONTINUOUS: dict[str, Any] = {
+Agent = DQN | CQL
+
+DISCRETE: Mapping[str, object] = {"hidden": (12, 10), "batch_size": 8, "target_period": 3}
+CONTINUOUS: Mapping[str, object] = {
     "hidden": (12, 10),
     "policy_hidden": (8,),
     "batch_size": 8,
     "action_samples": 2,
 }
-EVERY = {name: 1e-3 for name in REGULARIZERS} | {
+EVERY: Mapping[str, object] = {
+    **dict.fromkeys(REGULARIZERS, 1e-3),
     "infer": 1e-6,
     "pc_share": {"coef": 0.1, "threshold": 0.0},
 }
+# Regularizers that keep tensors: the names in a checkpoint, after the prefix `terms.`.
+KEPT = {"infer.heads", "infer.initial_heads", "pc_share.u"}
+
+
+class Case(NamedTuple):
+    """An agent class, data for it, and options that make it small."""
+
+    kind: type[Agent]
+    data: Dataset
+    options: Mapping[str, object]
+
+    def make(self, **options: object) -> Agent:
+        return self.kind(self.data.spec, **{**self.options, **options})
 
 
 def moves() -> Dataset:
     rng = np.random.default_rng(0)
-    ends = np.arange(100) % 10 == 9
     return Dataset.from_arrays(
         rng.normal(size=(100, 3)).astype(np.float32),
         rng.uniform(-1, 1, size=(100, 2)).astype(np.float32),
         rng.normal(size=100).astype(np.float32),
-        ends,
+        np.arange(100) % 10 == 9,
         np.zeros(100, dtype=bool),
         rng.normal(size=(100, 3)).astype(np.float32),
     )
 
 
 @pytest.fixture(params=["DQN", "CQL"])
-def case(request: pytest.FixtureRequest) -> tuple[Any, Dataset, dict[str, Any]]:
+def case(request: pytest.FixtureRequest, tiny: Dataset) -> Case:
     if request.param == "CQL":
-        return CQL, moves(), CONTINUOUS
-    return DQN, rlop.load_dataset("gridworld?size=5&steps=200"), DISCRETE
+        return Case(CQL, moves(), CONTINUOUS)
+    return Case(DQN, tiny, DISCRETE)
 
 
-def learner(agent: Any) -> Any:
+def learner_of(agent: Agent) -> Learner:
+    """Return the learner whose features the regularizers see."""
     return agent.main if isinstance(agent, DQN) else agent.learners["critics"]
 
 
-def assert_same(mine: Any, yours: Any, exactly: bool = True) -> None:
-    if isinstance(mine, dict):
-        for name in mine:
-            assert_same(mine[name], yours[name], exactly)
-    else:
-        torch.testing.assert_close(
-            mine, yours, **({"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-4, "atol": 1e-5})
-        )
+def copy_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def test_all_together_train_and_each_is_measured(case: Any) -> None:
-    kind, data, options = case
-    agent = kind(data.spec, seeds=2, regularizers=EVERY, **options)
-    before = {name: p.clone() for name, p in learner(agent).parameters.items()}
-    metrics = train_steps(agent, data, 5)
+def test_all_together_train_and_each_is_measured(case: Case) -> None:
+    agent = case.make(seeds=2, regularizers=EVERY)
+    before = copy_of(learner_of(agent).parameters)
+    metrics = train_steps(agent, case.data, 5)
+
     assert agent.active.all()
-    assert all(value.isfinite().all() for value in metrics.values())
     assert {f"reg/{name}" for name in REGULARIZERS} <= set(metrics)
-    assert all(not torch.equal(p, before[name]) for name, p in learner(agent).parameters.items())
-    assert all(p.isfinite().all() for p in learner(agent).parameters.values())
+    for value in metrics.values():
+        assert value.isfinite().all()
+    for name, parameter in learner_of(agent).parameters.items():
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, before[name])
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
-    case: Any, name: str, tiny: Dataset
+    case: Case, name: str
 ) -> None:
-    kind, data, options = case
-    data = (
-        tiny if kind is DQN else data
-    )  # rewards everywhere: BEER has nothing to say where all are 0
-    plain = kind(data.spec, seeds=[1], **options)
-    swept = kind(data.spec, seeds=[1], regularizers={name: [0.0, 1.0]}, **options)
-    found, expected = train_steps(swept, data, 4), train_steps(plain, data, 4)
+    plain = case.make(seeds=[1])
+    swept = case.make(seeds=[1], regularizers={name: [0.0, 1.0]})
+    plain_metrics, swept_metrics = train_steps(plain, case.data, 4), train_steps(swept, case.data, 4)
     for metric in ("loss/total", "loss/td", "q/data", "grad/norm"):
-        torch.testing.assert_close(found[metric][:1], expected[metric], rtol=1e-5, atol=1e-6)
-    mine, yours = learner(swept).parameters, learner(plain).parameters
-    for parameter in yours:
-        torch.testing.assert_close(mine[parameter][:1], yours[parameter], rtol=1e-4, atol=1e-6)
-    assert any(not torch.equal(mine[parameter][0], mine[parameter][1]) for parameter in yours)
-
-
-def test_a_run_alone_equals_the_run_among_others(case: Any) -> None:
-    kind, data, options = case
-    together, alone = (
-        kind(data.spec, seeds=s, regularizers=EVERY, **options) for s in ([3, 4, 5], [4])
-    )
-    found, expected = train_steps(together, data, 4), train_steps(alone, data, 4)
-    for name in expected:
-        torch.testing.assert_close(found[name][1:2], expected[name], rtol=1e-3, atol=1e-4)
-    for name, parameter in learner(alone).online.state_dict().items():
         torch.testing.assert_close(
-            learner(together).online.state_dict()[name][1:2], parameter, rtol=1e-3, atol=1e-4
+            swept_metrics[metric][:1], plain_metrics[metric], rtol=1e-5, atol=1e-6
         )
 
+    parameters = learner_of(swept).parameters
+    moved = []
+    for name, parameter in learner_of(plain).parameters.items():
+        without, with_penalty = parameters[name]
+        torch.testing.assert_close(without, parameter[0], rtol=1e-4, atol=1e-6)
+        moved.append(not torch.equal(without, with_penalty))
+    assert any(moved)
 
-def test_one_graph_that_equals_eager(case: Any) -> None:
-    kind, data, options = case
+
+def test_a_run_alone_equals_itself_among_others(case: Case) -> None:
+    together = case.make(seeds=[3, 4, 5], regularizers=EVERY)
+    alone = case.make(seeds=[4], regularizers=EVERY)
+    metrics, expected = train_steps(together, case.data, 4), train_steps(alone, case.data, 4)
+    for name, value in expected.items():
+        torch.testing.assert_close(metrics[name][1:2], value, rtol=1e-3, atol=1e-4)
+
+    state = learner_of(together).online.state_dict()
+    for name, tensor in learner_of(alone).online.state_dict().items():
+        torch.testing.assert_close(state[name][1:2], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_one_graph_that_equals_eager(case: Case) -> None:
     torch.compiler.reset()
     counters.clear()
-    eager, traced = (kind(data.spec, seeds=2, regularizers=EVERY, **options) for _ in range(2))
-    expected, found = (
-        train_steps(eager, data, 3),
-        train_steps(traced, data, 3, compiled(traced.update, "aot_eager")),
-    )
+    eager = case.make(seeds=2, regularizers=EVERY)
+    traced = case.make(seeds=2, regularizers=EVERY)
+    expected = train_steps(eager, case.data, 3)
+    metrics = train_steps(traced, case.data, 3, compiled(traced.update, "aot_eager"))
+
     assert counters["stats"]["unique_graphs"] == 1
-    assert_same(found, expected, exactly=False)
-    assert_same(
-        learner(traced).online.state_dict(), learner(eager).online.state_dict(), exactly=False
+    torch.testing.assert_close(metrics, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        dict(learner_of(traced).online.state_dict()),
+        dict(learner_of(eager).online.state_dict()),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
-def test_what_they_keep_is_in_the_checkpoint(case: Any, tmp_path: Any) -> None:
-    kind, data, options = case
-    agent = kind(data.spec, seeds=2, regularizers=EVERY, **options)
-    train_steps(agent, data, 3)
-    restored, _ = checkpoint.load_agent(checkpoint.save(tmp_path / "checkpoint.pt", agent, 3))
-    kept = {
-        name: value
-        for name, value in learner(agent).online.state_dict().items()
-        if name.startswith("terms.")
-    }
-    assert {name.partition(".")[2] for name in kept} == {
-        "infer.heads",
-        "infer.initial_heads",
-        "pc_share.u",
-    }
-    assert_same(kept, learner(restored).online.state_dict())
-    assert_same(train_steps(agent, data, 3), train_steps(restored, data, 3))
+def test_what_they_keep_is_in_the_checkpoint(case: Case, tmp_path: Path) -> None:
+    agent = case.make(seeds=2, regularizers=EVERY)
+    train_steps(agent, case.data, 3)
+    saved = checkpoint.save(tmp_path / "checkpoint.pt", agent, 3)
+    restored, _ = checkpoint.load_agent(saved)
 
-
-def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Any) -> None:
-    kind, data, options = case
-    found = []
-    for others in ({}, {"infer": 0.0}):
-        agent = kind(
-            data.spec,
-            seeds=1,
-            regularizers={"l2": 0.0, "path_norm": 0.0, "l2_init": 0.0, **others},
-            **options,
-        )
-        found.append(train_steps(agent, data, 1))
-    for name in ("reg/l2", "reg/path_norm", "reg/l2_init"):
-        assert torch.equal(found[0][name], found[1][name])
-
-
-def test_projections_leave_the_heads_alone(case: Any) -> None:
-    kind, data, options = case
-    agent = kind(
-        data.spec,
-        regularizers={"infer": 0.0},
-        projections={"max_norm": {"radius": 0.01, "center": "zero"}},
-        **options,
+    state = dict(learner_of(agent).online.state_dict())
+    assert {name.partition(".")[2] for name in state if name.startswith("terms.")} == KEPT
+    exactly = {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(dict(learner_of(restored).online.state_dict()), state, **exactly)
+    torch.testing.assert_close(
+        train_steps(restored, case.data, 3), train_steps(agent, case.data, 3), **exactly
     )
-    train_steps(agent, data, 1)
-    parameters = learner(agent).parameters
+
+
+def test_a_state_restores_what_they_refer_to_even_under_another_seed(case: Case) -> None:
+    options = {"regularizers": EVERY, "projections": {"max_norm": 3.0}}
+    agent, other = case.make(seeds=[1], **options), case.make(seeds=[9], **options)
+    train_steps(agent, case.data, 2)
+    assert not torch.equal(
+        learner_of(other).initial["head.weight"], learner_of(agent).initial["head.weight"]
+    )
+
+    learner_of(other).load_state_dict(learner_of(agent).state_dict())
+    exactly = {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(
+        dict(learner_of(other).initial), dict(learner_of(agent).initial), **exactly
+    )
+    torch.testing.assert_close(
+        dict(learner_of(other).online.state_dict()),
+        dict(learner_of(agent).online.state_dict()),
+        **exactly,
+    )
+
+
+def test_l2_init_is_zero_at_initialization_and_then_the_distance_from_it(case: Case) -> None:
+    agent = case.make(seeds=2, regularizers={"l2_init": 0.0})
+    learner = learner_of(agent)
+    assert torch.equal(train_steps(agent, case.data, 1)["reg/l2_init"], torch.zeros(2))
+
+    distance = l2(copy_of(learner.parameters), learner.initial, lead=1)
+    assert (distance > 0).all()
+    torch.testing.assert_close(train_steps(agent, case.data, 1)["reg/l2_init"], distance)
+
+
+def test_the_penalties_on_weights_do_not_see_what_others_keep(case: Case) -> None:
+    on_weights = dict.fromkeys(("l2", "path_norm", "l2_init"), 0.0)
+    plain = train_steps(case.make(regularizers=on_weights), case.data, 1)
+    metrics = train_steps(case.make(regularizers={**on_weights, "infer": 0.0}), case.data, 1)
+    for name in on_weights:
+        assert torch.equal(metrics[f"reg/{name}"], plain[f"reg/{name}"])
+
+
+def test_projections_leave_the_heads_alone(case: Case) -> None:
+    ball = {"max_norm": {"radius": 0.01, "center": "zero"}}
+    agent = case.make(regularizers={"infer": 0.0}, projections=ball)
+    train_steps(agent, case.data, 1)
+    parameters = learner_of(agent).parameters
     assert parameters["head.weight"].norm() < 0.1 < parameters["terms.infer.heads"].norm()
 
 
-def test_infer_reads_the_features_of_the_initial_network() -> None:
-    data = moves()
-    agent = CQL(data.spec, regularizers={"infer": {"coef": 0.0, "beta": 1.0}}, **CONTINUOUS)
-    first = train_steps(agent, data, 1)["reg/infer"]
+def test_infer_reads_the_features_of_the_initial_network(case: Case) -> None:
+    agent = case.make(regularizers={"infer": {"coef": 0.0, "beta": 1.0}})
+    first = train_steps(agent, case.data, 1)["reg/infer"]
     assert first.item() == pytest.approx(0, abs=1e-12)  # before the first step
-    assert train_steps(agent, data, 3)["reg/infer"] > 1e-9
+    assert train_steps(agent, case.data, 3)["reg/infer"] > 1e-9
+
+
+def test_an_agent_computes_only_the_fields_that_are_declared(case: Case) -> None:
+    contexts = []
+
+    def remember(ctx: TDContext) -> Tensor:
+        contexts.append(ctx)
+        return ctx.features.flatten(1).mean(-1)
+
+    for function in (remember, needs("next_features")(remember)):
+        agent = case.make(regularizers={"mine": {"fn": function, "coef": 0.0}})
+        train_steps(agent, case.data, 1)
+    undeclared, declared = contexts
+    assert undeclared.next_features is not None
+    assert undeclared.initial_features is not None
+    assert declared.next_features is not None
+    assert declared.initial_features is None
 
 
 # --- refused when the agent is made ---
 
 
-def test_beer_is_refused_without_a_next_value() -> None:
-    data = rlop.load_dataset("gridworld?size=5&steps=200")
+def test_beer_is_refused_without_a_next_value(tiny: Dataset) -> None:
     with pytest.raises(
         InputError, match=r"regularizers.beer: needs a bootstrapped target, backup = mc has none"
     ):
-        DQN(data.spec, regularizers={"beer": 0.1}, backup="mc", **DISCRETE)
-    agent = DQN(
-        data.spec,
-        regularizers={name: 1e-3 for name in REGULARIZERS if name != "beer"},
-        backup="mc",
-        **DISCRETE,
-    )
-    assert train_steps(agent, data, 2)["loss/total"].isfinite().all()
+        DQN(tiny.spec, regularizers={"beer": 0.1}, backup="mc", **DISCRETE)
+
+    others = {name: coef for name, coef in EVERY.items() if name != "beer"}
+    agent = DQN(tiny.spec, regularizers=others, backup="mc", **DISCRETE)
+    assert train_steps(agent, tiny, 2)["loss/total"].isfinite().all()
 
 
-def test_a_field_that_no_agent_gives_is_refused() -> None:
+def test_a_field_that_no_agent_gives_is_refused(case: Case) -> None:
     @needs("next_feature")
     def mine(ctx: TDContext) -> Tensor:
         return ctx.q.mean(-1)
 
-    data = moves()
     with pytest.raises(
         InputError, match=r"regularizers.mine: needs 'next_feature'.*did you mean 'next_features'"
     ):
-        CQL(data.spec, regularizers={"mine": {"fn": mine, "coef": 1.0}}, **CONTINUOUS)
+        case.make(regularizers={"mine": {"fn": mine, "coef": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"regularizers": {"dr3": {"coef": 1, "stop_gradient": "false"}}}, "dr3.stop_gradient"),
+        ({"regularizers": {"dr3": {"coef": 1, "mask_terminal": 7}}}, "dr3.mask_terminal"),
+        ({"regularizers": {"infer": {"coef": 1, "beta": [1.0, 2.0]}}}, "infer.beta"),
+        ({"projections": {"max_norm": {"radius": 1, "lead": 2}}}, "max_norm.lead"),
+        ({"projections": {"max_norm": {"radius": 1, "layers": ["tail"]}}}, "layer 'tail'"),
+    ],
+)
+def test_a_wrong_option_is_refused_when_the_agent_is_made(
+    case: Case, options: Mapping[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        case.make(**options)
 
 
 def test_minatar_network_takes_them_all() -> None:
@@ -224,4 +282,5 @@ def test_minatar_network_takes_them_all() -> None:
         n_actions=3,
     )
     agent = DQN(data.spec, seeds=2, regularizers=EVERY, **{**DISCRETE, "hidden": (16,)})
-    assert all(value.isfinite().all() for value in train_steps(agent, data, 2).values())
+    for value in train_steps(agent, data, 2).values():
+        assert value.isfinite().all()

@@ -1,20 +1,21 @@
-"""The numbers of each regularizer: by hand, in closed form, or against float64 NumPy written plainly."""
+"""The numbers of regularizers of features: by hand, in closed form, or against float64 NumPy."""
 
 from __future__ import annotations
 
-import copy
-import importlib
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers.regularizers import context, network_with_head, normal
+from numpy.linalg import norm
+from torch import Tensor
 
 from rlop.nets import QNetwork, make_torso, reset_runs
-from rlop.probes import active_neurons
 from rlop.regularizers import (
+    InFeR,
+    PCShare,
     beer,
     cosine,
     dr3,
@@ -23,138 +24,179 @@ from rlop.regularizers import (
     infer,
     initial_features,
     l2,
-    make_regularizer,
-    neuron_products,
     path_norm,
     pc_share,
     peer,
     spectral_decoupling,
     srank_penalty,
-    warn_if_unbounded,
 )
-from rlop.types import InputError, Spec
+from rlop.types import Spec
+
+# Dot products 24 and 0, cosines 24/25 and 0.
+PHI = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
+NEXT = torch.tensor([[4.0, 3.0], [0.0, 2.0]])
+ONES = torch.ones(2, dtype=torch.float64)
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+# --- shapes that would broadcast are refused ---
+
+SHAPES: list[tuple[Callable[[], Tensor], str]] = [
+    (lambda: dr3(PHI, NEXT[:1]), r"one shape.*got \(2, 2\) and \(1, 2\)"),
+    (lambda: dr3(PHI[0], NEXT[0]), "one shape"),
+    (lambda: dr3(PHI, NEXT, torch.ones(2, 1)), r"mask: expected \(2,\), got \(2, 1\)"),
+    (lambda: cosine(PHI, NEXT[:1]), "one shape"),
+    (lambda: cosine(PHI, NEXT, torch.ones(1)), r"mask: expected \(2,\)"),
+    (lambda: peer(PHI, NEXT[:, :1]), "one shape"),
+    (lambda: beer(PHI, NEXT, NEXT, ONES[:1], ONES, PHI[:1]), r"reward: expected \(2,\)"),
+    (lambda: beer(PHI, NEXT, NEXT, ONES, ONES[:1], PHI[:1]), r"discount: expected \(2,\)"),
+    (lambda: beer(PHI, NEXT, NEXT, ONES, ONES, PHI[:1, :1]), "head_weight"),
+    (lambda: feature_norm(PHI[0]), "non-empty"),
+    (lambda: feature_decorrelation(PHI[:0]), "non-empty"),
+    (lambda: srank_penalty(PHI[:, :0]), "non-empty"),
+    (lambda: pc_share(PHI, torch.ones(3))[0], r"u: expected \(2,\), got \(3,\)"),
+    (lambda: infer(PHI, NEXT, PHI, PHI[:1], 1.0), "heads"),
+    (lambda: spectral_decoupling(PHI, torch.zeros(2)), r"got \(2, 2\) and \(2,\)"),
+    (lambda: path_norm([PHI]), "at least two layers, got 1"),
+    (lambda: path_norm([PHI, torch.ones(2, 3)]), "expected"),
+    (lambda: path_norm([PHI, torch.ones(2)]), "expected"),
+    (lambda: l2({}), "at least one"),
+    (lambda: l2({"b": PHI}, {"w": PHI}), "for 'b', got none"),
+    (lambda: l2({"b": PHI}, {"b": PHI[:1]}), r"\(2, 2\) for 'b', got \(1, 2\)"),
+]
 
 
-PHI, NEXT = (
-    torch.tensor([[3.0, 4.0], [1.0, 0.0]]),
-    torch.tensor([[4.0, 3.0], [0.0, 2.0]]),
-)  # cosines 24/25 and 0
+@pytest.mark.parametrize(("call", "message"), SHAPES)
+def test_shapes_that_do_not_fit_are_refused(call: Callable[[], Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 # --- pairs of consecutive features ---
 
 
+@pytest.mark.parametrize(
+    ("next_features", "form", "mask", "expected"),
+    [
+        ([[2.0, 0.5], [-1.0, 4.0]], "signed", None, -2.0),  # dot products 3 and -7
+        ([[2.0, 0.5], [-1.0, 4.0]], "abs", None, 5.0),
+        ([[2.0, 0.5], [-1.0, 4.0]], "squared", None, 29.0),
+        ([[2.0, 0.5], [-1.0, 4.0]], "signed", [1.0, 0.0], 1.5),  # divided by the whole batch
+        ([[2.0, 0.5], [-1.0, 4.0]], "squared", [1.0, 0.0], 4.5),
+        ([[2.0, 0.5], [-1.0, 4.0]], "signed", [True, False], 1.5),
+    ],
+)
+def test_dr3_by_hand(
+    next_features: list[list[float]], form: str, mask: list[float] | None, expected: float
+) -> None:
+    features = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    keep = None if mask is None else torch.tensor(mask)
+    assert dr3(features, torch.tensor(next_features), keep, form) == expected
+
+
+def test_dr3_forms_agree_on_features_that_are_not_negative() -> None:
+    assert dr3(PHI, NEXT) == dr3(PHI, NEXT, form="abs") == 12.0
+
+
+def test_dr3_gradient_in_closed_form_reaches_both_sides() -> None:
+    features, next_features = PHI.clone().requires_grad_(), NEXT.clone().requires_grad_()
+    dr3(features, next_features, torch.tensor([1.0, 0.0])).backward()
+    assert torch.equal(features.grad, torch.tensor([[2.0, 1.5], [0.0, 0.0]]))  # m_b phi'_b / B
+    assert torch.equal(next_features.grad, torch.tensor([[1.5, 2.0], [0.0, 0.0]]))  # m_b phi_b / B
+
+
 def test_cosine_by_hand() -> None:
     assert cosine(PHI, NEXT).item() == pytest.approx(0.48)
+    assert cosine(PHI, -NEXT).item() == pytest.approx(-0.48)
     assert cosine(PHI, -NEXT, form="abs").item() == pytest.approx(0.48)
     assert cosine(PHI, NEXT, form="squared").item() == pytest.approx(0.5 * 0.96**2)
     assert cosine(PHI, NEXT, torch.tensor([0.0, 1.0])) == 0.0
     assert cosine(torch.zeros(2, 2), NEXT) == 0.0
 
 
-def test_cosine_does_not_see_scale_and_its_gradient_is_orthogonal_to_the_features() -> None:
-    phi, following = normal(3, 5, 4).requires_grad_(), normal(3, 5, 4, seed=1)
-    value = cosine(phi, following)
-    torch.testing.assert_close(cosine(7 * phi, 0.1 * following), value)
-    (grad,) = torch.autograd.grad(value.sum(), phi)
-    torch.testing.assert_close(
-        (grad * phi).sum(-1), torch.zeros(3, 5, dtype=torch.float64), rtol=0, atol=1e-15
-    )
-    assert torch.autograd.gradcheck(
-        lambda x, y: cosine(x, y, form="abs"), (phi, following.requires_grad_())
-    )
+@pytest.mark.parametrize("scale", [1e-3, 7.0])
+def test_cosine_does_not_depend_on_length_not_even_of_one_side(scale: float) -> None:
+    features, next_features = normal(3, 5, 4), normal(3, 5, 4, seed=1)
+    value = cosine(features, next_features)
+    torch.testing.assert_close(cosine(scale * features, scale * next_features), value)
+    torch.testing.assert_close(cosine(scale * features, next_features), value)
+
+
+def test_cosine_gradient_is_orthogonal_to_the_features() -> None:
+    features, next_features = normal(3, 5, 4).requires_grad_(), normal(3, 5, 4, seed=1)
+    (grad,) = torch.autograd.grad(cosine(features, next_features).sum(), features)
+    along = (grad * features).sum(-1)
+    torch.testing.assert_close(along, torch.zeros_like(along), rtol=0, atol=1e-15)
 
 
 def test_peer_is_dr3_with_the_second_side_detached() -> None:
-    phi, target = normal(2, 5, 4).requires_grad_(), normal(2, 5, 4, seed=1).requires_grad_()
+    features, target = normal(2, 5, 4).requires_grad_(), normal(2, 5, 4, seed=1).requires_grad_()
     mask = torch.tensor([[1.0, 0, 1, 1, 1], [1, 1, 1, 1, 0]])
-    value = peer(phi, target, mask)
-    torch.testing.assert_close(value, dr3(phi, target, mask))
+    value = peer(features, target, mask)
+    torch.testing.assert_close(value, dr3(features, target, mask))
+
     value.sum().backward()
-    torch.testing.assert_close(phi.grad, target.detach() * mask[..., None] / 5)
+    torch.testing.assert_close(features.grad, target.detach() * mask[..., None] / 5)
     assert target.grad is None
 
 
-def test_peer_warns_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("rlop.regularizers.dr3"), "_warned", False)
-    with pytest.warns(UserWarning, match="peer with form 'signed' on tanh features"):
-        warn_if_unbounded(make_regularizer("peer").form, "tanh", "peer")  # type: ignore[attr-defined]
+# --- beer ---
+
+Array = np.ndarray
 
 
-def numpy_beer(phi: Any, online: Any, target: Any, reward: Any, gamma: float, w: Any) -> float:
-    """The authors' loss for one critic, row by row."""
+def numpy_beer(phi: Array, online: Array, target: Array, reward: Array, gamma: float, w: Array):
+    """Compute the authors' loss for one critic, row by row."""
     rows = []
     for x, y, z, r in zip(phi, online, target, reward):
-        norm = np.linalg.norm
-        bound = (
-            0.5
-            / gamma
-            * (norm(x) ** 2 + gamma**2 * norm(y) ** 2 - r**2 / norm(w) ** 2)
-            / (norm(x) * norm(z))
-        )
-        rows.append(max(0.0, x @ z / (norm(x) * norm(z)) - max(bound, -1.0)))
+        distance = norm(x) ** 2 + gamma**2 * norm(y) ** 2 - r**2 / norm(w) ** 2
+        bound = 0.5 / gamma * distance / (norm(x) * norm(z))
+        similarity = x @ z / (norm(x) * norm(z))
+        rows.append(max(0.0, similarity - max(bound, -1.0)))
     return float(np.mean(rows))
 
 
 def test_beer_equals_a_numpy_twin_and_is_bounded() -> None:
-    phi, online, target = (normal(6, 3, seed=seed).abs() for seed in range(3))
+    phi, online, target = normal(6, 3).abs(), normal(6, 3, seed=1).abs(), normal(6, 3, seed=2).abs()
     reward, w = 2 * normal(6, seed=4), normal(1, 3, seed=5)
-    value = beer(phi, online, target, reward, torch.full((6,), 0.9, dtype=torch.float64), w)
-    expected = numpy_beer(*(x.numpy() for x in (phi, online, target, reward)), 0.9, w.numpy())
-    assert 0 < value.item() == pytest.approx(expected, rel=1e-12)
-    tiny = beer(phi, online, target, reward, torch.full((6,), 0.9, dtype=torch.float64), 0 * w)
-    torch.testing.assert_close(tiny, (cosine(phi, target) + 1))
+    discount = torch.full((6,), 0.9, dtype=torch.float64)
+
+    value = beer(phi, online, target, reward, discount, w)
+    arrays = [tensor.numpy() for tensor in (phi, online, target, reward)]
+    assert 0 < value.item() == pytest.approx(numpy_beer(*arrays, 0.9, w.numpy()), rel=1e-12)
+
+    headless = beer(phi, online, target, reward, discount, 0 * w)
+    torch.testing.assert_close(headless, cosine(phi, target) + 1)
 
 
 def test_beer_leaves_features_alone_that_obey_the_bellman_equation() -> None:
-    # r = w . (phi - g phi') holds exactly, so with phi'_target = phi' no cosine exceeds its bound
-    phi, following, w = normal(50, 3).requires_grad_(), normal(50, 3, seed=1), normal(1, 3, seed=2)
-    reward = (phi - 0.9 * following).detach() @ w[0]
-    value = beer(phi, following, following, reward, torch.full((50,), 0.9, dtype=torch.float64), w)
-    value.backward()
-    assert value.item() == pytest.approx(0, abs=1e-15)
-    assert (
-        beer(phi, following, following, 3 * reward, torch.full((50,), 0.9, dtype=torch.float64), w)
-        > 0.01
-    )
+    # r = w . (phi - g phi') holds exactly, so with phi'_target = phi' no cosine exceeds its bound.
+    phi, following, w = normal(50, 3), normal(50, 3, seed=1), normal(1, 3, seed=2)
+    reward = (phi - 0.9 * following) @ w[0]
+    discount = torch.full((50,), 0.9, dtype=torch.float64)
+    obeyed = beer(phi, following, following, reward, discount, w)
+    broken = beer(phi, following, following, 3 * reward, discount, w)
+    assert obeyed.item() == pytest.approx(0, abs=1e-15)
+    assert broken > 0.01
 
 
 def test_beer_counts_nothing_without_a_next_value() -> None:
     phi = normal(4, 3)
-    assert beer(phi, phi, phi, torch.ones(4).double(), torch.zeros(4).double(), normal(1, 3)) == 0
+    reward = torch.ones(4, dtype=torch.float64)
+    assert beer(phi, phi, phi, reward, 0 * reward, normal(1, 3)) == 0
 
 
 def test_beer_of_several_actions_is_that_of_the_stacked_head() -> None:
-    # phi(s) in the block of action 2: the same lengths and cosines, one head of length A D
-    phi, following, head, reward = (
-        normal(5, 3),
-        normal(5, 3, seed=1),
-        normal(4, 3, seed=2),
-        9 * normal(5, seed=3),
-    )
+    phi, following = normal(5, 3), normal(5, 3, seed=1)
+    head, reward = normal(4, 3, seed=2), 9 * normal(5, seed=3)
+    discount = torch.full((5,), 0.9, dtype=torch.float64)
 
     def stacked(x: Tensor) -> Tensor:
+        # phi(s) in the block of action 2: the same lengths and cosines, one head of length A D.
         return torch.nn.functional.pad(x, (6, 3))
 
-    g = torch.full((5,), 0.9).double()
-    expected = beer(
-        stacked(phi), stacked(following), stacked(following), reward, g, head.reshape(1, 12)
-    )
-    torch.testing.assert_close(beer(phi, following, following, reward, g, head), expected)
-
-
-def test_beer_refuses_shapes_that_would_broadcast() -> None:
-    one, g = torch.ones(4).double(), torch.full((4,), 0.9).double()
-    with pytest.raises(ValueError, match=r"reward: expected \(4,\)"):
-        beer(normal(4, 3), normal(4, 3), normal(4, 3), one[:1], g, normal(1, 3))
-    with pytest.raises(ValueError, match=r"discount: expected \(4,\)"):
-        beer(normal(4, 3), normal(4, 3), normal(4, 3), one, g[:1], normal(1, 3))
-    with pytest.raises(ValueError, match="head_weight"):
-        beer(normal(4, 3), normal(4, 3), normal(4, 3), one, g, normal(1, 1))
+    phi_a, following_a = stacked(phi), stacked(following)
+    expected = beer(phi_a, following_a, following_a, reward, discount, head.reshape(1, 12))
+    torch.testing.assert_close(beer(phi, following, following, reward, discount, head), expected)
 
 
 # --- shape of the feature matrix ---
@@ -169,7 +211,8 @@ def test_srank_penalty_is_that_of_the_singular_values(shape: tuple[int, int]) ->
 
 
 def test_srank_penalty_of_repeated_values_has_a_subgradient() -> None:
-    # 2 I: sigma^2 = 4 three times, the penalty is 0 and the gradient 4 (v v^T - u u^T) for some orthonormal u, v
+    # 2 I: sigma^2 = 4 three times, so the penalty is 0 and the gradient 4 (v v^T - u u^T) for some
+    # orthonormal u, v.
     phi = (2 * torch.eye(3, dtype=torch.float64)).requires_grad_()
     value = srank_penalty(phi)
     (grad,) = torch.autograd.grad(value, phi)
@@ -186,70 +229,59 @@ def test_srank_penalty_cannot_revive_a_dead_unit() -> None:
 
 
 def test_srank_penalty_in_single_precision_is_computed_in_double() -> None:
-    phi = (
-        normal(64, 8) @ torch.diag(10.0 ** torch.arange(0, -4, -0.5, dtype=torch.float64))
-    ).float()
-    exact = srank_penalty(phi.double())
-    assert srank_penalty(phi).dtype == torch.float32
-    assert srank_penalty(phi).item() == pytest.approx(exact.item(), rel=1e-7)
+    scales = 10.0 ** torch.arange(0, -4, -0.5, dtype=torch.float64)
+    phi = (normal(64, 8) @ torch.diag(scales)).float()
+    value = srank_penalty(phi)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(srank_penalty(phi.double()).item(), rel=1e-7)
 
 
 def test_pc_share_converges_to_the_first_components_share() -> None:
-    phi = normal(3, 40, 5) * torch.tensor([4.0, 1, 1, 0.5, 0.1]) + 7.0  # the mean does not count
+    # The mean does not count.
+    phi = normal(3, 40, 5) * torch.tensor([4.0, 1, 1, 0.5, 0.1]) + 7.0
     variances = np.linalg.eigvalsh(np.stack([np.cov(x.T) for x in phi.numpy()]))
+
     u = torch.full((3, 5), 5**-0.5, dtype=torch.float64)
-    shares = []
+    first_share, u = pc_share(phi, u)
     for _ in range(60):
         share, u = pc_share(phi, u)
-        shares.append(share)
-    np.testing.assert_allclose(shares[-1], variances[:, -1] / variances.sum(-1), rtol=1e-9)
-    assert (shares[0] < shares[-1]).all()
+
+    np.testing.assert_allclose(share, variances[:, -1] / variances.sum(-1), rtol=1e-9)
+    assert (first_share < share).all()
     torch.testing.assert_close(u.square().sum(-1), torch.ones(3, dtype=torch.float64))
 
 
-def test_pc_share_by_hand_and_its_gradient_takes_u_as_given() -> None:
-    phi = torch.tensor(
-        [[1.0, 1.0], [-1.0, -1.0]], requires_grad=True
-    )  # one direction: v = X^T X u = 2 [1, 1] for u = e_1
-    share, moved = pc_share(phi, torch.tensor([1.0, 0.0]))
+def test_pc_share_by_hand_and_takes_u_as_given() -> None:
+    # One direction: v = X^T X u = 2 [1, 1] for u = e_1.
+    phi = torch.tensor([[1.0, 1.0], [-1.0, -1.0]], requires_grad=True)
+    share, next_u = pc_share(phi, torch.tensor([1.0, 0.0]))
     assert share.item() == pytest.approx(8**0.5 / 4)  # |v| / |X|_F^2, below the true share of 1
-    torch.testing.assert_close(moved, torch.full((2,), 0.5**0.5))
-    assert not moved.requires_grad
-    u = normal(2, 4, seed=3)
-    assert torch.autograd.gradcheck(lambda x: pc_share(x, u)[0], normal(2, 6, 4).requires_grad_())
+    torch.testing.assert_close(next_u, torch.full((2,), 0.5**0.5))
+    assert not next_u.requires_grad
 
 
 def test_pc_share_of_constant_features_is_zero_and_keeps_u() -> None:
     u = torch.tensor([0.6, 0.8])
-    share, moved = pc_share(torch.ones(3, 2), u)
+    share, next_u = pc_share(torch.ones(3, 2), u)
     assert share == 0
-    assert torch.equal(moved, u)
-    with pytest.raises(ValueError, match="u: expected"):
-        pc_share(torch.ones(3, 2), torch.ones(3))
-
-
-def network(weight: Tensor) -> Any:
-    return SimpleNamespace(
-        head=SimpleNamespace(weight=weight), named_parameters=lambda: [("head.weight", weight)]
-    )
+    assert torch.equal(next_u, u)
 
 
 def test_pc_share_is_free_below_the_threshold_and_takes_one_step_a_call() -> None:
-    term: Any = make_regularizer("pc_share", threshold=0.3)
-    term.prepare(network(torch.zeros(2, 3, 4)), [0, 5])
-    assert torch.equal(term.u, torch.full((2, 4), 0.5))
-    ctx: Any = SimpleNamespace(features=normal(2, 30, 4).float())
-    shares, u = [], term.u.clone()
+    regularizer, network = PCShare(threshold=0.3), network_with_head(2, 3, 4)
+    penalty = regularizer.attach(network, "relu", [0, 5])
+    assert torch.equal(penalty.u, torch.full((2, 4), 0.5))
+
+    ctx = SimpleNamespace(features=normal(2, 30, 4).float())
+    u = penalty.u.clone()
     for _ in range(3):
         share, u = pc_share(ctx.features, u)
-        shares.append(share)
-        torch.testing.assert_close(term(ctx), torch.relu(share - 0.3))
-        torch.testing.assert_close(term.u, u)
-    saved = term.state_dict()
-    again: Any = make_regularizer("pc_share", threshold=0.3)
-    again.prepare(network(torch.zeros(2, 3, 4)), [0, 5])
-    again.load_state_dict(saved)
-    torch.testing.assert_close(again(ctx), term(ctx))
+        torch.testing.assert_close(penalty(ctx), torch.relu(share - 0.3))
+        torch.testing.assert_close(penalty.u, u)
+
+    restored = regularizer.attach(network, "relu", [0, 5])
+    restored.load_state_dict(penalty.state_dict())
+    torch.testing.assert_close(restored(ctx), penalty(ctx))
 
 
 def test_feature_norm_by_hand() -> None:
@@ -264,231 +296,69 @@ def test_feature_decorrelation_is_the_off_diagonal_of_the_covariance(
     phi = normal(2, *shape) + 3
     expected = []
     for x in phi.numpy():
-        c = np.cov(x.T, bias=True)
-        expected.append(np.square(c).sum() - np.square(np.diag(c)).sum())
+        covariance = np.cov(x.T, bias=True)
+        expected.append(np.square(covariance).sum() - np.square(np.diag(covariance)).sum())
     np.testing.assert_allclose(feature_decorrelation(phi), expected, rtol=1e-10)
-    assert torch.autograd.gradcheck(feature_decorrelation, phi.requires_grad_())
+
+
+def test_feature_decorrelation_by_hand() -> None:
     assert feature_decorrelation(torch.tensor([[1.0, 1], [-1, 1], [1, -1], [-1, -1]])) == 0
-    assert (
-        feature_decorrelation(torch.tensor([[1.0, 1], [-1, -1]])) == 2
-    )  # both off-diagonal entries are 1
+    # Both off-diagonal entries are 1.
+    assert feature_decorrelation(torch.tensor([[1.0, 1], [-1, -1]])) == 2
+
+
+# --- infer ---
 
 
 def test_infer_by_hand() -> None:
-    heads, start = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 2.0], [1.0, 1.0]])
-    # predictions are phi, targets 10 phi0 under the swapped heads
-    expected = ((PHI - 10 * start.flip(-1)) ** 2).mean()
-    torch.testing.assert_close(infer(PHI, start, heads, heads.flip(0), 10.0), expected)
-    with pytest.raises(ValueError, match="heads"):
-        infer(PHI, start, heads, heads[:1], 10.0)
+    heads, initial = torch.eye(2), torch.tensor([[0.0, 2.0], [1.0, 1.0]])
+    # Predictions are phi, targets 10 phi0 under the swapped heads.
+    expected = ((PHI - 10 * initial.flip(-1)) ** 2).mean()
+    torch.testing.assert_close(infer(PHI, initial, heads, heads.flip(0), 10.0), expected)
 
 
-def test_infer_is_zero_at_the_start_and_its_heads_come_from_each_runs_seed() -> None:
-    term: Any = make_regularizer("infer", heads=3, beta=1.0)
-    term.prepare(network(torch.zeros(2, 2, 3, 4)), [7, 8])  # two runs of two critics
-    alone: Any = make_regularizer("infer", heads=3, beta=1.0)
-    alone.prepare(network(torch.zeros(1, 2, 3, 4)), [8])
-    assert torch.equal(alone.heads[0], term.heads[1])
-    assert not torch.equal(term.heads[0], term.heads[1])
-    assert not torch.equal(term.heads[0, 0], term.heads[0, 1])
-    assert term.heads.abs().max() <= 0.5
+def test_infer_is_zero_at_the_start() -> None:
+    penalty = InFeR(heads=3, beta=1.0).attach(network_with_head(2, 2, 3, 4), "relu", [7, 8])
     phi = normal(2, 2, 5, 4).float()
-    assert torch.equal(term(SimpleNamespace(features=phi, initial_features=phi)), torch.zeros(2))
-    reset_like = torch.empty(24).uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(7))
-    assert not torch.equal(
-        reset_like, term.heads[0].flatten()
-    )  # not the numbers that the network began with
+    ctx = SimpleNamespace(features=phi, initial_features=phi)
+    assert torch.equal(penalty(ctx), torch.zeros(2))
+
+
+def test_infer_draws_its_heads_from_each_runs_seed_and_apart_from_the_network() -> None:
+    # Two runs of two critics.
+    regularizer = InFeR(heads=3)
+    together = regularizer.attach(network_with_head(2, 2, 3, 4), "relu", [7, 8]).heads
+    alone = regularizer.attach(network_with_head(1, 2, 3, 4), "relu", [8]).heads
+    assert torch.equal(alone[0], together[1])
+    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(together[0, 0], together[0, 1])
+    assert together.abs().max() <= 0.5
+
+    of_network = torch.empty(24).uniform_(-0.5, 0.5, generator=torch.Generator().manual_seed(7))
+    assert not torch.equal(of_network, together[0].flatten())
+
+
+@pytest.mark.parametrize("regularizer", [InFeR(), PCShare()])
+def test_a_regularizer_with_tensors_is_not_called_before_it_is_attached(
+    regularizer: InFeR | PCShare,
+) -> None:
+    with pytest.raises(TypeError, match="attach"):
+        regularizer(context())
 
 
 def test_initial_features_are_those_before_training() -> None:
     torso = make_torso(Spec(obs_shape=(4,), n_actions=3), 2, "mlp", (8, 5), "relu", True)
-    net = QNetwork(torso, 3, 2)
-    reset_runs(net, [0, 1])
-    learner = SimpleNamespace(
-        online=net, initial={n: p.detach().clone() for n, p in net.named_parameters()}
-    )
+    network = QNetwork(torso, 3, 2)
+    reset_runs(network, [0, 1])
+    initial = {name: p.detach().clone() for name, p in network.named_parameters()}
     obs = torch.randn(2, 6, 4)
-    before = net.features(obs).detach()
+    before = network.features(obs).detach()
+
     with torch.no_grad():
-        for parameter in net.parameters():
+        for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter))
-    found = initial_features(learner, obs)
-    assert torch.equal(found, before)
-    assert not found.requires_grad
-    assert not torch.equal(net.features(obs), before)
 
-
-@pytest.mark.parametrize("options", [{"heads": 0}, {"heads": 2.5}, {"beta": float("nan")}])
-def test_infer_refuses_impossible_options(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"infer: {next(iter(options))}"):
-        make_regularizer("infer", **options)
-
-
-# --- outputs ---
-
-
-def test_spectral_decoupling_has_the_half_that_the_released_code_has_not() -> None:
-    q = torch.tensor([[1.0, 3.0], [-2.0, 0.0]])
-    assert spectral_decoupling(q) == 0.5 * q.square().mean() == 1.75
-    assert spectral_decoupling(q, 1.0) == 0.5 * (0 + 4 + 9 + 1) / 4
-    torch.testing.assert_close(
-        spectral_decoupling(q.expand(3, 2, 2), torch.tensor([0.0, 1, 2])),
-        torch.tensor([1.75, 1.75, 2.75]),
-    )
-    with pytest.raises(ValueError, match=r"got \(2, 2\) and \(2,\)"):
-        spectral_decoupling(q, torch.zeros(2))
-
-
-def test_spectral_decoupling_about_the_batch_mean_is_half_the_variance_and_leaves_the_mean_alone() -> (
-    None
-):
-    q = (normal(2, 5, 3) + 100).requires_grad_()
-    term = make_regularizer("spectral_decoupling", reference="batch_mean")
-    value = term(SimpleNamespace(q_values=q))  # type: ignore[arg-type]
-    np.testing.assert_allclose(
-        value.detach(), q.detach().numpy().reshape(2, -1).var(1) / 2, rtol=1e-10
-    )
-    (grad,) = torch.autograd.grad(value.sum(), q)
-    torch.testing.assert_close(grad.sum((1, 2)), torch.zeros(2).double(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(grad, (q - q.mean((1, 2), keepdim=True)).detach() / 15)
-
-
-@pytest.mark.parametrize("reference", ["zeros", "batch-mean", float("nan"), True, None])
-def test_spectral_decoupling_refuses_other_references(reference: Any) -> None:
-    with pytest.raises(InputError, match="spectral_decoupling: reference"):
-        make_regularizer("spectral_decoupling", reference=reference)
-
-
-# --- weights ---
-
-
-def test_l2_and_l2_init_by_hand() -> None:
-    parameters = {
-        "w": torch.tensor([[[1.0, 2.0]], [[0.0, 3.0]]]),
-        "b": torch.tensor([[1.0], [2.0]]),
-    }
-    initial = {"w": torch.ones(2, 1, 2), "b": torch.ones(2, 1)}
-    assert torch.equal(l2(parameters, lead=1), torch.tensor([6.0, 13.0]))
-    assert torch.equal(l2(parameters, initial, lead=1), torch.tensor([1.0, 6.0]))
-    assert l2(parameters) == 19.0
-    with pytest.raises(ValueError, match="for 'b', got none"):
-        l2(parameters, {"w": initial["w"]})
-    with pytest.raises(ValueError, match="at least one"):
-        l2({})
-
-
-def test_l2_is_half_of_torchs_weight_decay() -> None:
-    net = nn.Linear(3, 2).double()
-    twin = copy.deepcopy(net)
-    torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.02).zero_grad()
-    decayed = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.02)
-    penalised = torch.optim.SGD(twin.parameters(), lr=0.1)
-    x = normal(5, 3)
-    net(x).square().mean().backward()
-    (twin(x).square().mean() + 0.01 * l2(dict(twin.named_parameters()))).backward()
-    decayed.step()
-    penalised.step()
-    for mine, yours in zip(twin.parameters(), net.parameters()):
-        torch.testing.assert_close(mine, yours)
-
-
-def test_path_norm_by_hand() -> None:
-    first, second = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 3.0]])
-    head = torch.tensor([[2.0, -1.0]])
-    assert neuron_products(first, second).tolist() == [5.0, 6.0]
-    assert path_norm([first, second, head]) == 5 + 6 + (1 * 2 + 3 * 1)
-    assert path_norm([second, head]) == 5
-    for bad in ([head], [first, torch.ones(2, 3)], [first, torch.ones(2)]):
-        with pytest.raises(ValueError, match="expected"):
-            path_norm(bad)
-
-
-def test_path_norm_takes_a_channel_for_a_unit() -> None:
-    conv, dense = (
-        normal(2, 3, 2, 3, 3),
-        normal(2, 5, 3 * 4, seed=1),
-    )  # 2 runs, 3 channels of 4 positions
-    w = np.linalg.norm(conv.numpy().reshape(2, 3, -1), axis=-1)
-    v = np.sqrt(np.square(dense.numpy().reshape(2, 5, 3, 4)).sum((1, 3)))
-    np.testing.assert_allclose(path_norm([conv, dense], lead=1), (v * w).sum(-1), rtol=1e-12)
-    following = normal(2, 4, 3, 3, 3, seed=2)
-    v = np.sqrt(np.square(following.numpy()).sum((1, 3, 4)))
-    np.testing.assert_allclose(path_norm([conv, following], lead=1), (v * w).sum(-1), rtol=1e-12)
-
-
-def test_weight_decay_of_balanced_neurons_is_the_path_norm_and_never_less() -> None:
-    w, b, v = normal(7, 3), normal(7, seed=1), normal(2, 7, seed=2)
-
-    def decay(w: Tensor, v: Tensor) -> Tensor:
-        return 0.5 * (w.square().sum() + v.square().sum())
-
-    def outputs(w: Tensor, b: Tensor, v: Tensor) -> Tensor:
-        return torch.relu(normal(20, 3, seed=3) @ w.T + b) @ v.T
-
-    for seed in range(5):
-        c = normal(7, seed=10 + seed).exp()
-        torch.testing.assert_close(outputs(c[:, None] * w, c * b, v / c), outputs(w, b, v))
-        torch.testing.assert_close(path_norm([c[:, None] * w, v / c]), path_norm([w, v]))
-        assert decay(c[:, None] * w, v / c) > path_norm([w, v])
-    best = (torch.linalg.vector_norm(v, dim=0) / torch.linalg.vector_norm(w, dim=1)).sqrt()
-    torch.testing.assert_close(decay(best[:, None] * w, v / best), path_norm([w, v]))
-
-
-def fit(penalty: Any, steps: int, mu: float) -> tuple[float, nn.Sequential]:
-    """Fit a tent with two knots inside by a network 100 wide, full batch, with Adam."""
-    torch.manual_seed(0)
-    x = torch.linspace(-1, 1, 32, dtype=torch.float64)[:, None]
-    y = torch.relu(x + 0.3) - 2 * torch.relu(x - 0.2)
-    net = nn.Sequential(nn.Linear(1, 100), nn.ReLU(), nn.Linear(100, 1)).double()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * (1 - step / steps)
-        loss = (net(x) - y).square().mean()
-        optimizer.zero_grad()
-        (loss + mu * penalty(net)).backward()
-        optimizer.step()
-    return loss.item(), net
-
-
-def test_trained_with_the_path_norm_or_with_weight_decay_the_minimum_is_the_same() -> None:
-    def path(net: Any) -> Tensor:
-        return path_norm([net[0].weight, net[2].weight])
-
-    def decay(net: Any) -> Tensor:
-        return 0.5 * (net[0].weight.square().sum() + net[2].weight.square().sum())
-
-    (_, plain), (error, net), (decayed_error, decayed) = (
-        fit(penalty, 1500, mu) for penalty, mu in ((path, 0.0), (path, 1e-3), (decay, 1e-3))
-    )
-    count = [
-        active_neurons(n[0].weight, n[2].weight, tol=1e-2).item() for n in (plain, net, decayed)
-    ]  # type: ignore
-    assert error == pytest.approx(decayed_error, rel=0.05)
-    assert path(net).item() == pytest.approx(path(decayed).item(), rel=0.01)
-    assert path(net).item() < 0.75 * path(plain).item()
-    assert max(count[1:]) < 0.6 * count[0]
-    assert decay(decayed).item() == pytest.approx(
-        path(decayed).item(), rel=0.02
-    )  # decay has balanced every neuron
-    assert decay(net) > 2 * path(net)  # the path norm leaves their scales alone
-
-
-def test_path_norm_refuses_a_network_without_hidden_layers() -> None:
-    term: Any = make_regularizer("path_norm")
-    with pytest.raises(
-        InputError, match="path_norm: weights: expected those of at least two layers, got 1"
-    ):
-        term.prepare(network(torch.zeros(2, 3, 4)), [0, 1])
-
-
-def test_active_neurons_by_hand() -> None:
-    incoming = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-3, 0.0]]).expand(2, 3, 2)
-    outgoing = torch.tensor([[1.0, 5.0, 0.5]]).expand(2, 1, 3).clone()
-    outgoing[1] *= 10
-    assert active_neurons(incoming, outgoing).tolist() == [
-        1,
-        2,
-    ]  # products 5, 0, 5e-4 and ten times that
-    outgoing[1, 0, 0] = torch.nan
-    assert active_neurons(incoming, outgoing).isnan().tolist() == [False, True]
+    features = initial_features(SimpleNamespace(online=network, initial=initial), obs)
+    assert torch.equal(features, before)
+    assert not features.requires_grad
+    assert not torch.equal(network.features(obs), before)

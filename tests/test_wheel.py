@@ -45,12 +45,15 @@ def unpack(build, folder):
     return folder
 
 
-def test_the_wheel_holds_the_package_its_agents_and_its_data(site):
-    for source in [*ROOT.glob("rlop/**/*"), *ROOT.glob("agents/*.py")]:
-        is_shipped = source.suffix in (".py", ".json", ".yaml") or source.name == "py.typed"
-        if is_shipped:
+def test_the_wheel_holds_the_package_with_its_agents_configurations_and_data(site):
+    for folder in ("rlop", "agents", "configs"):
+        for source in ROOT.glob(f"{folder}/**/*"):
+            is_shipped = source.suffix in (".py", ".json", ".yaml") or source.name == "py.typed"
+            if not is_shipped:
+                continue
+
             inside = source.relative_to(ROOT)
-            if inside.parts[0] == "agents":
+            if folder != "rlop":
                 inside = Path("rlop") / inside
             assert (site / inside).read_bytes() == source.read_bytes(), inside
 
@@ -113,3 +116,10 @@ def test_an_editable_install_imports_from_the_folder_above_a_clone_called_rlop(t
     package, agents, _ = printed.split()
     assert Path(package) == ROOT / "rlop" / "__init__.py"
     assert Path(agents) == ROOT / "agents" / "__init__.py"
+
+
+def test_the_demo_runs_from_the_wheel(site, tmp_path):
+    line = "demo --data gridworld?size=4&steps=300 --steps 10 --seeds 1 --logdir logs --quiet"
+    printed = run_python("-m", "rlop.cli", *line.split(), cwd=tmp_path, PYTHONPATH=str(site))
+    assert "DQN + DR3" in printed
+    assert (tmp_path / "logs" / "curves.png").stat().st_size > 0

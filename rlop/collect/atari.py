@@ -89,6 +89,7 @@ def collect_dqn_replay(
     _check_memory(rows_in_memory * int(np.prod(frame_shape)))
     play = _play(policy, envs, epsilon, seed, stochastic)
 
+    # One checkpoint after another, each with its own environments' episodes.
     started = time.perf_counter()
     rows = 0
     returns: list[float] = []
@@ -174,6 +175,7 @@ class Log:
         rng = np.random.default_rng(seed)
         env_seed = int(rng.integers(2**30))
         obs, _ = envs.reset(seed=env_seed)
+
         n = len(self.at)
         fresh = np.zeros(n, bool)
         reward_sum = np.zeros(n)
@@ -200,12 +202,14 @@ class Log:
             self.returns += reward_sum[whole].tolist()
             reward_sum[over] = 0
             fresh = over
+
             show(self.played)
 
     def write(self, folder: Path, suffix: int, clip_reward: bool) -> int:
         """Write the rows so far as one checkpoint; return their number."""
         if not self.played:
             return 0
+
         last_rows = self.at[self.at > self.begin] - 1
         self.truncated[last_rows] |= ~self.terminal[last_rows]
 
@@ -213,6 +217,7 @@ class Log:
         if not self.full:
             pieces = [np.arange(begin, at) for begin, at in zip(self.begin, self.at)]
             rows = np.concatenate(pieces)
+
         reward = np.clip(self.reward, -1, 1) if clip_reward else self.reward
         write_dqn_replay(
             folder,
@@ -237,6 +242,7 @@ def _free_folder(folder: Path, game: str, overwrite: bool) -> Path:
             f"{folder}: expected a folder that ends in {game}/RUN with a number RUN, "
             f"e.g. data/{game}/1"
         )
+
     logs = folder / "replay_logs"
     if any(logs.glob("*_ckpt.*.gz")) and not overwrite:
         raise InputError(
@@ -268,5 +274,6 @@ def _play(policy: str | Act, envs: VectorEnv, epsilon: float, seed: int, stochas
         raise InputError(
             f"policy {policy!r}: expected random or sb3:FILE.zip, which acts on stacks of frames"
         )
+
     act, _ = make_policy(policy, lambda: _Spaces(envs), seed, stochastic)
     return partial(checked_actions, act, envs.single_action_space, epsilon)

@@ -26,6 +26,7 @@ from rlop.logs.progress import Progress
 from rlop.types import InputError
 
 Policy: TypeAlias = str | Act
+Mix: TypeAlias = Mapping[Any, float]  # policy -> its share of the steps
 Training: TypeAlias = tuple[str, int]  # algorithm and steps of `replay:ALGORITHM:STEPS`
 
 LARGEST_MIX = 127  # policies: a row names its own in one signed byte
@@ -43,7 +44,7 @@ PACKAGES = (
 
 def collect(
     env_id: str,
-    policy: Policy | Mapping[Policy, float],
+    policy: Policy | Mix,
     steps: int,
     path: str | Path,
     *,
@@ -102,6 +103,7 @@ def collect(
     path = Path(path)
     _check_arguments(steps, epsilon, n_envs, chunk)
     _check_file(path, overwrite)
+
     shares = dict(policy) if isinstance(policy, Mapping) else {policy: 1.0}
     counts = _counts(shares, steps)
     training = _training(policy, steps, epsilon, stochastic)
@@ -149,10 +151,11 @@ def collect(
 
 
 def _make_policies(
-    shares: Mapping[Policy, float], make: Make, seed: int, stochastic: bool
+    shares: Mix, make: Make, seed: int, stochastic: bool
 ) -> tuple[list[Act], list[About]]:
     """Make every policy of a mixture, and describe each with its share."""
-    acts, about = [], []
+    acts = []
+    about = []
     for name, share in shares.items():
         act, description = make_policy(name, make, seed, stochastic)
         acts.append(act)
@@ -201,7 +204,7 @@ def _mix(
         rows_before += steps
 
 
-def _counts(shares: Mapping[Policy, float], steps: int) -> list[int]:
+def _counts(shares: Mix, steps: int) -> list[int]:
     """Split the steps by shares; what rounding leaves goes to the largest remainders."""
     values = list(shares.values())
     are_positive = all(share > 0 for share in values)
@@ -216,13 +219,14 @@ def _counts(shares: Mapping[Policy, float], steps: int) -> list[int]:
     by_remainder = np.argsort(counts - exact, kind="stable")
     left = steps - counts.sum()
     counts[by_remainder[:left]] += 1
+
     if counts.min() == 0:
         raise InputError(f"mix = {values}: a share of {steps} steps is less than one step")
     return counts.tolist()
 
 
 def _training(
-    policy: Policy | Mapping[Policy, float], steps: int, epsilon: float, stochastic: bool
+    policy: Policy | Mix, steps: int, epsilon: float, stochastic: bool
 ) -> Training | None:
     """Read `replay:ALGORITHM:STEPS`; None for other policies."""
     if isinstance(policy, Mapping):
@@ -239,6 +243,7 @@ def _training(
             f"policy {policy!r}: expected replay:ppo:STEPS or replay:sac:STEPS "
             f"of at least {steps} steps"
         )
+
     if epsilon or stochastic:
         raise InputError(
             f"policy {policy!r}: explores in its own way, expected no epsilon and no stochastic"
@@ -286,10 +291,12 @@ def _check_file(path: Path, overwrite: bool) -> None:
     if path.suffix not in (".hdf5", ".h5"):
         raise InputError(f"{path}: expected a name that ends in .hdf5 or .h5")
 
+    # Missing folders are made; the nearest one that exists decides.
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    can_be_written = folder.is_dir() and os.access(folder, os.W_OK)
+    if not can_be_written:
         raise InputError(f"{path}: {folder} cannot be written, expected a folder to write to")
 
 
@@ -321,3 +328,23 @@ def _check_json(about: About) -> None:
         raise InputError(
             f"env_kwargs: {error}; expected what JSON can hold, so that the file can name it"
         ) from error
+
+
+def read_mix(items: Sequence[str]) -> dict[str, float]:
+    """Read a mixture of policies from the command line.
+
+    Args:
+        items: `POLICY:SHARE` each.
+    Raises:
+        InputError: for a share that is not a number.
+    """
+    shares = {}
+    for item in items:
+        name, _, share = item.rpartition(":")
+        try:
+            shares[name] = float(share)
+        except ValueError as error:
+            raise InputError(
+                f"--mix {' '.join(items)}: {error}; expected POLICY:SHARE, e.g. random:0.5"
+            ) from error
+    return shares

@@ -38,6 +38,7 @@ def write_minari(data: Dataset, name: str) -> Path:
     folder = root() / name.removeprefix(PREFIX)
     if not re.fullmatch(r"([-\w][-\w/]*[-\w]/)?[-\w]+-v\d+", name.removeprefix(PREFIX)):
         raise InputError(f"{name!r}: expected [namespace/]name-vN of letters, digits, - and _")
+
     if folder.exists():
         raise InputError(f"{folder}: exists already; choose another name or version")
     if data.discount is not None:
@@ -148,6 +149,7 @@ def _env_spec(spec: Spec) -> str | None:
     """Return Gymnasium's description of the environment; None where only this library makes it."""
     if spec.env_id is None or spec.env_id not in gymnasium.registry or "layout" in spec.env_kwargs:
         return None
+
     env_spec = deepcopy(gymnasium.spec(spec.env_id))
     kwargs = dict(spec.env_kwargs)
     env_spec.max_episode_steps = kwargs.pop("max_episode_steps", env_spec.max_episode_steps)

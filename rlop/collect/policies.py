@@ -48,10 +48,12 @@ def make_policy(
         return make_policy(rest, make, seed, stochastic=True)
     if policy == "random":
         return _random_policy(make), {"policy": "random"}
+
     if kind in TRAINED and steps_in(rest):
         steps = steps_in(rest)
         act = train(kind, make, steps, seed, stochastic)
         return act, {"policy": f"{kind}:{steps}", "stochastic": stochastic}
+
     if kind == "sb3" and rest:
         return _zip_policy(rest, make, stochastic)
     raise InputError(f"policy {policy!r}: expected {EXPECTED}")
@@ -77,8 +79,11 @@ def _zip_policy(name: str, make: Make, stochastic: bool) -> tuple[Act, Descripti
         path = Path(name)
         act = load_sb3(path, make(), stochastic=stochastic)
 
-    about: Description = {"policy": f"sb3:{path.name}", "stochastic": stochastic}
-    about["policy_sha256"] = _sha256(path)
+    about: Description = {
+        "policy": f"sb3:{path.name}",
+        "stochastic": stochastic,
+        "policy_sha256": _sha256(path),
+    }
     statistics = statistics_file(path)
     if statistics is not None:
         about["vecnormalize_sha256"] = _sha256(statistics)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 
 from rlop.collect.acting import Act, Env
 from rlop.envs.layouts import simulator
 
-Step: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]  # what `Env.step` returns
+Step: TypeAlias = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]  # what `Env.step` returns
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Episode:
         if self.physics is not None:
             self.qpos.append(self.physics.qpos.astype(np.float32))
             self.qvel.append(self.physics.qvel.astype(np.float32))
+
         # A copy, since the caller may write into its array later.
         played = action if isinstance(action, int) else np.array(action)
         self.action.append(played)
@@ -99,6 +100,7 @@ def rollouts(
         obs, _ = env.reset(seed=int(env_seed))
         episodes.append(begin(env, obs, policy=policy))
 
+    # The episodes that are played on, in the order in which they began.
     live = list(episodes)
     rows = 0
     while live:
@@ -120,11 +122,13 @@ def _step_all(live: Sequence[Episode], play: Act, rng: np.random.Generator) -> N
     """Play one step of every live episode, in the order in which they began."""
     obs = np.stack([episode.obs[-1] for episode in live])
     actions = play(obs, rng)
+
     for place, episode in enumerate(live):
         action = actions[place]
         if action.ndim == 0:
             action = action.item()
         episode.step(action)
+
         # Each live episode that began earlier has one row more now.
         episode.before += place
 
@@ -210,6 +214,8 @@ def _columns(part: Part) -> dict[str, Any]:
     n = stop - start
     terminals = np.zeros(n, bool)
     terminals[-1] = episode.terminated and stop == len(episode)
+
+    # Rows that the environment did not end were cut.
     timeouts = np.zeros(n, bool)
     timeouts[-1] = not terminals[-1]
 

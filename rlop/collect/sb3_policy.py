@@ -55,14 +55,17 @@ def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: boo
     """
     if algorithm is not None:
         check_known(f"{path}: algorithm", algorithm, ALGORITHMS)
+
     data, weights = _read_zip(path)
     policy = _build_policy(path, data, weights, env, algorithm)
+
     name = type(policy).__name__
     if stochastic and not _draws_actions(policy):
         raise InputError(
             f"{path}: {name} has one action per observation, nothing to draw from; use epsilon"
         )
-    return sb3_act(policy, _read_statistics(path, env), stochastic)
+    normalizer = _read_statistics(path, env)
+    return sb3_act(policy, normalizer, stochastic)
 
 
 def sb3_act(policy: Any, normalizer: Normalizer | None, stochastic: bool) -> Act:
@@ -105,6 +108,7 @@ def _read_statistics(path: Path, env: Env) -> Normalizer | None:
     file = statistics_file(path)
     if file is None:
         return None
+
     normalizer = read_vecnormalize(file)
     shape = env.observation_space.shape
     if normalizer is not None and normalizer.mean.shape != shape:
@@ -219,6 +223,7 @@ def _policy_arguments(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     net_arch = arguments.get("net_arch")
     if isinstance(net_arch, list) and net_arch and isinstance(net_arch[0], dict):
         arguments["net_arch"] = net_arch[0]  # the form before 1.8
+
     if data.get("use_sde"):
         arguments["use_sde"] = True
     return arguments
@@ -228,6 +233,7 @@ def _policy_argument(path: Path, key: str, value: Any) -> Any:
     """Return a plain value as it is, and the class that the text of an activation names."""
     if not (isinstance(value, str) and value.startswith("<")):
         return value
+
     activation = re.fullmatch(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>", value)
     cls = torch.nn.__dict__.get(activation.group(1)) if activation else None
     if cls is None:

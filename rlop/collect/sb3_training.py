@@ -35,9 +35,11 @@ def train(kind: str, make: Make, steps: int, seed: int, stochastic: bool = False
     Raises:
         InputError: Stable-Baselines3 is not installed, or SAC with discrete actions.
     """
-    model = _model(kind, make, PPO_ENVS if kind == "ppo" else 1, seed)
+    n_envs = PPO_ENVS if kind == "ppo" else 1
+    model = _model(kind, make, n_envs, seed)
     say(f"training {kind.upper()} for {steps:,} steps")
     model.learn(steps)
+
     normalizer = _normalizer(model)
     model.get_env().close()
 
@@ -134,6 +136,7 @@ def _model(kind: str, make: Make, n_envs: int, seed: int) -> Any:
 
     envs = DummyVecEnv([lambda: FlatFloat(make())] * n_envs)
     continuous = isinstance(envs.action_space, gymnasium.spaces.Box)
+
     if kind == "sac":
         if not continuous:
             raise InputError(f"policy sac: needs continuous actions, found {envs.action_space}")

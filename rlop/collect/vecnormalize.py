@@ -55,12 +55,10 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
     variance = _array(path, "var", moments.get("var"))
     epsilon = state.get("epsilon")
     clip = state.get("clip_obs")
-    are_numbers = isinstance(epsilon, int | float) and isinstance(clip, int | float)
-    if not are_numbers or mean.shape != variance.shape:
-        raise InputError(
-            f"{path}: mean {mean.shape}, var {variance.shape}, epsilon, clip_obs = "
-            f"{[epsilon, clip]}, expected equal shapes and two numbers"
-        )
+    if mean.shape != variance.shape:
+        raise InputError(f"{path}: mean {mean.shape}, var {variance.shape}, expected equal shapes")
+    if not isinstance(epsilon, int | float) or not isinstance(clip, int | float):
+        raise InputError(f"{path}: epsilon, clip_obs = {[epsilon, clip]}, expected two numbers")
 
     std = np.sqrt(variance + epsilon)
     are_finite = np.isfinite(mean).all() and np.isfinite(std).all()

@@ -58,6 +58,7 @@ class Writer:
         self.parts = parts
         self.rows = rows
         self.bar.update(min(rows, self.bar.total))
+
         if rows - self.written_rows >= self.chunk:
             self.write()
             self.written_rows = rows
@@ -69,6 +70,7 @@ class Writer:
         arrays = pack(parts)
         arrays["actions"] = to_unit(arrays["actions"], self.space)
         about = self._metadata(parts)
+
         write_hdf5(self.path, arrays, about, overwrite=True)
 
         summary = f"{about['steps']} steps, {about['episodes']} whole episodes"

@@ -72,9 +72,11 @@ def words(hint: object, plural: bool = False) -> str:
     """
     if kind_of(hint) is Union:
         return _union_words(members_of(hint), plural)
+
     if kind_of(hint) is Literal:
-        choices = ", ".join(repr(choice) for choice in get_args(bare(hint)))
+        choices = ", ".join(map(repr, get_args(bare(hint))))
         return f"one of {choices}"
+
     if is_mapping(hint):
         return _mapping_words(hint, plural)
     if is_sequence(hint):
@@ -83,9 +85,13 @@ def words(hint: object, plural: bool = False) -> str:
 
 
 def _scalar_words(hint: object, plural: bool) -> str:
-    singular_and_plural = _WORDS.get(bare(hint), (str(bare(hint)),) * 2)
+    singular_and_plural = _WORDS.get(bare(hint))
+    if singular_and_plural is None:
+        return str(bare(hint))
+
+    noun = singular_and_plural[plural]
     limits = marker(hint, Range)
-    return f"{singular_and_plural[plural]} {limits.words if limits else ''}".rstrip()
+    return f"{noun} {limits.words}".rstrip() if limits else noun
 
 
 def _union_words(members: Sequence[object], plural: bool) -> str:

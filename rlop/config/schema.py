@@ -10,47 +10,25 @@
     build(TargetNoise, {"scael": 1}, where="a.yaml")
     InputError: a.yaml: unknown key 'scael', did you mean 'scale'?
 
-Values that are not understood are refused, never guessed. Three conversions exist: a whole number
-or a numeric string (`1e-4` in YAML 1.1) where a number is expected, a list where a tuple is
-expected, and text where a path is expected.
+`rlop.config.reading` says which values are taken.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from functools import cache, wraps
-from numbers import Integral, Real
-from pathlib import Path
-from typing import (
-    Any,
-    Literal,
-    TypeVar,
-    Union,
-    dataclass_transform,
-    get_args,
-    get_type_hints,
-)
+from dataclasses import MISSING, Field, dataclass, field, replace
+from functools import wraps
+from typing import Any, TypeVar, get_args
 
-from rlop.config.annotations import (
-    SCALARS,
-    bare,
-    is_mapping,
-    is_sequence,
-    kind_of,
-    marker,
-    members_of,
-    words,
-)
-from rlop.config.checks import check_known, closest, nearest, show
+from typing_extensions import dataclass_transform
+
+from rlop.config.annotations import bare, members_of
 from rlop.config.ranges import (
     Choice,
     Count,
     Discount,
     Formerly,
     Index,
-    NonEmpty,
     NonNegative,
     Number,
     Positive,
@@ -60,9 +38,19 @@ from rlop.config.ranges import (
     Sweep,
     Terms,
 )
+from rlop.config.reading import (
+    PLAIN,
+    build_choice,
+    build_section,
+    hints_of,
+    is_required,
+    options_of,
+    read_fields,
+)
 from rlop.types import InputError
 
 __all__ = [
+    "PLAIN",
     "Choice",
     "Count",
     "Discount",
@@ -80,21 +68,22 @@ __all__ = [
     "build_choice",
     "change",
     "describe",
+    "flags_of",
+    "hints_of",
+    "is_required",
     "option",
     "options",
+    "options_of",
 ]
 
 C = TypeVar("C")
 V = TypeVar("V")
 
-# Key of a plain value to which a command line adds options: over `dr3: 0.03`, `--dr3.form abs` gives
-# `dr3: {"": 0.03, form: abs}`. Only what has a short and a long form reads it.
-PLAIN = ""
 
-_NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
-
-
-def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[assignment]  # as `field`
+def option(
+    default: V = MISSING,  # type: ignore[assignment]  # the option must be given
+    description: str = "",
+) -> V:
     """Declare one option of an option class.
 
     Args:
@@ -103,11 +92,12 @@ def option(default: V = MISSING, description: str = "") -> V:  # type: ignore[as
         description: its meaning and unit, for `--help` and the JSON schema.
     """
     metadata = {"description": description}
+    declared: Any  # to type checkers an option is its default, as with `dataclasses.field`
     if isinstance(default, (dict, list)):
         declared = field(default_factory=default.copy, metadata=metadata)
     else:
         declared = field(default=default, metadata=metadata)
-    return declared  # type: ignore[return-value]  # as `dataclasses.field`, the type of the default
+    return declared
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -124,7 +114,7 @@ def options(cls: type[C]) -> type[C]:
 
     @wraps(assign)
     def __init__(self: C, **values: object) -> None:
-        assign(self, **_read_fields(made, values, ""))
+        assign(self, **read_fields(made, values, ""))
 
     made.__init__ = __init__  # type: ignore[assignment]  # takes the same arguments, unconverted
     return made
@@ -144,32 +134,9 @@ def build(cls: type[C], values: Mapping[str, object], where: str = "config", key
             with the dotted key, what was found and what was expected.
     """
     try:
-        return _build(cls, values, key)
+        return build_section(cls, values, key)
     except InputError as error:
         raise InputError(f"{where}: {error}" if where else str(error)) from None
-
-
-def build_choice(table: Mapping[str, type[C]], value: object, key: str) -> C:
-    """Build one named option class from `name` or `{name: {option: value}}`.
-
-    Args:
-        table: name -> option class.
-        value: the name, or the mapping of one name to options.
-        key: dotted name that messages begin with.
-    Raises:
-        InputError: an unknown name or option, an impossible value, or several names.
-    """
-    named = {value: {}} if isinstance(value, str) else value
-    if not isinstance(named, Mapping) or len(named) != 1:
-        first = next(iter(table))
-        raise InputError(
-            f"{key} = {show(value)}: expected one of them: {', '.join(table)}, "
-            f"as in {first} or {{{first}: {{option: value}}}}"
-        )
-
-    ((name, given),) = named.items()
-    check_known(key, name, table)
-    return _build(table[name], given or {}, f"{key}.{name}")
 
 
 def change(instance: C, values: Mapping[str, object], where: str) -> C:
@@ -189,201 +156,13 @@ def describe(item: Field[object]) -> str:
     return str(item.metadata.get("description", ""))
 
 
-@cache
-def hints_of(cls: type) -> dict[str, object]:
-    """Return field -> annotation, with the ranges."""
-    return get_type_hints(cls, include_extras=True)
-
-
-def options_of(cls: type) -> dict[str, Field[object]]:
-    """Return the fields that a configuration may set, by name."""
-    return {item.name: item for item in fields(cls) if item.init}  # type: ignore[arg-type]  # a dataclass
-
-
-def is_required(item: Field[object]) -> bool:
-    """Tell whether a field has no default."""
-    return item.default is MISSING and item.default_factory is MISSING
-
-
-def _build(cls: type[C], values: object, key: str) -> C:
-    if not isinstance(values, Mapping):
-        raise InputError(f"{key or 'top level'} = {show(values)}: expected a mapping of settings")
-
-    arguments = _read_fields(cls, values, key)
-    try:
-        return cls(**arguments)
-    except InputError as error:
-        # Raised by `__post_init__`, which knows the field but not the section.
-        field_in_message = re.match(r"(\w+)(?: = |[.\[:])", str(error))
-        names_a_field = field_in_message is not None and field_in_message[1] in options_of(cls)
-        if names_a_field or not key:
-            raise InputError(_join(key, error)) from None
-        raise InputError(f"{key}: {error}") from None
-
-
-def _read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str, object]:
-    declared, hints = options_of(cls), hints_of(cls)
-    for name in values:
-        if name not in declared:
-            raise InputError(f"unknown key '{_join(key, name)}'{nearest(name, declared)}")
-    for name, item in declared.items():
-        if name not in values and is_required(item):
-            raise InputError(f"{_join(key, name)}: missing, expected {words(hints[name])}")
-    return {name: _read(value, hints[name], _join(key, name)) for name, value in values.items()}
-
-
-def _read(value: object, hint: object, key: str) -> object:
-    choice = marker(hint, Choice)
-    if choice is not None:
-        named = _read(_with_name(value), bare(hint), key)
-        build_choice(choice.table, named, key)
-        return named
-    if isinstance(value, Mapping) and PLAIN in value:
-        _refuse_plain(value, hint, key)
-
-    kind = kind_of(hint)
-    if is_dataclass(kind):
-        return value if isinstance(value, kind) else _build(kind, value, key)  # type: ignore[arg-type]  # a class
-    if kind is Union:
-        return _read_union(value, hint, key)
-    if kind is Literal:
-        return _read_choice(value, hint, key)
-    if is_sequence(hint):
-        return _read_items(value, hint, key)
-    if is_mapping(hint):
-        return _read_mapping(value, hint, key)
-    return _read_scalar(value, hint, key)
-
-
-def _with_name(value: object) -> object:
-    """Turn a name with options, `{"": name, option: value}`, into `{name: {option: value}}`."""
-    if not isinstance(value, Mapping) or PLAIN not in value:
-        return value
-    added = {name: item for name, item in value.items() if name != PLAIN}
-    return {value[PLAIN]: added}
-
-
-def _refuse_plain(value: Mapping[object, object], hint: object, key: str) -> None:
-    """Refuse options for what has none, and a plain value for a section."""
-    if bare(hint) in (Any, object):
-        return
-
-    names = [str(name) for name in value if name != PLAIN]
-    if any(is_mapping(member) for member in members_of(hint)):
-        listed = ", ".join(names)
-        raise InputError(
-            f"--{key}: {key} is a section ({listed}), expected a key in it, as in --{key}.KEY"
-        )
-    raise InputError(
-        f"--{key}.{names[0]}: {key} = {show(value[PLAIN])} is a plain value, "
-        "expected a section to hold it"
-    )
-
-
-def _read_union(value: object, hint: object, key: str) -> object:
-    members = members_of(hint)
-
-    # A member of exactly the type found wins; otherwise the first that takes the value.
-    exact = [member for member in members if bare(member) is type(value)]
-    errors: dict[object, InputError] = {}
-    for member in [*exact, *members]:
-        try:
-            return _read(value, member, key)
-        except InputError as error:
-            errors[member] = error
-
-    # If only one member takes lists (or mappings), it knows which item of this one is wrong.
-    for takes, collection in ((is_sequence, (list, tuple)), (is_mapping, Mapping)):
-        alike = [member for member in members if takes(member)]
-        if isinstance(value, collection) and len(alike) == 1:
-            raise errors[alike[0]]
-    raise _mismatch(value, hint, key)
-
-
-def _read_choice(value: object, hint: object, key: str) -> object:
-    former = marker(hint, Formerly)
-    if former is not None and isinstance(value, str):
-        value = former.names.get(value, value)
-
-    choices = get_args(bare(hint))
-    for choice in choices:
-        if choice == value and type(choice) is type(value):
-            return choice
-    raise InputError(f"{_mismatch(value, hint, key)}{closest(value, map(str, choices))}")
-
-
-def _read_items(value: object, hint: object, key: str) -> object:
-    if not isinstance(value, (list, tuple)):
-        raise _mismatch(value, hint, key)
-    if not value and marker(hint, NonEmpty):
-        raise InputError(f"{key} = []: expected at least one value")
-
-    kind, item_hints = kind_of(hint), get_args(bare(hint)) or (object,)
-    if kind is tuple and Ellipsis not in item_hints and item_hints != (object,):
-        if len(value) != len(item_hints):
-            raise _mismatch(value, hint, key)
-    else:
-        item_hints = (item_hints[0],) * len(value)
-
-    items = []
-    for position, (item, item_hint) in enumerate(zip(value, item_hints)):
-        items.append(_read(item, item_hint, f"{key}[{position}]"))
-    return tuple(items) if kind is tuple else items
-
-
-def _read_mapping(value: object, hint: object, key: str) -> dict[object, object]:
-    if not isinstance(value, Mapping):
-        raise _mismatch(value, hint, key)
-
-    name_hint, item_hint = get_args(bare(hint)) or (str, object)
-    for name in value:
-        if not isinstance(name, name_hint):
-            expected = words(name_hint)
-            raise InputError(f"{key}: found the key {show(name)}, expected keys to be {expected}")
-    return {name: _read(item, item_hint, _join(key, name)) for name, item in value.items()}
-
-
-def _read_scalar(value: object, hint: object, key: str) -> object:
-    if bare(hint) not in SCALARS:
-        raise TypeError(f"{key}: the annotation {hint} is not supported in a configuration")
-
-    converted = _convert(value, bare(hint))
-    limits = marker(hint, Range)
-    is_out_of_range = limits is not None and converted is not MISSING and converted not in limits
-    if converted is MISSING or is_out_of_range:
-        raise _mismatch(value, hint, key)
-    return converted
-
-
-def _convert(value: object, kind: Any) -> object:
-    """Return the value as `kind`, or `MISSING` where it is of another kind."""
-    if kind in (Any, object):
-        return value
-    if isinstance(value, bool):  # Python counts it among the whole numbers
-        return value if kind is bool else MISSING
-    if kind is float and isinstance(value, str) and _NUMERIC_TEXT.fullmatch(value):
-        return float(value.replace("_", ""))
-    if kind is float and isinstance(value, Real):  # NumPy's numbers become Python's
-        return float(value)
-    if kind is int and isinstance(value, Integral):
-        return int(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    return value if isinstance(value, kind) else MISSING
-
-
-def _mismatch(value: object, hint: object, key: str) -> InputError:
-    hint_at_whole_number = _whole_number(value) if int in map(bare, members_of(hint)) else ""
-    return InputError(f"{key} = {show(value)}: expected {words(hint)}{hint_at_whole_number}")
-
-
-def _whole_number(value: object) -> str:
-    """Say how to write 1e6 where only 1000000 is taken."""
-    if isinstance(value, (bool, Integral)) or not _NUMERIC_TEXT.fullmatch(str(value)):
-        return ""
-    number = float(str(value).replace("_", ""))
-    return f" (write {int(number)})" if number.is_integer() and abs(number) < 1e15 else ""
-
-
-def _join(key: str, name: object) -> str:
-    return f"{key}.{name}" if key else str(name)
+def flags_of(cls: type) -> list[str]:
+    """Return the names of the fields that take `true`."""
+    flags = []
+    for name in options_of(cls):
+        members = members_of(hints_of(cls)[name])
+        choices = [choice for member in members for choice in get_args(bare(member))]
+        takes_true = any(choice is True for choice in choices)
+        if bool in members or takes_true:
+            flags.append(name)
+    return flags

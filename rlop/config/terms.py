@@ -59,7 +59,7 @@ def read_terms(
         InputError: for an entry without its number, or an impossible number.
     """
     prefix = f"{kind.section}."
-    named_by_variants = set()
+    named_by_variants: set[str] = set()
     for changes in (variants or {}).values():
         named_by_variants.update(key for key in changes if key.startswith(prefix))
 

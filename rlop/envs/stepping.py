@@ -193,7 +193,9 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             InputError: for actions out of range, or before the first reset.
         """
         actions = np.asarray(actions)
-        if not self.action_space.contains(actions):
+        # Gymnasium 1.1 and 1.2 take floats for actions, which cannot index a table.
+        is_integer = np.issubdtype(actions.dtype, np.integer)
+        if not is_integer or not self.action_space.contains(actions):
             values = f"integers in 0..{self.mdp.n_actions - 1}"
             raise InputError(f"actions: expected {self.num_envs} {values}")
         if self._state is None:

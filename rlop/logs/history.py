@@ -15,8 +15,8 @@ from rlop.config.files import write_atomic
 from rlop.types import InputError
 
 RECORD, RUNS = "metrics.jsonl", "runs.json"
-# Step, and metric -> R numbers; None for a number that is not finite.
-Row: TypeAlias = tuple[int, dict[str, list[float | None]]]
+Values: TypeAlias = list[float | None]  # R numbers; None for a number that is not finite
+Row: TypeAlias = tuple[int, dict[str, Values]]  # step, and metric -> R numbers
 Runs: TypeAlias = dict[str, Any]  # content of `runs.json`: labels, hparams, config, earlier_configs
 
 
@@ -76,22 +76,29 @@ def read_metrics(logdir: str | Path) -> History:
 
 def history_of(rows: Iterable[Row], runs: Runs) -> History:
     """Turn rows, in the order in which they were logged, into arrays."""
-    series: dict[str, dict[int, list[float | None]]] = {}
+    curves: dict[str, list[tuple[int, Values]]] = {}
     for step, metrics in rows:
         for name, values in metrics.items():
-            curve = series.setdefault(name, {})
+            curve = curves.setdefault(name, [])
             # A training that was resumed at an earlier step logs the later ones once more.
-            while curve and next(reversed(curve)) >= step:
-                curve.popitem()
-            curve[step] = values
+            while curve and curve[-1][0] >= step:
+                curve.pop()
+            curve.append((step, values))
 
-    logged_steps: set[int] = set()
+    all_steps: set[int] = set()
     arrays = {}
-    for name, curve in series.items():
-        logged_steps |= curve.keys()
-        arrays[name] = (np.array([*curve]), np.array([*curve.values()], dtype=np.float64))
-    steps = np.array(sorted(logged_steps), dtype=np.int64)
-    return History(steps, arrays, runs["labels"], runs["hparams"], runs.get("config", {}))
+    for name, curve in curves.items():
+        steps, numbers = zip(*curve)
+        arrays[name] = (np.array(steps), np.array(numbers, dtype=np.float64))
+        all_steps.update(steps)
+
+    return History(
+        steps=np.array(sorted(all_steps), dtype=np.int64),
+        metrics=arrays,
+        labels=runs["labels"],
+        hparams=runs["hparams"],
+        config=runs.get("config", {}),
+    )
 
 
 def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
@@ -108,12 +115,11 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
     Raises:
         InputError: the record is of other runs, or damaged.
     """
-    before, history = _read_runs(logdir), read_metrics(logdir)
+    before = _read_runs(logdir)
+    history = read_metrics(logdir)
     if before["labels"] != runs["labels"]:
-        raise InputError(
-            f"{logdir}: found the runs {_shortened(before['labels'])}, "
-            f"expected {_shortened(runs['labels'])} to resume"
-        )
+        found, expected = _shortened(before["labels"]), _shortened(runs["labels"])
+        raise InputError(f"{logdir}: found the runs {found}, expected {expected} to resume")
 
     runs["earlier_configs"] = list(before.get("earlier_configs", []))
     if before.get("config") != runs["config"]:
@@ -124,17 +130,28 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
     repaired = b"".join(line + b"\n" for line in lines)
     if repaired != data:
         write_atomic(logdir / RECORD, repaired)
+
     if not history.steps.size:
         return 0, 0.0
-    return int(history.steps.max()), json.loads(lines[-1]).get("time", 0.0)
+    last_line = json.loads(lines[-1])
+    return int(history.steps.max()), last_line.get("time", 0.0)
 
 
 def _parse(line: bytes, n_runs: int) -> Row:
+    """Read one line.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: not a step and R numbers per metric.
+    """
     content = json.loads(line)
-    step, metrics = content["step"], content["metrics"]
-    is_complete = all(len(values) == n_runs for values in metrics.values())
-    if not isinstance(step, int) or not is_complete:
+    step = content["step"]
+    metrics = content["metrics"]
+
+    if not isinstance(step, int):
         raise ValueError
+    for values in metrics.values():
+        if len(values) != n_runs:
+            raise ValueError
     return step, metrics
 
 
@@ -150,7 +167,8 @@ def _whole_lines(data: bytes) -> list[bytes]:
 
 def _read_runs(logdir: Path) -> Runs:
     try:
-        runs = json.loads((logdir / RUNS).read_bytes())
+        content = (logdir / RUNS).read_bytes()
+        runs = json.loads(content)
         if len(runs["labels"]) != len(runs["hparams"]):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
@@ -162,4 +180,6 @@ def _read_runs(logdir: Path) -> Runs:
 
 def _shortened(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:3])
-    return f"{shown} and {len(labels) - 3} more" if len(labels) > 3 else shown
+    if len(labels) > 3:
+        shown += f" and {len(labels) - 3} more"
+    return shown

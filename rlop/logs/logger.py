@@ -59,6 +59,7 @@ class Logger:
                 f"expected one dict of hparams per run, got {len(labels)} labels, "
                 f"{len(hparams)} dicts"
             )
+
         self.logdir = None if logdir is None else Path(logdir)
         self.labels = safe_labels(labels)
         self.hparams = [to_dict(values) for values in hparams]
@@ -67,12 +68,14 @@ class Logger:
             "hparams": self.hparams,
             "config": to_dict(config or {}),
         }
+
         self._rows: list[Row] = []  # only without a logdir
         self._step = 0
         self._began = time.monotonic()
         self._resumed = False
         self._closed = False
         self._said: set[str] = set()
+
         if self.logdir is not None:
             self._open(self.logdir, resume)
 
@@ -81,17 +84,20 @@ class Logger:
         if self._closed:
             raise ValueError("this logger is closed")
 
-        values = {name: self._row(name, value) for name, value in metrics.items()}
+        step = int(step)
+        values = self._rows_of(metrics)
         finite = {name: _finite_or_none(row) for name, row in values.items()}
         if self.logdir is None:
-            self._rows.append((int(step), finite))
+            self._rows.append((step, finite))
             return
 
+        # The time since the first start goes on after a resume.
         seconds = round(time.monotonic() - self._began, 3)
-        line = {"step": int(step), "time": seconds, "metrics": finite}
-        self._record.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        line = {"step": step, "time": seconds, "metrics": finite}
+        text = json.dumps(line, allow_nan=False)
+        self._record.write(text.encode() + b"\n")
         self._record.flush()
-        self._draw(int(step), values)
+        self._draw(step, values)
 
     def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
         """Log a message, unless one with the same key was logged before.
@@ -119,7 +125,7 @@ class Logger:
             final: metrics for the hyper-parameter tab, as `final/<name>`.
             success: whether the training went through.
         """
-        rows = {f"final/{name}": self._row(name, value) for name, value in (final or {}).items()}
+        rows = {f"final/{name}": row for name, row in self._rows_of(final or {}).items()}
         if not self._closed and self.logdir is not None:
             self._record.close()
             self._finish(rows, success)
@@ -145,6 +151,7 @@ class Logger:
             raise InputError(
                 f"{logdir} already holds a record ({RECORD}): expected another logdir, or resume"
             )
+
         if self._resumed:
             self._step, seconds = reopen(logdir, self._runs)
             self._began -= seconds
@@ -169,6 +176,7 @@ class Logger:
         went_back = self._resumed and step <= self._step
         self._step = step
         self._resumed = False
+
         if went_back:
             for writer in self._writers:
                 writer.restart(step)
@@ -179,7 +187,8 @@ class Logger:
 
         for run, writer in enumerate(self._writers):
             numbers = {name: row[run] for name, row in values.items()}
-            writer.write(scalars(numbers), self._step)
+            summary = scalars(numbers)
+            writer.write(summary, self._step)
 
     def _finish(self, rows: Mapping[str, list[float]], success: bool) -> None:
         """Complete the hyper-parameter tab and close the event files."""
@@ -187,19 +196,26 @@ class Logger:
 
         if rows:
             # TensorBoard also finds hyper-parameters by itself, but then lists every metric.
-            self._writers[0].write(experiment(self.hparams, list(rows)))
+            columns = experiment(self.hparams, list(rows))
+            self._writers[0].write(columns)
+
         self._write_scalars(rows)
         for writer in self._writers:
             writer.write(session_end(success))
             writer.close()
 
-    def _row(self, name: str, value: Sequence[float] | np.ndarray) -> list[float]:
-        row = np.asarray(value, dtype=np.float64)
-        if row.shape != (len(self.labels),):
-            raise ValueError(
-                f"{name}: expected one number per run, [{len(self.labels)}], got {list(row.shape)}"
-            )
-        return row.tolist()
+    def _rows_of(self, metrics: PerRun) -> dict[str, list[float]]:
+        """Turn the values of metrics into lists of R floats."""
+        rows = {}
+        for name, value in metrics.items():
+            row = np.asarray(value, dtype=np.float64)
+            n_runs = len(self.labels)
+            if row.shape != (n_runs,):
+                raise ValueError(
+                    f"{name}: expected one number per run, [{n_runs}], got {list(row.shape)}"
+                )
+            rows[name] = row.tolist()
+        return rows
 
 
 def safe_labels(labels: Sequence[str]) -> list[str]:
@@ -211,11 +227,13 @@ def safe_labels(labels: Sequence[str]) -> list[str]:
     safe = []
     for label in labels:
         stem = re.sub(r"[^\w.=+,-]+", "_", label, flags=re.ASCII).strip("._")[:100] or "run"
+
         name = stem
         count = 1
         while name.casefold() in taken:
             count += 1
             name = f"{stem}-{count}"
+
         taken.add(name.casefold())
         safe.append(name)
     return safe

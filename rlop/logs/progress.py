@@ -68,6 +68,7 @@ class Progress:
             self._values["loss"] = loss
         if ret is not None:
             self._values["return"] = ret
+
         if self._silent:
             return
 
@@ -84,28 +85,40 @@ class Progress:
         waited = now - self._shown_at
         if self._bar is not None:
             return waited >= REFRESH
-        is_tenth = self.step - self._shown_step >= self.total / 10
+
+        steps = self.step - self._shown_step
+        is_tenth = steps >= self.total / 10
         return waited >= HEARTBEAT or (waited >= LINE and is_tenth)
 
     def _show(self, now: float) -> None:
-        self._shown_at, self._shown_step = now, self.step
-        text = self._text(now)
+        self._shown_at = now
+        self._shown_step = self.step
+        text = "  ".join(self._parts(now))
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self.step, info=text, refresh=True)
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=self.step, info=text, refresh=True)
             return
+
         percent = 100 * self.step / max(self.total, 1)
         line = f"step {self.step}/{self.total} ({percent:.0f} %)  {text}"
         print(line, file=sys.stderr, flush=True)
 
-    def _text(self, now: float) -> str:
+    def _parts(self, now: float) -> list[str]:
         """Format speed, values and time left."""
-        parts = [f"{name} {_finite_mean(value):.4g}" for name, value in self._values.items()]
-        first_step, began = self._clock_start or (self.step, now)
-        done, seconds = self.step - first_step, now - began
-        if done > 0 and seconds > 0:
-            left = (self.total - self.step) * seconds / done
-            parts = [f"{done / seconds:,.0f} steps/s", *parts, f"{_clock(left)} left"]
-        return "  ".join(parts)
+        parts = []
+        for name, value in self._values.items():
+            parts.append(f"{name} {_finite_mean(value):.4g}")
+        if self._clock_start is None:
+            return parts
+
+        first_step, began = self._clock_start
+        steps = self.step - first_step
+        seconds = now - began
+        if steps > 0 and seconds > 0:
+            left = (self.total - self.step) * seconds / steps
+            parts.insert(0, f"{steps / seconds:,.0f} steps/s")
+            parts.append(f"{_clock(left)} left")
+        return parts
 
 
 def _rich_bar(total: int, start: int, forced: bool) -> RichBar:
@@ -129,12 +142,14 @@ def _rich_bar(total: int, start: int, forced: bool) -> RichBar:
 
 def _finite_mean(value: Value) -> float:
     """Average the finite ones of a number or of one number per run; NaN if none is."""
-    values = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    values = np.atleast_1d(value)
     finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else math.nan
+    if not finite.size:
+        return math.nan
+    return float(finite.mean())
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -13,9 +13,11 @@ from rlop.types import InputError, TDContext, needs
 
 
 def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[Tensor, Tensor]:
-    """Factors of the best approximation of a matrix by one of lower rank.
+    """Factorize the best approximation of a matrix by one of lower rank.
 
-        W = P S Q^T:  U = P_r S_r^(1/2), V = S_r^(1/2) Q_r^T;  without the singular values U = P_r, V = Q_r^T
+        W = P S Q^T:  U = P_r S_r^(1/2), V = S_r^(1/2) Q_r^T
+
+    Without the singular values, U = P_r and V = Q_r^T.
 
     Args:
         weight: `[..., O, I]`.
@@ -23,16 +25,19 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
         keep_values: False sets every singular value to 1.
     Returns:
         U `[..., O, r]` and V `[..., r, I]`.
-    Reference: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", 2022, arXiv:2209.13569:
-        "spectral" initialisation, and "spectral ones".
+    Reference: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", 2022,
+        arXiv:2209.13569: "spectral" initialization, and "spectral ones".
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
         raise ValueError(
             f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)"
         )
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
-    root = values[..., :rank].sqrt() if keep_values else torch.ones_like(values[..., :rank])
-    return left[..., :rank] * root.unsqueeze(-2), root.unsqueeze(-1) * right[..., :rank, :]
+    kept = values[..., :rank]
+    root = kept.sqrt() if keep_values else torch.ones_like(kept)
+    u = left[..., :rank] * root.unsqueeze(-2)
+    v = root.unsqueeze(-1) * right[..., :rank, :]
+    return u, v
 
 
 def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
@@ -40,15 +45,16 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
         ||U V||_F^2 = tr(U^T U V V^T)
 
-    Decay of the product, where decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice its nuclear norm.
+    Decay of the product, where decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice its
+    nuclear norm.
 
     Args:
         u: `[..., O, r]`.
         v: `[..., r, I]`.
     Returns:
         `[...]`.
-    Reference: Khodak, Tenenholtz, Mackey and Fusi, "Initialization and Regularization of Factorized Neural Layers",
-        ICLR 2021, arXiv:2105.01029.
+    Reference: Khodak, Tenenholtz, Mackey and Fusi, "Initialization and Regularization of Factorized
+        Neural Layers", ICLR 2021, arXiv:2105.01029.
     """
     if u.ndim < 2 or u.shape[:-2] != v.shape[:-2] or u.shape[-1] != v.shape[-2]:
         raise ValueError(
@@ -59,24 +65,28 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
 @needs()
 def frobenius_penalty(ctx: TDContext) -> Tensor:
-    """`frobenius_decay` of every factorized layer of the online network, summed over layers and critics, as a term.
+    """`frobenius_decay` of every factorized layer of the online network, summed over layers and
+    critics, as a term.
 
     regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
     """
-    pairs = [
-        (p, ctx.parameters[name[:-1] + "v"])
-        for name, p in ctx.parameters.items()
-        if name.endswith(".u")
-    ]
-    if not pairs:
+    decays = []
+    for name, u in ctx.parameters.items():
+        layer, _, factor = name.rpartition(".")
+        if factor == "u":
+            v = ctx.parameters[f"{layer}.v"]
+            decays.append(frobenius_decay(u, v).reshape(len(u), -1).sum(1))
+
+    if not decays:
         raise InputError(
             "frobenius_penalty: the network has no factorized layers, expected layers.factorized"
         )
-    return torch.stack([frobenius_decay(u, v).reshape(len(u), -1).sum(1) for u, v in pairs]).sum(0)
+    return torch.stack(decays).sum(0)
 
 
 def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
-    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I) numbers.
+    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I)
+    numbers.
 
     Args:
         n_out: O.
@@ -89,36 +99,45 @@ def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
 
 
 def _dense(weight: Tensor, rank: int, generator: Generator) -> Tensor:
-    """A weight as `Linear` draws it."""
+    """Draw a weight as `Linear` does."""
     bound = weight.shape[-1] ** -0.5
     return weight.uniform_(-bound, bound, generator=generator)
 
 
 def _he(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draw both factors so that the entries of their product have He's variance 2/I."""
     *lead, n_out, n_in = weight.shape
-    u, v = weight.new_empty(*lead, n_out, rank), weight.new_empty(*lead, rank, n_in)
-    return u.normal_(0, rank**-0.5, generator=generator), v.normal_(
-        0, (2 / n_in) ** 0.5, generator=generator
-    )
+    u = weight.new_empty(*lead, n_out, rank)
+    v = weight.new_empty(*lead, rank, n_in)
+    u.normal_(0, rank**-0.5, generator=generator)
+    v.normal_(0, (2 / n_in) ** 0.5, generator=generator)
+    return u, v
+
+
+def _spectral(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draw a dense weight, and factorize it."""
+    return truncated_svd(_dense(weight, rank, generator), rank)
+
+
+def _spectral_ones(weight: Tensor, rank: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draw a dense weight, and factorize it with singular values 1."""
+    return truncated_svd(_dense(weight, rank, generator), rank, keep_values=False)
 
 
 INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
     "he": _he,
-    "spectral": lambda weight, rank, generator: truncated_svd(
-        _dense(weight, rank, generator), rank
-    ),
-    "spectral_ones": lambda weight, rank, generator: truncated_svd(
-        _dense(weight, rank, generator), rank, False
-    ),
+    "spectral": _spectral,
+    "spectral_ones": _spectral_ones,
 }
 
 
 class FactorizedLinear(nn.Module):
-    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias `[*lead, O]`.
+    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias
+    `[*lead, O]`.
 
-    Initialised from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the same with singular
-    values 1 (`spectral_ones`), or entry by entry with normal numbers such that the entries of U V have He's variance
-    2/I (`he`). The bias is that of `Linear`.
+    Initialized from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the
+    same with singular values 1 (`spectral_ones`), or entry by entry with normal numbers such that
+    the entries of U V have He's variance 2/I (`he`). The bias is that of `Linear`.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
@@ -127,7 +146,7 @@ class FactorizedLinear(nn.Module):
         rank: r, at most min(O, I).
         init: a key of `INITS`.
     Raises:
-        InputError: for another rank or initialisation.
+        InputError: for another rank or initialization.
     Reference: Kamalakara et al., arXiv:2209.13569; Khodak et al., arXiv:2105.01029.
     """
 
@@ -145,7 +164,8 @@ class FactorizedLinear(nn.Module):
             raise InputError(
                 f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]"
             )
-        self.rank, self.init = rank, init
+        self.rank = rank
+        self.init = init
         self.u = nn.Parameter(torch.empty(*lead, out_features, rank))
         self.v = nn.Parameter(torch.empty(*lead, rank, in_features))
         self.bias = nn.Parameter(torch.empty(*lead, out_features))
@@ -154,10 +174,12 @@ class FactorizedLinear(nn.Module):
         """Draw the parameters of one run."""
         shape = (*self.u[run].shape[:-1], self.v.shape[-1])
         u, v = INITS[self.init](self.u.data.new_empty(shape), self.rank, generator)
-        self.u.data[run], self.v.data[run] = u, v
+        self.u.data[run] = u
+        self.v.data[run] = v
+
         bound = shape[-1] ** -0.5
         self.bias.data[run].uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, I] -> [*lead, B, O]`, through r numbers."""
+        """Map `[*lead, B, I]` to `[*lead, B, O]` through r numbers."""
         return stacked_affine(x @ self.v.mT, self.u, self.bias)

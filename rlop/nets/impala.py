@@ -21,12 +21,15 @@ class Residual(nn.Module):
         self.second = Conv2d(runs, channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[R, B, C, H, W]` to the same shape."""
+        """Map `[R, B, C, H, W]` to the same shape."""
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
 class Stage(nn.Module):
-    """A 3x3 convolution, max pooling 3x3 of stride 2, and residual blocks; halves the image, rounding up."""
+    """A 3x3 convolution, max pooling 3x3 of stride 2, and residual blocks.
+
+    Halves the image, rounding up.
+    """
 
     def __init__(self, runs: int, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -34,34 +37,36 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(Residual(runs, channels) for _ in range(BLOCKS)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[R, B, C, H, W] -> [R, B, O, H', W']`."""
+        """Map `[R, B, C, H, W]` to `[R, B, O, H', W']`."""
         x = self.conv(x)
         pooled = F.max_pool2d(x.flatten(0, 1), 3, 2, padding=1)
         return self.blocks(pooled.unflatten(0, x.shape[:2]))
 
 
 class ImpalaTorso(nn.Module):
-    """The larger network of IMPALA: three stages, then one hidden layer of `width` ReLU units; 256 in the paper.
+    """The larger network of IMPALA: three stages, then one hidden layer of `width` ReLU units; 256
+    in the paper.
 
     Takes stacked frames, channels first, `[R, B, C, H, W]`.
 
-    Reference: Espeholt et al., "IMPALA", ICML 2018, arXiv:1802.01561, figure 3, right; without its LSTM.
+    Reference: Espeholt et al., "IMPALA", ICML 2018, arXiv:1802.01561, figure 3, right; without its
+        LSTM.
     """
 
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 256) -> None:
         super().__init__()
         channels, *size = obs_shape
-        self.stages = nn.ModuleList(
-            Stage(runs, i, o) for i, o in zip((channels, *CHANNELS), CHANNELS)
-        )
-        for _ in CHANNELS:
+        self.stages = nn.ModuleList()
+        for filters in CHANNELS:
+            self.stages.append(Stage(runs, channels, filters))
             size = [(side + 1) // 2 for side in size]
-        self.hidden = Linear((runs,), CHANNELS[-1] * size[0] * size[1], width)
+            channels = filters
+        self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width
 
     def forward(self, obs: Tensor) -> Tensor:
-        """`[R, B, C, H, W] -> [R, B, D]`."""
+        """Map `[R, B, C, H, W]` to features `[R, B, D]`."""
         x = obs
         for stage in self.stages:
             x = stage(x)

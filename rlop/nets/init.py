@@ -1,4 +1,4 @@
-"""Initialisations other than that of `Linear`, drawn after `reset_runs`."""
+"""Initializations other than that of `Linear`, drawn after `reset_runs`."""
 
 from __future__ import annotations
 
@@ -16,40 +16,50 @@ HEADS: dict[str, Callable[..., Tensor]] = {
     "small_head": nn.init.xavier_uniform_,
     "orthogonal": nn.init.orthogonal_,
 }
+HEAD_GAIN = 0.01  # so that all outputs start near 0
 
 
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
-    """Draw weights of networks with a `torso` and a `head` anew, each run from its own seed; their biases become 0.
+    """Draw the weights of networks with a `torso` and a `head` again, each run from its own seed.
 
-    `default` changes nothing. `small_head` draws the head from Xavier's uniform distribution times 0.01, so that all
-    outputs start near 0. `orthogonal` makes the hidden layers orthogonal times sqrt(2) and the head orthogonal times
-    0.01. `dopamine` draws every `Linear` and `Conv2d` uniform in +-sqrt(sqrt(3) / fan_in), 1.3 times as wide as
-    `reset_runs`.
+    `default` changes nothing. `small_head` draws the head from Xavier's uniform distribution times
+    0.01. `orthogonal` makes the hidden layers orthogonal times sqrt(2) and the head orthogonal
+    times 0.01. `dopamine` draws every `Linear` and `Conv2d` uniform in +-sqrt(sqrt(3) / fan_in),
+    1.3 times as wide as `reset_runs`. Biases of the layers that are drawn become 0.
 
     Args:
-        networks: with parameters `[R, ...]` or `[R, E, ...]`, each with one of these names; each critic draws its own.
+        networks: pairs of a network and one of these names; parameters `[R, ...]` or `[R, E, ...]`,
+            each critic draws its own.
         seeds: one per run.
-    Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true; variance scaling by 1/sqrt(3),
-        fan in, of Dopamine's first and of batch_rl's networks, for parameters `[R, ...]`.
+    Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true; variance
+        scaling by 1/sqrt(3), fan in, of Dopamine's first and of batch_rl's networks, for parameters
+        `[R, ...]`.
     """
     for run, seed in enumerate(seeds):
         generator = Generator().manual_seed(seed)
         for network, init in networks:
-            if init == "orthogonal":
-                for layer in network.torso.modules():  # type: ignore[union-attr]
-                    if isinstance(layer, Linear):
-                        _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
-            if init == "dopamine":
-                for layer in network.modules():
-                    if type(layer) in (Linear, Conv2d):
-                        _scale(layer, run, generator)
-            elif init != "default":
-                _draw(network.head, run, HEADS[init], 0.01, generator)  # type: ignore[arg-type]
+            _reinit_run(network, init, run, generator)
+
+
+def _reinit_run(network: Any, init: str, run: int, generator: Generator) -> None:
+    """Draw the weights of one run of one network."""
+    if init == "dopamine":
+        for layer in network.modules():
+            if type(layer) in (Linear, Conv2d):
+                _draw_by_fan_in(layer, run, generator)
+        return
+
+    if init == "orthogonal":
+        for layer in network.torso.modules():
+            if isinstance(layer, Linear):
+                _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
+    if init != "default":
+        _draw(network.head, run, HEADS[init], HEAD_GAIN, generator)
 
 
 @torch.no_grad()
-def _scale(layer: Any, run: int, generator: Generator) -> None:
-    """Draw one run's weights of a layer by its fan-in, and zero its biases."""
+def _draw_by_fan_in(layer: Linear | Conv2d, run: int, generator: Generator) -> None:
+    """Draw one run's weights of a layer uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
     bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())
     layer.weight[run].uniform_(-bound, bound, generator=generator)
     layer.bias[run].zero_()
@@ -61,5 +71,6 @@ def _draw(
 ) -> None:
     """Draw one run's weight matrices, one for each critic, and zero its biases."""
     layer.bias[run].zero_()
-    for weight in layer.weight[run].reshape(-1, *layer.weight.shape[-2:]):  # views
-        init(weight, gain, generator)
+    matrices = layer.weight[run].reshape(-1, *layer.weight.shape[-2:])  # views
+    for matrix in matrices:
+        init(matrix, gain, generator)

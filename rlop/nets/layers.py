@@ -26,14 +26,16 @@ NORMS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
     "batch_renorm": partial(BatchNorm, renorm=True),
 }
 
-# Each replaces the hidden layers: only one of them at a time. Option -> where it is off
+INPUT_SHIFT = 3.0  # of the first hyperspherical layer, as in SimbaV2
+
+# Each option replaces the hidden layers, so that only one may be on. Option -> its value when off.
 KINDS: Mapping[str, Any] = {
     "factorized": None,
     "density": 1.0,
     "hyperspherical": False,
     "parametrization": "standard",
 }
-# Options that do nothing unless another is on. Option -> the other, and where that is off
+# Options that do nothing unless another is on. Option -> the other, and its value when off.
 DETAILS: Mapping[str, tuple[str, Any]] = {
     "stack_init": ("linear_stack", 0),
     "factorized_init": ("factorized", None),
@@ -108,26 +110,36 @@ class Layers:
 
 
 class Extended(nn.Module):
-    """A torso with more after it; the last output is the features."""
+    """A torso followed by more layers; their output is the features.
+
+    Args:
+        body: the torso.
+        after: applied to its features, in this order.
+        activation: name of the last activation.
+    """
 
     def __init__(self, body: nn.Module, after: Sequence[nn.Module], activation: str) -> None:
         super().__init__()
-        self.body, self.after = body, nn.Sequential(*after)
-        self.n_features, self.activation = body.n_features, activation
+        self.body = body
+        self.after = nn.Sequential(*after)
+        self.n_features = body.n_features
+        self.activation = activation
 
     def forward(self, obs: Tensor) -> Tensor:
-        """`[*lead, B, ...] -> [*lead, B, D]`."""
+        """Map `[*lead, B, ...]` to features `[*lead, B, D]`."""
         return self.after(self.body(obs))
 
 
 def with_layers(network: Network, layers: Layers) -> Network:
     """Rebuild the affine layers of a network before its parameters are drawn (`reset_runs`).
 
-    Every `Linear` of the torso, the whole of an MLP or the part after the convolutions, becomes the layer asked for,
-    followed by its normalisation; what comes after the last activation is appended to the torso.
+    Every `Linear` of the torso, the whole of an MLP or the part after the convolutions, becomes the
+    layer asked for, followed by its normalization; what comes after the last activation is appended
+    to the torso.
 
     Args:
-        network: with a `torso` and a `Linear` `head`, parameters `[R, ...]` or `[R, E, ...]`; changed in place.
+        network: with a `torso` and a `Linear` `head`, parameters `[R, ...]` or `[R, E, ...]`;
+            changed in place.
         layers: the options.
     Returns:
         The network.
@@ -136,88 +148,122 @@ def with_layers(network: Network, layers: Layers) -> Network:
     """
     if layers == Layers():
         return network
+
     torso: Any = network.torso
-    lead, n_out = _lead_and_outputs(network.head)  # type: ignore[arg-type]
-    if layers.norm != "none" and any(isinstance(module, LayerNorm) for module in torso.modules()):
-        raise InputError(
-            f"layers.norm = {layers.norm}: the layers are normalised already, expected layer_norm = false"
-        )
-    owners = [
-        (owner, name)
-        for owner in torso.modules()
-        for name, m in owner.named_children()
-        if type(m) is Linear
-    ]
-    shapes = [getattr(owner, name).weight.shape[-2:] for owner, name in owners]
-    norm = NORMS.get(layers.norm)
-    for (owner, name), shape, layer in zip(
-        owners, shapes, hidden_layers(lead, shapes, layers), strict=True
-    ):
-        if layers.norm.startswith("batch"):
-            _fix_bias(layer)
-        setattr(owner, name, layer if norm is None else nn.Sequential(layer, norm(lead, shape[0])))
+    head: Any = network.head
+    lead, n_outputs = head.weight.shape[:-2], head.weight.shape[-2]
+    _replace_hidden(torso, lead, layers)
     if layers.parametrization != "standard" or layers.zero_head:
-        scaling = (layers.parametrization, "output", layers.base_width, layers.zero_head)
-        network.head = ScaledLinear(lead, torso.n_features, n_out, *scaling)
+        network.head = ScaledLinear(
+            lead,
+            torso.n_features,
+            n_outputs,
+            layers.parametrization,
+            "output",
+            layers.base_width,
+            layers.zero_head,
+        )
+
     after: list[nn.Module] = []
     if layers.linear_stack:
         after.append(LinearStack(lead, torso.n_features, layers.linear_stack, layers.stack_init))
     if layers.feature_norm is not None:
         after.append(Sphere(layers.feature_norm))
     if after:
-        network.torso = Extended(
-            torso, after, "identity" if layers.linear_stack else torso.activation
-        )
+        activation = "identity" if layers.linear_stack else torso.activation
+        network.torso = Extended(torso, after, activation)
     return network
 
 
-def _fix_bias(layer: nn.Module) -> None:
-    """Do not train the bias of a layer, which batch normalisation subtracts.
+def _replace_hidden(torso: nn.Module, lead: Sequence[int], layers: Layers) -> None:
+    """Replace every `Linear` of a torso by the layer that the options ask for, with its norm."""
+    normalizes_already = any(isinstance(module, LayerNorm) for module in torso.modules())
+    if layers.norm != "none" and normalizes_already:
+        raise InputError(
+            f"layers.norm = {layers.norm}: the layers are normalized already, "
+            "expected layer_norm = false"
+        )
 
-    Its gradient would be rounding noise, of which Adam makes steps of full length.
+    places: list[tuple[nn.Module, str]] = []
+    shapes: list[tuple[int, int]] = []
+    for owner in torso.modules():
+        for name, module in owner.named_children():
+            if type(module) is Linear:
+                n_out, n_in = module.weight.shape[-2:]
+                places.append((owner, name))
+                shapes.append((n_out, n_in))
+
+    made = hidden_layers(lead, shapes, layers)
+    norm = NORMS.get(layers.norm)
+    for (owner, name), (n_out, _), layer in zip(places, shapes, made, strict=True):
+        if layers.norm.startswith("batch"):
+            _fix_bias(layer)
+        if norm is not None:
+            layer = nn.Sequential(layer, norm(lead, n_out))
+        owner.register_module(name, layer)
+
+
+def _fix_bias(layer: Any) -> None:
+    """Exclude the bias of a layer, which batch normalization subtracts, from training.
+
+    Its gradient would be rounding noise, from which Adam makes steps of full length.
     """
     bias = layer.bias.data
     del layer.bias
-    layer.register_buffer("bias", bias)  # type: ignore[arg-type]
-
-
-def _lead_and_outputs(head: Linear) -> tuple[Sequence[int], int]:
-    return head.weight.shape[:-2], head.weight.shape[-2]
+    layer.register_buffer("bias", bias)
 
 
 def hidden_layers(
     lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers
 ) -> list[nn.Module]:
-    """The hidden layers, for their shapes (O, I), first to last.
+    """Make the hidden layers of a network.
 
+    Args:
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        shapes: (O, I) of each layer, first to last.
+        layers: the options.
     Raises:
         InputError: when no layer is large enough to be factorized at this rank.
     """
-    rank = layers.factorized
-    if rank is not None:
-        if all(rank >= min(shape) for shape in shapes):
-            raise InputError(
-                f"layers.factorized = {rank}: no hidden layer is larger, of {[tuple(s) for s in shapes]}"
-            )
-        thin = partial(FactorizedLinear, rank=rank, init=layers.factorized_init)
-        return [(Linear if rank >= min(o, i) else thin)(lead, i, o) for o, i in shapes]
+    if layers.factorized is not None:
+        return _factorized(lead, shapes, layers.factorized, layers.factorized_init)
+
+    made: list[nn.Module] = []
     if layers.density < 1:
         densities = layer_densities(shapes, layers.density, layers.mask)
-        return [
-            MaskedLinear(lead, i, o, share) for (o, i), share in zip(shapes, densities, strict=True)
-        ]
-    if layers.hyperspherical:
-        return [
-            HypersphericalLinear(lead, i, o, 3.0 if n == 0 else None)
-            for n, (o, i) in enumerate(shapes)
-        ]
-    if layers.parametrization != "standard":
-        roles = ["input"] + ["hidden"] * (len(shapes) - 1)
-        scaled = partial(
-            ScaledLinear, parametrization=layers.parametrization, base_width=layers.base_width
+        for (n_out, n_in), share in zip(shapes, densities, strict=True):
+            made.append(MaskedLinear(lead, n_in, n_out, share))
+    elif layers.hyperspherical:
+        for position, (n_out, n_in) in enumerate(shapes):
+            shift = INPUT_SHIFT if position == 0 else None
+            made.append(HypersphericalLinear(lead, n_in, n_out, shift))
+    elif layers.parametrization != "standard":
+        for position, (n_out, n_in) in enumerate(shapes):
+            role = "input" if position == 0 else "hidden"
+            made.append(
+                ScaledLinear(lead, n_in, n_out, layers.parametrization, role, layers.base_width)
+            )
+    else:
+        made = [Linear(lead, n_in, n_out) for n_out, n_in in shapes]
+    return made
+
+
+def _factorized(
+    lead: Sequence[int], shapes: Sequence[tuple[int, int]], rank: int, init: str
+) -> list[nn.Module]:
+    """Make factorized layers; those that are not larger than the rank stay dense."""
+    if all(rank >= min(shape) for shape in shapes):
+        raise InputError(
+            f"layers.factorized = {rank}: no hidden layer is larger, of {list(shapes)}"
         )
-        return [scaled(lead, i, o, role=role) for (o, i), role in zip(shapes, roles, strict=True)]
-    return [Linear(lead, i, o) for o, i in shapes]
+
+    made: list[nn.Module] = []
+    for n_out, n_in in shapes:
+        if rank >= min(n_out, n_in):
+            made.append(Linear(lead, n_in, n_out))
+        else:
+            made.append(FactorizedLinear(lead, n_in, n_out, rank, init))
+    return made
 
 
 class Constraints:
@@ -240,7 +286,9 @@ class Constraints:
                 self.spheres.append(f"{name}.weight")
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> None:
-        """Restore them among the network's parameters by name, in place, without branches on values."""
+        """Restore them among the network's parameters by name, in place, without branches on
+        values.
+        """
         mask_(parameters, self.masks)
         for name in self.spheres:
             unit_rows_(parameters[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,11 @@ from torch import Generator, Tensor, nn
 
 
 def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`x @ weight.mT + bias`, one product per leading index.
+    """Compute `x @ weight.mT + bias`, one product for each leading index.
 
-    A single batched product: for small layers it measured at least as fast as a loop over slices on a CPU, and it is
-    one launch on a GPU. Large batches on a CPU go through `rlop.nets.pieces`, network by network.
+    For small layers a single batched product measured at least as fast as a loop over slices on a
+    CPU, and it is one launch on a GPU. Large batches on a CPU go through `rlop.nets.pieces`,
+    network by network.
 
     Args:
         x: `[*lead, B, I]`; the lead may be empty.
@@ -21,27 +23,39 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         bias: `[*lead, O]`.
     Returns:
         `[*lead, B, O]`.
+    Raises:
+        ValueError: for shapes that do not fit.
     """
     lead = weight.shape[:-2]
     if x.shape[:-2] != lead or x.shape[-1] != weight.shape[-1]:
         raise ValueError(
             f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]"
         )
-    if lead.numel() == 1:  # one network, stacked or not: a plain layer
+
+    # One network, stacked or not, is a plain layer.
+    if lead.numel() == 1:
         rows = x.reshape(-1, x.shape[-1])
-        return F.linear(rows, weight.view(weight.shape[-2:]), bias.view(-1)).view(*x.shape[:-1], -1)
-    if len(lead) == 1:  # without views: for small networks each costs as much as the product
+        y = F.linear(rows, weight.view(weight.shape[-2:]), bias.view(-1))
+        return y.view(*x.shape[:-1], -1)
+
+    # Without views: for small networks each of them costs as much as the product.
+    if len(lead) == 1:
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-    flat = torch.baddbmm(
-        bias.reshape(-1, 1, bias.shape[-1]), x.flatten(0, -3), weight.flatten(0, -3).mT
-    )
+
+    flat_bias = bias.reshape(-1, 1, bias.shape[-1])
+    flat = torch.baddbmm(flat_bias, x.flatten(0, -3), weight.flatten(0, -3).mT)
     return flat.unflatten(0, lead)
 
 
 class Linear(nn.Module):
     """Stacked `nn.Linear`: weight `[*lead, O, I]`, bias `[*lead, O]`, input `[*lead, B, I]`.
 
-    Initialised like `nn.Linear`, uniform in +-1/sqrt(fan_in), each run from its own generator.
+    Initialized like `nn.Linear`, uniform in +-1/sqrt(fan_in), each run from its own generator.
+
+    Args:
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        in_features: I.
+        out_features: O.
     """
 
     def __init__(self, lead: Sequence[int], in_features: int, out_features: int) -> None:
@@ -56,12 +70,18 @@ class Linear(nn.Module):
             parameter.data[run].uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, I] -> [*lead, B, O]`, computed in the dtype of `x`."""
+        """Map `[*lead, B, I]` to `[*lead, B, O]`, computed in the dtype of `x`."""
         return stacked_affine(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
 
 class LayerNorm(nn.Module):
-    """Stacked `nn.LayerNorm` over the last axis: gain and shift `[*lead, D]`, input `[*lead, B, D]`."""
+    """Stacked `nn.LayerNorm` over the last axis: gain and shift `[*lead, D]`, input `[*lead, B,
+    D]`.
+
+    Args:
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        features: D.
+    """
 
     def __init__(self, lead: Sequence[int], features: int) -> None:
         super().__init__()
@@ -69,18 +89,33 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(*lead, features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, D] -> [*lead, B, D]`."""
-        return F.layer_norm(x, x.shape[-1:]) * self.gain.unsqueeze(-2) + self.shift.unsqueeze(-2)
+        """Normalize `[*lead, B, D]` over its last axis."""
+        normal = F.layer_norm(x, x.shape[-1:])
+        return normal * self.gain.unsqueeze(-2) + self.shift.unsqueeze(-2)
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A layer whose parameters are drawn run by run."""
+
+    def reset_run(self, run: int, generator: Generator) -> None:
+        """Draw the parameters of one run."""
+        ...
 
 
 def reset_runs(module: nn.Module, seeds: Sequence[int]) -> None:
-    """Draw every run's parameters from `seeds[run]`, so that a run's initial network does not depend on its neighbours.
+    """Draw the parameters of every run from its own seed, so that a run does not depend on its
+    neighbors.
 
-    Runs with the same seed start from the same network: comparisons between hyper-parameter values are paired.
+    Runs with the same seed start from the same network: comparisons of hyper-parameter values are
+    paired.
+
+    Args:
+        module: changed in place.
+        seeds: one per run.
     """
     for run, seed in enumerate(seeds):
         generator = torch.Generator().manual_seed(seed)
         for layer in module.modules():
-            reset = getattr(layer, "reset_run", None)
-            if reset is not None:
-                reset(run, generator)
+            if isinstance(layer, Drawn):
+                layer.reset_run(run, generator)

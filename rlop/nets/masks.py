@@ -1,7 +1,8 @@
 """Sparse layers: fixed random masks, pruning by magnitude, rewinding, and how alike two masks are.
 
-A mask is a bool tensor of a weight's shape, True where the weight may be other than 0. Masks are applied like
-projections, in place after the optimizer step, so that an optimizer's moments cannot move what is masked.
+A mask is a bool tensor of a weight's shape, True where the weight may be other than 0. Masks are
+applied like projections, in place after the optimizer step, so that an optimizer's moments cannot
+move what is masked.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def layer_densities(
 ) -> list[float]:
     """Density of every layer such that together they keep a given share of the weights.
 
-    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer min(1, e (O + I) / (O I)): small
-    layers stay denser, and every unit keeps about e connections.
+    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer min(1, e (O + I)
+    / (O I)): small layers stay denser, and every unit keeps about e connections.
 
     Args:
         shapes: (O, I) of each layer.
@@ -35,29 +36,37 @@ def layer_densities(
         kind: `er` or `uniform`.
     Returns:
         One number in (0, 1] for each layer; their mean, weighted with O I, is `density`.
-    Reference: Mocanu et al., "Scalable Training of Artificial Neural Networks with Adaptive Sparse Connectivity",
-        Nature Communications 2018, arXiv:1707.04780 (er).
+    Reference: Mocanu et al., "Scalable Training of Artificial Neural Networks with Adaptive Sparse
+        Connectivity", Nature Communications 2018, arXiv:1707.04780 (er).
     """
     check_known("mask", kind, KINDS)
     check_range("density", density, low=0, high=1, low_open=True)
     if kind == "uniform":
         return [density] * len(shapes)
-    sizes, sums = [o * i for o, i in shapes], [o + i for o, i in shapes]
-    wanted, full = density * sum(sizes), set[int]()
-    while len(full) < len(
-        shapes
-    ):  # a layer that would be more than full is full, and the others share the rest
-        rest = [i for i in range(len(shapes)) if i not in full]
-        scale = (wanted - sum(sizes[i] for i in full)) / sum(sums[i] for i in rest)
-        over = {i for i in rest if scale * sums[i] > sizes[i]}
-        if not over:
-            return [1.0 if i in full else scale * sums[i] / sizes[i] for i in range(len(shapes))]
-        full |= over
+    sizes = [n_out * n_in for n_out, n_in in shapes]
+    units = [n_out + n_in for n_out, n_in in shapes]
+    wanted = density * sum(sizes)
+    full: set[int] = set()
+
+    # A layer that would be more than full is full, and the others share the rest.
+    while len(full) < len(shapes):
+        rest = [layer for layer in range(len(shapes)) if layer not in full]
+        left = wanted - sum(sizes[layer] for layer in full)
+        scale = left / sum(units[layer] for layer in rest)
+        overfull = {layer for layer in rest if scale * units[layer] > sizes[layer]}
+        if not overfull:
+            shares = [1.0] * len(shapes)
+            for layer in rest:
+                shares[layer] = scale * units[layer] / sizes[layer]
+            return shares
+        full |= overfull
     return [1.0] * len(shapes)
 
 
 def random_mask(shape: Sequence[int], density: float, generator: Generator) -> Tensor:
-    """A uniformly random mask `[..., O, I]` with exactly round(density O I) True in each matrix, at least one."""
+    """A uniformly random mask `[..., O, I]` with exactly round(density O I) True in each matrix, at
+    least one.
+    """
     size = shape[-2] * shape[-1]
     order = torch.rand(*shape[:-2], size, generator=generator).argsort(-1).argsort(-1)
     return (order < max(1, round(density * size))).unflatten(-1, tuple(shape[-2:]))
@@ -66,15 +75,16 @@ def random_mask(shape: Sequence[int], density: float, generator: Generator) -> T
 class MaskedLinear(Linear):
     """`Linear` whose weight has a fixed random mask, a buffer `mask` of the weight's shape.
 
-    Each run and critic has its own mask, drawn from the run's seed with the first draw of the weights; it stays when
-    they are drawn again. Weights are drawn as `Linear` draws those of a layer with density I inputs, so that outputs
-    keep their scale. Whoever trains it applies `mask_` after every step (`rlop.optim.learner.Learner` does).
+    Each run and critic has its own mask, drawn from the run's seed with the first draw of the
+    weights; it stays when they are drawn again. Weights are drawn as `Linear` draws those of a
+    layer with density I inputs, so that outputs keep their scale. Whoever trains it applies `mask_`
+    after every step (`rlop.optim.learner.Learner` does).
 
     Args:
         lead, in_features, out_features: as in `Linear`.
         density: share of the weights that is kept, in (0, 1].
-    Reference: Timpl et al., "Understanding the effect of sparsity on neural networks robustness", 2021,
-        arXiv:2206.10915.
+    Reference: Timpl et al., "Understanding the effect of sparsity on neural networks robustness",
+        2021, arXiv:2206.10915.
     """
 
     mask: Tensor
@@ -121,52 +131,65 @@ def magnitude_masks(params: Named, density: float, masks: Named | None = None) -
 
     Args:
         params: the weights to prune, `[R, ...]` by name; leave out those to spare, e.g. the head's.
-        density: share of all these weights that is kept, in (0, 1]; exactly round(density n) in each run.
+        density: share of all these weights that is kept, in (0, 1]; exactly round(density n) in
+            each run.
         masks: of earlier rounds; what they mask stays masked.
-    Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015,
-        arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
+    Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks",
+        NeurIPS 2015, arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
     """
     check_range("density", density, low=0, high=1, low_open=True)
-    sizes = {
-        name: p.abs() if masks is None else p.abs().where(masks[name], -1)
-        for name, p in params.items()
-    }
-    flat = torch.cat([size.flatten(1) for size in sizes.values()], dim=1)
+    magnitudes = {}
+    for name, parameter in params.items():
+        magnitude = parameter.abs()
+        magnitudes[name] = magnitude if masks is None else magnitude.where(masks[name], -1)
+
+    # The largest of all weights of a run, without those that are masked already.
+    flat = torch.cat([magnitude.flatten(1) for magnitude in magnitudes.values()], dim=1)
     rank = flat.argsort(dim=1, descending=True, stable=True).argsort(1)
-    keep = (rank < max(1, round(density * flat.shape[1]))) & (flat >= 0)
-    parts = keep.split([size[0].numel() for size in sizes.values()], dim=1)
-    return {name: part.view(p.shape) for part, (name, p) in zip(parts, params.items(), strict=True)}
+    count = max(1, round(density * flat.shape[1]))
+    keep = (rank < count) & (flat >= 0)
+
+    parts = keep.split([magnitude[0].numel() for magnitude in magnitudes.values()], dim=1)
+    return {
+        name: part.view(parameter.shape)
+        for part, (name, parameter) in zip(parts, params.items(), strict=True)
+    }
 
 
 @torch.no_grad()
 def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> dict[str, Tensor]:
-    """Global magnitude pruning of masked layers: their masks keep only the largest weights, in place.
+    """Prune masked layers by global magnitude: their masks keep only the largest weights, in place.
 
-    The weights themselves are set to 0 by whoever applies the masks, `Learner.project`.
+    `Learner.project`, which applies the masks, sets the weights themselves to 0.
 
     Args:
         layers: by name; all their weights are ranked together, run by run.
         share: of the weights that the layers' own densities keep, in (0, 1].
         active: `[R]` bool; other runs keep their masks.
     Returns:
-        name of the weight -> bool of its shape, what is masked now.
+        Name of the weight -> bool of its shape, True where it is masked now.
     """
     weights = {f"{name}.weight": layer.weight for name, layer in layers.items()}
     masks = {f"{name}.weight": layer.mask for name, layer in layers.items()}
-    sizes = [layer.weight[0].numel() for layer in layers.values()]
-    began = sum(
-        layer.density * size for layer, size in zip(layers.values(), sizes, strict=True)
-    ) / sum(sizes)
-    for name, found in magnitude_masks(weights, share * began, masks).items():
-        masks[name].copy_(torch.where(per_run(active, found), found, masks[name]))
+
+    # The share counts from the density that the layers started with.
+    kept = total = 0.0
+    for layer in layers.values():
+        size = layer.weight[0].numel()
+        kept += layer.density * size
+        total += size
+    pruned = magnitude_masks(weights, share * (kept / total), masks)
+
+    for name, mask in pruned.items():
+        masks[name].copy_(torch.where(per_run(active, mask), mask, masks[name]))
     return {name: ~mask for name, mask in masks.items()}
 
 
 @torch.no_grad()
 def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
-    """Weight rewinding: all parameters go back to where they were at an early step, pruned ones to 0, in place.
+    """Rewind weights: restore all parameters of an early step, with pruned ones at 0, in place.
 
-    The optimizer and the schedule go back too: start both anew, from that step.
+    The optimizer and the schedule must restart from that step as well.
 
     Args:
         params: by name.
@@ -182,7 +205,9 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
 def rewind_schedule(
     schedule: Callable[[int], float], pruned_at: int, rewind_to: int
 ) -> Callable[[int], float]:
-    """Learning-rate rewinding: weights stay, and from the step of pruning on the schedule of an early step is replayed.
+    """Rewind the learning rate: from the step of pruning on, replay the schedule of an early step.
+
+    Weights stay.
 
     Args:
         schedule: step -> learning rate, of the first training.
@@ -190,36 +215,43 @@ def rewind_schedule(
         rewind_to: step whose learning rate comes next.
     Returns:
         step -> learning rate, with steps counted on.
-    Reference: Renda, Frankle and Carbin, "Comparing Rewinding and Fine-tuning in Neural Network Pruning", ICLR 2020,
-        arXiv:2003.02389.
+    Reference: Renda, Frankle and Carbin, "Comparing Rewinding and Fine-tuning in Neural Network
+        Pruning", ICLR 2020, arXiv:2003.02389.
     """
     if not 0 <= rewind_to <= pruned_at:
         raise InputError(
             f"rewind_to = {rewind_to}: expected a step in [0, {pruned_at}], that of pruning"
         )
-    return lambda step: schedule(step if step < pruned_at else step - pruned_at + rewind_to)
+
+    def rewound(step: int) -> float:
+        return schedule(step if step < pruned_at else step - pruned_at + rewind_to)
+
+    return rewound
 
 
 def union(first: Named, second: Named) -> dict[str, Tensor]:
-    """What either of two masks keeps, by name."""
+    """Return what either of two masks keeps, by name."""
     return {name: mask | second[name] for name, mask in first.items()}
 
 
 def intersection(first: Named, second: Named) -> dict[str, Tensor]:
-    """What both of two masks keep, by name."""
+    """Return what both of two masks keep, by name."""
     return {name: mask & second[name] for name, mask in first.items()}
 
 
 def density(masks: Named) -> Tensor:
-    """Share that is kept, of all weights that have a mask: `[R]`."""
-    return torch.cat([mask.flatten(1) for mask in masks.values()], dim=1).double().mean(1)
+    """Return the share that is kept of all weights that have a mask, `[R]`."""
+    flat = torch.cat([mask.flatten(1) for mask in masks.values()], dim=1)
+    return flat.double().mean(1)
 
 
 def jaccard(first: Named, second: Named) -> Tensor:
-    """Overlap of two masks, |both| / |either|, run by run: `[R]`; two random ones of density d have d / (2 - d).
+    """Return the overlap of two masks, |both| / |either|, `[R]`.
 
-    Reference: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery Ticket Pruning Masks",
-        2021, arXiv:2104.14753.
+    Two random masks of density d have d / (2 - d).
+
+    Reference: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery
+        Ticket Pruning Masks", 2021, arXiv:2104.14753.
     """
     return density(intersection(first, second)) / density(union(first, second))
 

@@ -20,20 +20,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "identity": torch.nn.Identity(),
 }
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # None: as the inputs are
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # None keeps the dtype of the input
 
 
 class MLP(nn.Module):
-    """Hidden layers only: the last one's activations are the features phi that a linear head reads.
+    """Hidden layers only: the activations of the last one are the features phi of a linear head.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
         in_features: width of the flattened input.
         hidden: widths of the hidden layers.
         activation: a key of `ACTIVATIONS`.
-        layer_norm: normalise before each activation.
-        precision: a key of `PRECISIONS`, of the products between hidden layers. Inputs, features and the parameters
-            themselves stay as they are, so that small steps and large values are not rounded away.
+        layer_norm: normalize before each activation.
+        precision: a key of `PRECISIONS`, for the products between hidden layers. Inputs, features
+            and parameters keep their dtype, so that small steps and large values are not rounded
+            away.
     """
 
     def __init__(
@@ -46,24 +47,33 @@ class MLP(nn.Module):
         precision: str = "fp32",
     ) -> None:
         super().__init__()
-        widths = [in_features, *hidden]
         self.batch_axis = len(lead)
-        self.layers = nn.ModuleList(Linear(lead, i, o) for i, o in pairwise(widths))
-        self.norms = nn.ModuleList(
-            LayerNorm(lead, o) if layer_norm else nn.Identity() for o in hidden
-        )
-        self.activation, self.precision = activation, precision
-        self.n_features = widths[-1]
+        self.activation = activation
+        self.precision = precision
+        self.n_features = hidden[-1] if hidden else in_features
+
+        self.layers = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for n_in, n_out in pairwise([in_features, *hidden]):
+            self.layers.append(Linear(lead, n_in, n_out))
+            self.norms.append(LayerNorm(lead, n_out) if layer_norm else nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, ...] -> [*lead, B, D]`; observation axes after B are flattened."""
-        # one network of a stack may be called alone, on [B, I]
-        return self.above(self.layers[0](x.flatten(min(self.batch_axis + 1, x.ndim - 1))))
+        """Map `[*lead, B, ...]` to `[*lead, B, D]`; observation axes after B are flattened."""
+        # One network of a stack may be called alone, on [B, I].
+        first_obs_axis = min(self.batch_axis + 1, x.ndim - 1)
+        return self.above(self.layers[0](x.flatten(first_obs_axis)))
 
     def above(self, x: Tensor) -> Tensor:
-        """What follows the first layer's product: `[*lead, B, hidden[0]] -> [*lead, B, D]`."""
-        phi, dtype = ACTIVATIONS[self.activation], x.dtype
+        """Return the features from the first layer's product: `[*lead, B, hidden[0]]` to `[*lead,
+        B, D]`.
+        """
+        phi = ACTIVATIONS[self.activation]
+        dtype = x.dtype
+        product_dtype = PRECISIONS[self.precision] or dtype
+
         x = phi(self.norms[0](x))
-        for layer, norm in islice(zip(self.layers, self.norms, strict=True), 1, None):
-            x = phi(norm(layer(x.to(PRECISIONS[self.precision] or dtype))))
+        above_first = islice(zip(self.layers, self.norms, strict=True), 1, None)
+        for layer, norm in above_first:
+            x = phi(norm(layer(x.to(product_dtype))))
         return x.to(dtype)

@@ -1,23 +1,22 @@
-"""How initialisation and learning rate scale with the width: standard, NTK and maximal-update parametrization.
+"""Standard, NTK and maximal-update parametrization: how initialization and steps scale with width.
 
-An abc-parametrization writes W = n^-a w with w drawn at a scale n^-b and trained with the learning rate eta n^-c. The
-three exponents are redundant: with Adam, whose step does not feel the scale of a gradient, n^-theta more in front and
-n^theta more in the draw is the same training as n^-theta more in the learning rate. So a learning rate for each kind of
-layer is folded into the layer, as a constant in front of its weight, and every optimizer keeps one learning rate a run.
-What is folded is the exponents of `EXPONENTS`, relative to a base width at which all parametrizations are the same
-network and the same training: tune there, then widen.
+An abc-parametrization writes W = n^-a w, with w drawn at a scale n^-b and trained with the learning
+rate eta n^-c. The three exponents are redundant: with Adam, whose step does not depend on the scale
+of a gradient, n^-theta more in front and n^theta more in the draw is the same training as n^-theta
+more in the learning rate. So the learning rate of each kind of layer is folded into the layer, as a
+constant in front of its weight, and every optimizer keeps one learning rate a run. The exponents in
+`EXPONENTS` are relative to a base width, at which all parametrizations are the same network and the
+same training: tune there, then widen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from rlop.config.checks import check_known
 from rlop.nets.linear import Linear, stacked_affine
-from rlop.optim.adam import Adam
 
 ROLES = ("input", "hidden", "output")
 # parametrization -> optimizer -> (a, b) of each role, with c = 0
@@ -29,7 +28,7 @@ EXPONENTS: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
 
 
 def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> float:
-    """How fast the features stop moving as a network trained by SGD gets wider: they move by n^-r.
+    """Return r, where the features of a network of width n trained by SGD move by n^-r.
 
         r = min(a_L+1 + b_L+1, 2 a_L+1 + c) + c - 1 + min_{l <= L} (2 a_l + 1[l = 1])
 
@@ -39,7 +38,8 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
         a: exponents in front of the L + 1 layers, input to output.
         b: exponents of their draws.
         c: exponent of the learning rate.
-    Reference: Yang and Hu, "Feature Learning in Infinite-Width Neural Networks", ICML 2021, arXiv:2011.14522.
+    Reference: Yang and Hu, "Feature Learning in Infinite-Width Neural Networks", ICML 2021,
+        arXiv:2011.14522.
     """
     if len(a) != len(b) or len(a) < 2:
         raise ValueError(
@@ -49,23 +49,14 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
     return min(a[-1] + b[-1], 2 * a[-1] + c) + c - 1 + inner
 
 
-def rate_exponent(parametrization: str, role: str, optimizer: str = "adam") -> float:
-    """How the learning rate of W itself scales with the width where nothing is folded: as n^x.
-
-    What parameter groups would hold: a step of w moves W by n^-a of it, and SGD's gradient has another n^-a.
+def exponents(parametrization: str, role: str, optimizer: str = "adam") -> tuple[float, float]:
+    """Return the pair (a, b) of one layer; raise InputError for an unknown name.
 
     Args:
         parametrization: a key of `EXPONENTS`.
         role: `input`, `hidden` or `output`.
         optimizer: `adam` or `sgd`.
-    Reference: Yang et al., "Tensor Programs V", 2022, arXiv:2203.03466, tables of muP for SGD and Adam.
     """
-    a, _ = exponents(parametrization, role, optimizer)
-    return -2 * a if optimizer == "sgd" else -a
-
-
-def exponents(parametrization: str, role: str, optimizer: str = "adam") -> tuple[float, float]:
-    """The pair (a, b) of one layer; InputError for a name that is not known."""
     check_known("parametrization", parametrization, EXPONENTS)
     check_known("optimizer", optimizer, EXPONENTS[parametrization])
     check_known("role", role, ROLES)
@@ -73,20 +64,29 @@ def exponents(parametrization: str, role: str, optimizer: str = "adam") -> tuple
 
 
 class ScaledLinear(Linear):
-    """`Linear` with a constant in front of its weight: (m W) x + b, for Adam.
+    """`Linear` with a constant in front of its weight, (m W) x + b, for Adam.
 
-    At the base width it is `Linear`. Of a layer that reads ratio times as many units as at the base width, m is
-    ratio^-a, its weight is drawn as that of `Linear` times ratio^(1/2 - b), and its bias as at the base width. What
-    looks at `weight` (projections, penalties on weights, gradient norms) sees the weight without m.
+    At the base width it is `Linear`. A layer that reads ratio times as many units as at the base
+    width has m = ratio^-a; its weight is drawn as that of `Linear` times ratio^(1/2 - b), and its
+    bias as at the base width. Projections and penalties on weights see `weight`, without m.
+
+    In muP's hidden layers m stands for a smaller learning rate of m W, so the gradient of `weight`
+    is that with respect to m W: otherwise it would be ratio times smaller relative to Adam's eps,
+    and to a limit on the gradient's norm, than in a network whose learning rates are set layer by
+    layer.
 
     Args:
-        lead, in_features, out_features: as in `Linear`.
+        lead: leading axes of the parameters, `(R,)` or `(R, E)`.
+        in_features: I.
+        out_features: O.
         parametrization: a key of `EXPONENTS`.
-        role: `input` (reads what does not widen), `hidden` or `output`.
-        base_width: units read at the base width, by layers that are not `input`.
-        zero: start with weight and bias at 0; recommended for the output in muP, where its draw vanishes with n anyway.
+        role: `input` (its inputs do not widen), `hidden` or `output`.
+        base_width: inputs at the base width, of layers that are not `input`.
+        zero: start with weight and bias at 0; recommended for the output in muP, where its draw
+            vanishes with n anyway.
     Reference: Yang et al., arXiv:2203.03466; the package `mup` (readout, biases).
-    Differs from: `mup`, which sets learning rates by parameter groups and divides the readout's input.
+    Differs from: `mup`, which sets learning rates by parameter groups and divides the readout's
+        input.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class ScaledLinear(Linear):
     ) -> None:
         super().__init__(lead, in_features, out_features)
         a, b = exponents(parametrization, role)
-        ratio = (
-            1.0 if role == "input" or parametrization == "standard" else in_features / base_width
-        )
+        widens = role != "input" and parametrization != "standard"
+        ratio = in_features / base_width if widens else 1.0
         self.multiplier: float = ratio**-a
         self.gain: float = 0.0 if zero else ratio ** (0.5 - b)
         self.bias_gain: float = 0.0 if zero else ratio**0.5
+        self.folds_rate = parametrization == "mup" and role == "hidden"
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run."""
@@ -115,55 +115,9 @@ class ScaledLinear(Linear):
         self.bias.data[run].mul_(self.bias_gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, I] -> [*lead, B, O]`."""
-        return stacked_affine(x, self.multiplier * self.weight, self.bias)
-
-
-def coordinate_check(
-    make: Callable[[int], nn.Module],
-    obs: Tensor,
-    target: Tensor,
-    widths: Sequence[int] = (64, 128, 256, 512, 1024),
-    steps: int = 5,
-    lr: float = 1e-2,
-) -> Mapping[str, Tensor]:
-    """Mean |pre-activation| of every layer after a few Adam steps on a regression, width by width.
-
-    Flat in muP; a slope on a log-log scale says that the layer blows up or stops moving as it gets wider.
-
-    Args:
-        make: width -> a network that maps observations to (features, outputs), e.g. a `QNetwork`.
-        obs: `[R, B, ...]`.
-        target: `[R, B, A]`, what the outputs are regressed on.
-        widths: to compare.
-        steps: of Adam before the measurement.
-        lr: the same at all widths.
-    Returns:
-        Layer name -> `[len(widths)]`, averaged over runs, batch and units.
-    Reference: Yang et al., arXiv:2203.03466, and the coordinate check of the package `mup`.
-    """
-    rows = []
-    for width in widths:
-        network = make(width)
-        optimizer = Adam(network.parameters(), lr)
-        for _ in range(steps):
-            loss = (network(obs)[1] - target).square().mean((1, 2)).sum()
-            optimizer.apply(list(torch.autograd.grad(loss, list(network.parameters()))))
-        rows.append(_sizes(network, obs))
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-@torch.no_grad()
-def _sizes(network: nn.Module, obs: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, Linear)}
-    hooks = [
-        layer.register_forward_hook(
-            lambda _, args, out, name=name: found.update({name: out.abs().mean()})
-        )
-        for name, layer in layers.items()
-    ]
-    network(obs)
-    for hook in hooks:
-        hook.remove()
-    return found
+        """Map `[*lead, B, I]` to `[*lead, B, O]`."""
+        scaled = self.multiplier * self.weight
+        if self.folds_rate:
+            # The value of m W with the gradient of W: see the class.
+            scaled = scaled.detach() + (self.weight - self.weight.detach())
+        return stacked_affine(x, scaled, self.bias)

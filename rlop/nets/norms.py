@@ -1,4 +1,4 @@
-"""Batch normalisation, batch renormalisation and spheres, with statistics for each run and critic."""
+"""Batch normalization, batch renormalization and spheres, with statistics for each run and critic."""
 
 from __future__ import annotations
 
@@ -28,31 +28,35 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch renormalisation.
+    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch
+    renormalization.
 
-    A pass that records a gradient for `gain` normalises with its own batch and moves the running statistics; every
-    other (no_grad, a target network, `eval()`) normalises with the running ones. So nothing has to switch modes: what
-    is differentiated is training, what acts, bootstraps or is probed is not.
+    A pass that records a gradient for `gain` normalizes with its own batch and moves the running
+    statistics; every other (no_grad, a target network, `eval()`) normalizes with the running ones.
+    So nothing has to switch modes: what is differentiated is training, what acts, bootstraps or is
+    probed is not.
 
         batch          y = (x - m_B) / s_B
         batch_renorm   y = (x - m_B) / s_B r + d,  r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
-    r and d carry no gradient; unless they are clipped, y is what the running statistics give, so that passes over
-    differently distributed batches share one function.
+    r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
+    that passes over differently distributed batches share one function.
 
     Args:
         lead: leading axes, `(R,)` or `(R, E)`.
         features: D.
-        renorm: batch renormalisation, once `warmup` passes have moved the running statistics.
+        renorm: batch renormalization, once `warmup` passes have moved the running statistics.
         momentum: weight of the old running statistics.
-        warmup: training passes of plain batch normalisation before that.
-    Reference: Ioffe, "Batch Renormalization", NeurIPS 2017, arXiv:1702.03275; Bhatt et al., "CrossQ", ICLR 2024,
-        arXiv:1902.05605.
-    Differs from: CrossQ. Here the target is bootstrapped from a target network with its running statistics, copied from
-        the online network whenever it moves. There is no joint pass over (s, a) and (s', a') (except in `DQN` where a
-        regularizer reads the features of both), so CrossQ's training without a target network is not reproduced. In
-        `CQL` every pass with gradient counts: data, candidates and the policy's actions. Layers are normalised before
-        the activation, CrossQ's after it and at the input; its warm-up is 100,000 steps, its epsilon 0.001.
+        warmup: training passes of plain batch normalization before that.
+    Reference: Ioffe, "Batch Renormalization", NeurIPS 2017, arXiv:1702.03275; Bhatt et al.,
+        "CrossQ", ICLR 2024, arXiv:1902.05605.
+    Differs from: CrossQ. Here the target is bootstrapped from a target network with its running
+        statistics, copied from the online network whenever it moves. There is no joint pass over
+        (s, a) and (s', a') (except in `DQN` where a regularizer reads the features of both), so
+        CrossQ's training without a target network is not reproduced. In `CQL` every pass with
+        gradient counts: data, candidates and the policy's actions. Layers are normalized before the
+        activation, CrossQ's after it and at the input; its warm-up is 100,000 steps, its epsilon
+        0.001.
     """
 
     mean: Tensor
@@ -68,7 +72,9 @@ class BatchNorm(nn.Module):
         warmup: int = 1000,
     ) -> None:
         super().__init__()
-        self.renorm, self.momentum, self.warmup = renorm, momentum, warmup
+        self.renorm = renorm
+        self.momentum = momentum
+        self.warmup = warmup
         self.gain = nn.Parameter(torch.ones(*lead, features))
         self.shift = nn.Parameter(torch.zeros(*lead, features))
         self.register_buffer("mean", torch.zeros(*lead, features))
@@ -76,7 +82,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("passes", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, D] -> [*lead, B, D]`."""
+        """Normalize `[*lead, B, D]` over the batch."""
         if self.training and self.gain.requires_grad and torch.is_grad_enabled():
             normal = self.train_pass(x)
         else:
@@ -84,37 +90,42 @@ class BatchNorm(nn.Module):
         return normal * self.gain.unsqueeze(-2) + self.shift.unsqueeze(-2)
 
     def train_pass(self, x: Tensor) -> Tensor:
-        """Normalise with the batch's statistics, and move the running ones towards them."""
-        mean, variance = x.mean(-2), x.var(-2, correction=0)
+        """Normalize with the batch's statistics, and move the running ones toward them."""
+        mean = x.mean(-2)
+        variance = x.var(-2, correction=0)
         normal = batch_norm(x, mean, variance)
         with torch.no_grad():
             scale, offset = self.correction(mean, variance)
-            for running, found in ((self.mean, mean), (self.variance, variance)):
-                moved = running.lerp(found, 1 - self.momentum)
-                running.copy_(
-                    torch.where(moved.isfinite(), moved, running)
-                )  # that of a diverged run stays finite
+            self.move_running(self.mean, mean)
+            self.move_running(self.variance, variance)
             self.passes.add_(1)
         return normal * scale + offset if self.renorm else normal
 
+    def move_running(self, running: Tensor, batch: Tensor) -> None:
+        """Move running statistics `[*lead, D]` toward the batch's; those of a diverged run stay."""
+        moved = running.lerp(batch, 1 - self.momentum)
+        running.copy_(torch.where(moved.isfinite(), moved, running))
+
     def correction(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """r and d of renormalisation, `[*lead, 1, D]` each; 1 and 0 during the warm-up."""
+        """Return r and d of renormalization, `[*lead, 1, D]` each; 1 and 0 during the warm-up."""
         deviation = (self.variance + EPS).sqrt()
         scale = ((variance + EPS).sqrt() / deviation).clamp(1 / 3, 3)
         offset = ((mean - self.mean) / deviation).clamp(-5, 5)
+
         warm = self.passes >= self.warmup
-        return torch.where(warm, scale, 1.0).unsqueeze(-2), torch.where(
-            warm, offset, 0.0
-        ).unsqueeze(-2)
+        scale = torch.where(warm, scale, 1.0)
+        offset = torch.where(warm, offset, 0.0)
+        return scale.unsqueeze(-2), offset.unsqueeze(-2)
 
 
 class Sphere(nn.Module):
-    """Features of constant length, radius x / ||x||: dot products of features are cosines times radius squared.
+    """Features of constant length, radius x / ||x||: dot products of features are cosines times
+    radius squared.
 
     Args:
         radius: the length, > 0.
-    Reference: Lee et al., "Hyperspherical Normalization for Scalable Deep Reinforcement Learning" (SimbaV2), ICML
-        2025, arXiv:2502.15280.
+    Reference: Lee et al., "Hyperspherical Normalization for Scalable Deep Reinforcement Learning"
+        (SimbaV2), ICML 2025, arXiv:2502.15280.
     """
 
     def __init__(self, radius: float = 1.0) -> None:
@@ -122,24 +133,28 @@ class Sphere(nn.Module):
         self.radius = radius
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., D] -> [..., D]`."""
+        """Scale `[..., D]` to the radius."""
         return self.radius * F.normalize(x, dim=-1, eps=1e-8)
 
 
 class HypersphericalLinear(nn.Module):
-    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x / ||x||), ||W_i|| = 1.
+    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x /
+    ||x||), ||W_i|| = 1.
 
-    Length is all in `scale`, so that neither growing weights nor growing features change what a step of Adam means.
-    Whoever trains it applies `unit_rows_` to the weight after every step (`rlop.optim.learner.Learner` does).
+    Length is all in `scale`, so that neither growing weights nor growing features change what a
+    step of Adam means. Whoever trains it applies `unit_rows_` to the weight after every step
+    (`rlop.optim.learner.Learner` does).
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
         in_features: I.
         out_features: O.
-        shift: appended to the input before it is normalised, so that its length is not lost; for the first layer.
+        shift: appended to the input before it is normalized, so that its length is not lost; for
+            the first layer.
     Reference: Lee et al., "SimbaV2", arXiv:2502.15280.
-    Differs from: SimbaV2 is built of residual blocks, with a categorical critic and normalised rewards; this is its
-        layer alone: orthogonal rows made unit, scale sqrt(2/O) at the start, shift 3.
+    Differs from: SimbaV2 is built of residual blocks, with a categorical critic and normalized
+        rewards; this is its layer alone: orthogonal rows made unit, scale sqrt(2/O) at the start,
+        shift 3.
     """
 
     def __init__(
@@ -161,7 +176,7 @@ class HypersphericalLinear(nn.Module):
         self.scale.data[run].fill_((2 / self.scale.shape[-1]) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, I] -> [*lead, B, O]`."""
+        """Map `[*lead, B, I]` to `[*lead, B, O]`."""
         if self.shift is not None:
             x = torch.cat([x, torch.full_like(x[..., :1], self.shift)], dim=-1)
         return self.scale.unsqueeze(-2) * (F.normalize(x, dim=-1, eps=1e-8) @ self.weight.mT)
@@ -169,7 +184,8 @@ class HypersphericalLinear(nn.Module):
 
 @torch.no_grad()
 def unit_rows_(weight: Tensor) -> None:
-    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres, idempotent.
+    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres,
+    idempotent.
 
     Args:
         weight: changed in place; a row of zeros stays.

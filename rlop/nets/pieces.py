@@ -1,32 +1,41 @@
-"""How a stack of networks meets a large batch: all at once, or one network after another, in pieces."""
+"""Chunked evaluation of stacked networks on the CPU."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-ROWS = 2048  # in a piece: at width 256 its activations are 2 MB a layer
-MOST = 4  # networks that a compiled graph takes one by one: more would make it long to compile
+ROWS = 2048  # inputs in a chunk: at width 256 its activations take 2 MB a layer
+MAX_COMPILED = 4  # networks that a compiled graph takes one by one; more take long to compile
 
 
 def in_pieces(weight: Tensor, rows: int) -> bool:
-    """Whether networks with parameters like `weight` `[*lead, O, I]` should take `rows` inputs each in pieces.
+    """Return whether stacked networks should take `rows` inputs each in chunks, one network at a
+    time.
 
-    On a CPU one product after another is faster than a batched one as soon as arithmetic rules, and a piece's
-    activations are still in the cache when the gradient comes back for them; see `scripts/benchmark.py update`. On a
-    GPU, and for small batches, the number of launches rules.
+    On a CPU, one product after another is faster than a batched one as soon as arithmetic
+    dominates, and a chunk's activations are still in the cache when the gradient comes back for
+    them; see `scripts/benchmark.py update`. On a GPU, and for small batches, the number of launches
+    dominates.
+
+    Args:
+        weight: of one layer, `[*lead, O, I]`.
+        rows: inputs of each network.
     """
-    fits = weight.shape[:-2].numel() <= MOST or not torch.compiler.is_compiling()
-    return weight.device.type == "cpu" and rows > ROWS and fits
+    compiles_quickly = weight.shape[:-2].numel() <= MAX_COMPILED
+    may_loop = compiles_quickly or not torch.compiler.is_compiling()
+    return weight.device.type == "cpu" and rows > ROWS and may_loop
 
 
 def one_by_one(module: nn.Module) -> list[dict[str, Tensor]]:
-    """Parameters and buffers of every network of a stack, in the order of its flattened leading axes `[R, E]`.
+    """Return parameters and buffers of every network of a stack, by name, run by run and critic by
+    critic.
 
-    For `torch.func.functional_call`, which lets the module's own code run one network.
+    `torch.func.functional_call` runs the module's own code with them.
+
+    Args:
+        module: parameters and buffers `[R, E, ...]`.
     """
     stacked = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return [
-        dict(zip(stacked, rows))
-        for rows in zip(*(p.flatten(0, 1).unbind(0) for p in stacked.values()))
-    ]
+    slices = [tensor.flatten(0, 1).unbind(0) for tensor in stacked.values()]
+    return [dict(zip(stacked, tensors)) for tensors in zip(*slices)]

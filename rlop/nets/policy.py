@@ -1,4 +1,4 @@
-"""A policy over actions in (-1, 1) with a state-dependent mean and width."""
+"""A policy over actions in (-1, 1) whose mean and width depend on the state."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from rlop.nets.qnetwork import preprocess
 
 
 class GaussianPolicy(nn.Module):
-    """Mean and log standard deviation of u, where the action is tanh(u); see `rlop.losses.tanh_gaussian`.
+    """Mean and log standard deviation of u, where the action is tanh(u); see
+    `rlop.losses.tanh_gaussian`.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
         n_actions: m, dimensions of an action.
         runs: R.
         log_std_range: ends to which log std is clamped.
-        log_std_affine: scale and shift that log std passes through, trained from these values; None for neither. With
-            a scale of 0 the width at first depends on no state.
+        log_std_affine: initial scale and shift of log std, which are trained; None for neither.
+            With a scale of 0 the initial width does not depend on the state.
     """
 
     def __init__(
@@ -31,16 +32,14 @@ class GaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, 2 * n_actions)  # type: ignore[arg-type]
+        self.head = Linear((runs,), torso.n_features, 2 * n_actions)  # type: ignore[arg-type]  # an int
         self.log_std_range = log_std_range
-        self.affine = (
-            None
-            if log_std_affine is None
-            else nn.Parameter(torch.tensor(log_std_affine).repeat(runs, 1))
-        )
+        self.affine: nn.Parameter | None = None
+        if log_std_affine is not None:
+            self.affine = nn.Parameter(torch.tensor(log_std_affine).repeat(runs, 1))
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations `[R, B, *obs_shape]` to mean and log std of u, `[R, B, m]` each."""
+        """Map observations `[R, B, *obs_shape]` to mean and log std of u, `[R, B, m]` each."""
         mean, log_std = self.head(self.features(obs)).chunk(2, dim=-1)
         if self.affine is not None:
             scale, shift = self.affine.view(-1, 1, 1, 2).unbind(-1)
@@ -48,5 +47,5 @@ class GaussianPolicy(nn.Module):
         return mean, log_std.clamp(*self.log_std_range)
 
     def features(self, obs: Tensor) -> Tensor:
-        """The head's input, `[R, B, D]`."""
-        return self.torso(preprocess(obs).to(self.head.weight.dtype))
+        """Return the head's input, `[R, B, D]`."""
+        return self.torso(preprocess(obs, self.head.weight.dtype))

@@ -1,4 +1,4 @@
-"""A torso that gives features, and a linear head on them."""
+"""A torso that computes features, and a linear head on them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from rlop.nets.mlp import ACTIVATIONS, MLP
 from rlop.types import InputError, Spec
 
 NETWORKS = ("auto", "mlp", "minatar", "nature", "impala")
+NATURE_MIN_SIDE = 36  # pixels; the three convolutions leave nothing of smaller images
 
 
-def preprocess(obs: Tensor) -> Tensor:
-    """Observations as the network reads them: bytes are divided by 255, booleans become 0 and 1."""
-    return obs.float() / 255 if obs.dtype == torch.uint8 else obs.float()
+def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Convert observations to what networks read: bytes are divided by 255, booleans become 0 and
+    1.
+
+    Args:
+        obs: of any shape.
+        dtype: of the network's parameters.
+    """
+    return obs.to(dtype) / 255 if obs.dtype == torch.uint8 else obs.to(dtype)
 
 
 class QNetwork(nn.Module):
-    """z(s) = W phi(s) + b for R runs side by side: action values, or what an agent's head makes them of.
+    """z(s) = W phi(s) + b for R runs: action values, or the outputs that an agent's head reads.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
@@ -33,16 +40,16 @@ class QNetwork(nn.Module):
     def __init__(self, torso: nn.Module, n_outputs: int, runs: int) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, n_outputs)  # type: ignore[arg-type]
+        self.head = Linear((runs,), torso.n_features, n_outputs)  # type: ignore[arg-type]  # an int
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `[R, B, D]` and outputs `[R, B, A]`."""
+        """Return features `[R, B, D]` and outputs `[R, B, A]`."""
         features = self.features(obs)
         return features, self.head(features)
 
     def features(self, obs: Tensor) -> Tensor:
-        """phi(s), the head's input: `[R, B, D]`."""
-        return self.torso(preprocess(obs))
+        """Return phi(s), the head's input: `[R, B, D]`."""
+        return self.torso(preprocess(obs, self.head.weight.dtype))
 
 
 def make_torso(
@@ -54,40 +61,69 @@ def make_torso(
     layer_norm: bool,
     precision: str = "fp32",
 ) -> nn.Module:
-    """The torso for a data set: `mlp`, `minatar`, `nature`, `impala`, or by the shape of the observations (`auto`).
+    """Make the torso that a data set's observations need.
 
+    Args:
+        spec: of the data set.
+        runs: R.
+        network: `mlp`, `minatar`, `nature`, `impala`, or `auto`, which decides by the shape of the
+            observations.
+        hidden: widths of the MLP's layers; the convolutional networks' hidden layer takes the last.
+        activation: of the MLP, a key of `ACTIVATIONS`.
+        layer_norm: of the MLP, before each activation.
+        precision: of the MLP's products between hidden layers.
     Raises:
         InputError: for an unknown name, or a network that cannot read the observations.
     """
     shape = spec.obs_shape
-    is_minatar, is_frames = (
-        len(shape) == 3 and shape[:2] == (10, 10),
-        len(shape) == 3 and shape[1:] == (84, 84),
-    )
     if network == "auto":
-        network = "minatar" if is_minatar else "nature" if is_frames else "mlp"
+        network = network_for(shape)
+    check_shape(network, shape)
+
     if network == "minatar":
-        if not is_minatar:
-            raise InputError(
-                f"network = minatar: expected observations of shape (10, 10, channels), found {shape}"
-            )
         return MinAtarTorso(runs, shape, hidden[-1])
     if network == "impala":
-        if len(shape) != 3:
-            raise InputError(
-                f"network = impala: expected observations of shape (channels, height, width), found {shape}"
-            )
         return ImpalaTorso(runs, shape, hidden[-1])
     if network == "nature":
-        if len(shape) != 3 or min(shape[1:]) < 36:
-            raise InputError(
-                f"network = nature: expected observations of shape (channels, >= 36, >= 36), found {shape}"
-            )
         return NatureTorso(runs, shape, hidden[-1])
     if network != "mlp" or activation not in ACTIVATIONS:
         raise InputError(
-            f"network = {network}, activation = {activation}: expected {NETWORKS}, {tuple(ACTIVATIONS)}"
+            f"network = {network}, activation = {activation}: "
+            f"expected {NETWORKS}, {tuple(ACTIVATIONS)}"
         )
-    return MLP(
-        (runs,), max(1, torch.Size(shape).numel()), hidden, activation, layer_norm, precision
-    )
+
+    n_inputs = max(1, torch.Size(shape).numel())
+    return MLP((runs,), n_inputs, hidden, activation, layer_norm, precision)
+
+
+def network_for(shape: tuple[int, ...]) -> str:
+    """Return the network that `auto` means for observations of this shape.
+
+    Args:
+        shape: of one observation.
+    """
+    if len(shape) == 3 and shape[:2] == (10, 10):
+        return "minatar"
+    if len(shape) == 3 and shape[1:] == (84, 84):
+        return "nature"
+    return "mlp"
+
+
+def check_shape(network: str, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless a network can read observations of this shape.
+
+    Args:
+        network: one of `NETWORKS`.
+        shape: of one observation.
+    """
+    is_image = len(shape) == 3
+    expected = {
+        "minatar": (is_image and shape[:2] == (10, 10), "(10, 10, channels)"),
+        "impala": (is_image, "(channels, height, width)"),
+        "nature": (is_image and min(shape[1:]) >= NATURE_MIN_SIDE, "(channels, >= 36, >= 36)"),
+    }
+    fits, words = expected.get(network, (True, ""))
+    if not fits:
+        raise InputError(
+            f"network = {network}: expected observations of shape {words}, found {shape}"
+        )

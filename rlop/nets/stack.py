@@ -1,4 +1,4 @@
-"""Linear layers between torso and head: no more functions can be expressed, but gradient descent prefers low rank."""
+"""Linear layers between torso and head: the same functions, but gradient descent prefers low rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INITS = ("default", "orthogonal")
 class Matrix(nn.Module):
     """Stacked linear map without bias: weight `[*lead, O, I]`, input `[*lead, B, I]`.
 
-    Initialised like `nn.Linear`, uniform in +-1/sqrt(fan_in), or orthogonal.
+    Initialized like `nn.Linear`, uniform in +-1/sqrt(fan_in), or orthogonal.
     """
 
     def __init__(
@@ -27,33 +27,39 @@ class Matrix(nn.Module):
         """Draw the parameters of one run."""
         weight = self.weight.data[run]
         bound = weight.shape[-1] ** -0.5
-        for matrix in weight.reshape(-1, *weight.shape[-2:]):  # views, one for each critic
+        matrices = weight.reshape(-1, *weight.shape[-2:])  # views, one for each critic
+
+        for matrix in matrices:
             if self.init == "orthogonal":
                 nn.init.orthogonal_(matrix, generator=generator)
             else:
                 matrix.uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[*lead, B, I] -> [*lead, B, O]`."""
+        """Map `[*lead, B, I]` to `[*lead, B, O]`."""
         return x @ self.weight.mT
 
 
 class LinearStack(nn.Sequential):
-    """l square linear maps without biases, x -> W_l ... W_1 x: a dial that makes the rank of the features fall.
+    """l square linear maps without biases, x -> W_l ... W_1 x: which lets the rank of the features
+    fall.
 
-    Under gradient flow from balanced weights a singular value s of the product moves by l s^(2 - 2/l) times what it
-    would without the stack: large ones run ahead, small ones stay. With the default initialisation each map shrinks
-    its input by about sqrt(3), so that l also sets how small the product starts; `orthogonal` starts at an isometry.
+    Under gradient flow from balanced weights a singular value s of the product moves by l s^(2 -
+    2/l) times what it
+    would without the stack: large ones run ahead, small ones stay. With the default initialization
+        each map shrinks its input by about sqrt(3), so that l also sets how small the product
+        starts; `orthogonal` starts at an isometry.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
         features: D.
         length: l.
         init: `default`, that of `nn.Linear`, or `orthogonal`.
-    Reference: Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", NeurIPS 2020, arXiv:2010.00679
-        (default initialisation); Sun et al., "Implicit Greedy Rank Learning in Autoencoders via Overparameterized
-        Linear Networks", 2021, arXiv:2107.01301 (orthogonal).
-    Differs from: Sun et al. in that the learning rate is not adjusted to l; their rule was not at hand.
+    Reference: Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", NeurIPS 2020,
+        arXiv:2010.00679 (default initialization); Sun et al., "Implicit Greedy Rank Learning in
+        Autoencoders via Overparameterized Linear Networks", 2021, arXiv:2107.01301 (orthogonal).
+    Differs from: Sun et al. in that the learning rate is not adjusted to l; their rule was not at
+        hand.
     """
 
     def __init__(
@@ -62,7 +68,10 @@ class LinearStack(nn.Sequential):
         super().__init__(*(Matrix(lead, features, features, init) for _ in range(length)))
 
     def collapse(self) -> Tensor:
-        """The product W_l ... W_1, `[*lead, D, D]`: `x @ collapse().mT` is what the stack does to x."""
+        """Return the product W_l ... W_1, `[*lead, D, D]`.
+
+        The stack maps x to `x @ collapse().mT`.
+        """
         first, *others = self.parameters()
         product: Tensor = first
         for weight in others:

@@ -39,7 +39,7 @@ def singular_values(
         center: subtract the mean row first. Positive (ReLU) features have a large mean, which
             dominates sigma_1.
         resolve: smallest singular value that must not be lost. Matrices whose floor lies above it
-            are decomposed by a full SVD, which is accurate to 1e-15 sigma_1 but slower. None never
+            are decomposed by a full SVD, which is slower but accurate to 1e-13 sigma_1. None never
             does.
     Returns:
         `[..., min(n, d)]` float64, descending.
@@ -238,7 +238,10 @@ def _matrices(features: Tensor, center: bool) -> Tensor:
 
 
 def _rounding(phi: Tensor) -> float:
-    """Bound the error of the Gram matrix's eigenvalues, relative to the largest of them."""
+    """Bound the rounding of float64, relative to the largest value.
+
+    It holds for the eigenvalues of the Gram matrix and for the singular values of an SVD.
+    """
     return max(phi.shape[-2:]) * torch.finfo(torch.float64).eps
 
 
@@ -276,9 +279,11 @@ def _resolved(
     if not lost.any():
         return s
 
-    exact = s.clone()
-    exact[lost] = torch.linalg.svdvals(phi[lost])
-    return exact
+    exact = torch.linalg.svdvals(phi[lost])
+    floor = _rounding(phi) * exact[..., :1]
+    resolved = s.clone()
+    resolved[lost] = exact.where(exact > floor, 0)
+    return resolved
 
 
 def _relative(s: Tensor) -> Tensor:

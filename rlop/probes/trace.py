@@ -115,7 +115,7 @@ def noise_trace(
 
     # One output may be without an axis of its own in the signs.
     n, n_outputs = outputs.shape[lead:]
-    shapes = [(n, n_outputs)]
+    shapes: list[tuple[int, ...]] = [(n, n_outputs)]
     if n_outputs == 1:
         shapes.append((n,))
     if signs.shape[1:] not in shapes:

@@ -1,60 +1,62 @@
-"""Path norm: what neuron-wise weight decay comes to once every neuron has found its best scale."""
+"""Path norm: what neuron-wise weight decay amounts to once every neuron has its best scale."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rlop.config.checks import check_known
-from rlop.regularizers.adapt import over_critics
-from rlop.types import InputError, Regularizer, TDContext, needs
-
-DEPTHS = ("all", "last")
+from rlop.config.schema import option, options
+from rlop.regularizers.base import Regularizer, head_weight, sum_over_critics
+from rlop.types import InputError, Penalty, TDContext
 
 
 def neuron_products(incoming: Tensor, outgoing: Tensor, lead: int = 0) -> Tensor:
-    """|v_k| |w_k| of every unit k: the length of its incoming weights times that of its outgoing ones.
+    """Multiply the lengths of the incoming and outgoing weights of every unit: |v_k| |w_k|.
 
-    Between convolutions, and from one to a linear layer that reads it flattened channel by channel, a unit is a
-    channel. Biases do not count.
+    Between convolutions, and from one to a linear layer that reads it flattened channel by channel,
+    a unit is a channel. Biases do not count.
 
     Args:
         incoming: weight of the layer that makes the units, `[*lead, K, ...]`.
-        outgoing: weight of the layer that reads them, `[*lead, O, K, ...]`, or `[*lead, O, K P]` of units with P
-            positions each.
+        outgoing: weight of the layer that reads them, `[*lead, O, K, ...]`, or `[*lead, O, K P]`
+            for units with P positions each.
         lead: number of leading axes.
     Returns:
         `[*lead, K]`.
     Raises:
         ValueError: when the layers do not follow each other.
     """
-    axes, units = incoming.shape[:lead], incoming.shape[lead] if incoming.ndim > lead + 1 else 0
-    rest = outgoing.shape[lead + 1 :].numel() if outgoing.ndim > lead + 1 else -1
-    if not units or outgoing.shape[:lead] != axes or rest < 1 or rest % units:
+    axes = incoming.shape[:lead]
+    units = incoming.shape[lead] if incoming.ndim > lead + 1 else 0
+    inputs = outgoing.shape[lead + 1 :].numel() if outgoing.ndim > lead + 1 else 0
+
+    follows = units > 0 and inputs > 0 and inputs % units == 0 and outgoing.shape[:lead] == axes
+    if not follows:
         shapes = f"{tuple(incoming.shape)} and {tuple(outgoing.shape)}"
         raise ValueError(
             f"incoming and outgoing: expected [*lead, K, ...] and [*lead, O, K, ...], got {shapes}"
         )
+
+    by_unit = outgoing.reshape(*axes, outgoing.shape[lead], units, -1)
     w = torch.linalg.vector_norm(incoming.flatten(lead + 1), dim=-1)
-    v = torch.linalg.vector_norm(
-        outgoing.reshape(*axes, outgoing.shape[lead], units, -1), dim=(-3, -1)
-    )
+    v = torch.linalg.vector_norm(by_unit, dim=(-3, -1))
     return v * w
 
 
 def path_norm(weights: Sequence[Tensor], lead: int = 0) -> Tensor:
-    """Sum over hidden layers and their units of the length of incoming times the length of outgoing weights.
+    """Sum the products of incoming and outgoing length over hidden layers and their units.
 
         sum_l sum_k |W_{l+1}[:, k]| |W_l[k, :]|
 
-    With one hidden layer: (|v_k|^2 + |w_k|^2) / 2 summed over units is never less than this and equal to it where the
-    two lengths of each unit agree. Multiplying w_k by c and dividing v_k by c changes neither the function of a network
-    with ReLU, leaky ReLU or no activation, nor the path norm, so both have the same minima there. With several hidden
-    layers an inner matrix counts twice, once by rows and once by columns.
+    With one hidden layer: (|v_k|^2 + |w_k|^2) / 2 summed over units is never less than this, and
+    equal to it where the two lengths of each unit agree. Multiplying w_k by c and dividing v_k by c
+    changes neither the function of a network with ReLU, leaky ReLU or no activation, nor the path
+    norm, so both have the same minima there. With several hidden layers an inner matrix counts
+    twice, once by rows and once by columns.
 
     Args:
         weights: of successive layers, `[*lead, O, I, ...]` each, at least two.
@@ -63,9 +65,9 @@ def path_norm(weights: Sequence[Tensor], lead: int = 0) -> Tensor:
         `[*lead]`, unweighted.
     Raises:
         ValueError: when there are fewer than two, or they do not follow each other.
-    Reference: Parhi and Nowak, "What Kinds of Functions Do Deep Neural Networks Learn? Insights from Variational Spline
-        Theory", 2022, arXiv:2105.03361 (the RBV2 norm), and the workshop paper "On the Sparsity of Deep Neural Networks
-        in the Overparameterized Regime" (with Wolf).
+    Reference: Parhi and Nowak, "What Kinds of Functions Do Deep Neural Networks Learn? Insights
+        from Variational Spline Theory", 2022, arXiv:2105.03361 (the RBV2 norm), and the workshop
+        paper "On the Sparsity of Deep Neural Networks in the Overparameterized Regime" (with Wolf).
     """
     if len(weights) < 2:
         raise ValueError(f"weights: expected those of at least two layers, got {len(weights)}")
@@ -74,7 +76,7 @@ def path_norm(weights: Sequence[Tensor], lead: int = 0) -> Tensor:
 
 
 def layer_weights(parameters: Mapping[str, Tensor]) -> list[Tensor]:
-    """The weights of a network's layers, in the order of its parameters.
+    """List the weights of a network's layers, in the order of its parameters.
 
     Args:
         parameters: by name, as `named_parameters` gives them; every `*.weight` is a layer.
@@ -82,34 +84,28 @@ def layer_weights(parameters: Mapping[str, Tensor]) -> list[Tensor]:
     return [parameter for name, parameter in parameters.items() if name.endswith("weight")]
 
 
-def path_norm_regularizer(depth: str = "all") -> Regularizer:
-    """`path_norm` as a regularizer of the run-axis update, of all critics together.
+@options
+class PathNorm(Regularizer):
+    """`path_norm` of the online network, all critics together.
 
-    Layer normalisation undoes the scale of the weights before it, and other activations than those above are no longer
-    invariant; the penalty is then one on weights like any other.
-
-    Args:
-        depth: `all` hidden layers, or the `last` one and the head.
-    Returns:
-        A function of `TDContext` that returns `[R]`.
-    Raises:
-        InputError: for an unknown depth; when the agent is made, for a network without hidden layers.
+    Layer normalization undoes the scale of the weights before it, and activations other than those
+    of `path_norm` are not invariant to it; the penalty is then one on weights like any other.
     """
-    check_known("path_norm: depth", depth, DEPTHS)
-    first = 0 if depth == "all" else -2
 
-    @needs()
-    def penalty(ctx: TDContext) -> Tensor:
-        return over_critics(path_norm(layer_weights(ctx.parameters)[first:], ctx.features.ndim - 2))
+    depth: Literal["all", "last"] = option("all", "all hidden layers, or the last one and the head")
 
-    def prepare(network: Any, seeds: Sequence[int]) -> None:
+    def attach(self, network: nn.Module, activation: str, seeds: Sequence[int]) -> Penalty:
+        """Refuse a network without hidden layers."""
         try:
-            path_norm(
-                layer_weights(dict(network.named_parameters()))[first:],
-                network.head.weight.ndim - 2,
-            )
+            self._path_norm(dict(network.named_parameters()), head_weight(network).ndim - 2)
         except ValueError as error:
             raise InputError(f"path_norm: {error}") from None
+        return self
 
-    penalty.prepare = prepare  # type: ignore[attr-defined]
-    return penalty
+    def __call__(self, ctx: TDContext) -> Tensor:
+        """Compute the penalty of each run, `[R]`."""
+        return sum_over_critics(self._path_norm(ctx.parameters, ctx.features.ndim - 2))
+
+    def _path_norm(self, parameters: Mapping[str, Tensor], lead: int) -> Tensor:
+        weights = layer_weights(parameters)
+        return path_norm(weights if self.depth == "all" else weights[-2:], lead)

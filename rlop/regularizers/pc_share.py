@@ -3,77 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from rlop.config.checks import check_range
-from rlop.regularizers.adapt import check_features, over_critics
-from rlop.types import TDContext
+from rlop.config.schema import Range, option, options
+from rlop.regularizers.base import Regularizer, head_weight, sum_over_critics
+from rlop.regularizers.shapes import check_features
+from rlop.types import Penalty, TDContext
 
 
 def pc_share(features: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of the variance in the first principal component, by one step of power iteration.
+    """Compute the share of the variance in the first principal component, by one power iteration.
 
-        X = features - mean over the batch,  v = X^T X u,  share = |v| / |X|_F^2,  next u = v / |v|
+        X = features - mean over the batch,  v = X^T X u,
+        share = |v| / |X|_F^2,  next u = v / |v|
 
-    With u the leading right singular vector of X this is lambda_1 / sum_i lambda_i; with any other unit vector it is
-    less. u carries over from update to update. Gradient flows through X alone.
+    With u the leading right singular vector of X this is lambda_1 / sum_i lambda_i; with any other
+    unit vector it is less. u carries over from update to update. Gradient flows through X alone.
 
     Args:
         features: phi(s, a), `[..., B, D]`.
         u: unit vectors, `[..., D]`, detached here.
     Returns:
-        Share `[...]` in [0, 1], 0 for features that do not vary; and the next u `[..., D]`, detached, which stays where
-        it was when v is zero.
+        Share `[...]` in [0, 1], 0 for features that do not vary; and the next u `[..., D]`,
+        detached, which equals the old one when v is zero.
     Raises:
         ValueError: when shapes do not fit.
-    Reference: Nguyen, Raghu, Kornblith, "On the Origins of the Block Structure Phenomenon in Neural Network
-        Representations", TMLR 2022, arXiv:2202.07184; the step is that of the authors' code.
+    Reference: Nguyen, Raghu, Kornblith, "On the Origins of the Block Structure Phenomenon in Neural
+        Network Representations", TMLR 2022, arXiv:2202.07184; the step is the one in the authors'
+        code.
     """
     check_features(features)
-    if u.shape != features.shape[:-2] + features.shape[-1:]:
-        raise ValueError(
-            f"u: expected {(*features.shape[:-2], features.shape[-1])}, got {tuple(u.shape)}"
-        )
-    old = u.detach().unsqueeze(-1)
-    x = features - features.mean(-2, keepdim=True)
-    v = (x.mT @ (x @ old)).squeeze(-1)
-    s, total = torch.linalg.vector_norm(v, dim=-1), x.square().sum((-2, -1))
-    moved = (v / s.where(s > 0, 1).unsqueeze(-1)).where(s.unsqueeze(-1) > 0, old.squeeze(-1))
-    return s / total.where(total > 0, 1), moved.detach()
+    expected = (*features.shape[:-2], features.shape[-1])
+    if u.shape != expected:
+        raise ValueError(f"u: expected {expected}, got {tuple(u.shape)}")
+
+    u = u.detach()
+    centered = features - features.mean(-2, keepdim=True)
+    v = (centered.mT @ (centered @ u.unsqueeze(-1))).squeeze(-1)
+    length = torch.linalg.vector_norm(v, dim=-1)
+    total = centered.square().sum((-2, -1))
+
+    # Divide by 1 where a length is zero, so that the gradient stays finite.
+    direction = v / length.where(length > 0, 1).unsqueeze(-1)
+    next_u = direction.where(length.unsqueeze(-1) > 0, u)
+    return length / total.where(total > 0, 1), next_u.detach()
 
 
-class PCShare(nn.Module):
-    """relu(share - threshold), with a vector u for each run (and critic) that takes one power step an update.
+@options
+class PCShare(Regularizer):
+    """relu(share - threshold) of every critic, summed.
 
-    u starts as the same vector for every run, all entries 1/sqrt(D), is a buffer of the network that the penalty
-    belongs to, and so is saved and restored with it. Strength of the authors' code: 10, the coefficient here.
+    Strength in the authors' code: 10, the coefficient here.
 
-    Args:
-        threshold: share that is free, in [0, 1).
-    Raises:
-        InputError: for an impossible threshold.
-    Reference: Nguyen, Raghu, Kornblith, TMLR 2022, arXiv:2202.07184; default threshold of the authors' code.
-    Differs from: that code, which puts the penalty after every layer; here it acts on phi(s, a) alone.
+    Reference: Nguyen, Raghu, Kornblith, TMLR 2022, arXiv:2202.07184; default threshold of the
+        authors' code.
+    Differs from: that code, which penalizes the output of every layer; here the penalty acts on
+        phi(s, a) alone.
     """
 
-    needs: frozenset[str] = frozenset()
-    u: Tensor  # [R, D] or [R, E, D]
+    threshold: Annotated[float, Range(low=0, high=1, high_open=True)] = option(
+        0.1, "share of the variance that is free"
+    )
 
-    def __init__(self, threshold: float = 0.1) -> None:
+    def attach(self, network: nn.Module, activation: str, seeds: Sequence[int]) -> Penalty:
+        """Make the vectors of the power iteration."""
+        *lead, _, width = head_weight(network).shape
+        return PowerIteration(torch.full((*lead, width), width**-0.5), self.threshold)
+
+    def __call__(self, ctx: TDContext) -> Tensor:
+        """Refuse: the penalty needs the vectors that `attach` makes."""
+        raise TypeError("PCShare: expected a call of what its `attach` returns")
+
+
+class PowerIteration(nn.Module):
+    """The penalty of `PCShare`, with one vector for each run and critic.
+
+    Each call takes one power step. The vectors are a buffer of the network that the penalty
+    belongs to, and so they are saved and restored with it.
+
+    Args:
+        u: initial unit vectors, `[R, D]` or `[R, E, D]`.
+        threshold: share of the variance that is free.
+    """
+
+    u: Tensor
+
+    def __init__(self, u: Tensor, threshold: float) -> None:
         super().__init__()
-        check_range("pc_share: threshold", threshold, low=0, high=1, high_open=True)
+        self.register_buffer("u", u)
         self.threshold = threshold
 
-    def prepare(self, network: Any, seeds: Sequence[int]) -> None:
-        """Make u for a network whose `head.weight` is `[R, A, D]` or `[R, E, A, D]`."""
-        *lead, _, width = network.head.weight.shape
-        self.register_buffer("u", torch.full((*lead, width), width**-0.5))
-
     def forward(self, ctx: TDContext) -> Tensor:
-        """The penalty `[R]`, summed over critics; moves u."""
-        share, moved = pc_share(ctx.features, self.u.clone())  # the graph keeps the u that it used
-        self.u.copy_(moved)
-        return over_critics(torch.relu(share - self.threshold))
+        """Compute the penalty of each run, `[R]`, and move u by one step."""
+        # A clone: the graph keeps the u that it used.
+        share, next_u = pc_share(ctx.features, self.u.clone())
+        self.u.copy_(next_u)
+        return sum_over_critics(torch.relu(share - self.threshold))

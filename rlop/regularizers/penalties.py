@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from rlop.config.checks import check_known
 from rlop.config.terms import Term
 from rlop.regularizers import make_regularizer
-from rlop.regularizers.base import Penalty, Regularizer, from_function
-from rlop.types import KEPT, OPTIONAL, InputError, Metrics, TDContext
+from rlop.regularizers.base import Regularizer, as_regularizer
+from rlop.types import KEPT, OPTIONAL, InputError, Metrics, Penalty, TDContext
 
 
 def make_regularizers(terms: Mapping[str, Term]) -> dict[str, Regularizer]:
     """Make the regularizer of every term.
 
     Args:
-        terms: from `rlop.config.terms.read_terms`; a term's option `fn` is a function of `TDContext` of one's own.
+        terms: from `rlop.config.terms.read_terms`; a term's option `fn` is a function of
+            `TDContext` of one's own.
     Raises:
         InputError: for an unknown regularizer or option.
     """
     regularizers = {}
     for name, term in terms.items():
         options = dict(term.options)
-        function: Callable[[TDContext], Tensor] | None = options.pop("fn", None)
-        if function is None:
-            regularizers[name] = from_function(make_regularizer(name, **options))
-        else:
-            regularizers[name] = from_function(function)
+        function = options.pop("fn", None)
+        part = make_regularizer(name, **options) if function is None else function
+        regularizers[name] = as_regularizer(part, name)
     return regularizers
 
 
@@ -40,7 +39,9 @@ class Penalties:
         coefs: name -> `[R]`.
     """
 
-    def __init__(self, regularizers: Mapping[str, Regularizer], coefs: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, regularizers: Mapping[str, Regularizer], coefs: Mapping[str, Tensor]
+    ) -> None:
         self.regularizers = dict(regularizers)
         self.coefs = dict(coefs)
         self.penalties: dict[str, Penalty] = {}  # what `attach` made of the regularizers
@@ -53,10 +54,12 @@ class Penalties:
     def attach(
         self, network: nn.Module, activation: str, seeds: Sequence[int], bootstraps: bool
     ) -> None:
-        """Show every regularizer the network that it will act on, once, before the network gets its `Learner`.
+        """Show every regularizer the network that it will act on, once, before the network gets its
+        `Learner`.
 
-        A regularizer that keeps tensors of its own for each run becomes the network's submodule `terms.<name>`, so
-        that they are optimized, clipped and frozen with their run, and saved with it.
+        A regularizer that keeps tensors of its own for each run becomes the network's submodule
+        `terms.<name>`, so that they are optimized, clipped and frozen with their run, and saved
+        with it.
 
         Args:
             network: its head is `head`, with weight `[R, A, D]` or `[R, E, A, D]`.
@@ -70,14 +73,17 @@ class Penalties:
             _check_needs(name, regularizer, bootstraps)
             self.penalties[name] = regularizer.attach(network, activation, seeds)
 
-        modules = {
-            name: penalty for name, penalty in self.penalties.items() if isinstance(penalty, nn.Module)
-        }
+        modules = {}
+        for name, penalty in self.penalties.items():
+            if isinstance(penalty, nn.Module):
+                modules[name] = penalty
         if modules:
             network.add_module(KEPT.rstrip("."), nn.ModuleDict(modules))
 
     def add_to(self, loss: Tensor, context: TDContext) -> tuple[Tensor, Metrics]:
-        """Return loss + sum_k coef_k penalty_k, `[R]`, and every unweighted penalty as the metric `reg/<name>`."""
+        """Return loss + sum_k coef_k penalty_k, `[R]`, and every unweighted penalty as the metric
+        `reg/<name>`.
+        """
         metrics: Metrics = {}
         total: Tensor | None = None
         for name, penalty in self.penalties.items():
@@ -90,6 +96,8 @@ class Penalties:
 
 def _check_needs(name: str, regularizer: Regularizer, bootstraps: bool) -> None:
     """Reject a regularizer whose inputs this agent cannot provide."""
+    if regularizer.needs == OPTIONAL:  # a function that declares nothing gets what there is
+        return
     for wanted in regularizer.needs:
         check_known(f"regularizers.{name}: needs", wanted, OPTIONAL)
     if "discount" in regularizer.needs and not bootstraps:

@@ -116,7 +116,8 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
         ) from None
 
     # The defaults, since a user's matplotlibrc must not change the picture.
-    settings: dict[str, Any] = {**matplotlib.rcParamsDefault, **STYLE}
+    settings: Any = dict(matplotlib.rcParamsDefault)
+    settings.update(STYLE)
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
         yield figure

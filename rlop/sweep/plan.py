@@ -47,6 +47,8 @@ def commands(
             raise InputError(
                 f"sweep: two combinations are called {label!r}; expected values that differ"
             )
+
+        # Check every combination before the first one runs.
         argv = [config, *rest, *options, "--logdir", str(logdir / label)]
         from_args(argv)
         jobs[label] = [sys.executable, "-m", "rlop.cli", "train", *argv]

@@ -1,4 +1,6 @@
-"""Fast ways to run the very same update: compiled into one graph, and on a GPU several of them in one launch."""
+"""Fast ways to run the very same update: compiled into one graph, and on a GPU several of them in
+one launch.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,25 @@ from rlop.agent import Agent, Noise
 from rlop.types import InputError, Metrics
 
 MAX_UPDATES = 32  # in a launch
-PAYS_FROM = 50_000  # steps; compilation takes about half a minute, which fewer steps do not win back
-Update: TypeAlias = Callable[[Any, Noise], Metrics]  # (batch or rows [R, B], noise) -> metrics; updates in place
+PAYS_FROM = (
+    50_000  # steps; compilation takes about half a minute, which fewer steps do not win back
+)
+Update: TypeAlias = Callable[
+    [Any, Noise], Metrics
+]  # (batch or rows [R, B], noise) -> metrics; updates in place
 
 
 def launch_size(intervals: Sequence[int], target_period: int) -> int:
-    """Return how many updates fit into one launch, so that whatever happens between updates falls between launches.
+    """Return how many updates fit into one launch, so that whatever happens between updates falls
+    between launches.
 
-    The largest K up to `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of `target_period`.
+    The largest K up to `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of
+    `target_period`.
 
     Args:
         intervals: in gradient steps, 0 for what never happens.
-        target_period: gradient steps between updates of the target network, which may lie within a launch.
+        target_period: gradient steps between updates of the target network, which may lie within a
+            launch.
     """
     common = math.gcd(*intervals)
     for size in range(min(MAX_UPDATES, common or MAX_UPDATES), 1, -1):
@@ -38,13 +47,15 @@ def launch_size(intervals: Sequence[int], target_period: int) -> int:
 
 
 class Launch:
-    """K updates as one call `(rows [K, R, B], noise {name: [K, R, ...]}) -> sums of the metrics {name: [R]}`.
+    """K updates as one call `(rows [K, R, B], noise {name: [K, R, ...]}) -> sums of the metrics
+    {name: [R]}`.
 
-    On CUDA the first call records a graph, and every call replays it: one launch in place of K times hundreds. On other
-    devices the updates run one after another, with the same numbers.
+    On CUDA the first call records a graph, and every call replays it: one launch in place of K
+        times hundreds. On other devices the updates run one after another, with the same numbers.
 
     Args:
-        agent: its target network moves every `target_period` steps, within the launch where K is a multiple of it.
+        agent: its target network moves every `target_period` steps, within the launch where K is a
+            multiple of it.
         update: one update, plain or compiled.
         size: K.
     """
@@ -80,9 +91,11 @@ class Launch:
 
 
 def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:
-    """Record a CUDA graph of `updates` that reads its inputs from fixed places, and return what replays it.
+    """Record a CUDA graph of `updates` that reads its inputs from fixed places, and return what
+    replays it.
 
-    PyTorch wants the work done once on a side stream before it is recorded; the agent is put back afterwards.
+    PyTorch wants the work done once on a side stream before it is recorded; the agent is put back
+    afterwards.
 
     Args:
         updates: K updates.
@@ -128,7 +141,9 @@ def pays(steps: int) -> bool:
 
 
 def can_compile() -> bool:
-    """Return whether this PyTorch traces `torch.autograd.grad`, and keeps the graphs of trainings apart."""
+    """Return whether this PyTorch traces `torch.autograd.grad`, and keeps the graphs of trainings
+    apart.
+    """
     isolates = "isolate_recompiles" in inspect.signature(torch.compile).parameters
     return isolates and hasattr(torch._dynamo.config, "trace_autograd_ops")
 

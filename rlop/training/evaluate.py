@@ -1,11 +1,11 @@
-"""Evaluate the greedy policies of R runs: over episodes, or exactly on a known MDP."""
+"""Evaluate the greedy policies of R runs over episodes."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -15,19 +15,19 @@ from torch import Tensor
 from rlop.collect.acting import Space, random_actions
 from rlop.config.checks import check_range
 from rlop.data.atari_scores import normalized_scores
-from rlop.data.spaces import check_spaces
 from rlop.data.scores import find_scores, normalized_score
+from rlop.data.spaces import check_spaces
 from rlop.data.transforms import normalized
-from rlop.envs import TabularEnv, TabularMDP, greedy_policy, optimal_q, policy_return_undiscounted
+from rlop.envs import TabularEnv
 from rlop.envs.atari import EPSILON, PREFIX
 from rlop.envs.layouts import bounded, from_unit
 from rlop.envs.make import make_env, make_vec_env
 from rlop.logs.messages import say
 from rlop.runs import Runs
+from rlop.training.exact import Scores, TabularEvaluator, Valuing
 from rlop.types import InputError, Spec
 
 VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
-Scores: TypeAlias = dict[str, np.ndarray]  # metric -> [R]
 
 # Episodes without a time limit end here: ten times the longest time limit of D4RL's tasks.
 LONGEST = 10_000
@@ -43,18 +43,6 @@ class Acting(Protocol):
 
     def act(self, obs: Tensor) -> Tensor:
         """`[R, n, *obs_shape] -> [R, n, ...]`."""
-        ...
-
-
-@runtime_checkable
-class Valuing(Protocol):
-    """An agent with a value for every action of a finite set."""
-
-    runs: Runs
-    device: torch.device
-
-    def q_values(self, obs: Tensor) -> Tensor:
-        """`[R, n, *obs_shape] -> [R, n, A]`."""
         ...
 
 
@@ -135,9 +123,9 @@ class Evaluator:
         returns, lengths = self.rollout(policy)
         mean_return = returns.mean(1)
         scores = {"eval/return": mean_return, "eval/length": lengths.mean(1)}
-
         if find_scores(self.reference):
             scores["eval/normalized_score"] = normalized_score(mean_return, self.reference)
+
         for name, value in normalized_scores(mean_return, self.reference).items():
             scores[f"eval/{name}"] = value
         return scores
@@ -149,10 +137,15 @@ class Evaluator:
             Undiscounted return and length of every episode, `[R, episodes]` each, in no particular
             order.
         """
-        starts = [_start(seed) for seed in self.seeds]
-        rngs = [np.random.default_rng(start) for start in starts]
-        tallies = [_Tally(self.quota) for _ in self.envs]
-        obs = np.stack([env.reset(seed=start)[0] for env, start in zip(self.envs, starts)])
+        tallies, rngs, first_obs = [], [], []
+        for env, seed in zip(self.envs, self.seeds):
+            start = _start(seed)
+            tallies.append(_Tally(self.quota))
+            rngs.append(np.random.default_rng(start))
+            run_obs, _ = env.reset(seed=start)
+            first_obs.append(run_obs)
+
+        obs = np.stack(first_obs)
         if obs.dtype == np.float64:
             obs = obs.astype(np.float32)  # as data sets hold them
 
@@ -161,8 +154,10 @@ class Evaluator:
             for run, env in enumerate(self.envs):
                 if tallies[run].complete:
                     continue
-                played = from_unit(actions[run], env.single_action_space)
-                self._explore(played, env.single_action_space, rngs[run])
+                space = env.single_action_space
+                played = from_unit(actions[run], space)
+                self._explore(played, space, rngs[run])
+
                 obs[run], reward, terminated, truncated, _ = env.step(played)
                 tallies[run].add(reward, terminated | truncated)
 
@@ -185,13 +180,15 @@ class Evaluator:
         """Act on observations `[R, n, *S]` of the environment."""
         if self.spec is not None:
             obs = normalized(obs, self.spec)
-        return policy.act(torch.from_numpy(obs).to(policy.device)).cpu().numpy()
+        actions = policy.act(torch.from_numpy(obs).to(policy.device))
+        return actions.cpu().numpy()
 
     def _explore(self, actions: np.ndarray, space: Space, rng: np.random.Generator) -> None:
         """Replace a share `epsilon` of the actions by random ones, in place."""
         if self.epsilon:
             explores = rng.random(len(actions)) < self.epsilon
-            actions[explores] = random_actions(space, len(actions), rng)[explores]
+            random = random_actions(space, len(actions), rng)
+            actions[explores] = random[explores]
 
 
 class _Tally:
@@ -225,62 +222,20 @@ class _Tally:
             reward: `[n]`.
             over: `[n]`, whether an episode ended.
         """
-        self.reward_sum += np.where(self.fresh, 0.0, reward)
-        self.steps += ~self.fresh
+        played = ~self.fresh
+        self.reward_sum += np.where(played, reward, 0.0)
+        self.steps += played
 
-        ended = over & ~self.fresh
-        for slot in np.flatnonzero(ended & (self.done < self.quota)):
+        ended = over & played
+        counted = ended & (self.done < self.quota)
+        for slot in np.flatnonzero(counted):
             self.returns.append(self.reward_sum[slot])
             self.lengths.append(self.steps[slot])
+
         self.done += ended
         self.reward_sum[ended] = 0.0
         self.steps[ended] = 0
         self.fresh = ended
-
-
-class TabularEvaluator:
-    """Exact scores on a known MDP: no episodes, no noise.
-
-    Args:
-        mdp: the environment's.
-        gammas: discount factor of each run, `[R]`; Q* is that of the run's own gamma.
-        horizon: time limit of the return.
-    """
-
-    def __init__(self, mdp: TabularMDP, gammas: Sequence[float], horizon: int) -> None:
-        self.mdp = mdp
-        self.horizon = horizon
-        self.live = ~mdp.terminal
-        exact = {gamma: optimal_q(mdp, gamma) for gamma in set(gammas)}
-        self.optimal = np.stack([exact[gamma] for gamma in gammas])  # [R, S, A]
-
-    def __call__(self, agent: Valuing) -> Scores:
-        """Score the greedy policy and the action values of every run.
-
-        Returns:
-            `eval/return`, the expected return within `horizon`; `eval/q_error`, the root mean
-            square of Q - Q* over non-terminal pairs, in units of the range of Q*; and
-            `eval/q_error_max`, its maximum; `[R]` each.
-        """
-        obs = torch.from_numpy(self.mdp.observations).to(agent.device)
-        obs = obs.expand(len(agent.runs), *obs.shape)
-        q = agent.q_values(obs).double().cpu().numpy()
-
-        optimal = self.optimal[:, self.live]
-        span = optimal.max((1, 2)) - optimal.min((1, 2))
-        error = np.abs(q[:, self.live] - optimal) / span.reshape(-1, 1, 1)
-        returns = []
-        for table in q:
-            policy = greedy_policy(table)
-            returns.append(policy_return_undiscounted(self.mdp, policy, self.horizon))
-        return {
-            "eval/return": np.array(returns),
-            "eval/q_error": np.sqrt((error**2).mean((1, 2))),
-            "eval/q_error_max": error.max((1, 2)),
-        }
-
-    def close(self) -> None:
-        """Do nothing: no environment is open."""
 
 
 def make_evaluator(
@@ -309,9 +264,11 @@ def make_evaluator(
     """
     if episodes == 0:
         return None
+
     if env_id is None:
         say("no environment is known for these data: no evaluation; name one with env: ID")
         return None
+
     try:
         if env_id.startswith("rlop/") and isinstance(agent, Valuing):
             return _tabular_evaluator(agent, agent.spec, env_id, env_kwargs)
@@ -353,8 +310,10 @@ def _start(seed: int) -> int:
 
 def _split(episodes: int, n_envs: int) -> np.ndarray:
     """Share episodes among environments as evenly as possible, `[n_envs]`."""
-    quota = np.full(n_envs, episodes // n_envs)
-    return quota + (np.arange(n_envs) < episodes % n_envs)
+    each, rest = divmod(episodes, n_envs)
+    quota = np.full(n_envs, each)
+    quota[:rest] += 1
+    return quota
 
 
 def _make_envs(
@@ -396,6 +355,7 @@ def _warn_of_units(env_id: str, space: Space) -> None:
     """Warn where actions in the environment's units would pass for actions in [-1, 1]."""
     if not (isinstance(space, gymnasium.spaces.Box) and bounded(space)):
         return
+
     low, high = space.low, space.high
     is_within = (low >= -1).all() and (high <= 1).all()
     is_unit = (low == -1).all() and (high == 1).all()

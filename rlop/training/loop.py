@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import sys
-import time
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rlop import probes
 from rlop.agent import Agent, Noise, check_metrics
 from rlop.config.files import to_dict
-from rlop.config.schema import Count, Index, build, option, options
+from rlop.config.schema import build
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
-from rlop.data.sampler import Streams, check_batch_size, probe_batch
-from rlop.logs.logger import History, final_scores
-from rlop.logs.logger import Logger as Board
+from rlop.data.sampler import Streams, StreamState, Table, check_batch_size, probe_batch
+from rlop.logs.logger import History, Logger, final_scores
+from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
+from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
+from rlop.training.sums import Sums
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
-INTERVALS = ("log_every", "probe_every", "eval_every", "checkpoint_every", "reload_every")
 Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
-
-
-@options
-class TrainOptions:
-    """Schedule: how often to log, probe, evaluate and checkpoint, in gradient steps; 0 for never."""
-
-    steps: Count = option(100_000, "gradient steps of every run")
-    log_every: Index = option(1000, "steps between logged means of the metrics")
-    probe_every: Index = option(1000, "steps between measures of the representation")
-    probe_size: Index = option(
-        0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
-    )
-    eval_every: Index = option(10_000, "steps between evaluations")
-    checkpoint_every: Index = option(50_000, "steps between checkpoints")
-    reload_every: Index = option(0, "steps between draws of the data, where a window is set")
-    compile: Literal["auto", True, False] = option(
-        "auto", "the update as one graph; auto: where compiling pays off"
-    )
-    updates_per_launch: Index = option(0, "0: one on a CPU; on CUDA as many as the intervals allow")
 
 
 def train(
@@ -69,11 +50,15 @@ def train(
 
     Args:
         agent: from `rlop.agents`, or a subclass of `rlop.agent.Agent` of one's own.
-        data: the data set; the agent takes the columns it needs. A `RollingWindow` is trained on draw after draw.
+        data: the data set; the agent takes the columns it needs. A `RollingWindow` is trained on
+            draw after draw.
         steps: gradient steps in all, also when resuming.
-        logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the record in memory only.
-        evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an `Evaluator`.
-        resume: continue from `logdir/checkpoint.pt`, with the very same numbers as an uninterrupted training.
+        logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the
+            record in memory only.
+        evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an
+            `Evaluator`.
+        resume: continue from `logdir/checkpoint.pt`, with the very same numbers as an uninterrupted
+            training.
         progress: show a progress bar; None decides from the terminal.
         options: fields of `TrainOptions`.
     Returns:
@@ -84,10 +69,11 @@ def train(
     """
     train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
     loop = Loop(agent, data, train_options, evaluate)
+    folder = None if logdir is None else Path(logdir).expanduser()
     if resume:
-        if logdir is None:
+        if folder is None:
             raise InputError("resume = true: expected a logdir that holds a checkpoint")
-        loop.restore(checkpoint.load(Path(logdir) / CHECKPOINT, agent.device))
+        loop.restore(checkpoint.load(folder / CHECKPOINT, agent.device))
 
     settings = {
         "agent": agent.name,
@@ -95,26 +81,46 @@ def train(
         **to_dict(agent.config),
         **to_dict(train_options),
     }
-    with Board(logdir, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as board:
+    with Logger(folder, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as logger:
         try:
             with Progress(steps, start=loop.step, enabled=progress) as bar, StopSignal() as stop:
-                loop.run(board, bar, stop)
-            history = board.history
-            board.close(final_scores(history))
+                loop.run(logger, bar, stop)
+            history = logger.history
+            logger.close(final_scores(history))
         except KeyboardInterrupt:
-            if board.logdir is not None:
-                print(
+            if logger.logdir is not None:
+                say(
                     f"interrupted at step {loop.step}: logs and checkpoint are in {logdir}",
-                    file=sys.stderr,
+                    logging.WARNING,
                 )
             raise
         finally:
-            loop.save(board.logdir)
+            loop.save(logger.logdir)
     return history
 
 
+@dataclass(frozen=True)
+class Feed:
+    """Where the batches of one data set come from, and the update that takes them.
+
+    Args:
+        table: the transitions, on the device.
+        streams: rows `[R, B]`, or batches that were gathered ahead, and the noise of each step.
+        gather: what makes the update's first argument of them.
+        update: one update of every run.
+        launch: several updates as one call.
+    """
+
+    table: Table
+    streams: Streams | Prefetcher
+    gather: Callable[[Any], Any]
+    update: Update
+    launch: Launch
+
+
 class Loop:
-    """State of one training: agent, table of transitions, random streams, running sums of the metrics.
+    """State of one training: agent, table of transitions, random streams, running sums of the
+    metrics.
 
     Args:
         agent: whose runs are trained.
@@ -134,13 +140,16 @@ class Loop:
     ) -> None:
         if options.reload_every and not isinstance(data, RollingWindow):
             raise InputError(
-                f"reload_every = {options.reload_every}: expected data with a window, see RollingWindow"
+                f"reload_every = {options.reload_every}: "
+                "expected data with a window, see RollingWindow"
             )
         self.agent = agent
         self.options = options
         self.evaluate = evaluate
         self.data = data
         self.step = 0
+        self.feed: Feed
+        self.number: int | None = None  # draw of a rolling window that is loaded
         self.sums = Sums()
         self.resets = Resets(agent)
 
@@ -153,41 +162,43 @@ class Loop:
         size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
         self.probe_batch = probe_batch(columns, size, len(agent.runs), agent.device)
 
-    def run(self, board: Board, bar: Progress, stop: StopSignal) -> None:
+    def run(self, logger: Logger, bar: Progress, stop: StopSignal) -> None:
         """Train from the present step to the last one.
 
         Raises:
             KeyboardInterrupt: after the step in which `stop` was asked for.
         """
         if self.compiles:
-            board.say_once(
-                f"compiling the update for {self.options.steps:,} steps: the first takes half a minute"
+            logger.say_once(
+                f"compiling the update for {self.options.steps:,} steps: "
+                "the first takes half a minute",
+                level=logging.INFO,
             )
         if self.step == 0:
-            self.look(board, bar)
+            self.look(logger, bar)
         self.sums.start()
 
         while self.step < self.options.steps:
             self.advance()
             if self.due(self.options.log_every):
-                self.log(board, bar)
-            self.look(board, bar)
+                self.log(logger, bar)
+            self.look(logger, bar)
             if stop.asked:
                 raise KeyboardInterrupt
 
     def advance(self) -> int:
         """Make one launch from the present step; return the number of its updates."""
         self.follow_window()
+        feed = self.feed
 
         # After a resume at an odd step, updates go one by one until launches line up again.
-        if self.step % self.launch.size == 0 and self.launch.size > 1:
-            rows, noise = self.streams.take(self.launch.size)
-            metrics = self.launch(rows, noise)
-            count = self.launch.size
+        count = 1 if self.step % feed.launch.size else feed.launch.size
+        if count == 1:
+            rows, noise = feed.streams.next()
+            metrics = feed.update(feed.gather(rows), noise)
         else:
-            rows, noise = self.streams.next()
-            metrics = self.update(self.gather(rows), noise)
-            count = 1
+            many, noise = feed.streams.take(count)
+            metrics = feed.launch(many, noise)
 
         if not self.sums.names:
             check_metrics(metrics, len(self.agent.runs), self.agent.name)
@@ -196,56 +207,64 @@ class Loop:
 
         if self.resets.due(self.step):
             self.resets(self.probe_batch, self.step)
-        moved = count > 1 and self.launch.moves_target
+        moved = count > 1 and feed.launch.moves_target
         if not moved and self.step % self.agent.target_period == 0:
             self.agent.update_target()
         return count
 
-    # --- data ---------------------------------------------------------------------------------------------------
+    # --- data
 
     def load(self, number: int) -> Dataset:
-        """Take the data, or draw `number` of a window; random streams restart and recorded graphs are discarded."""
-        # Free the previous draw before the next one is read.
-        self.table = self.streams = self.update = self.gather = self.launch = None
+        """Take the data, or draw `number` of a window.
+
+        Random streams restart and recorded CUDA graphs are discarded.
+        """
+        # Free the previous draw before the next one is read: memory may not hold both.
+        if self.number is not None:
+            del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
         self.check_data(data)
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
-        self.table = make_table(prepared.columns(), self.agent.device)
+
+        self.feed = self.make_feed(make_table(prepared.columns(), self.agent.device))
         self.number = number
-        self.make_update()
         return data
 
     def check_data(self, data: Dataset) -> None:
-        """Raise InputError unless the data are of the shapes and units that the agent was made for."""
+        """Check that the data have the shapes and units that the agent was made for."""
         expected, spec = self.agent.spec, data.spec
         if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
             raise InputError(
-                f"data {data.name}: {spec.shapes} is not what the agent was made for: {expected.shapes}"
+                f"data {data.name}: {spec.shapes} is not what the agent was made for: "
+                f"{expected.shapes}"
             )
 
-    def make_update(self) -> None:
-        """Set up random streams and the update, which gathers its own batch where it is compiled or recorded."""
-        agent, table = self.agent, self.table
-        streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise, agent.device)
-        if table.on_disk:
-            # Batches are gathered ahead on another thread, and come in place of their rows.
-            self.streams = Prefetcher(streams, table.gather)
-            fused = agent.update
-        else:
-            self.streams = streams
-            fused = self.gather_and_update
+    def make_feed(self, table: Table) -> Feed:
+        """Set up random streams, and an update that gathers its own batch where that is faster."""
+        agent = self.agent
+        seeds, size = agent.runs.seeds, agent.batch_size
+        streams = Streams(seeds, size, len(table), agent.noise, agent.device)
+        per_launch = self.updates_per_launch(table)
 
-        self.update, self.gather = agent.update, as_is if table.on_disk else table.gather
+        # Batches from disk are gathered ahead on another thread, and come in place of their rows.
+        if table.on_disk:
+            update = self.compiled(agent.update) if self.compiles else agent.update
+            launch = Launch(agent, update, per_launch)
+            return Feed(table, Prefetcher(streams, table.gather), as_is, update, launch)
+
         if self.compiles:
-            fused = self.compiled(fused)
-            self.update, self.gather = fused, as_is
-        self.launch = Launch(agent, fused, self.updates_per_launch())
+            update = self.compiled(self.gather_and_update)
+            launch = Launch(agent, update, per_launch)
+            return Feed(table, streams, as_is, update, launch)
+
+        launch = Launch(agent, self.gather_and_update, per_launch)
+        return Feed(table, streams, table.gather, agent.update, launch)
 
     def gather_and_update(self, rows: Tensor, noise: Noise) -> Metrics:
         """Update every run on the transitions at `rows` `[R, B]`."""
-        return self.agent.update(self.table.gather(rows), noise)
+        return self.agent.update(self.feed.table.gather(rows), noise)
 
     def compiled(self, update: Update) -> Update:
         """Return the compiled form of an update, the same one for every draw of a window."""
@@ -257,20 +276,20 @@ class Loop:
         """Load the draw of a rolling window that the present step belongs to."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
-            self.continue_streams(self.streams.state_dict())
+            self.continue_streams(self.feed.streams.state_dict())
 
-    def continue_streams(self, streams: Mapping[str, Any]) -> None:
-        """Continue random streams on the data of the present step, loading them if they are others."""
+    def continue_streams(self, streams: StreamState) -> None:
+        """Continue random streams on the data of the present step."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
             self.load(self.step // every)
-        self.streams.load_state_dict(streams)
+        self.feed.streams.load_state_dict(streams)
 
         # The first step on a new draw: indices drawn ahead belong to the size of the one before.
         if every and self.step and self.step % every == 0:
-            self.streams.renew()
+            self.feed.streams.renew()
 
-    def updates_per_launch(self) -> int:
+    def updates_per_launch(self, table: Table) -> int:
         """Return how many updates go into one launch.
 
         Raises:
@@ -292,22 +311,23 @@ class Loop:
             fits_target = asked % period == 0 or period % asked == 0
             if not divides or not fits_target:
                 raise InputError(
-                    f"updates_per_launch = {asked}: expected a divisor of steps and all intervals ({intervals}) and "
-                    f"a divisor or a multiple of target_period = {period}"
+                    f"updates_per_launch = {asked}: expected a divisor of steps and all "
+                    f"intervals ({intervals}) and a divisor or a multiple of "
+                    f"target_period = {period}"
                 )
             return asked
 
-        replays = self.agent.device.type == "cuda" and not self.table.on_disk
+        replays = self.agent.device.type == "cuda" and not table.on_disk
         return launch_size(intervals, period) if replays else 1
 
-    # --- what happens now and then ------------------------------------------------------------------------------
+    # --- what happens now and then
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so often, and at the last step, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
-    def log(self, board: Board, bar: Progress) -> None:
-        """Write the means since the last log, name the runs that were frozen, and move the progress bar."""
+    def log(self, logger: Logger, bar: Progress) -> None:
+        """Log the means since the last log, and name the runs that were frozen."""
         metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
@@ -315,15 +335,15 @@ class Loop:
 
         for run in np.flatnonzero(~active):
             label = self.agent.runs.labels[run]
-            board.say_once(
+            logger.say_once(
                 f"run {label} diverged by step {self.step} and is frozen; the others go on",
                 key=label,
             )
-        board.log(self.step, metrics)
+        logger.log(self.step, metrics)
         loss = metrics["loss/total"][active].mean() if active.any() else np.nan
         bar.update(self.step, loss=float(loss))
 
-    def look(self, board: Board, bar: Progress) -> None:
+    def look(self, logger: Logger, bar: Progress) -> None:
         """Probe, evaluate and save, where due."""
         metrics: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
@@ -332,17 +352,20 @@ class Loop:
             metrics |= self.evaluate(self.agent)
 
         if metrics:
-            board.log(self.step, metrics)
+            logger.log(self.step, metrics)
         if "eval/return" in metrics:
             bar.update(self.step, ret=float(np.mean(metrics["eval/return"])))
 
         # `train` writes the last checkpoint.
         between = 0 < self.step < self.options.steps
         if between and self.due(self.options.checkpoint_every):
-            self.save(board.logdir)
+            self.save(logger.logdir)
 
     def probe(self) -> dict[str, np.ndarray]:
-        """Measure the representation of every run on the fixed batch; with several critics, their mean."""
+        """Measure the representation of every run on the fixed batch.
+
+        With several critics, their mean.
+        """
         features, next_features = self.agent.features(self.probe_batch)
         mask = 1 - self.probe_batch.terminated
         if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
@@ -358,7 +381,7 @@ class Loop:
     def save(self, logdir: Path | None) -> None:
         """Write the checkpoint, if there is a folder for it."""
         if logdir is not None:
-            streams = self.streams.state_dict()
+            streams = self.feed.streams.state_dict()
             checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, streams)
 
     def restore(self, content: Mapping[str, Any]) -> None:
@@ -368,35 +391,6 @@ class Loop:
         self.continue_streams(content["streams"])
 
 
-class Sums:
-    """Sums of the updates' metrics since the last log, on the device."""
-
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.start()
-
-    def start(self) -> None:
-        """Begin at zero, and start the clock."""
-        self.total: Tensor | None = None
-        self.count = 0
-        self.started = time.perf_counter()
-
-    def add(self, metrics: Metrics, count: int) -> None:
-        """Add the metrics of one launch, each the sum over its `count` updates."""
-        self.names = tuple(metrics)
-        values = torch.stack(tuple(metrics.values()))  # [M, R]
-        self.total = values if self.total is None else self.total.add_(values)
-        self.count += count
-
-    def take(self) -> tuple[dict[str, np.ndarray], float]:
-        """Return the means and the steps per second, and start again; the one place where the host waits."""
-        assert self.total is not None  # logs follow updates
-        means = (self.total / self.count).double().cpu().numpy()
-        speed = self.count / (time.perf_counter() - self.started)
-        self.start()
-        return dict(zip(self.names, means, strict=True)), speed
-
-
 def as_is(batch: Any) -> Any:
-    """Return the argument: rows that the update gathers itself, or a batch that was gathered ahead."""
+    """Return the argument, which the update gathers itself or which was gathered ahead."""
     return batch

@@ -1,104 +1,100 @@
-"""One training as a typed configuration: data, agent, schedule; what `rlop train` and the scripts run."""
+"""One training as a typed configuration: what `rlop train` and the scripts run."""
 
 from __future__ import annotations
 
-import resource
+import logging
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlop.config.checks import check_range
+from rlop.agent import Agent, with_preset
+from rlop.config.checks import show
 from rlop.config.files import read_yaml
 from rlop.config.overrides import apply_overrides
-from rlop.config.schema import build
+from rlop.config.schema import PLAIN, build, flags_of, options_of
 from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
 from rlop.logs.logger import History
-from rlop.training.checkpoint import agent_class
+from rlop.logs.messages import LOGGER, say
 from rlop.training.evaluate import make_evaluator
-from rlop.training.loop import TrainOptions, train
+from rlop.training.loop import train
+from rlop.training.names import agent_class
+from rlop.training.options import Experiment, TrainOptions
 from rlop.types import InputError
 
-
-@dataclass(frozen=True)
-class CollectOptions:
-    """How to make the data file when it is not there; see `rlop collect --help`."""
-
-    env: str
-    policy: str = "random"
-    mix: dict[str, float] = field(
-        default_factory=dict
-    )  # policy -> share of the steps, instead of `policy`
-    shuffle: bool = False  # interleave the episodes of a mixture
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    epsilon: float = 0.0
-    steps: int = 50_000
-    seed: int = 0
+DEFAULT_AGENT = "DQN"
 
 
-@dataclass(frozen=True)
-class Experiment(TrainOptions):
-    """Keys of a configuration file, beside those of `TrainOptions`."""
+def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[Experiment, str]:
+    """Read `[CONFIG.yaml] [--key value ...]`; return the experiment and its name.
 
-    data: str = "gridworld"  # what `load_dataset` takes
-    data_options: dict[str, Any] = field(default_factory=dict)  # its keyword arguments
-    window: int = 0  # checkpoints of a replay log in memory at a time, drawn anew every `reload_every` steps; 0: all
-    transforms: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # in order, see rlop/data/transforms.py
-    collect: CollectOptions | None = None  # makes the data file if it is missing
-    agent: dict[str, Any] = field(default_factory=dict)  # name, and the agent's own options
-    seeds: int | list[int] = 1
-    variants: dict[str, dict[str, float]] | None = None  # name -> {hyper-parameter: value}
-    env: str | None = None  # environment to evaluate in; default: the one the data names
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    eval_episodes: int = 20
-    eval_epsilon: float | None = (
-        None  # probability of a random action; default: 0.001 for Atari, else 0
-    )
-    logdir: str | None = None  # default: runs/<config>-<time>
-    resume: bool = False
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
-    threads: int = 0  # CPU threads of PyTorch; 0: one, which small networks are fastest with
+    The options of the agent are checked here too, before any data is read.
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("eval_episodes", "threads", "window"):
-            check_range(name, getattr(self, name), low=0)
-        if bool(self.window) != bool(self.reload_every):
-            raise InputError(
-                f"window = {self.window}, reload_every = {self.reload_every}: expected both, or neither"
-            )
-        if self.eval_epsilon is not None:
-            check_range("eval_epsilon", self.eval_epsilon, low=0, high=1)
-
-
-def from_args(argv: Sequence[str], default: str | None = None) -> tuple[Experiment, str]:
-    """`[CONFIG.yaml] [--key value ...]` to an experiment and its name.
-
+    Args:
+        argv: the arguments.
+        default: the configuration where the arguments name none.
     Raises:
-        InputError: naming the file or key, and the nearest key there is.
+        InputError: naming the file or key, and the nearest key that exists.
     """
-    argv = list(argv)
-    path = argv.pop(0) if argv and not argv[0].startswith("--") else default
+    arguments = list(argv)
+    names_a_file = arguments and not arguments[0].startswith("--")
+    path = arguments.pop(0) if names_a_file else default
     if path is None:
         raise InputError("no configuration file; expected: CONFIG.yaml [--key value ...]")
-    return build(Experiment, apply_overrides(read_yaml(path), argv), where=str(path)), Path(
-        path
-    ).stem
+
+    values = apply_overrides(read_yaml(path), arguments, flags_of(Experiment))
+    where = str(path)
+    agent = values.get("agent", {})
+    is_section = isinstance(agent, Mapping) and PLAIN not in agent
+    if is_section:  # otherwise `build` says what is wrong
+        _check_agent(values, where)
+    return build(Experiment, values, where=where), Path(path).stem
+
+
+def _check_agent(values: Mapping[str, Any], where: str) -> None:
+    """Check the options of the agent, and that each key stands in its section."""
+    options = dict(values.get("agent", {}))
+    try:
+        cls = agent_class(_take_name(options))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+    of_experiment, of_agent = options_of(Experiment), options_of(cls.Config)
+    for key in values:
+        if key not in of_experiment and key in of_agent:
+            raise InputError(f"{where}: unknown key '{key}', did you mean 'agent.{key}'?")
+    for key in options:
+        if key not in of_agent and key in of_experiment:
+            raise InputError(f"{where}: unknown key 'agent.{key}', did you mean '{key}'?")
+
+    build(cls.Config, with_preset(options, cls.presets), where=where, key="agent")
+
+
+def agent_name(experiment: Experiment) -> str:
+    """Return the name of a configuration's agent."""
+    return _take_name(dict(experiment.agent))
+
+
+def _take_name(options: dict[str, object]) -> str:
+    """Take the agent's name out of its options."""
+    name = options.pop("name", DEFAULT_AGENT)
+    if not isinstance(name, str):
+        raise InputError(
+            f"agent.name = {show(name)}: expected the name of an agent, as in DQN or module:Class"
+        )
+    return name
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+    """Return the device of that name; `auto` is CUDA where it is available, else the CPU.
 
     Raises:
-        InputError: for a device PyTorch cannot use here.
+        InputError: for a device that PyTorch cannot use on this machine.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,74 +108,123 @@ def pick_device(name: str) -> torch.device:
 
 
 def data_of(experiment: Experiment) -> Dataset | RollingWindow:
-    """Load the data set; collect it first when its file is missing and the configuration says how."""
+    """Load the data set; collect it first if its file is missing and the configuration says how."""
     if experiment.window:
         return RollingWindow(
             experiment.data,
             experiment.window,
             prepare=lambda data: transform(data, experiment.transforms),
-            **experiment.data_options,
+            **experiment.data_options,  # type: ignore[arg-type]  # the reader checks its own options
         )
-    wanted = experiment.collect
-    if wanted is not None and not Path(experiment.data).exists():
-        from rlop.collect.collector import collect
 
-        print(
-            f"{experiment.data} is not there: collecting {wanted.steps} steps of {wanted.env}",
-            file=sys.stderr,
-        )
-        Path(experiment.data).parent.mkdir(parents=True, exist_ok=True)
-        collect(
-            wanted.env,
-            wanted.mix or wanted.policy,
-            wanted.steps,
-            experiment.data,
-            epsilon=wanted.epsilon,
-            shuffle=wanted.shuffle,
-            seed=wanted.seed,
-            env_kwargs=wanted.env_kwargs,
-        )
-    return transform(
-        load_dataset(experiment.data, **experiment.data_options), experiment.transforms
+    if is_to_be_collected(experiment):
+        _collect(experiment)
+    data = load_dataset(experiment.data, **experiment.data_options)
+    return transform(data, experiment.transforms)
+
+
+def is_to_be_collected(experiment: Experiment) -> bool:
+    """Tell whether the data file is missing and the configuration says how to make it."""
+    return experiment.collect is not None and not Path(experiment.data).exists()
+
+
+def _collect(experiment: Experiment) -> None:
+    """Make the data file."""
+    from rlop.collect.collector import collect
+
+    source = experiment.collect
+    assert source is not None  # `is_to_be_collected`
+    mix: Mapping[Any, float] = source.mix  # `Mapping` is invariant in its keys
+    say(f"{experiment.data} does not exist: collecting {source.steps} steps of {source.env}")
+    Path(experiment.data).parent.mkdir(parents=True, exist_ok=True)
+    collect(
+        source.env,
+        mix or source.policy,
+        source.steps,
+        experiment.data,
+        epsilon=source.epsilon,
+        shuffle=source.shuffle,
+        seed=source.seed,
+        env_kwargs=source.env_kwargs,
     )
 
 
-def run(experiment: Experiment, name: str = "run") -> tuple[Any, History, Path]:
-    """Load data, make the agent, train, evaluate; returns agent, record and log folder.
+def make_agent(experiment: Experiment, data: Dataset | RollingWindow) -> Agent:
+    """Make the agent of a configuration for its data.
 
+    Raises:
+        InputError: for options that do not fit the agent or the data.
+    """
+    options = dict(experiment.agent)
+    cls = agent_class(_take_name(options))
+    return cls(
+        data.spec,
+        seeds=experiment.seeds,
+        variants=experiment.variants,
+        device=pick_device(experiment.device),
+        **options,
+    )
+
+
+def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path]:
+    """Load data, make the agent, train and evaluate it.
+
+    Args:
+        experiment: the configuration.
+        name: beginning of the name of the log folder, where the configuration gives none.
+    Returns:
+        The agent, the record of its metrics, and the log folder.
     Raises:
         InputError: before any training, for anything in the configuration that does not fit.
     """
     torch.set_num_threads(experiment.threads or 1)
-    device = pick_device(experiment.device)
+    pick_device(experiment.device)  # a device that is missing is reported before data is read
     data = data_of(experiment)
-    options = dict(experiment.agent)
-    cls = agent_class(options.pop("name", "DQN"))
-    agent = cls(
-        data.spec, seeds=experiment.seeds, variants=experiment.variants, device=device, **options
-    )
+    agent = make_agent(experiment, data)
+
     env_id = experiment.env or data.spec.env_id
     env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
     reference = experiment.data if experiment.data.startswith("d4rl:") else env_id
     evaluate = make_evaluator(
         agent, env_id, env_kwargs, experiment.eval_episodes, reference, experiment.eval_epsilon
     )
-    logdir = Path(experiment.logdir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    print(
-        f"{len(agent.runs)} runs of {cls.__name__} on {data.name} ({len(data):,} transitions), logs in {logdir}"
+
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    logdir = Path(experiment.logdir or f"runs/{name}-{stamp}").expanduser()
+    say(
+        f"{len(agent.runs)} runs of {agent.name} on {data.name} ({len(data):,} transitions), "
+        f"logs in {logdir}"
     )
-    options = {key: getattr(experiment, key) for key in TrainOptions.__dataclass_fields__}
+
+    is_quiet = not LOGGER.isEnabledFor(logging.INFO)
     started = time.perf_counter()
     history = train(
-        agent, data, logdir=logdir, evaluate=evaluate, resume=experiment.resume, **options
+        agent,
+        data,
+        logdir=logdir,
+        evaluate=evaluate,
+        resume=experiment.resume,
+        progress=False if is_quiet else None,
+        **schedule_of(experiment),
     )
-    print(cost(experiment.steps, len(agent.runs), time.perf_counter() - started))
+    say(cost(experiment.steps, len(agent.runs), time.perf_counter() - started))
     return agent, history, logdir
 
 
+def schedule_of(experiment: Experiment) -> dict[str, Any]:
+    """Return the options of an experiment that are those of `TrainOptions`."""
+    return {name: experiment.__dict__[name] for name in options_of(TrainOptions)}
+
+
 def cost(steps: int, runs: int, seconds: float) -> str:
-    """One line: time, steps per second, peak memory of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform != "darwin" else 2**30
-    )
-    return f"{seconds:.0f} s, {steps / seconds:,.0f} steps/s for {runs} runs together, peak memory {peak:.2f} GiB"
+    """Return one line: time, steps per second and, where the system tells it, peak memory."""
+    line = f"{seconds:.0f} s, {steps / seconds:,.0f} steps/s for {runs} runs together"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return line
+
+    # The unit of the peak is KiB on Linux and bytes on macOS.
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return f"{line}, peak memory {peak:.2f} GiB"

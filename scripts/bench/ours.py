@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlop.agent import Agent
 from rlop.agents import CQL, DQN, DiscreteCQL
+
+from rlop.agent import Agent
 from rlop.data import Dataset
 from rlop.training.loop import Loop, TrainOptions
 from scripts.bench.measure import Update

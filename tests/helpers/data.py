@@ -54,7 +54,7 @@ def make(lengths, terminated, **options):
 
 
 def d4rl_arrays(rows, terminals=(), timeouts=None, seed=0, **changes):
-    """Arrays under D4RL's names; a changed one may be None, which leaves it out."""
+    """Arrays under D4RL's names, with a flag set in the rows given."""
     rng = np.random.default_rng(seed)
     made = {
         "observations": rng.standard_normal((rows, 3)).astype(np.float32),
@@ -64,8 +64,12 @@ def d4rl_arrays(rows, terminals=(), timeouts=None, seed=0, **changes):
     }
     if timeouts is not None:
         made["timeouts"] = np.isin(np.arange(rows), timeouts)
-    made |= changes
-    return {key: value for key, value in made.items() if value is not None}
+    return {**made, **changes}
+
+
+def changed(made, changes):
+    """Other arrays in place of some; None leaves one out."""
+    return {key: value for key, value in {**made, **changes}.items() if value is not None}
 
 
 def qlearning_rows(made, limit=None, keep=False):

@@ -130,7 +130,8 @@ def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
     if source.dtype != np.float64 or source.ndim == 0:
         return np.atleast_1d(source[()])
     array = np.empty(source.shape, np.float32)
-    source.read_direct(array)
+    if array.size > 0:  # h5py before 3.14 divides by zero for an empty array
+        source.read_direct(array)
     return array
 
 

@@ -1,0 +1,82 @@
+"""Options of a training: its schedule, and the keys of a configuration file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rlop.config.schema import Count, Index, Probability, option, options
+from rlop.types import InputError
+
+
+@options
+class TrainOptions:
+    """Schedule: how often to log, probe, evaluate and checkpoint, in gradient steps; 0 is never."""
+
+    steps: Count = option(100_000, "gradient steps of every run")
+    log_every: Index = option(1000, "steps between logged means of the metrics")
+    probe_every: Index = option(1000, "steps between measures of the representation")
+    probe_size: Index = option(
+        0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
+    )
+    eval_every: Index = option(10_000, "steps between evaluations")
+    checkpoint_every: Index = option(50_000, "steps between checkpoints")
+    reload_every: Index = option(0, "steps between draws of the data, where a window is set")
+    compile: Literal["auto", True, False] = option(
+        "auto", "the update as one graph; auto: where compiling pays off"
+    )
+    updates_per_launch: Index = option(
+        0, "updates of one launch; 0: one on a CPU, on CUDA as many as the intervals allow"
+    )
+
+
+@options
+class CollectOptions:
+    """How to make the data file where it is missing; see `rlop collect --help`."""
+
+    env: str = option(description="Gymnasium id")
+    policy: str = option("random", "random, sb3:FILE.zip, ppo:STEPS, sac:STEPS, ...")
+    mix: dict[str, float] = option({}, "policy -> share of the steps, instead of one policy")
+    shuffle: bool = option(False, "episodes of a mixture in random order")
+    env_kwargs: dict[str, object] = option({}, "keyword arguments of the environment")
+    epsilon: Probability = option(0.0, "probability of a uniformly random action")
+    steps: Count = option(50_000, "transitions")
+    seed: Index = option(0, "of environments, exploration and training")
+
+
+@options
+class Experiment(TrainOptions):
+    """A training from data to log folder."""
+
+    data: str = option("gridworld", "name or file, as `rlop.load_dataset` takes it")
+    data_options: dict[str, object] = option({}, "keyword arguments of its reader")
+    window: Index = option(
+        0, "checkpoints of a replay log in memory at a time, redrawn every reload_every; 0: all"
+    )
+    transforms: dict[str, dict[str, object]] = option(
+        {}, "changes of the data in order, name -> options, see rlop/data/transforms.py"
+    )
+    collect: CollectOptions | None = option(None, "makes the data file if it is missing")
+    agent: dict[str, object] = option({}, "name, and the agent's own options")
+    seeds: int | list[int] = option(1, "how many, or which; each setting is trained with all")
+    variants: dict[str, dict[str, float]] | None = option(
+        None, "name -> {hyper-parameter: value}, settings that are trained side by side"
+    )
+    env: str | None = option(None, "environment to evaluate in; default: the one of the data")
+    env_kwargs: dict[str, object] = option({}, "keyword arguments of that environment")
+    eval_episodes: Index = option(20, "episodes of an evaluation; 0 for no evaluation")
+    eval_epsilon: Probability | None = option(
+        None, "probability of a random action there; default: 0.001 for Atari, else 0"
+    )
+    logdir: str | None = option(None, "folder of the logs; default: runs/CONFIG-TIME")
+    resume: bool = option(False, "continue the training in logdir")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    threads: Index = option(
+        0, "CPU threads of PyTorch; 0 for one, with which small networks are fastest"
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.window) != bool(self.reload_every):
+            raise InputError(
+                f"window = {self.window}, reload_every = {self.reload_every}: "
+                "expected both, or neither"
+            )
