@@ -8,7 +8,7 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
 With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
 transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
-taken of adjusted Q, see `td.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
+taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
 and brings its own TD loss.
 """
 
@@ -24,14 +24,16 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.losses.distributional import select_atoms
+from rlop.losses.imbalance import action_counts, vs_logits
+from rlop.losses.noise import noisy_target
 from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .dqn_config import PRESETS, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
-from .options import action_counts, noisy_target, relaxed
 
 
 class DQN(Agent):
@@ -104,7 +106,7 @@ class DQN(Agent):
         return {"q": learner}
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of the head, of the `behavior` backup and of the target noise."""
+        """Return the random numbers of head, `behavior` backup and target noise."""
         config = self.config
         noise = dict(self.head.draws())
         if config.backup == "behavior":
@@ -130,8 +132,9 @@ class DQN(Agent):
         return self.main.target
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Add the columns that the backup reads, leave out rows without them, and count the data's
-        actions.
+        """Return the rows that the backup can use, with the columns that it reads.
+
+        Counts the data's actions and gives each row its slack.
         """
         rows = self.rows(data)
         self.main.allot(len(rows))
@@ -196,7 +199,7 @@ class DQN(Agent):
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]
-            values = td.vs_logits(values, self.counts, gamma, tau)
+            values = vs_logits(values, self.counts, gamma, tau)
 
         q = td.select(values, action)
         return td.conservative_gap(values, q, self.hyper["temperature"]).mean(-1)
@@ -204,8 +207,10 @@ class DQN(Agent):
     def forward(
         self, batch: Batch, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where
-        they are read.
+        """Run the online network at s, and at s' where something reads it.
+
+        Returns:
+            Features `[R, B, D]` and outputs z `[R, B, A, K]` at s, then the same at s', or None.
         """
         if "next_features" in self.needs:
             # One pass over both states, so that gradient flows through both features.
@@ -225,7 +230,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def forward_target(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
-        """Return the target network's features and outputs at s', or None where nothing reads them."""
+        """Run the target network at s'; (None, None) where nothing reads it."""
         if self.config.backup == "mc" and "next_features_target" not in self.needs:
             return None, None
         return self.outputs(self.target, batch.next_obs, noise)

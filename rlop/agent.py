@@ -219,7 +219,7 @@ class Agent(ABC):
         for name, norm in zip(losses, norms):
             if name in self.logged_norms:
                 metrics[f"grad/norm_{name}"] = norm
-        if self.main.has_slacks:
+        if self.main.slacks is not None:
             metrics["slack/abs"] = batch.extra["slack"].detach().abs().flatten(1).mean(1)
         return metrics
 

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -67,25 +68,16 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_script(script: str, command: Command) -> NoReturn:
+def run_script(script: str, command: Callable[..., None], **options: str) -> NoReturn:
     """Run a command as the main program of a file in `scripts/`, and exit with its code.
 
     Args:
         script: path of the file, its `__file__`.
         command: takes the arguments that follow the script's name.
+        options: further arguments of the command, such as the `default` of `train_command`.
     """
     leave_script_folder(script)
-    sys.exit(guarded(command))
-
-
-def train_script(script: str, config: str) -> NoReturn:
-    """Run `rlop train` as the main program of a file in `scripts/`.
-
-    Args:
-        script: path of the file, its `__file__`.
-        config: the configuration to train when none is named.
-    """
-    run_script(script, lambda argv: train_command(argv, default=config))
+    sys.exit(guarded(partial(command, **options)))
 
 
 def leave_script_folder(script: str) -> None:
@@ -181,7 +173,7 @@ def collect_command(argv: Sequence[str]) -> None:
     import torch
 
     from rlop.collect.atari import collect_dqn_replay
-    from rlop.collect.collector import collect
+    from rlop.collect.collector import collect, read_mix
 
     torch.set_num_threads(1)  # policies are small, and threads only wait for each other
     options = {
@@ -200,7 +192,7 @@ def collect_command(argv: Sequence[str]) -> None:
         return
 
     env_kwargs = {"layout": args.layout} if args.layout else None
-    shares: Mapping[Any, float] = _shares(args.mix or [])  # `Mapping` is invariant in its keys
+    shares: Mapping[Any, float] = read_mix(args.mix or [])  # `Mapping` is invariant in its keys
     collect(
         args.env,
         shares or args.policy,
@@ -210,20 +202,6 @@ def collect_command(argv: Sequence[str]) -> None:
         env_kwargs=env_kwargs,
         **options,
     )
-
-
-def _shares(mix: Sequence[str]) -> dict[str, float]:
-    """Read `POLICY:SHARE ...`."""
-    shares = {}
-    for item in mix:
-        name, _, share = item.rpartition(":")
-        try:
-            shares[name] = float(share)
-        except ValueError as error:
-            raise InputError(
-                f"--mix {' '.join(mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5"
-            ) from error
-    return shares
 
 
 def _collect_parser() -> argparse.ArgumentParser:

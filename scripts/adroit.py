@@ -7,7 +7,7 @@ Scores are D4RL-normalized, on Gymnasium. A dropped pen ends its episode, as in 
 rlop/envs/layouts.py says what differs.
 """
 
-from rlop.cli import train_script
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    train_script(__file__, "configs/adroit/pen.yaml")
+    run_script(__file__, train_command, default="configs/adroit/pen.yaml")

@@ -7,7 +7,7 @@ Origin, start, goal, reward, end and the ant itself are D4RL's; see `D4RLAntMaze
 rlop/envs/layouts.py.
 """
 
-from rlop.cli import train_script
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    train_script(__file__, "configs/antmaze/umaze.yaml")
+    run_script(__file__, train_command, default="configs/antmaze/umaze.yaml")

@@ -9,7 +9,7 @@ To collect a small data set yourself:
     rlop collect --format dqn-replay --env Breakout --steps 200000 data/Breakout/1
 """
 
-from rlop.cli import train_script
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    train_script(__file__, "configs/atari/dqn.yaml")
+    run_script(__file__, train_command, default="configs/atari/dqn.yaml")

@@ -7,7 +7,7 @@
 A configuration says how its data are collected; that happens once, when the file does not exist.
 """
 
-from rlop.cli import train_script
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    train_script(__file__, "configs/classic/cartpole.yaml")
+    run_script(__file__, train_command, default="configs/classic/cartpole.yaml")

@@ -7,7 +7,7 @@ Behavior data come from a PPO policy that is trained and rolled out once, when t
 not exist.
 """
 
-from rlop.cli import train_script
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    train_script(__file__, "configs/minatar/breakout.yaml")
+    run_script(__file__, train_command, default="configs/minatar/breakout.yaml")

@@ -14,8 +14,14 @@ Reference: Damian, Ma and Lee, "Label Noise SGD Provably Prefers Flat Global Min
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
 import torch
 from torch import Tensor
+
+from rlop.config.schema import Index, NonNegative, Probability, Sweep, option, options
+from rlop.runs import SweptOptions
 
 SMALLEST_PROBABILITY = 1e-12  # keeps the quotient finite where no label is flipped
 
@@ -70,3 +76,93 @@ def _check_pair(name: str, numbers: Tensor, random: Tensor) -> None:
         raise ValueError(
             f"{name}: expected [R, B] twice, got {tuple(numbers.shape)} and {tuple(random.shape)}"
         )
+
+
+@options
+class TargetNoise(SweptOptions):
+    """Noise on TD targets, drawn at every step; see `label_noise`."""
+
+    swept: ClassVar[tuple[str, ...]] = ("scale",)
+    scale: Sweep[NonNegative] = option(
+        description="size of the noise, in standard deviations of the minibatch's targets"
+    )
+    kind: Literal["gaussian", "sign"] = option("gaussian", "normal, or one of two values")
+    off_after: Index | None = option(None, "gradient steps with noise; null for all")
+
+    def draws(self, batch_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return the random numbers of one step, as in `rlop.agent.NoiseShapes`."""
+        kind = "normal" if self.kind == "gaussian" else "uniform"
+        return {"target": (kind, (batch_size,))}
+
+    def __call__(self, target: Tensor, drawn: Tensor, scale: Tensor, steps: Tensor) -> Tensor:
+        """Return the noisy target `[R, B]`.
+
+        Args:
+            target: `[R, B]`.
+            drawn: random numbers `[R, B]`.
+            scale: `[R]`.
+            steps: gradient steps done, `[]`.
+        """
+        unit = drawn if self.kind == "gaussian" else torch.where(drawn < 0.5, -1.0, 1.0)
+        return label_noise(target, unit, until(self.off_after, scale, steps))
+
+
+@options
+class LabelNoise(SweptOptions):
+    """Labels replaced by a random other action, drawn at every step; see `flip_labels`."""
+
+    swept: ClassVar[tuple[str, ...]] = ("probability",)
+    probability: Sweep[Probability] = option(description="of another action as label")
+    off_after: Index | None = option(None, "gradient steps with noise; null for all")
+
+    def draws(self, batch_size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return the random numbers of one step, as in `rlop.agent.NoiseShapes`."""
+        return {"label": ("uniform", (batch_size,))}
+
+    def __call__(
+        self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int
+    ) -> Tensor:
+        """Return the noisy labels `[R, B]`.
+
+        Args:
+            label: `[R, B]`.
+            drawn: uniform random numbers `[R, B]`.
+            probability: `[R]`.
+            steps: gradient steps done, `[]`.
+            n_actions: A.
+        """
+        return flip_labels(label, drawn, until(self.off_after, probability, steps), n_actions)
+
+
+def noisy_target(
+    target: Tensor,
+    drawn: Mapping[str, Tensor],
+    options: TargetNoise | None,
+    hyper: Mapping[str, Tensor],
+    steps: Tensor,
+) -> Tensor:
+    """Return the target `[R, B]`, with the noise that `target_noise` of an agent asks for.
+
+    Args:
+        target: `[R, B]`.
+        drawn: the random numbers of the update, by name.
+        options: `target_noise`, or None.
+        hyper: the agent's numbers `[R]`, by name.
+        steps: gradient steps done, `[]`.
+    """
+    if options is None:
+        return target
+    return options(target, drawn["target"], hyper["target_noise.scale"], steps)
+
+
+def until(last: int | None, value: Tensor, steps: Tensor) -> Tensor:
+    """Return the value in the first `last` steps, then zero.
+
+    A comparison of tensors, since an update must not branch on values.
+
+    Args:
+        last: number of steps; None for all.
+        value: `[R]`.
+        steps: gradient steps done, `[]`.
+    """
+    return value if last is None else value * (steps < last)

@@ -38,8 +38,10 @@ def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tenso
         mean = mean.unsqueeze(-2)
         log_std = log_std.unsqueeze(-2)
 
-    fits = normal.ndim == mean.ndim
-    if not fits or torch.broadcast_shapes(normal.shape, mean.shape) != normal.shape:
+    fits = normal.ndim == mean.ndim and all(
+        size in (1, drawn) for size, drawn in zip(mean.shape, normal.shape)
+    )
+    if not fits:
         raise ValueError(
             f"normal {tuple(normal.shape)}: expected the shape of mean, or [*lead, N, m]"
         )

@@ -11,7 +11,11 @@ from rlop.nets.torso import Torso
 
 
 def stacked_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: int = 1,
+    padding: int = 0,
 ) -> Tensor:
     """Apply one convolution per run.
 
@@ -131,6 +135,7 @@ class NatureTorso(Torso):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 512) -> None:
         super().__init__()
         channels, *size = obs_shape
+
         self.convs = nn.ModuleList()
         for filters, kernel, stride in NATURE:
             self.convs.append(Conv2d(runs, channels, filters, kernel, stride))

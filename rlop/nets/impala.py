@@ -58,6 +58,7 @@ class ImpalaTorso(Torso):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 256) -> None:
         super().__init__()
         channels, *size = obs_shape
+
         self.stages = nn.ModuleList()
         for filters in CHANNELS:
             self.stages.append(Stage(runs, channels, filters))

@@ -98,7 +98,11 @@ class MaskedLinear(Linear):
     mask: Tensor
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, density: float
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        density: float,
     ) -> None:
         super().__init__(lead, in_features, out_features)
         check_range("density", density, low=0, high=1, low_open=True)

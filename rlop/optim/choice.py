@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -20,16 +20,16 @@ from rlop.runs import SweptOptions
 from rlop.types import InputError
 
 Exponent = Annotated[float, Range(low=1, low_open=True)]
-# (parameters, lr [R]) -> a `RunOptimizer`; Any, since only RMD has slacks
-MakeOptimizer: TypeAlias = Callable[[Sequence[Tensor], Tensor], Any]
+# (parameters, lr [R]) -> optimizer
+MakeOptimizer: TypeAlias = Callable[[list[Tensor], Tensor], RunOptimizer]
 
 
 @options
 class OptimizerOptions(SweptOptions):
-    """Options of one optimizer: its constructor's arguments, and how to call it."""
+    """Base of the options of an optimizer."""
 
     make: ClassVar[Callable[..., RunOptimizer]]
-    constants: ClassVar[tuple[str, ...]] = ()  # arguments that an agent may give as well
+    constants: ClassVar[tuple[str, ...]] = ()  # arguments that the agent gives
 
 
 @options
@@ -38,7 +38,6 @@ class AdamOptions(OptimizerOptions):
 
     make: ClassVar[Callable[..., RunOptimizer]] = Adam
     constants: ClassVar[tuple[str, ...]] = ("betas", "eps")
-    swept: ClassVar[tuple[str, ...]] = ()
 
 
 @options
@@ -90,8 +89,10 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
 
 
 def optimizer_options(optimizer: str | Mapping[str, object]) -> SweptOptions:
-    """Return the options of the optimizer that `name` or `{name: {option: value}}` asks for.
+    """Return the options of the optimizer that `name` or `{name: {option: value}}` names.
 
+    Args:
+        optimizer: as in a configuration.
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one optimizer.
     """
@@ -101,12 +102,12 @@ def optimizer_options(optimizer: str | Mapping[str, object]) -> SweptOptions:
 def optimizer_maker(
     options: SweptOptions, numbers: Mapping[str, Tensor], **constants: object
 ) -> MakeOptimizer:
-    """Return what a `Learner` makes its optimizer with.
+    """Return the function that makes the optimizer of a `Learner`.
 
     Args:
         options: from `optimizer_options`.
         numbers: `optimizer.<option>` -> `[R]`, for the options that take one number per run.
-        constants: `betas` and `eps` of Adam, `form` of RMD; others are not read.
+        constants: `betas` and `eps` of Adam, `form` of RMD; other optimizers do not read them.
     """
     assert isinstance(options, OptimizerOptions)
     arguments: dict[str, object] = {}

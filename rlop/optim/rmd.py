@@ -15,6 +15,7 @@ is least, exactly if the model is linear. The constraint has two forms:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from rlop.config.checks import check_known
 from rlop.optim.smd import SMD
 from rlop.runs import run_values
+from rlop.types import Batch
 
 FORMS = ("signed", "unsigned")
 EPS = 1e-12  # under the root of `unsigned_loss`
@@ -85,6 +87,18 @@ def slack_(
     slack.scatter_add_(-1, _spread(index, slope.shape), step)
 
 
+def relaxed(error: Tensor, batch: Batch) -> Tensor:
+    """Return the error Q - y; with RMD, Q - (y - z), z the slacks that `Learner.relaxed` added.
+
+    Args:
+        error: `[R, ..., B]`.
+        batch: of the update.
+    """
+    if "slack" not in batch.extra:
+        return error
+    return error + batch.extra["slack"].view_as(error)
+
+
 def _spread(index: Tensor, shape: Sequence[int]) -> Tensor:
     """Expand `[R, B]` to a shape `[R, ..., B]`."""
     middle = [1] * (len(shape) - 2)
@@ -131,6 +145,10 @@ class RMD(SMD):
         (group,) = self.param_groups
         group["lam"] = run_values(lam, group["params"][0])
         group["slack"] = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy keep."""
+        return {**super().__getstate__(), "unsigned": self.unsigned}
 
     @property
     def slack(self) -> Tensor:

@@ -6,6 +6,7 @@ The potential decides which of the interpolating solutions is found.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,6 +142,10 @@ class SMD(RunOptimizer):
             if center is not None:
                 self.state[p] = {"reference": center.detach().clone()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy keep; PyTorch alone would drop the rule."""
+        return {**super().__getstate__(), "rule": self.rule}
+
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
         """Make one step with the given gradients.
 
@@ -166,6 +171,9 @@ def _centers(
 ) -> Sequence[Tensor | None]:
     """Return the center of the potential of each parameter, None for zero."""
     if not isinstance(reference, str):
+        if len(reference) != len(params):
+            raise ValueError(f"reference: expected {len(params)} tensors, got {len(reference)}")
         return reference
+
     check_known("reference", reference, REFERENCES)
     return params if reference == "init" else [None] * len(params)

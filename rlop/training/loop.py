@@ -233,7 +233,7 @@ class Loop:
         return data
 
     def check_data(self, data: Dataset) -> None:
-        """Raise InputError unless the data are of the shapes and units that the agent was made for."""
+        """Check that the data have the shapes and units that the agent was made for."""
         expected, spec = self.agent.spec, data.spec
         if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
             raise InputError(
@@ -242,7 +242,7 @@ class Loop:
             )
 
     def make_feed(self, table: Table) -> Feed:
-        """Set up random streams and the update, which gathers its own batch where that saves time."""
+        """Set up random streams, and an update that gathers its own batch where that is faster."""
         agent = self.agent
         seeds, size = agent.runs.seeds, agent.batch_size
         streams = Streams(seeds, size, len(table), agent.noise, agent.device)
@@ -279,7 +279,7 @@ class Loop:
             self.continue_streams(self.feed.streams.state_dict())
 
     def continue_streams(self, streams: StreamState) -> None:
-        """Continue random streams on the data of the present step, loading them if they are others."""
+        """Continue random streams on the data of the present step."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
             self.load(self.step // every)
@@ -312,7 +312,8 @@ class Loop:
             if not divides or not fits_target:
                 raise InputError(
                     f"updates_per_launch = {asked}: expected a divisor of steps and all "
-                    f"intervals ({intervals}) and a divisor or a multiple of target_period = {period}"
+                    f"intervals ({intervals}) and a divisor or a multiple of "
+                    f"target_period = {period}"
                 )
             return asked
 
@@ -326,9 +327,7 @@ class Loop:
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
     def log(self, logger: Logger, bar: Progress) -> None:
-        """Write the means since the last log, name the runs that were frozen, and move the progress
-        bar.
-        """
+        """Log the means since the last log, and name the runs that were frozen."""
         metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
@@ -393,5 +392,5 @@ class Loop:
 
 
 def as_is(batch: Any) -> Any:
-    """Return the argument: rows that the update gathers itself, or a batch that was gathered ahead."""
+    """Return the argument, which the update gathers itself or which was gathered ahead."""
     return batch
