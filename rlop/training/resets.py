@@ -41,8 +41,7 @@ PARTS: Mapping[type[nn.Module], tuple[tuple[str, ...], str]] = {
 
 @dataclass(frozen=True)
 class Hidden:
-    """Units between two layers: how the parameters are called, and what the units do on some batch.
-    """
+    """Units between two layers: how the parameters are called, and what the units do on some batch."""
 
     incoming: tuple[str, ...]  # parameters `[*lead, D, ...]`, one row for each unit
     outgoing: str  # parameter `[*lead, O, D k, ...]`, k columns for each unit, side by side
