@@ -11,15 +11,16 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.schema import option, options
 from rlop.data.dataset import Dataset
-from rlop.losses import tanh_gaussian, td
+from rlop.losses import tanh_gaussian
+from rlop.losses.imbalance import LogitAdjustment, action_counts, vs_logits
+from rlop.losses.noise import LabelNoise
 from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
-from rlop.optim import optimizer_maker, unsigned_loss
+from rlop.optim import unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
 from rlop.types import Batch, InputError, Metrics
 
 from .option_groups import NetworkOptions, OptimizationOptions
-from .options import LabelNoise, LogitAdjustment, action_counts
 
 
 @options
@@ -81,9 +82,7 @@ class BC(Agent):
                 raise InputError(f"{name}: expected loss = cross_entropy, found {self.loss_kind}")
 
     def pick_loss(self) -> str:
-        """Return the loss that the configuration asks for, or the one that `auto` means for these
-        actions.
-        """
+        """Return the name of the loss; `auto` decides by the actions."""
         spec, loss = self.spec, self.config.loss
         discrete = spec.n_actions is not None
         if not discrete and len(spec.action_shape) != 1:
@@ -121,16 +120,8 @@ class BC(Agent):
         reset_runs(network, self.runs.seeds)
         self.activation = str(network.torso.activation)
 
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"],
-            self.hyper,
-            betas=config.adam_betas,
-            eps=config.adam_eps,
-            form="unsigned",
-        )
         self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # see `prepare`
-        learner = self.main_learner(network, make_optimizer, max_grad_norm=config.max_grad_norm)
-        return {"policy": learner}
+        return {"policy": self.main_learner(network, form="unsigned")}
 
     def make_noise(self) -> NoiseShapes:
         """Return the random numbers of the label noise."""
@@ -145,8 +136,9 @@ class BC(Agent):
         return self.main.online
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is; count its discrete actions, or check that they lie in [-1,
-        1].
+        """Return the data set as it is.
+
+        Count its discrete actions, or check that its continuous ones lie in [-1, 1].
 
         Raises:
             InputError: naming the range of the data.
@@ -158,9 +150,7 @@ class BC(Agent):
         return super().prepare(data)
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the policy's loss `[R]`, and how often its action is the data's or how far from
-        it.
-        """
+        """Return the policy's loss `[R]`, and its accuracy or its error."""
         if self.loss_kind == "cross_entropy":
             logits = self.policy(batch.obs)[1]
             loss = self.cross_entropy(logits, batch.action, noise)
@@ -194,7 +184,7 @@ class BC(Agent):
             label = config.label_noise(label, noise["label"], probability, steps, logits.shape[-1])
         if config.logit_adjustment:
             gamma, tau = hyper["logit_adjustment.gamma"], hyper["logit_adjustment.tau"]
-            logits = td.vs_logits(logits, self.counts, gamma, tau)
+            logits = vs_logits(logits, self.counts, gamma, tau)
         return F.cross_entropy(logits.movedim(-1, 1), label, reduction="none").mean(-1)
 
     @torch.no_grad()

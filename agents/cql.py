@@ -5,6 +5,7 @@ term.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,15 +13,15 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian, td
+from rlop.losses.noise import noisy_target
 from rlop.nets import Critics, GaussianPolicy
-from rlop.optim import optimizer_maker
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .cql_config import PRESETS, CQLConfig
-from .cql_networks import Moments, log_weight, make_networks, small_learner
-from .options import noisy_target, relaxed
+from .cql_networks import Moments, log_weight, make_networks
 
 
 class CQL(Agent):
@@ -81,22 +82,17 @@ class CQL(Agent):
         self.target_period = config.target_period
         critics, policy = make_networks(self.spec, config, self.runs.seeds)
         self.activation = str(critics.torso.activation)
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"], hyper, betas=config.adam_betas, eps=config.adam_eps
-        )
         learners = {
-            "critics": self.main_learner(
-                critics, make_optimizer, tau=hyper["tau"], max_grad_norm=config.max_grad_norm
-            ),
-            "policy": small_learner(policy, hyper["policy_lr"], config),
+            "critics": self.main_learner(critics, tau=hyper["tau"]),
+            "policy": self.adam_learner(policy, hyper["policy_lr"]),
         }
 
         entropy = log_weight(math.log(config.entropy_coef), len(self.runs))
-        learners["entropy"] = small_learner(entropy, hyper["entropy_lr"], config)
+        learners["entropy"] = self.adam_learner(entropy, hyper["entropy_lr"])
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = log_weight(start, len(self.runs))
-            learners["multiplier"] = small_learner(multiplier, hyper["alpha_lr"], config)
+            learners["multiplier"] = self.adam_learner(multiplier, hyper["alpha_lr"])
 
         self.needs = self.penalties.needs
         return learners
@@ -121,7 +117,7 @@ class CQL(Agent):
     @property
     def critics(self) -> Critics:
         """The critics that are trained."""
-        return self.learners["critics"].online
+        return cast(Critics, self.learners["critics"].online)
 
     @property
     def target(self) -> Critics:
@@ -131,7 +127,7 @@ class CQL(Agent):
     @property
     def policy(self) -> GaussianPolicy:
         """The policy."""
-        return self.learners["policy"].online
+        return cast(GaussianPolicy, self.learners["policy"].online)
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is, after checking that its actions lie in [-1, 1].
@@ -225,8 +221,10 @@ class CQL(Agent):
     def candidates(
         self, batch: Batch, noise: Noise, pi: Moments, next_pi: Moments
     ) -> tuple[Tensor, Tensor]:
-        """Return values at s `[R, E, B, 3N]` of uniform actions, of pi(.|s)'s and pi(.|s')'s, and
-        log-densities.
+        """Value the candidates at s: uniform actions, and draws from pi(.|s) and pi(.|s').
+
+        Returns:
+            Values `[R, E, B, 3N]` and log-densities `[R, B, 3N]`.
         """
         with torch.no_grad():
             uniform = 2 * noise["random"] - 1
@@ -253,8 +251,11 @@ class CQL(Agent):
         return diff.clamp(config.clip_diff_min, high).mean(-1)
 
     def penalty(self, diff: Tensor, trained: bool = True) -> Tensor:
-        """Return the conservative term `[R, E]`, with gradient into its Lagrange weight where that
-        is trained.
+        """Return the conservative term `[R, E]`.
+
+        Args:
+            diff: from `conservative_diff`, `[R, E]`.
+            trained: let gradient into the weight of the Lagrange form.
         """
         alpha, form = self.hyper["alpha"], self.config.lagrange
         if form == "off":
@@ -265,8 +266,10 @@ class CQL(Agent):
         return td.lagrange_penalty(diff, weight, alpha, self.hyper["gap"], form)
 
     def policy_loss(self, batch: Batch, noise: Noise, pi: Moments) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the policy's loss `[R]`, and log pi(a|s) and min_e Q_e(s, a), `[R, B]`, of actions
-        drawn from it.
+        """Draw an action at each state, and return the policy's loss `[R]`.
+
+        Returns:
+            The loss, log pi(a|s) and min_e Q_e(s, a), `[R, B]` each.
         """
         action, log_pi = tanh_gaussian.sample(*pi, noise["policy"])
         q = self.critics(batch.obs, action)[1].amin(1)
@@ -279,9 +282,7 @@ class CQL(Agent):
         return loss, log_pi, q
 
     def entropy_loss(self, log_pi: Tensor) -> Tensor:
-        """Return the loss of the entropy's weight, `[R]`: it grows while the entropy is below its
-        target.
-        """
+        """Return the loss of the entropy's weight, `[R]`: it grows below the target entropy."""
         (n_dims,) = self.spec.action_shape
         error = log_pi.detach().mean(-1) + self.hyper["target_entropy"] * n_dims
         weight = self.log_weight("entropy")

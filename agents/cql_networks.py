@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from rlop.nets import MLP, Critics, GaussianPolicy, Layers, reinit_runs, reset_runs, with_layers
-from rlop.optim import Adam
-from rlop.optim.learner import Learner
 from rlop.types import Spec
 
 from .cql_config import CQLConfig
@@ -65,15 +62,3 @@ def log_weight(start: float, runs: int) -> nn.Module:
         runs: R.
     """
     return nn.ParameterDict({"log": nn.Parameter(torch.full((runs, 1), start))})
-
-
-def small_learner(network: nn.Module, lr: Tensor, config: CQLConfig) -> Learner:
-    """Return a learner with Adam and without target network, penalties or projections.
-
-    Args:
-        network: parameters `[R, ...]`.
-        lr: `[R]`.
-        config: of the agent.
-    """
-    make = partial(Adam, betas=config.adam_betas, eps=config.adam_eps)
-    return Learner(network.to(lr.device), lr=lr, make=make, max_grad_norm=config.max_grad_norm)

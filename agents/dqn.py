@@ -8,14 +8,14 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
 With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
 transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
-taken of adjusted Q, see `td.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
+taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
 and brings its own TD loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -24,15 +24,16 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.losses.distributional import select_atoms
+from rlop.losses.imbalance import action_counts, vs_logits
+from rlop.losses.noise import noisy_target
 from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
-from rlop.optim import optimizer_maker
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
 from .dqn_config import PRESETS, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
-from .options import action_counts, noisy_target, relaxed
 
 
 class DQN(Agent):
@@ -97,22 +98,15 @@ class DQN(Agent):
         reinit_runs([(network, config.init)], seeds)
         self.activation = str(network.torso.activation)
 
-        make_optimizer = optimizer_maker(
-            self.nested["optimizer"], self.hyper, betas=config.adam_betas, eps=config.adam_eps
-        )
         learner = self.main_learner(
-            network,
-            make_optimizer,
-            tau=self.hyper["tau"],
-            max_grad_norm=config.max_grad_norm,
-            bootstraps=config.backup != "mc",
+            network, tau=self.hyper["tau"], bootstraps=config.backup != "mc"
         )
         self.needs = self.penalties.needs
         self.counts = torch.ones(self.n_actions, device=self.device)  # see `prepare`
         return {"q": learner}
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of the head, of the `behavior` backup and of the target noise."""
+        """Return the random numbers of head, `behavior` backup and target noise."""
         config = self.config
         noise = dict(self.head.draws())
         if config.backup == "behavior":
@@ -130,7 +124,7 @@ class DQN(Agent):
     @property
     def online(self) -> QNetwork:
         """The Q-network that is trained."""
-        return self.main.online
+        return cast(QNetwork, self.main.online)
 
     @property
     def target(self) -> QNetwork:
@@ -138,8 +132,9 @@ class DQN(Agent):
         return self.main.target
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Add the columns that the backup reads, leave out rows without them, and count the data's
-        actions.
+        """Return the rows that the backup can use, with the columns that it reads.
+
+        Counts the data's actions and gives each row its slack.
         """
         rows = self.rows(data)
         self.main.allot(len(rows))
@@ -204,7 +199,7 @@ class DQN(Agent):
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]
-            values = td.vs_logits(values, self.counts, gamma, tau)
+            values = vs_logits(values, self.counts, gamma, tau)
 
         q = td.select(values, action)
         return td.conservative_gap(values, q, self.hyper["temperature"]).mean(-1)
@@ -212,8 +207,10 @@ class DQN(Agent):
     def forward(
         self, batch: Batch, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return online features `[R, B, D]` and outputs z `[R, B, A, K]` at s, and at s' where
-        they are read.
+        """Run the online network at s, and at s' where something reads it.
+
+        Returns:
+            Features `[R, B, D]` and outputs z `[R, B, A, K]` at s, then the same at s', or None.
         """
         if "next_features" in self.needs:
             # One pass over both states, so that gradient flows through both features.
@@ -233,7 +230,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def forward_target(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
-        """Return the target network's features and outputs at s', or None where nothing reads them."""
+        """Run the target network at s'; (None, None) where nothing reads it."""
         if self.config.backup == "mc" and "next_features_target" not in self.needs:
             return None, None
         return self.outputs(self.target, batch.next_obs, noise)
@@ -253,7 +250,11 @@ class DQN(Agent):
             particles, weights = batch.extra["mc_return"].unsqueeze(-1), None
         else:
             assert next_z is not None  # `forward_target` ran
-            pick = partial(td.BACKUPS[config.backup], batch=batch, noise=noise)
+            backup = td.BACKUPS[config.backup]
+
+            def pick(target: Tensor, online: Tensor | None) -> Tensor:
+                return backup(target, online, batch, noise)
+
             values, weights = self.head.particles(next_z, next_z_online, pick)
             particles = td.td_target(
                 batch.reward, values, batch.terminated, batch.discount, self.hyper["gamma"]

@@ -16,13 +16,13 @@ from rlop.config.schema import (
     option,
     options,
 )
+from rlop.losses.imbalance import LogitAdjustment
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.types import InputError
 
 from .heads import HEADS, Scalar, make_head
 from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
-from .options import LogitAdjustment
 
 
 @options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.config.schema import Count, Discount, Positive, Sweep, option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import td
+from rlop.losses.noise import TargetNoise, noisy_target
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD
 from rlop.optim.learner import Learner
 from rlop.projections import make_projection
 from rlop.runs import per_run
 from rlop.types import Batch, InputError, Metrics
-
-from .options import TargetNoise, noisy_target
 
 CHUNK = 65_536  # observations measured at a time, to bound memory
 
@@ -74,6 +73,7 @@ class TwoLayer(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(runs, width, size))
         self.register_buffer("signs", torch.empty(runs, width))
+        self.signs: Tensor
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw one run."""
@@ -151,7 +151,7 @@ class NeuralTD(Agent):
     @property
     def online(self) -> TwoLayer:
         """The network, with the last weights."""
-        return self.main.online
+        return cast(TwoLayer, self.main.online)
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is.
@@ -164,8 +164,9 @@ class NeuralTD(Agent):
         return data
 
     def longest_of(self, obs: np.ndarray) -> float:
-        """Return the largest l2 norm of observations `[N, *obs_shape]`, the constant input
-        included; 1 if all are 0.
+        """Return the largest norm of observations `[N, *obs_shape]`; 1 if all are 0.
+
+        The constant input counts.
         """
         longest = 0.0
         for start in range(0, len(obs), CHUNK):
@@ -174,9 +175,7 @@ class NeuralTD(Agent):
         return longest or 1.0
 
     def flat(self, obs: Tensor) -> Tensor:
-        """Return observations `[R, B, *obs_shape]` as vectors `[R, B, d]`, the constant input
-        included.
-        """
+        """Flatten observations `[R, B, *obs_shape]` to `[R, B, d]`, with the constant input."""
         x = preprocess(obs).flatten(2)
         return F.pad(x, (0, 1), value=1.0) if self.config.bias else x
 
@@ -185,8 +184,9 @@ class NeuralTD(Agent):
         return self.flat(obs) / self.longest
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return half the mean squared TD error of each run `[R]`, whose gradient is that of V(s)
-        alone.
+        """Return half the mean squared TD error `[R]`.
+
+        Its gradient is that of V(s) alone.
         """
         config, hyper = self.config, self.hyper
         value = self.online(self.inputs(batch.obs))
@@ -224,16 +224,20 @@ class NeuralTD(Agent):
 
     @torch.no_grad()
     def travel(self) -> Tensor:
-        """Return sqrt(m) max_i |w_i - w_i(0)|, `[R]`: the least radius that would have left every
-        neuron free.
+        """Return sqrt(m) max_i |w_i - w_i(0)|, `[R]`.
+
+        It is the least radius that would have left every neuron free.
         """
         moved = self.online.weight - self.main.initial["weight"]
         return math.sqrt(moved.shape[1]) * torch.linalg.vector_norm(moved, dim=-1).amax(-1)
 
     @torch.no_grad()
     def values(self, obs: Tensor, last: bool = False) -> Tensor:
-        """Return V of observations `[R, B, *obs_shape]` under the averaged weights, or the last
-        ones: `[R, B]`.
+        """Return V of observations, `[R, B, *obs_shape]` to `[R, B]`.
+
+        Args:
+            obs: observations.
+            last: take the last weights in place of the averaged ones.
         """
         return self.online(self.inputs(obs), None if last else self.mean)
 
@@ -244,7 +248,8 @@ class NeuralTD(Agent):
             InputError: always.
         """
         raise InputError(
-            "NeuralTD: values the policy that made the data and has none to act by; set eval_every = 0"
+            "NeuralTD: values the policy that made the data and has none to act by; "
+            "set eval_every = 0"
         )
 
     @torch.no_grad()

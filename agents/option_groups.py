@@ -1,4 +1,4 @@
-"""Options that several agents have: their network, their optimization, their bootstrapped target."""
+"""Options that several agents share: network, optimization, bootstrapped target, penalties."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from rlop.config.schema import (
     option,
     options,
 )
+from rlop.losses.noise import TargetNoise
 from rlop.nets import Layers
 from rlop.optim import optimizer_options
 from rlop.optim.choice import OPTIONS as OPTIMIZERS
 from rlop.optim.choice import RMDOptions
 from rlop.training.resets import ResetOptions
 from rlop.types import InputError
-
-from .options import TargetNoise
 
 
 @options

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -19,18 +20,20 @@ from rlop.config import terms
 from rlop.config.checks import check_known
 from rlop.config.schema import build
 from rlop.data.dataset import Dataset
-from rlop.optim import MakeOptimizer, optimizer_options
+from rlop.optim import Adam, optimizer_maker, optimizer_options
 from rlop.optim.learner import Learner, step_together
 from rlop.projections import make_projection
+from rlop.regularizers.base import head_weight
 from rlop.regularizers.penalties import Penalties, make_regularizers
 from rlop.runs import SweptOptions, expand_options
 from rlop.types import KEPT, Batch, InputError, Metrics, Spec, TDContext
 
 Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
-NoiseShapes: TypeAlias = dict[
-    str, tuple[str, tuple[int, ...]]
-]  # name -> ("uniform" or "normal", shape)
+# name -> (kind, shape); the kind is "uniform", in [0, 1), or "normal"
+NoiseShapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 Losses: TypeAlias = dict[str, Tensor]  # learner -> [R]
+
+REQUIRED_METRICS = ("loss/total",)  # of every update, [R] each
 
 
 class TermsConfig:
@@ -44,9 +47,9 @@ class OptimizerConfig:
     """Base of the options of an agent that lets its user choose the optimizer."""
 
     optimizer: str | dict[str, Any]
-
-
-REQUIRED_METRICS = ("loss/total",)  # of every update, `[R]` each
+    adam_betas: tuple[float, float]
+    adam_eps: float
+    max_grad_norm: float | None
 
 
 class Agent(ABC):
@@ -55,8 +58,8 @@ class Agent(ABC):
     Args:
         spec: of the data set, `data.spec`.
         seeds: how many, or which; every combination of swept values is run with each.
-        variants: name -> {hyper-parameter: value}, e.g. `{"cql": {}, "dr3": {"regularizers.dr3":
-            0.03}}`.
+        variants: name -> {hyper-parameter: value}, as in
+            `{"cql": {}, "dr3": {"regularizers.dr3": 0.03}}`.
         device: where parameters and data live.
         options: fields of `Config`.
     Attributes:
@@ -76,9 +79,7 @@ class Agent(ABC):
 
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
-    logged_norms: ClassVar[
-        tuple[str, ...]
-    ] = ()  # learners beside `main` whose gradient norm is a metric
+    logged_norms: ClassVar[tuple[str, ...]] = ()  # learners, after `main`, with `grad/norm_<name>`
     target_period: int = 1
     activation: str = "relu"
 
@@ -105,20 +106,15 @@ class Agent(ABC):
         self.noise = self.make_noise()
 
     def _make_runs(self) -> None:
-        """Expand the configuration along the run axis: runs, numbers per run, penalties,
-        projections.
-        """
+        """Expand the configuration along the run axis, and make penalties and projections."""
         config, variants = self.config, self.variants
-        has_terms = isinstance(config, TermsConfig)
-        penalties = projections = {}
-        if has_terms:
+        penalties: dict[str, terms.Term] = {}
+        projections: dict[str, terms.Term] = {}
+        if isinstance(config, TermsConfig):
             penalties = terms.read_terms(config.regularizers, terms.REGULARIZERS, variants)
             projections = terms.read_terms(config.projections, terms.PROJECTIONS, variants)
-        regularizers = make_regularizers(penalties)
-        self._projections = {
-            name: make_projection(name, **term.options) for name, term in projections.items()
-        }
 
+        # Every number that a run may have of its own, by its dotted name.
         term_values = {f"regularizers.{name}": term.value for name, term in penalties.items()}
         term_values |= {f"projections.{name}": term.value for name, term in projections.items()}
         self.nested = nested_options(config)
@@ -126,9 +122,13 @@ class Agent(ABC):
 
         numbers = {name: self.runs.tensor(name, self.device) for name in self.runs.values}
         self.hyper = {name: value for name, value in numbers.items() if name not in term_values}
-        self._radii = {name: numbers[f"projections.{name}"] for name in projections}
+
         coefs = {name: numbers[f"regularizers.{name}"] for name in penalties}
-        self.penalties = Penalties(regularizers, coefs)
+        self.penalties = Penalties(make_regularizers(penalties), coefs)
+        self._projections = []
+        for name, term in projections.items():
+            projection = make_projection(name, **term.options)
+            self._projections.append((projection, numbers[f"projections.{name}"]))
 
     @property
     def name(self) -> str:
@@ -152,8 +152,9 @@ class Agent(ABC):
         return {}
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set with the columns that updates read; called for every data set trained
-        on.
+        """Return the data set with the columns that updates read.
+
+        Called for every data set that is trained on, before its first update.
 
         Raises:
             InputError: for data that the algorithm cannot use.
@@ -163,17 +164,17 @@ class Agent(ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the loss of each learner, the main one first, and the metrics of the update, `[R]`
-        each.
+        """Return the losses and the metrics of one update, `[R]` each.
 
-        All losses are taken at the present parameters; a loss descends only the learner that it is
-        named after.
+        All losses are taken at the present parameters. A loss descends only the learner that it is
+        named after; that of the main learner comes first.
         """
 
     @abstractmethod
     def act(self, obs: Tensor) -> Tensor:
-        """Return greedy actions for `[R, B, *obs_shape]`: int64 `[R, B]`, or `[R, B, m]` in [-1,
-        1].
+        """Return greedy actions for observations `[R, B, *obs_shape]`.
+
+        Int64 `[R, B]` of discrete actions, or `[R, B, m]` in [-1, 1].
         """
 
     @abstractmethod
@@ -192,9 +193,7 @@ class Agent(ABC):
 
     @property
     def main(self) -> Learner:
-        """The learner whose features are probed, and which penalties, projections and resets act
-        on.
-        """
+        """The learner with the features; penalties, projections and resets act on it."""
         return next(iter(self.learners.values()))
 
     @property
@@ -220,7 +219,7 @@ class Agent(ABC):
         for name, norm in zip(losses, norms):
             if name in self.logged_norms:
                 metrics[f"grad/norm_{name}"] = norm
-        if self.main.has_slacks:
+        if self.main.slacks is not None:
             metrics["slack/abs"] = batch.extra["slack"].detach().abs().flatten(1).mean(1)
         return metrics
 
@@ -245,44 +244,50 @@ class Agent(ABC):
             discount=discount,
             parameters=self._parameters,
             initial=self._initial,
-            **values,
+            **values,  # type: ignore[arg-type]  # some fields may be None, others not
         )
 
     def main_learner(
         self,
         network: nn.Module,
-        make: MakeOptimizer,
         *,
         tau: Tensor | None = None,
-        max_grad_norm: float | None = None,
         bootstraps: bool = True,
+        **constants: str,
     ) -> Learner:
         """Attach penalties and projections to the main network, and return its learner.
 
+        The learning rate is `lr`; the optimizer is the one that the configuration names.
+
         Args:
             network: parameters `[R, ...]` or `[R, E, ...]`; its linear head is `head`.
-            make: makes the optimizer, see `rlop.optim.optimizer_maker`.
             tau: `[R]` weights of the target update; None for no target network.
-            max_grad_norm: clip each run's gradient to this l2 norm; None for no clipping.
             bootstraps: whether targets hold the value of the next state.
+            constants: further arguments of the optimizer, such as the `form` of RMD.
         """
+        config: OptimizerConfig = self.config
+        make = optimizer_maker(
+            self.nested["optimizer"],
+            self.hyper,
+            betas=config.adam_betas,
+            eps=config.adam_eps,
+            **constants,
+        )
         self.penalties.attach(network, self.activation, self.runs.seeds, bootstraps)
         network = network.to(self.device)
 
-        # Run and critic axes precede a layer's own two: each neuron of each critic has its own
-        # ball.
-        lead = network.head.weight.ndim - 2
+        # Run and critic axes precede a layer's own two: each neuron of each critic has a ball.
+        lead = head_weight(network).ndim - 2
         parameters = dict(network.named_parameters())
-        projections = [
-            (projection.attach(parameters, lead), self._radii[name])
-            for name, projection in self._projections.items()
-        ]
+        projections = []
+        for projection, radius in self._projections:
+            projections.append((projection.attach(parameters, lead), radius))
         learner = Learner(
             network,
             lr=self.hyper["lr"],
             tau=tau,
             make=make,
-            max_grad_norm=max_grad_norm,
+            max_grad_norm=config.max_grad_norm,
             projections=projections,
         )
 
@@ -290,6 +295,19 @@ class Agent(ABC):
         self._parameters = without_terms(learner.parameters)
         self._initial = without_terms(learner.initial)
         return learner
+
+    def adam_learner(self, network: nn.Module, lr: Tensor, *, tau: Tensor | None = None) -> Learner:
+        """Return the learner of another network: Adam, without penalties and projections.
+
+        Args:
+            network: parameters `[R, ...]`.
+            lr: `[R]`.
+            tau: `[R]` weights of the target update; None for no target network.
+        """
+        config: OptimizerConfig = self.config
+        make = partial(Adam, betas=config.adam_betas, eps=config.adam_eps)
+        network = network.to(self.device)
+        return Learner(network, lr=lr, tau=tau, make=make, max_grad_norm=config.max_grad_norm)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that training changes."""
@@ -317,9 +335,7 @@ def with_preset(
 
 
 def nested_options(config: Any) -> dict[str, SweptOptions]:
-    """Return the options of a configuration that have numbers of their own, by the field that holds
-    them.
-    """
+    """Return the options with numbers for each run that stand in fields of a configuration."""
     nested = {}
     if isinstance(config, OptimizerConfig):
         nested["optimizer"] = optimizer_options(config.optimizer)
@@ -356,4 +372,3 @@ def check_metrics(metrics: Metrics, runs: int, name: str) -> None:
                 f"{name}.update: metric {key!r} has shape {tuple(value.shape)}; "
                 f"expected one number a run, ({runs},)"
             )
-

@@ -11,8 +11,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from rlop.config.checks import closest
 from rlop.config.shipped import shipped
@@ -45,7 +46,6 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
         command: takes the arguments, without `--quiet` and `--verbose`.
         argv: the arguments; by default those of the process.
     """
-    _forget_folder_of_script()
     arguments = list(sys.argv[1:] if argv is None else argv)
     level = logging.INFO
     for flag, level_of_flag in LEVELS.items():
@@ -68,11 +68,27 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _forget_folder_of_script() -> None:
-    """Take a script's folder off the import path: minatar.py would hide the package minatar."""
-    script_folder = Path(sys.argv[0]).resolve().parent
-    if sys.path and Path(sys.path[0]).resolve() == script_folder:
-        sys.path.pop(0)
+def run_script(script: str, command: Callable[..., None], **options: str) -> NoReturn:
+    """Run a command as the main program of a file in `scripts/`, and exit with its code.
+
+    Args:
+        script: path of the file, its `__file__`.
+        command: takes the arguments that follow the script's name.
+        options: further arguments of the command, such as the `default` of `train_command`.
+    """
+    leave_script_folder(script)
+    sys.exit(guarded(partial(command, **options)))
+
+
+def leave_script_folder(script: str) -> None:
+    """Put the checkout in the place of its folder `scripts/` on the import path.
+
+    Python puts the folder of the running script first. From there `scripts/mujoco.py` and
+    `scripts/minatar.py` would hide the packages of these names.
+    """
+    folder = Path(script).resolve().parent
+    if sys.path and Path(sys.path[0]).resolve() == folder:
+        sys.path[0] = str(folder.parent)
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
@@ -157,7 +173,7 @@ def collect_command(argv: Sequence[str]) -> None:
     import torch
 
     from rlop.collect.atari import collect_dqn_replay
-    from rlop.collect.collector import collect
+    from rlop.collect.collector import collect, read_mix
 
     torch.set_num_threads(1)  # policies are small, and threads only wait for each other
     options = {
@@ -176,7 +192,7 @@ def collect_command(argv: Sequence[str]) -> None:
         return
 
     env_kwargs = {"layout": args.layout} if args.layout else None
-    shares: Mapping[Any, float] = _shares(args.mix or [])  # `Mapping` is invariant in its keys
+    shares: Mapping[Any, float] = read_mix(args.mix or [])  # `Mapping` is invariant in its keys
     collect(
         args.env,
         shares or args.policy,
@@ -186,20 +202,6 @@ def collect_command(argv: Sequence[str]) -> None:
         env_kwargs=env_kwargs,
         **options,
     )
-
-
-def _shares(mix: Sequence[str]) -> dict[str, float]:
-    """Read `POLICY:SHARE ...`."""
-    shares = {}
-    for item in mix:
-        name, _, share = item.rpartition(":")
-        try:
-            shares[name] = float(share)
-        except ValueError as error:
-            raise InputError(
-                f"--mix {' '.join(mix)}: {error}; expected POLICY:SHARE, e.g. random:0.5"
-            ) from error
-    return shares
 
 
 def _collect_parser() -> argparse.ArgumentParser:

@@ -1,18 +1,19 @@
-"""The yardstick: what rlop costs, beside plain PyTorch, the peers that are installed, and the machine's own limit.
+"""The yardstick: the cost of rlop, beside plain PyTorch, installed peers and the machine's limit.
 
-    make bench                                          # with the peers, in an environment of their own
-    python scripts/benchmark.py update --cases cql      # one update of everybody
-    python scripts/benchmark.py overhead                # probe, log, evaluation, checkpoint; each regularizer
-    python scripts/benchmark.py runs                    # eight runs in one process, or in eight
-    python scripts/benchmark.py start                   # imports, first update, compilation
-    python scripts/benchmark.py data                    # loading 1,000,000 transitions
-    python scripts/benchmark.py sampling                # batches of stacked frames
+    make bench                                        # with the peers, in a separate environment
+    python scripts/benchmark.py update --cases cql    # one update of every contestant
+    python scripts/benchmark.py update --against DIR  # this checkout beside another one
+    python scripts/benchmark.py overhead              # probe, log, evaluation; each regularizer
+    python scripts/benchmark.py runs                  # eight runs in one process, or in eight
+    python scripts/benchmark.py start                 # imports, first update, compilation
+    python scripts/benchmark.py data                  # loading 1,000,000 transitions
+    python scripts/benchmark.py sampling              # batches of stacked frames
     python scripts/benchmark.py all
 
-Ratios count, not absolute times: machines differ and are noisy. Contestants are measured in turn, A B A B, and a ratio
-is the median over rounds of the ratio within a round. With one thread CPU time is compared, which neighbours on the
-machine disturb least; with more, time on the wall. Nothing is installed: a peer that cannot be imported is a line that
-says so.
+Ratios count, not absolute times: machines differ and are noisy. Contestants are measured in turn,
+A B A B, and a ratio is the median over rounds of the ratio within a round. With one thread CPU time
+is compared, which neighbors on the machine disturb least; with more, time on the wall. Nothing is
+installed: a peer that cannot be imported is a line that says so.
 """
 
 from __future__ import annotations
@@ -20,27 +21,37 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-if (
-    __name__ == "__main__"
-):  # in place of this folder, whose mujoco.py and minatar.py hide the packages of that name
-    sys.path[0] = str(ROOT)
+from rlop.cli import guarded, leave_script_folder
+
+leave_script_folder(__file__)  # puts the checkout on the path, for the imports from `scripts`
 
 from rlop.config.files import write_atomic  # noqa: E402
-from scripts.bench import loading, overhead, sampling, side_by_side, start, updates  # noqa: E402
+from scripts.bench import (  # noqa: E402
+    against,
+    loading,
+    overhead,
+    sampling,
+    side_by_side,
+    start,
+    updates,
+)
 from scripts.bench.measure import machine  # noqa: E402
 from scripts.bench.problems import CASES  # noqa: E402
 
 SCRIPT = str(Path(__file__).resolve())
 SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling")
-INNER = {"one": updates.one, "worker": side_by_side.worker}  # what the processes run that we start
+# Commands of the processes that the subjects start.
+INNER = {"one": updates.one, "worker": side_by_side.worker}
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Measure what the command line names."""
     options = parse(argv)
+    if options.what not in INNER and options.rounds is None:
+        options.rounds = 7 if options.against is None else 3
     if options.what in INNER:
         print(json.dumps(INNER[options.what](options)))
         return
@@ -51,27 +62,45 @@ def main(argv: list[str] | None = None) -> None:
 def run(subject: str, options: argparse.Namespace) -> None:
     """Measure one subject and put it into the record, where the others stay as they are."""
     print(f"\n== {subject}", flush=True)
-    content = {
-        "machine": machine(),
-        "options": {k: v for k, v in vars(options).items() if k != "out"},
-    }
-    if subject == "update":
-        content["cases"] = []
-        for case in updates.benchmark(options, SCRIPT):
-            content["cases"].append(case)
-            save(subject, content, options.out)  # after every case: the whole takes long
-        return
-    calls: dict[str, Any] = {
-        "overhead": lambda: overhead.benchmark(options),
-        "runs": lambda: side_by_side.benchmark(options, SCRIPT),
-        "start": lambda: start.benchmark(options, SCRIPT),
-        "data": loading.benchmark,
-        "sampling": sampling.benchmark,
-    }
-    save(subject, {**content, "found": calls[subject]()}, options.out)
+    settings = {name: str(value) for name, value in options.__dict__.items() if name != "out"}
+    content: dict[str, object] = {"machine": machine(), "options": settings}
+
+    if subject == "update" and options.against is not None:
+        run_against(content, options)
+    elif subject == "update":
+        run_updates(content, options)
+    else:
+        calls: dict[str, Callable[[], object]] = {
+            "overhead": lambda: overhead.benchmark(options),
+            "runs": lambda: side_by_side.benchmark(options, SCRIPT),
+            "start": lambda: start.benchmark(options, SCRIPT),
+            "data": loading.benchmark,
+            "sampling": sampling.benchmark,
+        }
+        content["found"] = calls[subject]()
+        save(subject, content, options.out)
 
 
-def save(subject: str, content: dict[str, Any], out: Path) -> None:
+def run_updates(content: dict[str, object], options: argparse.Namespace) -> None:
+    """Measure the update of every contestant; save after every case, for the whole takes long."""
+    cases = []
+    for case in updates.benchmark(options, SCRIPT):
+        cases.append(case)
+        save("update", {**content, "cases": cases}, options.out)
+
+
+def run_against(content: dict[str, object], options: argparse.Namespace) -> None:
+    """Compare the update with that of another checkout, case by case."""
+    chosen = against.cases(options.cases, options.compiled)
+    comparisons: list[against.Comparison] = []
+    for comparison in against.benchmark(options.against, chosen, options.rounds, options.seconds):
+        comparisons.append(comparison)
+        print(against.text([comparison]).splitlines()[-1], flush=True)
+        save("against", {**content, "cases": comparisons}, options.out)
+    print("\n" + against.text(comparisons))
+
+
+def save(subject: str, content: dict[str, object], out: Path) -> None:
     """Replace the subject's part of the JSON record at `out`, atomically."""
     record = json.loads(out.read_text()) if out.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +108,7 @@ def save(subject: str, content: dict[str, Any], out: Path) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -86,46 +116,58 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in (*SUBJECTS, "all"):
         add_options(commands.add_parser(name), name)
     for name in INNER:
-        inner = commands.add_parser(name, help="used by the others")
-        inner.add_argument("problem")
-        if name == "one":
-            inner.add_argument("contestant")
-        inner.add_argument("--runs", type=int, default=1)
-        inner.add_argument("--compiled", action="store_true")
-        inner.add_argument("--seconds", type=float, default=1.0)
-        inner.add_argument("--threads", type=int, default=1)
-        inner.add_argument("--rows", type=int, default=100_000)
+        add_inner_options(commands.add_parser(name, help="used by the others"), name)
     return parser.parse_args(argv)
 
 
 def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
+    """Declare the options of a subject."""
+    out, rows = Path("runs/benchmark.json"), 100_000
     seconds = 5.0 if subject == "runs" else 0.5
+    contestants = list(updates.NAMES)
+
+    parser.add_argument("--out", type=Path, default=out, help="JSON record, default %(default)s")
     parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/benchmark.json"),
-        help="JSON record, default %(default)s",
+        "--rows", type=int, default=rows, help="transitions in memory, default %(default)s"
     )
     parser.add_argument(
-        "--rows", type=int, default=100_000, help="transitions in memory, default %(default)s"
+        "--rounds", type=int, default=None, help="default 7; 3 with --against"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="default %(default)s")
     parser.add_argument(
         "--seconds", type=float, default=seconds, help="of a measurement, default %(default)s"
     )
-    parser.add_argument("--compiled", action="store_true", help="runs: the compiled update")
+    parser.add_argument(
+        "--compiled", action="store_true", help="runs, --against: the compiled update too"
+    )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument(
-        "--contestants", nargs="+", choices=updates.NAMES, default=list(updates.NAMES)
-    )
+    parser.add_argument("--contestants", nargs="+", choices=contestants, default=contestants)
     parser.add_argument(
         "--fresh",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="first call and peak memory of each contestant in a process of its own",
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        default=None,
+        metavar="CHECKOUT",
+        help="update: compare with the rlop in this folder instead, such as an older commit",
+    )
+
+
+def add_inner_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Declare the options of a process that a subject starts."""
+    parser.add_argument("problem")
+    if name == "one":
+        parser.add_argument("contestant")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=100_000)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

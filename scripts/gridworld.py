@@ -1,4 +1,4 @@
-"""See rank collapse and its cure: DQN and CQL, with and without DR3 and max-norm, on a gridworld.
+"""Offline RL on gridworlds: collapse of the feature rank under DQN and CQL, and what stops it.
 
     python scripts/gridworld.py                       # configs/gridworld/demo.yaml
     python scripts/gridworld.py configs/gridworld/backups.yaml --seeds 8
@@ -7,9 +7,7 @@ The same as `rlop demo`. All runs train side by side in one process. Prints a ta
 interval over seeds), writes TensorBoard logs and one picture of the curves.
 """
 
-import sys
-
-from rlop.cli import demo_command, guarded
+from rlop.cli import demo_command, run_script
 
 if __name__ == "__main__":
-    sys.exit(guarded(demo_command))
+    run_script(__file__, demo_command)

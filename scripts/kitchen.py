@@ -1,14 +1,13 @@
 """Offline CQL on D4RL's kitchen data, without evaluation.
 
+    python scripts/kitchen.py
     python scripts/kitchen.py configs/kitchen/complete.yaml --steps 100000
 
-No environment of today has D4RL's observations here (60: positions and a goal; FrankaKitchen has 59, with velocities),
-so what this shows is the representation: ranks, norms, values.
+No present environment has D4RL's observations (60: positions and a goal; FrankaKitchen has 59, with
+velocities), so this shows the representation: ranks, norms, values.
 """
 
-import sys
-
-from rlop.cli import guarded, train_command
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda argv: train_command(argv, default="configs/kitchen/complete.yaml")))
+    run_script(__file__, train_command, default="configs/kitchen/complete.yaml")

@@ -1,14 +1,13 @@
 """Offline DQN and CQL on MinAtar with its convolutional network.
 
-    python scripts/minatar.py configs/minatar/breakout.yaml
+    python scripts/minatar.py
     python scripts/minatar.py configs/minatar/breakout.yaml --data my.hdf5 --steps 100000
 
-Behaviour data come from a PPO policy that is trained and rolled out once, when the data file is not there yet.
+Behavior data come from a PPO policy that is trained and rolled out once, when the data file does
+not exist.
 """
 
-import sys
-
-from rlop.cli import guarded, train_command
+from rlop.cli import run_script, train_command
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda argv: train_command(argv, default="configs/minatar/breakout.yaml")))
+    run_script(__file__, train_command, default="configs/minatar/breakout.yaml")

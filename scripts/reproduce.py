@@ -1,15 +1,17 @@
-"""Reproduce the workshop: run experiments, print what they measured, write results.json, REPRODUCTION.md and pictures.
+"""Reproduce the workshop: run experiments, print and keep what they measured.
 
-    python scripts/reproduce.py all                  # everything testable, under half an hour on two cores
+    python scripts/reproduce.py all                  # everything testable; half an hour on two cores
     python scripts/reproduce.py fast                 # what takes a few seconds each
     python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
-    python scripts/reproduce.py baselines            # every module alone in DQN and CQL; about an hour of one core
+    python scripts/reproduce.py baselines            # every module alone in DQN and CQL; about an hour
 
-Each experiment is a process of its own on one thread, so that one that fails, or hangs, stops none of the others; the
-exit code is 1 if any failed. Results of experiments that are not run again are kept.
+Writes results.json, REPRODUCTION.md and pictures. Each experiment is a process of its own on one
+thread, so that one that fails, or hangs, stops none of the others; the exit code is 1 if any
+failed. Results of experiments that are not run again are kept.
 
-`baselines` is not part of `all`. It trains every regularizer, projection, optimizer, layer and reset at three strengths
-and eight seeds, and writes BASELINES.md, baselines.json and baselines.png; what the folder holds is not run again.
+`baselines` is not part of `all`. It trains every regularizer, projection, optimizer, layer and
+reset at three strengths and eight seeds, and writes BASELINES.md, baselines.json and baselines.png;
+results that the folder holds are not computed again.
 """
 
 import argparse
@@ -24,20 +26,21 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 
-from rlop.cli import guarded
+from rlop.cli import run_script
 from rlop.config.checks import check_known
 from rlop.config.files import write_atomic
 from rlop.experiments.baselines import SEEDS, STEPS
-from rlop.experiments.catalogue import SLOW, available
+from rlop.experiments.catalogue import workshop
 from rlop.experiments.reproduction import markdown, table
+from rlop.experiments.running import Record
 
 WORKER = Path(__file__).with_name("supervised.py")
 LIMIT = 900  # seconds for one experiment
 PACKAGES = ("torch", "numpy", "scikit-learn")
 
 
-def run_one(name: str, seed: int, out: Path) -> dict:
-    """The record of one experiment in a process of its own, or `{"name": ..., "error": ...}`."""
+def run_one(name: str, seed: int, out: Path) -> Record:
+    """Run one experiment in a process of its own; return its record, or one with the error."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, WORKER, name, "--seed", str(seed), "--out", out]
     try:
@@ -47,32 +50,32 @@ def run_one(name: str, seed: int, out: Path) -> dict:
     except subprocess.TimeoutExpired:
         return {"name": name, "error": f"no result after {LIMIT} s"}
     if done.returncode:
-        return {
-            "name": name,
-            "error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1],
-        }
+        messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"name": name, "error": messages[-1]}
     return json.loads((out / f"{name}.json").read_text())
 
 
 def run_experiments(names: Sequence[str], options: argparse.Namespace) -> bool:
-    """Run, print and write; whether every experiment came to a verdict."""
+    """Run, print and write; return whether every experiment came to a verdict."""
     options.out.mkdir(parents=True, exist_ok=True)
+    records: list[Record] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        records = []
         for record in pool.map(lambda name: run_one(name, options.seed, options.out), names):
             records.append(record)
             print(table([record]), flush=True)
+
     write(records, options.out)
     print(f"\nresults.json, REPRODUCTION.md and pictures: {options.out}")
     return not any("error" in record for record in records)
 
 
-def write(records: Sequence[dict], out: Path) -> None:
-    """results.json with the new records in place of old ones of the same name, and REPRODUCTION.md from all of them."""
+def write(records: Sequence[Record], out: Path) -> None:
+    """Write results.json, new records in place of old ones, and REPRODUCTION.md from all."""
     path = out / "results.json"
     old = json.loads(path.read_text())["experiments"] if path.exists() else []
-    merged = {record["name"]: record for record in [*old, *records]}
-    kept = [merged[name] for name in available() if name in merged]
+    by_name = {record["name"]: record for record in [*old, *records]}
+    kept = [by_name[name] for name in workshop().experiments if name in by_name]
+
     versions = installed()
     content = json.dumps({"versions": versions, "experiments": kept}, indent=1, allow_nan=False)
     write_atomic(path, content.encode())
@@ -80,32 +83,33 @@ def write(records: Sequence[dict], out: Path) -> None:
 
 
 def installed() -> dict[str, str]:
-    """package -> version, of those that are there."""
-    found = {"python": sys.version.split()[0]}
+    """Return package -> version, for those that are installed."""
+    versions = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def run_baselines(options: argparse.Namespace) -> bool:
-    """Every module alone in the agents: table and picture; whether every launch ended well."""
+    """Train every module alone; write table and picture; return whether every launch ended well."""
     from rlop.experiments import baselines, baselines_table
 
     folder = options.out / "baselines"
     folder.mkdir(parents=True, exist_ok=True)
     baselines.collect_cartpole(folder)
-    todo = baselines.jobs()
+
+    jobs = baselines.jobs()
     work = partial(baselines.run_job, folder=folder, steps=options.steps, seeds=options.seeds)
-    records = []
+    records: list[baselines.Record] = []
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), baselines.prepare_process) as pool:
-        for job, record in zip(todo, pool.map(work, todo)):
+        for job, record in zip(jobs, pool.map(work, jobs)):
             records.append(record)
-            print(
-                f"{len(records)} of {len(todo)}: {job.name} {record.get('error', '')}", flush=True
-            )
+            error = record.get("error", "")
+            print(f"{len(records)} of {len(jobs)}: {job.name} {error}", flush=True)
+
     write_atomic(options.out / "baselines.json", json.dumps(records, indent=1).encode())
     write_atomic(options.out / "BASELINES.md", baselines_table.markdown(records).encode())
     baselines_table.draw(records, options.out / "baselines.png")
@@ -113,38 +117,38 @@ def run_baselines(options: argparse.Namespace) -> bool:
     return not any("error" in record for record in records)
 
 
-# What a first word other than an experiment's name does: (options) -> whether all went well.
+# First words that are no experiment's name: (options) -> whether all went well.
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
-    "all": lambda options: run_experiments(available(), options),
-    "fast": lambda options: run_experiments(
-        [name for name in available() if name not in SLOW], options
-    ),
+    "all": lambda options: run_experiments(workshop().experiments, options),
+    "fast": lambda options: run_experiments(workshop().fast_experiments, options),
     "baselines": run_baselines,
 }
 
 
 def main(argv: Sequence[str]) -> None:
+    """Run what the command line names; exit with code 1 if something failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help=f"{', '.join(COMMANDS)}, or experiments"
-    )
+    names_help = f"{', '.join(COMMANDS)}, or experiments"
+    parser.add_argument("names", nargs="+", metavar="NAME", help=names_help)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="experiments at a time")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training of `baselines`")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of `baselines`")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
     options = parser.parse_args(argv)
-    if len(options.names) == 1 and options.names[0] in COMMANDS:
-        well = COMMANDS[options.names[0]](options)
+
+    is_command = len(options.names) == 1 and options.names[0] in COMMANDS
+    if is_command:
+        all_well = COMMANDS[options.names[0]](options)
     else:
         for name in options.names:
-            check_known("experiment", name, [*available(), *COMMANDS])
-        well = run_experiments(options.names, options)
-    if not well:
+            check_known("experiment", name, [*workshop().experiments, *COMMANDS])
+        all_well = run_experiments(options.names, options)
+    if not all_well:
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run_script(__file__, main)

@@ -1,20 +1,20 @@
-"""Run one of the small reproductions: prints each number beside its band, writes NAME.json and NAME.png.
+"""Run one of the small reproductions: print each number beside its band, keep record and picture.
 
 python scripts/supervised.py epoch_double_descent
 python scripts/supervised.py label_noise --seed 3 --out runs/mine
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlop.cli import guarded
+from rlop.cli import run_script
 from rlop.experiments.reproduction import table
 from rlop.experiments.running import save
 
 
 def main(argv: Sequence[str]) -> None:
+    """Run the experiment that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -22,9 +22,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/supervised"))
     options = parser.parse_args(argv)
-    print(table([save(options.name, options.seed, options.out)]))
+
+    record = save(options.name, options.seed, options.out)
+    print(table([record]))
     print(f"\nrecord and picture: {options.out}/{options.name}.json, .png")
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    run_script(__file__, main)

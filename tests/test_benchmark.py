@@ -161,17 +161,17 @@ def test_processes_start_together():
 
 
 def test_overhead_scales_each_cost_by_its_interval():
-    found = overhead.part(lambda: sum(range(1000)), every=200, update_ms=5.0, times=3)
+    found = overhead.cost(lambda: sum(range(1000)), every=200, update_ms=5.0, times=3)
     assert found["percent"] == pytest.approx(found["ms"] / 10)
 
 
 def test_overhead_covers_everything_beside_an_update_and_every_term():
     problem, load = overhead.subjects()[0]
     data = load(500)
-    found = overhead.besides(problem, data)
+    found = overhead.measure_overhead(problem, data)
     assert set(found["parts"]) == {"probe", "log", "checkpoint", "evaluate"}
     assert found["percent"] == pytest.approx(sum(p["percent"] for p in found["parts"].values()))
-    added = overhead.terms(problem, data, rounds=1, seconds=0)
+    added = overhead.measure_terms(problem, data, rounds=1, seconds=0)
     assert set(added) == {*overhead.REGULARIZERS, "max_norm", "frobenius"}
     assert all("percent" in value or "note" in value for value in added.values())
 

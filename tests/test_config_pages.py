@@ -13,7 +13,7 @@ from rlop.config.files import read_yaml
 from rlop.config.help import function_page, options_page
 from rlop.config.json_schema import SchemaWriter
 from rlop.config.schema import Choice, Count, Discount, Formerly, Sweep, option, options, options_of
-from rlop.training.checkpoint import AGENTS, agent_class
+from rlop.training.names import agent_class, agent_names
 from rlop.training.pages import configuration_schema
 from rlop.training.run import Experiment
 
@@ -156,7 +156,7 @@ def test_every_configuration_names_the_schema_and_follows_it():
 
     rules = schema["properties"]["agent"]["allOf"]
     described = [rule["then"]["properties"]["name"]["const"] for rule in rules]
-    assert set(described) == set(AGENTS)
+    assert set(described) == set(agent_names())
     check({"agent": {"name": "my_agents:Mine", "anything": 1}})
     with pytest.raises(fastjsonschema.JsonSchemaException):
         check({"agent": {"name": "CQL", "n_step": 3}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,11 +98,12 @@ def names(path):
     return sorted(item.name for item in path.parent.iterdir()) if path.parent.exists() else []
 
 
-def test_download(server, target, capsys):
+def test_download(server, target, caplog):
+    caplog.set_level(logging.INFO, logger="rlop")
     download.download(server.url, target)
     assert target.read_bytes() == server.content
     assert names(target) == ["file.hdf5"]
-    assert f"downloading {server.url} -> {target} (0." in capsys.readouterr().err
+    assert f"downloading {server.url} -> {target} (0." in caplog.text
 
 
 def test_a_data_set_is_fetched_once(server, monkeypatch, tmp_path):
@@ -214,11 +216,12 @@ def test_two_at_once(server, target, monkeypatch):
     assert target.read_bytes() == server.content
 
 
-def test_bar_on_a_terminal(server, target, monkeypatch, capsys):
+def test_bar_on_a_terminal(server, target, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="rlop")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     download.download(server.url, target)
     assert target.exists()
-    assert "downloading" in capsys.readouterr().err
+    assert "downloading" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made(monkeypatch, tmp_path, server):

@@ -1,6 +1,9 @@
+"""Minari's data sets: read from HDF5, Arrow and Parquet; written; and against minari itself."""
+
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 import warnings
@@ -9,7 +12,8 @@ import gymnasium
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from helpers.data import PROPERTY, same_columns
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlop.collect.minari import write_minari
@@ -17,9 +21,7 @@ from rlop.data import Dataset, load_dataset
 from rlop.envs.make import make_vec_env
 from rlop.types import InputError
 
-SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FAST = settings(PROPERTY, max_examples=25)
 BOX = {"type": "Box", "dtype": "float64", "shape": [3], "low": [-np.inf] * 3, "high": [np.inf] * 3}
 UNIT = {"type": "Box", "dtype": "float32", "shape": [2], "low": [-1.0] * 2, "high": [1.0] * 2}
 GOAL = {
@@ -53,7 +55,7 @@ def episode(steps, first=0, end="terminations", **changes):
         "terminations": np.zeros(steps, bool),
         "truncations": np.zeros(steps, bool),
     }
-    if end:
+    if end is not None:
         made[end][-1] = True
     return {**made, **changes}
 
@@ -66,9 +68,18 @@ def put(root, name, episodes, obs=BOX, action=UNIT, **metadata):
             for key, value in columns.items():
                 if value is not None:
                     file[f"episode_{i}/{key}"] = value
-    spaces = {"observation_space": obs, "action_space": action}
-    about = {key: json.dumps(space) for key, space in spaces.items() if space is not None}
-    (folder / "metadata.json").write_text(json.dumps({**about, "data_format": "hdf5", **metadata}))
+
+    about = {"data_format": "hdf5", **metadata}
+    for key, space in (("observation_space", obs), ("action_space", action)):
+        if space is not None:
+            about[key] = json.dumps(space)
+    (folder / "metadata.json").write_text(json.dumps(about))
+
+
+def put_one(root, name, obs=BOX, action=UNIT, **changes):
+    """Write a data set of one episode of three steps and read it."""
+    put(root, name, [episode(3, **changes)], obs, action)
+    return load_dataset(f"minari:{name}")
 
 
 # ---- reading
@@ -82,13 +93,15 @@ def test_every_row_has_its_next_observation(root):
     assert data.next_obs[:, 0].tolist() == [3, 6, 9, 103, 106, 203]
     assert data.obs.dtype == np.float32
     assert data.terminated.nonzero()[0].tolist() == [2]
-    assert data.truncated.nonzero()[0].tolist() == [4, 5]  # the last has no flag and was cut
+    # The last episode has no flag and was cut.
+    assert data.truncated.nonzero()[0].tolist() == [4, 5]
+
     assert data.episode_returns().tolist() == [3, 201, 200]
     assert data.spec.action_shape == (2,)
     assert (data.spec.env_id, data.spec.env_kwargs) == (None, {})
 
 
-@SETTINGS
+@FAST
 @given(
     st.lists(
         st.tuples(st.integers(1, 6), st.sampled_from(["terminations", "truncations"])),
@@ -103,6 +116,7 @@ def test_episodes_stay_in_the_order_of_their_numbers(root, drawn):
     assert data.obs[starts, 0].tolist() == [100 * i for i in range(len(drawn))]
     assert data.episode_lengths().tolist() == [steps for steps, _ in drawn]
     assert np.array_equal(data.terminated[data.end], [end == "terminations" for _, end in drawn])
+
     inside = np.flatnonzero(~data.end)
     assert np.array_equal(data.next_obs[inside], data.obs[inside + 1])
 
@@ -127,115 +141,122 @@ def test_dict_observations_by_hand(root):
     put(root, "goal-v0", [goal_episode()], GOAL)
     parts = ["achieved_goal", "desired_goal", "gear", "observation"]
     data = load_dataset("minari:goal-v0", keys=parts)
-    # row 1: achieved_goal/x, achieved_goal/y (2), desired_goal, gear 2 of 1..3 as one-hot, observation (3)
+    # Row 1: achieved_goal/x, achieved_goal/y (2), desired_goal, gear 2 of 1..3 as one-hot, and
+    # observation (3).
     np.testing.assert_allclose(data.obs[1], [-1, 10, 10, 7, 0, 1, 0, 1, 1.1, 1.2], rtol=1e-6)
     assert np.array_equal(data.next_obs[0], data.obs[1])
+
     some = load_dataset("minari:goal-v0", keys=["observation", "achieved_goal/x"])
     np.testing.assert_allclose(some.obs[1], [1, 1.1, 1.2, -1], rtol=1e-6)
     assert load_dataset("minari:goal-v0", keys="achieved_goal/y").obs.shape == (4, 2, 1)
 
 
 def test_dict_observations_are_flattened_as_gymnasium_does(root):
-    space = gymnasium.spaces.Dict(
+    spaces = gymnasium.spaces
+    goal = {"b": spaces.Discrete(3), "a": spaces.Discrete(2)}
+    space = spaces.Dict(
         {
-            "observation": gymnasium.spaces.Box(-9, 9, (3,), np.float64),
-            "achieved_goal": gymnasium.spaces.Box(-9, 9, (2,), np.float64),
-            "desired_goal": gymnasium.spaces.Dict(
-                {"b": gymnasium.spaces.Discrete(3), "a": gymnasium.spaces.Discrete(2)}
-            ),
+            "observation": spaces.Box(-9, 9, (3,), np.float64),
+            "achieved_goal": spaces.Box(-9, 9, (2,), np.float64),
+            "desired_goal": spaces.Dict(goal),
         }
     )
+    described = {
+        "observation": BOX,
+        "achieved_goal": {**BOX, "shape": [2]},
+        "desired_goal": {
+            "type": "Dict",
+            "subspaces": {"b": {"type": "Discrete", "n": 3}, "a": {"type": "Discrete", "n": 2}},
+        },
+    }
     space.seed(0)
     drawn = [space.sample() for _ in range(5)]
-    goal = {
-        "type": "Dict",
-        "subspaces": {key: {"type": "Discrete", "n": n} for key, n in (("b", 3), ("a", 2))},
-    }
-    kinds = {"observation": BOX, "achieved_goal": {**BOX, "shape": [2]}, "desired_goal": goal}
     columns = {
-        f"observations/{key}": np.array([x[key] for x in drawn])
-        for key in ("observation", "achieved_goal")
+        "observations/observation": np.array([obs["observation"] for obs in drawn]),
+        "observations/achieved_goal": np.array([obs["achieved_goal"] for obs in drawn]),
+        "observations/desired_goal/a": [obs["desired_goal"]["a"] for obs in drawn],
+        "observations/desired_goal/b": [obs["desired_goal"]["b"] for obs in drawn],
     }
-    columns |= {
-        f"observations/desired_goal/{key}": [x["desired_goal"][key] for x in drawn] for key in "ab"
-    }
-    put(
-        root,
-        "x-v0",
-        [episode(4, observations=None, **columns)],
-        {"type": "Dict", "subspaces": kinds},
-    )
+    made = episode(4, observations=None, **columns)
+    put(root, "x-v0", [made], {"type": "Dict", "subspaces": described})
+
     data = load_dataset("minari:x-v0")
-    expected = np.array([gymnasium.spaces.flatten(space, x) for x in drawn], np.float32)
+    expected = np.array([spaces.flatten(space, obs) for obs in drawn], np.float32)
     assert np.array_equal(data.obs, expected[:-1])
     assert np.array_equal(data.next_obs, expected[1:])
 
 
-def test_images_and_discrete_observations(root):
+STATES = {"type": "Discrete", "start": 0, "n": 3}
+
+
+def test_images_stay_bytes(root):
     image = {"type": "Box", "dtype": "uint8", "shape": [4, 4, 3], "low": 0, "high": 255}
     pixels = np.random.default_rng(0).integers(0, 255, (4, 4, 4, 3)).astype(np.uint8)
-    put(root, "image-v0", [episode(3, observations=pixels)], image)
-    data = load_dataset("minari:image-v0")
+    data = put_one(root, "image-v0", image, observations=pixels)
     assert data.obs.dtype == np.uint8
     assert np.array_equal(data.next_obs, pixels[1:])
-    put(
-        root,
-        "state-v0",
-        [episode(3, observations=np.array([0, 2, 1, 0]))],
-        {"type": "Discrete", "start": 0, "n": 3},
-    )
-    assert load_dataset("minari:state-v0").next_obs.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def test_discrete_observations_become_one_hot(root):
+    data = put_one(root, "state-v0", STATES, observations=np.array([0, 2, 1, 0]))
+    assert data.next_obs.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
 
 
 def test_discrete_observations_out_of_range(root):
-    put(
-        root,
-        "x-v0",
-        [episode(3, observations=np.array([0, 2, 3, 0]))],
-        {"type": "Discrete", "start": 0, "n": 3},
-    )
-    with pytest.raises(
-        InputError, match="observations: 0 to 3, expected 3 values of a Discrete space"
-    ):
-        load_dataset("minari:x-v0")
+    message = "observations: 0 to 3, expected 3 values of a Discrete space"
+    with pytest.raises(InputError, match=message):
+        put_one(root, "x-v0", STATES, observations=np.array([0, 2, 3, 0]))
 
 
-def test_actions(root):
-    discrete = {"type": "Discrete", "dtype": "int64", "start": 0, "n": 5}
-    put(root, "d-v0", [episode(3, actions=np.array([0, 3, 1]))], action=discrete)
-    data = load_dataset("minari:d-v0")
+def test_discrete_actions(root):
+    space = {"type": "Discrete", "dtype": "int64", "start": 0, "n": 5}
+    actions = np.array([0, 3, 1])
+    data = put_one(root, "d-v0", action=space, actions=actions)
     assert (data.action.tolist(), data.spec.n_actions) == ([0, 3, 1], 5)
-    put(root, "none-v0", [episode(3, actions=np.array([0, 3, 1]))], None, None)
-    assert load_dataset("minari:none-v0").spec.n_actions == 4
+
+    undescribed = put_one(root, "none-v0", None, None, actions=actions)
+    assert undescribed.spec.n_actions == 4
     assert load_dataset("minari:none-v0", n_actions=9).spec.n_actions == 9
-    wide = {**UNIT, "low": [-2.0, 0.0], "high": [2.0, 10.0]}
-    put(
-        root, "wide-v0", [episode(2, actions=np.array([[-2, 10], [1, 5]], np.float32))], action=wide
-    )
-    assert load_dataset("minari:wide-v0").action.tolist() == [[-1, 1], [0.5, 0]]
-    free = {**UNIT, "low": [-np.inf] * 2, "high": [np.inf] * 2}
-    put(
-        root, "free-v0", [episode(2, actions=np.array([[-2, 10], [1, 5]], np.float32))], action=free
-    )
-    assert load_dataset("minari:free-v0").action.tolist() == [[-2, 10], [1, 5]]
 
 
-def test_environment(root):
-    own = json.dumps(
-        {"id": "CartPole-v1", "kwargs": {"sutton_barto_reward": True}, "max_episode_steps": 500}
-    )
-    put(root, "own-v0", [episode(3)], env_spec=own)
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ([-2.0, 0.0], [2.0, 10.0], [[-1, 1], [0.5, 0], [0, -1]]),
+        ([-np.inf, -np.inf], [np.inf, np.inf], [[-2, 10], [1, 5], [0, 0]]),
+    ],
+)
+def test_actions_of_a_bounded_box_are_brought_to_the_unit_box(root, low, high, expected):
+    actions = np.array([[-2, 10], [1, 5], [0, 0]], np.float32)
+    data = put_one(root, "x-v0", action={**UNIT, "low": low, "high": high}, actions=actions)
+    assert data.action.tolist() == expected
+
+
+OWN = {
+    "id": "CartPole-v1",
+    "kwargs": {"sutton_barto_reward": True},
+    "max_episode_steps": 500,  # as registered
+}
+SHORT = {"id": "CartPole-v1", "kwargs": {}, "max_episode_steps": 7}
+
+
+def test_the_data_sets_own_environment(root):
+    put(root, "own-v0", [episode(3)], env_spec=json.dumps(OWN))
     spec = load_dataset("minari:own-v0").spec
     assert (spec.env_id, spec.env_kwargs) == ("CartPole-v1", {"sutton_barto_reward": True})
-    other = json.dumps({"id": "CartPole-v1", "kwargs": {}, "max_episode_steps": 7})
-    put(root, "other-v0", [episode(3)], env_spec=own, eval_env_spec=other)
-    spec = load_dataset("minari:other-v0").spec
+
+
+def test_another_environment_for_evaluation(root):
+    put(root, "x-v0", [episode(3)], env_spec=json.dumps(OWN), eval_env_spec=json.dumps(SHORT))
+    spec = load_dataset("minari:x-v0").spec
     assert (spec.env_id, spec.env_kwargs) == ("CartPole-v1", {"max_episode_steps": 7})
+    assert load_dataset("minari:x-v0", env_id="E-v0").spec.env_kwargs == {}
+
+    # Its step limit is in force.
     envs = make_vec_env(spec.env_id, 1, **spec.env_kwargs)
     envs.reset(seed=0)
     ended = [envs.step(np.array([i % 2]))[3][0] for i in range(8)]
     assert ended.index(True) == 6
-    assert load_dataset("minari:other-v0", env_id="E-v0").spec.env_kwargs == {}
 
 
 @pytest.mark.parametrize(
@@ -301,10 +322,8 @@ def test_what_is_wrong_is_named(root, changes, spaces, options, message):
 
 def test_parts_that_cannot_be_numbers_are_named(root):
     put(root, "goal-v0", [goal_episode()], GOAL)
-    with pytest.raises(
-        InputError,
-        match=r"observations/words: Text of object, expected numbers; leave it out with keys",
-    ):
+    message = r"observations/words: Text of object, expected numbers; leave it out with keys"
+    with pytest.raises(InputError, match=message):
         load_dataset("minari:goal-v0")
     with pytest.raises(InputError, match=r"no part 'observatio', did you mean 'observation'"):
         load_dataset("minari:goal-v0", keys=["observatio"])
@@ -314,17 +333,21 @@ def test_broken_folders_are_named(root):
     put(root, "x-v0", [])
     with pytest.raises(InputError, match="x-v0/data: no episodes"):
         load_dataset("minari:x-v0")
-    (root / "x-v0" / "data" / "main_data.hdf5").write_text("no")
+
+    main_file = root / "x-v0" / "data" / "main_data.hdf5"
+    main_file.write_text("no")
     with pytest.raises(InputError, match=r"main_data\.hdf5: missing, or not an HDF5 file"):
         load_dataset("minari:x-v0")
+
     put(root, "x-v0", [episode(500)])
-    with open(root / "x-v0" / "data" / "main_data.hdf5", "ab") as file:
-        file.truncate(6000)
+    os.truncate(main_file, 6000)
     with pytest.raises(InputError, match=r"main_data\.hdf5: damaged or cut short: .*truncated"):
         load_dataset("minari:x-v0")
+
     put(root, "x-v0", [], data_format="zarr")
     with pytest.raises(InputError, match="data_format 'zarr': expected hdf5, arrow or parquet"):
         load_dataset("minari:x-v0")
+
     (root / "x-v0" / "data" / "metadata.json").write_text("{")
     with pytest.raises(InputError, match=r"metadata\.json: Expecting property name"):
         load_dataset("minari:x-v0")
@@ -334,12 +357,11 @@ def test_broken_folders_are_named(root):
 
 
 def test_not_on_disk(root):
-    with pytest.raises(
-        InputError,
-        match=r"^minari:D4RL/door/human-v2: no data set in .*human-v2; download = true, or",
-    ):
+    absent = r"^minari:D4RL/door/human-v2: no data set in .*human-v2; download = true, or"
+    with pytest.raises(InputError, match=absent):
         load_dataset("minari:D4RL/door/human-v2")
     assert not root.exists()
+
     put(root, "D4RL/door/human-v1", [episode(3)])
     with pytest.raises(InputError, match=r"did you mean 'D4RL/door/human-v1'\?; download"):
         load_dataset("minari:D4RL/door/human-v2")
@@ -361,12 +383,12 @@ def test_download_asks_the_package(root, monkeypatch):
         raise RuntimeError("Name or service not known\nand more")
 
     stub.download_dataset = fail
-    assert len(load_dataset("minari:a/x-v0", download=True)) == 4  # it is there already
-    with pytest.raises(
-        InputError,
-        match=r"^minari:y-v0: no data set in .*, and no download: Name or service not known$",
-    ):
+    # A data set on disk is not fetched again.
+    assert len(load_dataset("minari:a/x-v0", download=True)) == 4
+    failed = r"^minari:y-v0: no data set in .*, and no download: Name or service not known$"
+    with pytest.raises(InputError, match=failed):
         load_dataset("minari:y-v0", download=True)
+
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(InputError, match=r"and no download: .*; pip install 'rlop\[minari\]'"):
         load_dataset("minari:y-v0", download=True)
@@ -375,53 +397,57 @@ def test_download_asks_the_package(root, monkeypatch):
 # ---- Arrow and Parquet
 
 
-def put_arrow(root, name, kind, episodes):
-    """Nested observations as minari stores them: a struct of lists of fixed size, one row of padding for the rest."""
+def fixed(array):
+    """A column of lists of fixed size."""
     pa = pytest.importorskip("pyarrow")
-    import pyarrow.dataset
+    flat = array.reshape(len(array), -1)
+    return pa.FixedSizeListArray.from_arrays(flat.reshape(-1), flat.shape[1])
 
-    def fixed(array):
-        flat = array.reshape(len(array), -1)
-        return pa.FixedSizeListArray.from_arrays(flat.reshape(-1), flat.shape[1])
 
-    for i, columns in enumerate(episodes):
-        obs = columns["observations"]
-        parts = [fixed(obs), fixed(obs[:, :2]), pa.array(np.arange(len(obs)) % 3)]
-        padded = {
-            key: np.append(columns[key], columns[key][:1])
-            for key in ("rewards", "terminations", "truncations")
+def padded(column):
+    """A column with one more row, as all but the observations have."""
+    return np.concatenate([column, column[:1]])
+
+
+def arrow_table(columns):
+    """An episode as minari stores it: nested observations are a struct."""
+    pa = pytest.importorskip("pyarrow")
+    obs = columns["observations"]
+    parts = [fixed(obs), fixed(obs[:, :2]), pa.array(np.arange(len(obs)) % 3)]
+    names = ["observation", "image", "gear"]
+    return pa.table(
+        {
+            "observations": pa.StructArray.from_arrays(parts, names),
+            "actions": fixed(padded(columns["actions"])),
+            "rewards": padded(columns["rewards"]),
+            "terminations": padded(columns["terminations"]),
+            "truncations": padded(columns["truncations"]),
         }
-        actions = np.concatenate([columns["actions"], columns["actions"][:1]])
-        table = pa.table(
-            {
-                "observations": pa.StructArray.from_arrays(parts, ["observation", "image", "gear"]),
-                "actions": fixed(actions),
-                **padded,
-            }
-        )
-        folder = root / name / "data" / str(i)
-        pyarrow.dataset.write_dataset(table, folder, format=kind)
+    )
+
+
+def put_arrow(root, name, kind, episodes):
+    dataset = pytest.importorskip("pyarrow.dataset")
+    data = root / name / "data"
+    for i, columns in enumerate(episodes):
+        folder = data / str(i)
+        dataset.write_dataset(arrow_table(columns), folder, format=kind)
         (folder / "metadata.json").write_text("{}")
-    kinds = {
-        "observation": BOX,
-        "image": {**BOX, "shape": [2, 1]},
-        "gear": {"type": "Discrete", "start": 0, "n": 3},
-    }
-    spaces = {
-        "observation_space": json.dumps({"type": "Dict", "subspaces": kinds}),
+
+    parts = {"observation": BOX, "image": {**BOX, "shape": [2, 1]}, "gear": STATES}
+    about = {
+        "observation_space": json.dumps({"type": "Dict", "subspaces": parts}),
         "action_space": json.dumps(UNIT),
+        "data_format": kind,
     }
-    (root / name / "data" / "metadata.json").write_text(json.dumps({**spaces, "data_format": kind}))
+    (data / "metadata.json").write_text(json.dumps(about))
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
 def test_arrow_and_parquet(root, kind):
-    put_arrow(
-        root,
-        "x-v0",
-        kind,
-        [episode(3, 100 * i, "truncations" if i % 2 else "terminations") for i in range(11)],
-    )
+    ends = ["truncations" if i % 2 else "terminations" for i in range(11)]
+    put_arrow(root, "x-v0", kind, [episode(3, 100 * i, end) for i, end in enumerate(ends)])
+
     data = load_dataset("minari:x-v0")
     assert data.obs.shape == (33, 3 + 2 + 3)
     assert data.obs[data.end, :3].tolist() == [[0, 0, 1]] * 11  # in gear 2 of 0..2
@@ -442,18 +468,17 @@ def test_without_pyarrow(root, monkeypatch):
 
 
 def same(a, b):
-    for key, column in a.columns().items():
-        assert np.array_equal(column, b.columns()[key]), key
+    same_columns(a, b)
     assert np.array_equal(a.truncated, b.truncated)
 
 
 def test_round_trip(root, tiny):
-    assert (
-        write_minari(tiny.subset(np.arange(200) < 195), "rlop/tiny-v0") == root / "rlop" / "tiny-v0"
-    )
-    # tiny's next_obs do not chain, so only the ends of episodes come back
+    folder = write_minari(tiny.subset(np.arange(200) < 195), "rlop/tiny-v0")
+    assert folder == root / "rlop" / "tiny-v0"
+    # tiny's next_obs do not chain, so only those at the ends of episodes come back.
     again = load_dataset("minari:rlop/tiny-v0")
     assert np.array_equal(again.next_obs[again.end], tiny.next_obs[:195][again.end])
+
     data = load_dataset("gridworld?size=4&steps=300&max_episode_steps=15")
     write_minari(data, "minari:grid-v1")
     same(data, load_dataset("minari:grid-v1"))
@@ -466,6 +491,7 @@ def test_round_trip_of_bytes_and_wide_actions(root):
     end = np.arange(6) == 5
     action = np.arange(12, dtype=np.float32).reshape(6, 2)
     data = Dataset.from_arrays(obs[:-1], action, np.ones(6), end, np.zeros(6), obs[1:])
+
     write_minari(data, "bytes-v0")
     same(data, load_dataset("minari:bytes-v0"))
     with h5py.File(root / "bytes-v0" / "data" / "main_data.hdf5") as file:
@@ -483,6 +509,7 @@ def test_writing_refuses(root, tiny, monkeypatch):
     ):
         with pytest.raises(InputError, match=message):
             write_minari(data, name)
+
     monkeypatch.setattr("rlop.collect.minari._about", lambda data: {"bad": object()})
     with pytest.raises(TypeError):
         write_minari(tiny, "z-v0")
@@ -499,62 +526,73 @@ def original():
 @pytest.mark.filterwarnings("ignore")
 def test_the_original_reads_what_is_written(original, root, shared_data):
     hopper = load_dataset(shared_data / "d4rl_like" / "hopper_medium-like.hdf5")
-    for name, data in (
-        ("hopper-v0", hopper),
-        ("grid-v0", load_dataset("gridworld?size=4&steps=300")),
-    ):
+    grid = load_dataset("gridworld?size=4&steps=300")
+    for name, data in (("hopper-v0", hopper), ("grid-v0", grid)):
         write_minari(data, name)
         episodes = list(original.load_dataset(name).iterate_episodes())
         assert [len(e.rewards) for e in episodes] == data.episode_lengths().tolist()
-        assert np.array_equal(np.concatenate([e.observations[:-1] for e in episodes]), data.obs)
-        assert np.array_equal(np.concatenate([e.observations[1:] for e in episodes]), data.next_obs)
-        pairs = {
-            "actions": data.action,
-            "terminations": data.terminated,
-            "truncations": data.truncated,
-        }
-        for key, column in {**pairs, "rewards": data.reward}.items():
-            assert np.array_equal(np.concatenate([getattr(e, key) for e in episodes]), column), key
+
+        columns = [
+            (data.obs, [e.observations[:-1] for e in episodes]),
+            (data.next_obs, [e.observations[1:] for e in episodes]),
+            (data.action, [e.actions for e in episodes]),
+            (data.reward, [e.rewards for e in episodes]),
+            (data.terminated, [e.terminations for e in episodes]),
+            (data.truncated, [e.truncations for e in episodes]),
+        ]
+        for column, parts in columns:
+            assert np.array_equal(np.concatenate(parts), column)
     assert original.load_dataset("grid-v0").recover_environment().spec.id == "rlop/GridWorld-v0"
+
+
+def buffer_of(sample, action, obs_space):
+    """An episode for minari; it terminates."""
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    end = np.arange(len(action)) == len(action) - 1
+    return EpisodeBuffer(
+        observations={key: np.array([obs[key] for obs in sample]) for key in obs_space},
+        actions=action,
+        rewards=action.sum(1),
+        terminations=end,
+        truncations=np.zeros(len(action), bool),
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["hdf5", "arrow", "parquet"])
 def test_what_the_original_writes_is_read(original, root, kind):
-    from minari.data_collector.episode_buffer import EpisodeBuffer
-
     if kind != "hdf5":
         pytest.importorskip("pyarrow")
     spaces = gymnasium.spaces
-    goal = spaces.Box(-9, 9, (2,), np.float64)
-    obs = spaces.Dict(
+    obs_space = spaces.Dict(
         {
             "observation": spaces.Box(-9, 9, (3,), np.float64),
-            "achieved_goal": goal,
+            "achieved_goal": spaces.Box(-9, 9, (2,), np.float64),
             "b": spaces.Discrete(3),
         }
     )
-    act = spaces.Box(-2, 2, (2,), np.float32)
-    obs.seed(0)
-    act.seed(0)
-    drawn = [[obs.sample() for _ in range(steps + 1)] for steps in (3, 1, 4)]
-    actions = [np.array([act.sample() for _ in sample[1:]]) for sample in drawn]
-    buffers = [
-        EpisodeBuffer(
-            observations={key: np.array([x[key] for x in sample]) for key in obs},
-            actions=action,
-            rewards=action.sum(1),
-            terminations=np.arange(len(action)) == len(action) - 1,
-            truncations=np.zeros(len(action), bool),
-        )
-        for sample, action in zip(drawn, actions)
-    ]
-    spaces_of = {"observation_space": obs, "action_space": act}
+    action_space = spaces.Box(-2, 2, (2,), np.float32)
+    obs_space.seed(0)
+    action_space.seed(0)
+
+    buffers, flat, actions = [], [], []
+    for steps in (3, 1, 4):
+        sample = [obs_space.sample() for _ in range(steps + 1)]
+        action = np.array([action_space.sample() for _ in range(steps)])
+        buffers.append(buffer_of(sample, action, obs_space))
+        flat.append(np.array([spaces.flatten(obs_space, obs) for obs in sample], np.float32))
+        actions.append(action)
     original.create_dataset_from_buffers(
-        "goal-v0", buffers, env="CartPole-v1", data_format=kind, **spaces_of
+        "goal-v0",
+        buffers,
+        env="CartPole-v1",
+        data_format=kind,
+        observation_space=obs_space,
+        action_space=action_space,
     )
+
     data = load_dataset("minari:goal-v0")
-    flat = [np.array([spaces.flatten(obs, x) for x in sample], np.float32) for sample in drawn]
     assert np.array_equal(data.obs, np.concatenate([rows[:-1] for rows in flat]))
     assert np.array_equal(data.next_obs, np.concatenate([rows[1:] for rows in flat]))
     np.testing.assert_allclose(data.action, np.concatenate(actions) / 2, atol=1e-7)

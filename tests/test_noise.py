@@ -11,7 +11,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table
-from rlop.losses import td
+from rlop.losses import imbalance, td
 from rlop.losses.noise import flip_labels, label_noise
 from rlop.nets import MLP, QNetwork, reset_runs
 from rlop.optim import SGD
@@ -212,7 +212,7 @@ def test_vs_logits_give_the_vs_loss():
         torch.tensor([0.3, 0.0]),
         torch.tensor([1.0, 0.5]),
     )
-    adjusted = td.vs_logits(logits, counts, gamma, tau)
+    adjusted = imbalance.vs_logits(logits, counts, gamma, tau)
     found = td.conservative_gap(adjusted, td.select(adjusted, label), torch.ones(2))
     n = counts.double().numpy()
     for run, row in itertools.product(range(2), range(4)):
@@ -221,7 +221,7 @@ def test_vs_logits_give_the_vs_loss():
         assert found[run, row].item() == pytest.approx(
             -np.log(np.exp(z[y]) / np.exp(z).sum()), rel=1e-6
         )
-    assert torch.equal(td.vs_logits(logits, counts, torch.zeros(2), torch.zeros(2)), logits)
+    assert torch.equal(imbalance.vs_logits(logits, counts, torch.zeros(2), torch.zeros(2)), logits)
 
 
 def test_an_action_never_taken_counts_as_taken_once():
@@ -229,13 +229,15 @@ def test_an_action_never_taken_counts_as_taken_once():
         torch.randn(1, 5, 3, requires_grad=True),
         (torch.tensor([0.3]), torch.tensor([0.0])),
     )
-    zero, one = (td.vs_logits(logits, torch.tensor([7.0, n, 9.0]), *numbers) for n in (0.0, 1.0))
+    zero, one = (
+        imbalance.vs_logits(logits, torch.tensor([7.0, n, 9.0]), *numbers) for n in (0.0, 1.0)
+    )
     assert torch.equal(zero, one)
     td.conservative_gap(zero, zero[..., 0], torch.ones(1)).sum().backward()
     assert logits.grad.isfinite().all()
     assert (logits.grad[..., 1] > 0).all()  # it is still pushed down
     with pytest.raises(ValueError, match="counts"):
-        td.vs_logits(logits, torch.ones(4), *numbers)
+        imbalance.vs_logits(logits, torch.ones(4), *numbers)
 
 
 @pytest.mark.parametrize("make", [BC, DiscreteCQL])
@@ -246,9 +248,7 @@ def test_agents_count_the_datas_actions_and_zero_exponents_change_nothing(tiny, 
     updates(agent, tiny, 30)
     updates(plain, tiny, 30)
     assert agent.counts.tolist() == [140, 50, 10]
-    for a, b in zip(
-        agent.main.online.parameters(), plain.main.online.parameters(), strict=True
-    ):
+    for a, b in zip(agent.main.online.parameters(), plain.main.online.parameters(), strict=True):
         torch.testing.assert_close(a[0], b[0], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(a[0], a[1], atol=1e-4)
 

@@ -64,7 +64,7 @@ def tensors(agent):
     """Parameters, and slacks where there are any, `[R, ...]` each."""
     parameters = [p.detach() for p in learner(agent).parameters.values()]
     return parameters + (
-        [learner(agent).optimizer.slack.detach()] if learner(agent).has_slacks else []
+        [learner(agent).optimizer.slack.detach()] if learner(agent).slacks is not None else []
     )
 
 

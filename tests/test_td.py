@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlop.losses import td
+from rlop.losses import imbalance, td
 
 
 def test_target_bootstraps_through_a_time_out_and_not_through_a_termination():
@@ -127,9 +127,9 @@ def test_vs_loss_equals_numpy_for_one_value_and_for_one_per_run(gamma, tau):
         for r in (0, 1)
     ]
     np.testing.assert_allclose(
-        td.vs_loss(logits, action, COUNTS, gamma, tau, weight), expected, rtol=1e-12
+        imbalance.vs_loss(logits, action, COUNTS, gamma, tau, weight), expected, rtol=1e-12
     )
-    per_run = td.vs_loss(
+    per_run = imbalance.vs_loss(
         logits, action, COUNTS, torch.tensor([gamma, 0.1]), torch.tensor([tau, 2.0]), weight
     )
     torch.testing.assert_close(per_run[0], torch.tensor(expected[0]), rtol=1e-6, atol=0)
@@ -141,20 +141,20 @@ def test_vs_loss_without_gamma_and_tau_is_cross_entropy_and_the_conservative_gap
     q, action = torch.randn(2, 5, 3), torch.randint(3, (2, 5))
     unseen = torch.tensor([7, 0, 3])
     gap = td.conservative_gap(q, td.select(q, action), torch.ones(2))
-    torch.testing.assert_close(td.vs_loss(q, action, unseen, 0.0, 0.0), gap)
-    assert torch.equal(td.vs_logits(q, unseen, 0.0, 0.0), q)
+    torch.testing.assert_close(imbalance.vs_loss(q, action, unseen, 0.0, 0.0), gap)
+    assert torch.equal(imbalance.vs_logits(q, unseen, 0.0, 0.0), q)
 
 
 def test_vs_logits_of_two_classes_are_the_binary_loss():
     # w log(1 + e^{iota} e^{-Delta f}) with equal factors: Delta f = Delta (f_1 - f_0), iota the difference of shifts
     f, counts, tau = torch.tensor([[[0.2, 1.5]]]), torch.tensor([50, 50]), 1.0
-    loss = td.vs_loss(f, torch.tensor([[1]]), counts, 0.7, tau)
+    loss = imbalance.vs_loss(f, torch.tensor([[1]]), counts, 0.7, tau)
     torch.testing.assert_close(loss, torch.log1p(torch.exp(-(f[..., 1] - f[..., 0]))))
 
 
 def test_vs_loss_wants_a_larger_margin_for_the_rare_action():
     q = torch.zeros(1, 2, 3)
-    common, rare = td.vs_loss(q, torch.tensor([[0, 2]]), COUNTS, 0.0, 1.0)[0].tolist()
+    common, rare = imbalance.vs_loss(q, torch.tensor([[0, 2]]), COUNTS, 0.0, 1.0)[0].tolist()
     assert (common, rare) == pytest.approx(
         (-np.log(0.6), -np.log(0.1))
     )  # at equal logits, minus the log frequency
@@ -162,7 +162,7 @@ def test_vs_loss_wants_a_larger_margin_for_the_rare_action():
 
 def test_an_action_never_taken_stays_among_those_pushed_down():
     q = torch.tensor([[[0.0, 5.0, 0.0]]], requires_grad=True)
-    loss = td.vs_loss(q, torch.tensor([[0]]), torch.tensor([99, 0, 100]), 0.3, 1.0)
+    loss = imbalance.vs_loss(q, torch.tensor([[0]]), torch.tensor([99, 0, 100]), 0.3, 1.0)
     (grad,) = torch.autograd.grad(loss.sum(), q)
     assert loss.isfinite()
     assert grad[0, 0, 1] > 0
@@ -170,4 +170,6 @@ def test_an_action_never_taken_stays_among_those_pushed_down():
 
 def test_vs_loss_refuses_counts_of_other_actions():
     with pytest.raises(ValueError, match=r"counts: expected \[A\]"):
-        td.vs_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), COUNTS, 0.0, 0.0)
+        imbalance.vs_loss(
+            torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), COUNTS, 0.0, 0.0
+        )

@@ -328,3 +328,23 @@ def _check_json(about: About) -> None:
         raise InputError(
             f"env_kwargs: {error}; expected what JSON can hold, so that the file can name it"
         ) from error
+
+
+def read_mix(items: Sequence[str]) -> dict[str, float]:
+    """Read a mixture of policies from the command line.
+
+    Args:
+        items: `POLICY:SHARE` each.
+    Raises:
+        InputError: for a share that is not a number.
+    """
+    shares = {}
+    for item in items:
+        name, _, share = item.rpartition(":")
+        try:
+            shares[name] = float(share)
+        except ValueError as error:
+            raise InputError(
+                f"--mix {' '.join(items)}: {error}; expected POLICY:SHARE, e.g. random:0.5"
+            ) from error
+    return shares

@@ -1,34 +1,64 @@
-"""Every module of the workshop alone in offline DQN and discrete CQL, at three strengths and eight seeds each.
+"""Every module of the workshop alone in offline DQN and discrete CQL: strengths and seeds.
 
-Two data sets: 4,000 steps in the gridworld, where the plain agents' exact returns are neither 0 nor perfect (the one of
-four tried), and 10,000 in CartPole by a PPO policy that acts at random three times in ten. Strengths were chosen before
-anything was run: the value of the paper or its code where there is one (see the docstring of the module), and ten times
-less and more; otherwise three values that span a range.
+Three strengths and eight seeds each, on two data sets: 4,000 steps in the gridworld, where the
+plain agents' exact returns are neither 0 nor perfect (the one of four tried), and 10,000 in
+CartPole by a PPO policy that acts at random three times in ten. Strengths were chosen before
+anything was run: the value of the paper or its code where it exists (see the docstring of the
+module), and ten times less and more; otherwise three values that span a range.
 
-`scripts/reproduce.py baselines` runs this and writes what `rlop.experiments.baselines_table` makes of it.
+`scripts/reproduce.py baselines` runs this; `rlop.experiments.baselines_table` writes the results.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 import torch
 
 from rlop.config.files import write_atomic
 from rlop.data import Dataset, load_dataset
-from rlop.logs.logger import History
-from rlop.training.checkpoint import agent_class
+from rlop.logs.history import History
 from rlop.training.evaluate import make_evaluator
 from rlop.training.loop import train
+from rlop.training.names import agent_class
 
-STEPS, SEEDS, EVALUATIONS, EPISODES = 2500, 8, 5, 5
+Strength: TypeAlias = float | str | None  # None for the plain agent
+Options: TypeAlias = dict[str, Any]  # of an agent
+
+STEPS = 2500
+SEEDS = 8
+EVALUATIONS = 5  # during a training
+EPISODES = 5  # of an evaluation
 MEASURES = {"score": "eval/return", "srank": "rank/srank", "dot": "feature/dot"}
+
+
+class Row(TypedDict):
+    """Numbers of the runs at one strength, one a seed; null where one is not finite."""
+
+    strength: Strength
+    score: list[float | None]  # last return
+    auc: list[float | None]  # mean return
+    srank: list[float | None]
+    dot: list[float | None]
+    active: list[float | None]  # 0 for a run that diverged
+
+
+class Record(TypedDict):
+    """Result of one launch: rows, or the error that stopped it."""
+
+    task: str
+    agent: str
+    module: str
+    settings: list[int]  # steps and seeds
+    seconds: NotRequired[float]
+    rows: NotRequired[list[Row]]
+    error: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -46,7 +76,7 @@ class Module:
 
     name: str
     key: str
-    strengths: tuple[Any, ...]
+    strengths: tuple[Strength, ...]
     sweeps: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     agents: tuple[str, ...] = ("DQN", "DiscreteCQL")
@@ -56,9 +86,13 @@ def _regularizer(name: str, *strengths: float) -> Module:
     return Module(name, f"regularizers.{name}", strengths)
 
 
-def _static(name: str, key: str, *strengths: Any, **options: Any) -> Module:
+def _static(name: str, key: str, *strengths: Strength, **options: Any) -> Module:
+    """Declare a module whose strength changes the network, so that each needs its own launch."""
     return Module(name, key, strengths, sweeps=False, options=options)
 
+
+SGD = {"optimizer": {"sgd": {"momentum": 0.9}}}
+SHRINK = {"kind": "shrink_and_perturb"}
 
 PLAIN = Module("plain", "", (None,), sweeps=False)
 MODULES = (
@@ -79,12 +113,7 @@ MODULES = (
     Module("max_norm", "projections.max_norm", (3.0, 10.0, 30.0)),
     Module("frobenius", "projections.frobenius", (1.0, 3.0, 10.0)),
     Module("target noise", "target_noise.scale", (0.03, 0.1, 0.3)),
-    Module(
-        "sgd, momentum .9",
-        "lr",
-        (1e-3, 1e-2, 1e-1),
-        options={"optimizer": {"sgd": {"momentum": 0.9}}},
-    ),
+    Module("sgd, momentum .9", "lr", (1e-3, 1e-2, 1e-1), options=SGD),
     Module("smd q", "optimizer.smd.q", (1.1, 2.0, 3.0), options={"lr": 1e-2}),
     Module("rmd lambda", "optimizer.rmd.lam", (0.3, 3.0, 30.0), options={"lr": 1e-2}),
     Module("logit adjustment", "logit_adjustment.tau", (0.3, 1.0, 3.0), agents=("DiscreteCQL",)),
@@ -96,20 +125,14 @@ MODULES = (
     _static("hyperspherical", "layers.hyperspherical", True),
     _static("muP, base width", "layers.base_width", 16, 32, 64, layers={"parametrization": "mup"}),
     _static("redo every", "resets.every", 300, 1000, 1500, resets={"kind": "redo"}),
-    _static(
-        "shrink and perturb every",
-        "resets.every",
-        300,
-        1000,
-        1500,
-        resets={"kind": "shrink_and_perturb"},
-    ),
+    _static("shrink and perturb every", "resets.every", 300, 1000, 1500, resets=SHRINK),
 )
-AGENTS = {"DQN": {}, "DiscreteCQL": {"alpha": 1.0}}
-COMMON = {"hidden": (64, 64), "lr": 1e-3, "batch_size": 32, "target_period": 100}
+
+AGENTS: dict[str, Options] = {"DQN": {}, "DiscreteCQL": {"alpha": 1.0}}
+TASKS: dict[str, Options] = {"gridworld": {"gamma": 0.97}, "CartPole": {"gamma": 0.99}}
+COMMON: Options = {"hidden": (64, 64), "lr": 1e-3, "batch_size": 32, "target_period": 100}
 GRID = "gridworld?observation=random&steps=4000&epsilon=0.5,1.0"
 CARTPOLE = "cartpole.hdf5"  # in the folder of the results
-TASKS = {"gridworld": {"gamma": 0.97}, "CartPole": {"gamma": 0.99}}
 
 
 @dataclass(frozen=True)
@@ -119,53 +142,57 @@ class Job:
     task: str
     agent: str
     module: Module
-    strengths: tuple[Any, ...]
+    strengths: tuple[Strength, ...]
 
     @property
     def name(self) -> str:
-        """Of the file of its result."""
-        words = f"{self.task} {self.agent} {self.module.name} {' '.join(map(str, self.strengths))}"
+        """Name of the file of its result."""
+        strengths = " ".join(map(str, self.strengths))
+        words = f"{self.task} {self.agent} {self.module.name} {strengths}"
         return "".join(c if c.isalnum() or c == "." else "-" for c in words)
 
 
-def jobs(names: tuple[str, ...] | None = None) -> list[Job]:
-    """All launches, or those of the modules with these names."""
-    wanted = [module for module in MODULES if names is None or module.name in names]
-    return [
-        Job(task, agent, module, strengths)
-        for task in TASKS
-        for agent in AGENTS
-        for module in wanted
-        if agent in module.agents
-        for strengths in ([module.strengths] if module.sweeps else [(s,) for s in module.strengths])
-    ]
+def jobs(names: Sequence[str] | None = None) -> list[Job]:
+    """Return all launches, or those of the modules with these names."""
+    result = []
+    for task in TASKS:
+        for agent in AGENTS:
+            for module in MODULES:
+                is_wanted = names is None or module.name in names
+                if is_wanted and agent in module.agents:
+                    result += _launches(task, agent, module)
+    return result
 
 
-def options_of(job: Job) -> dict[str, Any]:
-    """What the agent of a launch is made with."""
-    options: dict[str, Any] = {
-        **COMMON,
-        **TASKS[job.task],
-        **AGENTS[job.agent],
-        **job.module.options,
-    }
-    if job.module.key:
-        *path, last = job.module.key.split(".")
-        place = options
-        for part in path:
-            place[part] = dict(place.get(part, {}))
-            place = place[part]
-        place[last] = list(job.strengths) if job.module.sweeps else job.strengths[0]
+def _launches(task: str, agent: str, module: Module) -> list[Job]:
+    if module.sweeps:
+        return [Job(task, agent, module, module.strengths)]
+    return [Job(task, agent, module, (strength,)) for strength in module.strengths]
+
+
+def options_of(job: Job) -> Options:
+    """Assemble the options of the agent of a launch."""
+    options: Options = {**COMMON, **TASKS[job.task], **AGENTS[job.agent], **job.module.options}
+    if not job.module.key:
+        return options
+
+    # Sections on the way are copied, since the modules share theirs.
+    *sections, last = job.module.key.split(".")
+    section = options
+    for name in sections:
+        section[name] = dict(section.get(name, {}))
+        section = section[name]
+    section[last] = list(job.strengths) if job.module.sweeps else job.strengths[0]
     return options
 
 
 def data_of(task: str, folder: Path) -> Dataset:
-    """The data set of a task; see `collect_cartpole`."""
+    """Load the data set of a task; `collect_cartpole` makes that of CartPole."""
     return load_dataset(GRID if task == "gridworld" else str(folder / CARTPOLE))
 
 
 def collect_cartpole(folder: Path) -> None:
-    """Write CartPole's data set into a folder, unless it is there."""
+    """Write CartPole's data set into a folder, unless the file exists."""
     from rlop.collect.collector import collect
 
     if not (folder / CARTPOLE).exists():
@@ -173,17 +200,29 @@ def collect_cartpole(folder: Path) -> None:
 
 
 def prepare_process() -> None:
-    """What a process that runs launches does first: one thread, and no slow arithmetic with numbers near 0."""
+    """Set a process up for launches: one thread, and no slow arithmetic with numbers near 0."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
 
-def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> dict[str, Any]:
-    """Run one launch, or read its result if it is there: a record with a row for each strength, or with `error`."""
+def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> Record:
+    """Run one launch, or read its result if the folder holds it.
+
+    Args:
+        job: the launch.
+        folder: of the results and of CartPole's data.
+        steps: gradient steps of the training.
+        seeds: runs for each strength.
+    Returns:
+        A record with a row for each strength, or with `error`.
+    """
     path = folder / f"{job.name}.json"
-    if path.exists() and (kept := json.loads(path.read_text()))["settings"] == [steps, seeds]:
-        return kept
-    head = {
+    if path.exists():
+        kept: Record = json.loads(path.read_text())
+        if kept["settings"] == [steps, seeds]:
+            return kept
+
+    record: Record = {
         "task": job.task,
         "agent": job.agent,
         "module": job.module.name,
@@ -193,39 +232,70 @@ def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> d
     try:
         rows = measure(job, data_of(job.task, folder), steps, seeds)
     except Exception as error:  # one that fails must not hide the others
-        return {**head, "error": f"{type(error).__name__}: {error}"}
-    record = {**head, "seconds": round(time.process_time() - started, 1), "rows": rows}
+        record["error"] = f"{type(error).__name__}: {error}"
+        return record
+
+    record["seconds"] = round(time.process_time() - started, 1)
+    record["rows"] = rows
     write_atomic(path, json.dumps(record, indent=1).encode())
     return record
 
 
-def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[dict[str, Any]]:
-    """Train; for every strength the runs' last score, mean score, last srank and last feature dot product."""
+def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
+    """Train, and collect the runs' numbers for every strength."""
     agent = agent_class(job.agent)(data.spec, seeds=seeds, **options_of(job))
     evaluate = make_evaluator(agent, data.spec.env_id, data.spec.env_kwargs, EPISODES)
+    assert evaluate is not None  # both tasks have an environment
+
     every = max(1, steps // EVALUATIONS)
     try:
-        often: dict[str, Any] = {"probe_every": every, "eval_every": every, "log_every": every}
         history = train(
-            agent, data, steps, evaluate=evaluate, progress=False, compile=False, **often
+            agent,
+            data,
+            steps,
+            evaluate=evaluate,
+            probe_every=every,
+            eval_every=every,
+            log_every=every,
+            compile=False,
+            progress=False,
         )
     finally:
         evaluate.close()
+
     if not job.module.sweeps:
-        return [{"strength": job.strengths[0], **ends(history, np.ones(len(agent.runs), bool))}]
-    group, *_, last = job.module.key.split(".") if "." in job.module.key else ("", job.module.key)
-    own = np.array(
-        agent.runs.values[f"{group}.{last}".lstrip(".")]
-    )  # the name of an optimizer is not part of it
-    return [{"strength": s, **ends(history, own == s)} for s in job.strengths]
+        return [last_values(history, job.strengths[0], np.ones(len(agent.runs), bool))]
+    strength_of_run = np.array(agent.runs.values[swept_name(job.module.key)])
+    return [last_values(history, s, strength_of_run == s) for s in job.strengths]
 
 
-def ends(history: History, runs: np.ndarray) -> dict[str, list[float]]:
-    """Numbers of the runs that are marked `[R]`; a value that is not finite becomes null."""
-    found = {name: history.get(metric)[1][-1, runs] for name, metric in MEASURES.items()}
-    found["auc"] = history.get("eval/return")[1][1:, runs].mean(0)  # without the untrained policy's
-    found["active"] = history.get("run/active")[1][-1, runs]
+def swept_name(key: str) -> str:
+    """Return the name under which the runs keep an option: its first and last part.
+
+    The name of an optimizer, the part between them, is not in it.
+    """
+    parts = key.split(".")
+    return parts[0] if len(parts) == 1 else f"{parts[0]}.{parts[-1]}"
+
+
+def last_values(history: History, strength: Strength, runs: np.ndarray) -> Row:
+    """Collect the numbers of the runs that are marked `[R]`."""
+
+    def last(metric: str) -> np.ndarray:
+        _, values = history.get(metric)
+        return values[-1, runs]
+
+    _, returns = history.get(MEASURES["score"])
+    mean_return = returns[1:, runs].mean(0)  # the first is the untrained policy's
     return {
-        name: [float(v) if np.isfinite(v) else None for v in values]
-        for name, values in found.items()
-    }  # type: ignore[misc]
+        "strength": strength,
+        "score": _finite(last(MEASURES["score"])),
+        "srank": _finite(last(MEASURES["srank"])),
+        "dot": _finite(last(MEASURES["dot"])),
+        "auc": _finite(mean_return),
+        "active": _finite(last("run/active")),
+    }
+
+
+def _finite(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from rlop.experiments.baselines import PLAIN
-from rlop.report.figures import COLOURS, canvas
+from rlop.experiments.baselines import PLAIN, Record, Row, Strength
+from rlop.report.figures import COLORS, canvas
 from rlop.report.statistics import mean_ci
 
-Record = Mapping[str, Any]
-COLUMNS = {
-    "score": "final score",
-    "auc": "area under the curve",
-    "srank": "srank",
-    "dot": "feature dot",
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Group: TypeAlias = tuple[str, str]  # task, agent
+
 HEAD = """# Every module alone, in offline DQN and discrete CQL
 
 Mean and half a 95 % Student-t interval over {seeds} seeds after {steps:,} updates. *Final score* is the return of the
@@ -29,58 +27,66 @@ were chosen is said in `rlop/experiments/baselines.py`.
 
 In the picture blue, orange and green are a module's strengths in the order of the tables, grey is the plain agent.
 """
+COLUMNS = ("final score", "area under the curve", "srank", "feature dot")
 
 
 def interval(values: Sequence[float | None]) -> str:
-    """`mean ± half a 95 % interval` of a row's runs, three significant digits; nan where a value is missing."""
-    mean, low, _ = mean_ci([np.nan if v is None else v for v in values])
+    """Write `mean ± half a 95 % interval` of a row's runs; nan where a value is missing."""
+    mean, low, _ = mean_ci(_with_nan(values))
     return f"{mean:.3g} ± {mean - low:.2g}"
 
 
-def cells(record: Record, row: Mapping[str, Any]) -> list[str]:
-    """A row of the long table."""
-    lost = sum(active == 0 for active in row["active"])
-    strength = (
-        ""
-        if row["strength"] is None
-        else f"{row['strength']:g}"
-        if _is_number(row)
-        else str(row["strength"])
-    )
-    strength += f" ({lost} diverged)" if lost else ""
-    return [record["module"], strength, *(interval(row[name]) for name in COLUMNS)]
+def _with_nan(values: Sequence[float | None]) -> list[float]:
+    return [np.nan if value is None else value for value in values]
 
 
-def _is_number(row: Mapping[str, Any]) -> bool:
-    return isinstance(row["strength"], (int, float)) and not isinstance(row["strength"], bool)
+def strength_text(row: Row) -> str:
+    """Write the strength of a row, with the number of runs that diverged."""
+    text = _number_text(row["strength"])
+    diverged = sum(active == 0 for active in row["active"])
+    return f"{text} ({diverged} diverged)" if diverged else text
 
 
-def mean_auc(row: Mapping[str, Any]) -> float:
+def _number_text(strength: Strength) -> str:
+    if strength is None:
+        return ""
+    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    return f"{strength:g}" if is_number else str(strength)
+
+
+def cells(record: Record, row: Row) -> list[str]:
+    """Write a row of the long table."""
+    intervals = [interval(row["score"]), interval(row["auc"])]
+    intervals += [interval(row["srank"]), interval(row["dot"])]
+    return [record["module"], strength_text(row), *intervals]
+
+
+def mean_auc(row: Row) -> float:
     """Mean area under the curve, -inf where a run has none."""
-    return float(np.mean([-np.inf if v is None else v for v in row["auc"]]))
+    return float(np.mean([-np.inf if value is None else value for value in row["auc"]]))
 
 
-def groups(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """(task, agent) -> records, in order."""
-    found: dict[tuple[str, str], list[Record]] = {}
+def groups(records: Sequence[Record]) -> dict[Group, list[Record]]:
+    """Return (task, agent) -> records, in order."""
+    result: dict[Group, list[Record]] = {}
     for record in records:
-        found.setdefault((record["task"], record["agent"]), []).append(record)
-    return found
+        result.setdefault((record["task"], record["agent"]), []).append(record)
+    return result
 
 
-def best(records: Sequence[Record]) -> dict[str, tuple[Record, Mapping[str, Any]]]:
-    """Module -> the record and row with the largest mean area under the curve."""
-    found: dict[str, tuple[Record, Mapping[str, Any]]] = {}
+def best(records: Sequence[Record]) -> dict[str, Row]:
+    """Return module -> the row with the largest mean area under the curve."""
+    result: dict[str, Row] = {}
     for record in records:
+        name = record["module"]
         for row in record.get("rows", ()):
-            name = record["module"]
-            if name not in found or mean_auc(row) > mean_auc(found[name][1]):
-                found[name] = record, row
-    return found
+            if name not in result or mean_auc(row) > mean_auc(result[name]):
+                result[name] = row
+    return result
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """The whole of BASELINES.md: a short table with the best strength of each module, then every row."""
+    """Write the whole of BASELINES.md: the best strength of each module, then every row."""
     steps, seeds = records[0]["settings"]
     parts = [
         HEAD.format(steps=steps, seeds=seeds),
@@ -89,52 +95,65 @@ def markdown(records: Sequence[Record]) -> str:
     ]
     for (task, agent), group in groups(records).items():
         parts.append(f"## {agent} on {task}: every strength\n")
-        parts += lines(["module", "strength", *COLUMNS.values()])
+        parts += header(["module", "strength", *COLUMNS])
         for record in group:
             if "error" in record:
-                parts.append(
-                    f"| {record['module']} | failed: {record['error']} |" + " |" * len(COLUMNS)
-                )
-            parts += [f"| {' | '.join(cells(record, row))} |" for row in record.get("rows", ())]
+                failure = f"| {record['module']} | failed: {record['error']} |"
+                parts.append(failure + " |" * len(COLUMNS))
+            for row in record.get("rows", ()):
+                parts.append(line(cells(record, row)))
         parts.append("")
     return "\n".join(parts)
 
 
 def short(records: Sequence[Record]) -> list[str]:
-    """For each module its best area under the curve in every task and agent, with the strength it was reached at."""
-    chosen = {" on ".join(reversed(key)): best(group) for key, group in groups(records).items()}
-    names = list(dict.fromkeys(record["module"] for record in records))
-    parts = [
+    """Write each module's best area under the curve by task and agent, with its strength."""
+    chosen = {f"{agent} on {task}": best(group) for (task, agent), group in groups(records).items()}
+    lines = [
         "## Area under the curve, the best of each module's strengths\n",
-        *lines(["module", *chosen]),
+        *header(["module", *chosen]),
     ]
-    for name in names:
-        found = (rows.get(name) for rows in chosen.values())
-        parts.append(
-            f"| {name} | {' | '.join('' if f is None else at_strength(*f) for f in found)} |"
-        )
-    return [*parts, ""]
+    for name in modules(records):
+        rows = [rows_by_module.get(name) for rows_by_module in chosen.values()]
+        lines.append(line([name, *map(at_strength, rows)]))
+    return [*lines, ""]
 
 
-def at_strength(record: Record, row: Mapping[str, Any]) -> str:
-    """The interval, and which strength it belongs to."""
-    return interval(row["auc"]) + ("" if row["strength"] is None else f" ({cells(record, row)[1]})")
+def at_strength(row: Row | None) -> str:
+    """Write the interval of a row and its strength; "" for no row."""
+    if row is None:
+        return ""
+    text = interval(row["auc"])
+    return text if row["strength"] is None else f"{text} ({strength_text(row)})"
 
 
-def lines(header: Sequence[str]) -> list[str]:
-    """The first two lines of a Markdown table."""
-    return [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+def modules(records: Sequence[Record]) -> list[str]:
+    """Return the names of the modules, once each, in order."""
+    return list(dict.fromkeys(record["module"] for record in records))
+
+
+def header(names: Sequence[str]) -> list[str]:
+    """Write the first two lines of a Markdown table."""
+    return [line(names), "|" + "---|" * len(names)]
+
+
+def line(texts: Sequence[str]) -> str:
+    """Write one line of a Markdown table."""
+    return f"| {' | '.join(texts)} |"
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
-    """One panel for each task and agent: area under the curve of every strength, the plain agent's as a grey band.
+    """Draw a panel for each task and agent: area under the curve of every strength.
+
+    The plain agent's interval is a grey band.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     panels = groups(records)
-    names = [name for name in dict.fromkeys(r["module"] for r in records) if name != PLAIN.name]
-    with canvas(path, 3.6 * len(panels) + 1.2, 0.26 * len(names) + 1.2, dpi=100) as figure:
+    names = [name for name in modules(records) if name != PLAIN.name]
+    width, height = 3.6 * len(panels) + 1.2, 0.26 * len(names) + 1.2
+    with canvas(path, width, height, dpi=100) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, ((task, agent), group) in zip(axes, panels.items()):
             panel(axis, group, names)
@@ -143,19 +162,31 @@ def draw(records: Sequence[Record], path: Path) -> None:
         axes[0].invert_yaxis()
 
 
-def panel(axis: Any, group: Sequence[Record], names: Sequence[str]) -> None:
-    """Points with intervals, the strengths of a module one below another from weak to strong."""
-    for name, position in zip(names, range(len(names))):
-        rows = [
-            row for record in group if record["module"] == name for row in record.get("rows", ())
-        ]
+def panel(axis: Axes, group: Sequence[Record], names: Sequence[str]) -> None:
+    """Draw points with intervals, the strengths of a module one below another, weak to strong."""
+    for position, name in enumerate(names):
+        rows = rows_of(group, name)
         for i, row in enumerate(rows):
-            mean, low, high = mean_ci([np.nan if v is None else v for v in row["auc"]])
-            place = position + 0.25 * (i - (len(rows) - 1) / 2)
-            axis.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", markersize=3, linewidth=1,
-                          color=COLOURS[i % len(COLOURS)])  # fmt: skip
-    for record in group:
-        if record["module"] == PLAIN.name and "rows" in record:
-            axis.axvspan(
-                *mean_ci(record["rows"][0]["auc"])[1:], color="#BBBBBB", alpha=0.5, linewidth=0
+            mean, low, high = mean_ci(_with_nan(row["auc"]))
+            axis.errorbar(
+                mean,
+                position + 0.25 * (i - (len(rows) - 1) / 2),
+                xerr=[[mean - low], [high - mean]],
+                fmt="o",
+                markersize=3,
+                linewidth=1,
+                color=COLORS[i % len(COLORS)],
             )
+
+    for row in rows_of(group, PLAIN.name):
+        _, low, high = mean_ci(_with_nan(row["auc"]))
+        axis.axvspan(low, high, color="#BBBBBB", alpha=0.5, linewidth=0)
+
+
+def rows_of(records: Sequence[Record], module: str) -> list[Row]:
+    """Return the rows of one module, in order."""
+    rows: list[Row] = []
+    for record in records:
+        if record["module"] == module:
+            rows.extend(record.get("rows", ()))
+    return rows

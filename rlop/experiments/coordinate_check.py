@@ -1,13 +1,15 @@
-"""Coordinate check: in the maximal update parametrisation activations move by the same amount at every width.
+"""Coordinate check: in the maximal update parametrization activations move alike at every width.
 
-Reference: Yang, Hu, "Feature Learning in Infinite-Width Neural Networks" (Tensor Programs IV), ICML 2021,
-arXiv:2011.14522: an abc-parametrisation of width n is W = n^-a w, w ~ N(0, n^-2b), learning rate eta n^-c, and
+Reference: Yang, Hu, "Feature Learning in Infinite-Width Neural Networks" (Tensor Programs IV), ICML
+2021, arXiv:2011.14522: an abc-parametrization of width n is W = n^-a w, w ~ N(0, n^-2b), learning
+rate eta n^-c, and
 
     r = min(a_out + b_out, 2 a_out + c) + c - 1 + min_l (2 a_l + [l is the first])
 
-is 0 for feature learning and positive for the kernel regime. Shown: how much the last hidden layer's pre-activations
-move in a few steps of SGD, as a power of the width. It must be 0 for muP, and -1/2 for the NTK parametrisation (NTP)
-and for the standard one (SP) with a learning rate that shrinks with the width; SP at a fixed rate blows up.
+is 0 for feature learning and positive for the kernel regime. Shown: how much the last hidden
+layer's pre-activations move in a few steps of SGD, as a power of the width. It must be 0 for muP,
+and -1/2 for the NTK parametrization (NTP) and for the standard one (SP) with a learning rate that
+shrinks with the width; SP at a fixed rate blows up.
 """
 
 from __future__ import annotations
@@ -17,18 +19,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.outcome import Curve, Measure, Outcome
+from rlop.experiments.series import power_law_exponent
 from rlop.nets.mup import abc_exponent
 
 WIDTHS = (128, 256, 512, 1024)
-STEPS, LR, INPUTS, ROWS = 3, 0.1, 10, 16
+STARTS = 4
+STEPS = 3
+LR = 0.1
+INPUTS = 10
+ROWS = 16
 
 
 @dataclass(frozen=True)
 class Parametrization:
-    """Exponents of the width: a and b of the first, middle and last layer, c of the learning rate."""
+    """Exponents of the width: a and b of the first, middle and last layer, c of the rate."""
 
     a: tuple[float, float, float]
     b: tuple[float, float, float]
@@ -49,52 +56,79 @@ PARAMETRIZATIONS = {
 
 
 def forward(parameters: list[Tensor], scales: list[float], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Output `[B]` and the last hidden pre-activations `[B, n]` of a network with two hidden tanh layers."""
-    first, middle, last = (w * s for w, s in zip(parameters, scales))
+    """Evaluate a network with two hidden tanh layers of width n.
+
+    Returns:
+        Output `[B]`, and the last hidden pre-activations `[B, n]`.
+    """
+    first, middle, last = (w * scale for w, scale in zip(parameters, scales))
     hidden = torch.tanh(x @ first.T) @ middle.T
     return torch.tanh(hidden) @ last, hidden
 
 
 def movement(kind: Parametrization, width: int, seed: int) -> float:
-    """Root mean square change of the last hidden pre-activations after `STEPS` steps of SGD on squared loss.
+    """Root mean square change of the last hidden pre-activations after `STEPS` steps of SGD.
 
-    The output at initialisation is subtracted: its size is random and differs between parametrisations.
+    The loss is squared. The output at initialization is subtracted: its size is random and differs
+    between parametrizations.
     """
-    generator = torch.Generator().manual_seed(seed)
-    draw = [
-        torch.randn(*shape, generator=generator)
-        for shape in ((width, INPUTS), (width, width), (width,))
-    ]
-    x = torch.randn(ROWS, INPUTS, generator=torch.Generator().manual_seed(seed + 1)) / math.sqrt(
-        INPUTS
-    )
+    generator = Generator().manual_seed(seed)
+    shapes = ((width, INPUTS), (width, width), (width,))
+    normal = [torch.randn(*shape, generator=generator) for shape in shapes]
+    x = torch.randn(ROWS, INPUTS, generator=Generator().manual_seed(seed + 1)) / math.sqrt(INPUTS)
     y = torch.sign(x[:, 0])
-    parameters = [(w * width**-b).requires_grad_() for w, b in zip(draw, kind.b)]
+
+    parameters = [(w * width**-b).requires_grad_() for w, b in zip(normal, kind.b)]
     scales = [width**-a for a in kind.a]
-    first, before = (t.detach() for t in forward(parameters, scales, x))
+    first_output, first_hidden = (t.detach() for t in forward(parameters, scales, x))
+
     for _ in range(STEPS):
-        loss = (forward(parameters, scales, x)[0] - first - y).square().mean() / 2
-        for w, g in zip(parameters, torch.autograd.grad(loss, parameters)):
-            w.data -= LR * width**-kind.c * g
-    return (forward(parameters, scales, x)[1] - before).detach().square().mean().sqrt().item()
+        output, _ = forward(parameters, scales, x)
+        loss = (output - first_output - y).square().mean() / 2
+        for w, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
+            w.data -= LR * width**-kind.c * gradient
+    _, hidden = forward(parameters, scales, x)
+    return (hidden - first_hidden).detach().square().mean().sqrt().item()
 
 
-def slope(values: np.ndarray) -> float:
-    """Exponent of the width, by least squares on logarithms."""
-    return float(np.polyfit(np.log(WIDTHS), np.log(values), 1)[0])
+def movements(kind: Parametrization, seed: int) -> np.ndarray:
+    """Movement at each of `WIDTHS`, mean over the starts."""
+    means = []
+    for width in WIDTHS:
+        starts = [movement(kind, width, 10 * seed + i) for i in range(STARTS)]
+        means.append(np.mean(starts))
+    return np.array(means)
 
 
 def run(seed: int = 0) -> Outcome:
-    """Widths 128 to 1024, three steps, mean of four initialisations."""
-    measures, curves = [], {}
+    """Widths 128 to 1024, three steps, mean of four initializations."""
+    measures: list[Measure] = []
+    curves: dict[str, Curve] = {}
     for name, kind in PARAMETRIZATIONS.items():
-        moved = np.array(
-            [np.mean([movement(kind, n, 10 * seed + i) for i in range(4)]) for n in WIDTHS]
-        )
+        moved = movements(kind, seed)
         curves[name] = (WIDTHS, moved)
-        low, high = (0.1, math.inf) if name == "SP" else (-kind.r - 0.1, -kind.r + 0.1)
-        expected = "grows: unstable" if name == "SP" else f"-r = {0 - kind.r:g}"
-        measures.append(
-            Measure(f"{name}: exponent of the width", slope(moved), low, high, expected)
-        )
+        exponent = power_law_exponent(WIDTHS, moved)
+
+        measure_name = f"{name}: exponent of the width"
+        if name == "SP":
+            measures.append(
+                Measure(
+                    measure_name,
+                    exponent,
+                    low=0.1,
+                    high=math.inf,
+                    expected="grows: unstable",
+                )
+            )
+        else:
+            low, high = -kind.r - 0.1, -kind.r + 0.1
+            measures.append(
+                Measure(
+                    measure_name,
+                    exponent,
+                    low=low,
+                    high=high,
+                    expected=f"-r = {0 - kind.r:g}",
+                )
+            )
     return Outcome(tuple(measures), curves, x="width", y="movement of pre-activations", log="xy")

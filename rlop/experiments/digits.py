@@ -1,4 +1,7 @@
-"""The 1797 handwritten digits of 8 by 8 pixels that come with scikit-learn: no download, seconds to fit."""
+"""The 1797 handwritten digits of 8 by 8 pixels that come with scikit-learn.
+
+They need no download and are fitted in seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from rlop.types import InputError
+
+CLASSES = 10
 
 
 class Digits(NamedTuple):
@@ -20,7 +25,7 @@ class Digits(NamedTuple):
 
 
 def load_digits(n_train: int = 1000, seed: int = 0) -> Digits:
-    """A random split of the digits.
+    """Split the digits at random.
 
     Args:
         n_train: size of the train part; the rest of the 1797 is the test part.
@@ -32,7 +37,16 @@ def load_digits(n_train: int = 1000, seed: int = 0) -> Digits:
         from sklearn.datasets import load_digits as load
     except ImportError as error:
         raise InputError("digits: needs scikit-learn, pip install 'rlop[supervised]'") from error
+
     pixels, labels = load(return_X_y=True)
     order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))
-    x, y = torch.as_tensor(pixels)[order].float() / 16, torch.as_tensor(labels)[order].long()
+    x = torch.as_tensor(pixels)[order].float() / 16  # stored as 0 to 16
+    y = torch.as_tensor(labels)[order].long()
     return Digits(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
+
+
+def corrupt(y: Tensor, share: float, generator: Generator) -> Tensor:
+    """Redraw each label with probability `share`, uniform over all ten classes, `[N] -> [N]`."""
+    random = torch.randint(CLASSES, y.shape, generator=generator)
+    is_corrupt = torch.rand(y.shape, generator=generator) < share
+    return torch.where(is_corrupt, random, y)

@@ -1,9 +1,10 @@
 """Disagreement of two runs as an estimate of their test error, which needs no labels.
 
-Row 42: Jiang, Nagarajan, Baek and Kolter, "Assessing Generalization of SGD via Disagreement", arXiv:2106.13799. If the
-ensemble over seeds is calibrated class by class, then the rate at which two of its members disagree on test points
-equals their test error. Kirsch and Gal, arXiv:2202.01851, note that the condition cannot be checked without labels.
-Small networks on digits, same data and another seed, are not calibrated: they disagree far less than they err, so the
+Row 42: Jiang, Nagarajan, Baek and Kolter, "Assessing Generalization of SGD via Disagreement",
+arXiv:2106.13799. If the ensemble over seeds is calibrated class by class, then the rate at which
+two of its members disagree on test points equals their test error. Kirsch and Gal,
+arXiv:2202.01851, note that the condition cannot be checked without labels. Small networks on
+digits, same data and another seed, are not calibrated: they disagree far less than they err, so the
 number serves to compare, not to estimate. Reported, and judged by the paper's claim.
 """
 
@@ -14,72 +15,103 @@ from itertools import combinations
 import torch
 from torch import Generator, Tensor
 
-from rlop.experiments.digits import load_digits
+from rlop.experiments.digits import CLASSES, corrupt, load_digits
 from rlop.experiments.fit import accuracy, fit, network, orders, predict
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.series import columns
 from rlop.optim import Adam
 
-SETTINGS = {"n = 100": (100, 0.0), "n = 300": (300, 0.0), "n = 1000, 30 % noise": (1000, 0.3)}
+SETTINGS = {  # digits, share of labels that are random
+    "n = 100": (100, 0.0),
+    "n = 300": (300, 0.0),
+    "n = 1000, 30 % noise": (1000, 0.3),
+}
 RUNS = 4
 
 
 def run(seed: int = 0) -> Outcome:
-    """Test error, disagreement and calibration gap of four networks in three settings."""
+    """Measure test error, disagreement and calibration gap of four networks in three settings."""
     rows = [compare(n, noise, seed) for n, noise in SETTINGS.values()]
-    error, disagreement, gap = (list(column) for column in zip(*rows))
-    ranked = sorted(range(len(rows)), key=error.__getitem__) == sorted(
-        range(len(rows)), key=disagreement.__getitem__
-    )
-    measures = [
-        Measure(f"disagreement / test error, {name}", dis / err, 0.8, 1.25, "1 under calibration")
-        for name, err, dis in zip(SETTINGS, error, disagreement)
-    ]
+    errors, disagreements, gaps = columns(rows)
+
+    measures = []
+    for name, error, disagreement in zip(SETTINGS, errors, disagreements):
+        ratio = disagreement / error
+        measures.append(
+            Measure(
+                f"disagreement / test error, {name}",
+                ratio,
+                low=0.8,
+                high=1.25,
+                expected="1 under calibration",
+            )
+        )
+    same_order = ranking(errors) == ranking(disagreements)
     measures.append(
-        Measure("settings in the same order by both", float(ranked), 1, 1, "a relative probe")
+        Measure(
+            "settings in the same order by both",
+            float(same_order),
+            low=1,
+            high=1,
+            expected="a relative probe",
+        )
     )
+
     settings = list(range(len(SETTINGS)))
     curves = {
-        "test error": (settings, error),
-        "disagreement": (settings, disagreement),
-        "calibration gap": (settings, gap),
+        "test error": (settings, errors),
+        "disagreement": (settings, disagreements),
+        "calibration gap": (settings, gaps),
     }
-    return Outcome(
-        tuple(measures), curves, x="setting: " + ", ".join(SETTINGS), y="rate", report_only=True
-    )
+    axis = "setting: " + ", ".join(SETTINGS)
+    return Outcome(tuple(measures), curves, x=axis, y="rate", report_only=True)
+
+
+def ranking(values: list[float]) -> list[int]:
+    """Positions of the values from the smallest to the largest."""
+    return sorted(range(len(values)), key=values.__getitem__)
 
 
 def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
-    """Mean test error of the runs, mean disagreement of their pairs, and the calibration gap of their ensemble."""
+    """Train four networks and compare them.
+
+    Args:
+        n: digits in the train part.
+        noise: share of labels that are drawn at random.
+        seed: of the data; the runs take this seed and the next ones.
+    Returns:
+        Mean test error, mean disagreement of the pairs, calibration gap of the ensemble.
+    """
     data = load_digits(n, seed)
-    generator = Generator().manual_seed(seed)
-    random = torch.randint(10, data.y.shape, generator=generator)
-    labels = torch.where(torch.rand(n, generator=generator) < noise, random, data.y).expand(
-        RUNS, -1
-    )
+    labels = corrupt(data.y, noise, Generator().manual_seed(seed)).expand(RUNS, -1)
     net = network(range(seed, seed + RUNS), 64, (128,), 10)
-    fit(
-        net,
-        Adam(net.parameters(), lr=2e-3),
-        data.x,
-        labels,
-        orders(RUNS, n, 50, max(100, 30000 // n), seed),
-    )
+    epochs = max(100, 30000 // n)
+    batches = orders(RUNS, n, 50, epochs, seed)
+    fit(net, Adam(net.parameters(), lr=2e-3), data.x, labels, batches)
+
     logits = predict(net, data.x_test, RUNS)
     predicted = logits.argmax(-1)
-    pairs = [(predicted[a] != predicted[b]).float().mean() for a, b in combinations(range(RUNS), 2)]
     error = 1 - accuracy(logits, data.y_test).mean().item()
-    return error, torch.stack(pairs).mean().item(), calibration_gap(predicted, data.y_test)
+    rates = [(a != b).float().mean() for a, b in combinations(predicted, 2)]
+    return error, torch.stack(rates).mean().item(), calibration_gap(predicted, data.y_test)
 
 
 def calibration_gap(predicted: Tensor, y: Tensor) -> float:
-    """Mean over q of |P(y = k | q of the runs say k) - q|, k pooled over the classes, weighted by how often q occurs.
+    """Average |P(y = k | a share q of the runs votes k) - q| over q, classes k pooled.
+
+    Each q is weighted by how often it occurs.
 
     Args:
         predicted: classes `[R, N]`.
         y: true classes `[N]`.
     """
-    classes = torch.arange(10)
+    classes = torch.arange(CLASSES)
     votes = (predicted[..., None] == classes).float().mean(0)  # [N, K]
     truth = (y[:, None] == classes).float()
-    levels = [votes == q for q in votes.unique()]
-    return sum(((truth[at] - votes[at]).mean().abs() * at.sum()).item() for at in levels) / len(y)
+
+    gaps = []
+    for q in votes.unique():
+        at = votes == q
+        gap = (truth[at] - votes[at]).mean().abs() * at.sum()
+        gaps.append(gap.item())
+    return sum(gaps) / len(y)

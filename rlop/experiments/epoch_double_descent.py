@@ -1,14 +1,18 @@
-"""Epoch-wise double descent of a linear teacher and student: test error falls, rises, and falls again.
+"""Epoch-wise double descent of a linear student: test error falls, rises, and falls again.
 
-Reference: Pezeshki, Mitra, Bengio, Lajoie, "Multi-scale Feature Learning Dynamics: Insights for Double Descent",
-ICML 2022, arXiv:2112.03215; its closed form, in which training for a time t acts like ridge of strength 1/t.
+Reference: Pezeshki, Mitra, Bengio, Lajoie, "Multi-scale Feature Learning Dynamics: Insights for
+Double Descent", ICML 2022, arXiv:2112.03215; its closed form, in which training for a time t acts
+like ridge of strength 1/t.
 
-The student sees the teacher's d inputs through a matrix with p large singular values and d - p that are kappa times
-smaller. The fast directions overfit before the slow ones have begun to learn: with kappa = 1 nothing of the kind
-happens. Shown: the closed form's turning points, and gradient flow on five times larger data against it.
+The student sees the teacher's d inputs through a matrix with p large singular values and d - p that
+are kappa times smaller. The fast directions overfit before the slow ones have begun to learn; with
+kappa = 1 the error does not rise. Shown: the closed form's turning points, and gradient flow on
+five times larger data against it.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -26,11 +30,13 @@ def closed_form(
     noise: float = 0.0,
     ridge: float = 0.0,
 ) -> np.ndarray:
-    """Generalisation error (half the mean squared error) after training for `time`.
+    """Generalization error (half the mean squared error) after training for `time`.
 
     Args:
         time: `[T]`, > 0.
-        n, d, p: samples, input directions, fast directions; only their ratios matter.
+        n: samples. Only the ratios of n, d and p matter.
+        d: input directions.
+        p: fast directions.
         kappa: how many times smaller the other singular values are.
         noise: standard deviation of the labels' noise, the teacher's output having variance 1.
         ridge: explicit l2 penalty.
@@ -40,7 +46,9 @@ def closed_form(
     strength = 1 / np.asarray(time, float) + ridge
     alpha1, a1, r1 = _branch(strength, n, p, d, FAST)
     alpha2, a2, r2 = _branch(strength, n, d - p, d, FAST / kappa)
-    b1, b2 = alpha1 / (a1**2 - alpha1), alpha2 / (a2**2 - alpha2)
+
+    b1 = alpha1 / (a1**2 - alpha1)
+    b2 = alpha2 / (a2**2 - alpha2)
     c1 = 1 + noise**2 - 2 * r2 - (2 - a1) / a1 * n / d
     c2 = 1 + noise**2 - 2 * r1 - (2 - a2) / a2 * n / d
     q = (b1 * b2 * (c1 + c2) + b1 * c1 + b2 * c2) / (1 - b1 * b2)
@@ -50,7 +58,9 @@ def closed_form(
 def _branch(
     strength: np.ndarray, n: float, m: float, d: float, s: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    alpha, penalty = n / m, strength / (m / d * s**2)
+    """Return alpha, a and r of the m directions with singular value s."""
+    alpha = n / m
+    penalty = strength / (m / d * s**2)
     gap = 1 - alpha - penalty
     a = 1 + 2 * penalty / (gap + np.sqrt(gap**2 + 4 * penalty))
     return alpha, a, n / d / a
@@ -59,57 +69,99 @@ def _branch(
 def gradient_flow(
     time: np.ndarray, n: int, d: int, p: int, kappa: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """The same error of gradient flow on one drawn data set, `[T]`."""
-    teacher = rng.choice(
-        (-1.0, 1.0), d
-    )  # signs: fast and slow directions carry exactly their share of the variance
+    """Measure the same error for gradient flow on one random data set, `[T]`."""
+    # Signs, so that fast and slow directions carry exactly their share of the variance.
+    teacher = rng.choice((-1.0, 1.0), d)
     inputs = rng.normal(size=(n, d)) / np.sqrt(d)
     scales = np.r_[np.full(p, FAST), np.full(d - p, FAST / kappa)]
+
     u, s, vt = np.linalg.svd(inputs * scales, full_matrices=False)
-    fitted = (1 - np.exp(-np.outer(time, s**2))) / s * (u.T @ (inputs @ teacher))
+    learned = (1 - np.exp(-np.outer(time, s**2))) / s
+    fitted = learned * (u.T @ (inputs @ teacher))
     return 0.5 * ((teacher - scales * (fitted @ vt)) ** 2).mean(1)
 
 
 def turning_points(error: np.ndarray) -> tuple[float, float]:
-    """First local minimum and the maximum after it; NaN where there is none."""
+    """Return the first local minimum and the maximum after it; NaN if the error never rises."""
     rises = np.flatnonzero(np.diff(error) > 0)
     if not len(rises):
-        return float("nan"), float("nan")
-    return float(error[rises[0]]), float(error[rises[0] :].max())
+        return math.nan, math.nan
+    first = rises[0]
+    return float(error[first]), float(error[first:].max())
 
 
 def run(seed: int = 0) -> Outcome:
-    """Closed form at n, d, p = 130, 100, 70 and kappa 100 or 1; six simulations at five times that."""
+    """Evaluate the closed form at n, d, p = 130, 100, 70 and kappa 100 or 1; simulate it.
+
+    The six simulations use five times as many samples and directions.
+    """
     time = np.logspace(-2, 7, 400)
-    slow, same = (closed_form(time, 130, 100, 70, kappa) for kappa in (100.0, 1.0))
+    slow = closed_form(time, 130, 100, 70, 100.0)
+    equal = closed_form(time, 130, 100, 70, 1.0)
+
     rng = np.random.default_rng(seed)
-    flow = np.mean([gradient_flow(time, 650, 500, 350, 100.0, rng) for _ in range(6)], axis=0)
+    simulations = [gradient_flow(time, 650, 500, 350, 100.0, rng) for _ in range(6)]
+    flow = np.mean(simulations, axis=0)
+
     low, high = turning_points(slow)
     flow_low, flow_high = turning_points(flow)
+    largest_rise = float(np.diff(equal).max())
+
     measures = (
-        Measure("error before training", float(slow[0]), 0.495, 0.505, "closed form .500"),
-        Measure("first minimum", low, 0.2458, 0.2463, "closed form .246"),
-        Measure("second peak", high, 0.3053, 0.3063, "closed form .306"),
-        Measure("error in the end", float(slow[-1]), 0.0, 1e-4, "closed form 0"),
+        Measure(
+            "error before training",
+            float(slow[0]),
+            low=0.495,
+            high=0.505,
+            expected="closed form .500",
+        ),
+        Measure(
+            "first minimum",
+            low,
+            low=0.2458,
+            high=0.2463,
+            expected="closed form .246",
+        ),
+        Measure(
+            "second peak",
+            high,
+            low=0.3053,
+            high=0.3063,
+            expected="closed form .306",
+        ),
+        Measure(
+            "error in the end",
+            float(slow[-1]),
+            low=0.0,
+            high=1e-4,
+            expected="closed form 0",
+        ),
         Measure(
             "largest rise with kappa = 1",
-            float(np.diff(same).max()),
-            -1.0,
-            1e-12,
-            "monotone: no rise",
+            largest_rise,
+            low=-1.0,
+            high=1e-12,
+            expected="monotone: no rise",
         ),
         Measure(
             "gradient flow: minimum / closed form",
             flow_low / low,
-            0.9,
-            1.1,
-            "1 +-10 %: t is not quite 1/ridge",
+            low=0.9,
+            high=1.1,
+            expected="1 +-10 %: t is not quite 1/ridge",
         ),
-        Measure("gradient flow: peak / closed form", flow_high / high, 0.9, 1.1, "1 +-10 %"),
+        Measure(
+            "gradient flow: peak / closed form",
+            flow_high / high,
+            low=0.9,
+            high=1.1,
+            expected="1 +-10 %",
+        ),
     )
+
     curves = {
         "closed form, kappa 100": (time, slow),
         "gradient flow": (time, flow),
-        "kappa 1": (time, same),
+        "kappa 1": (time, equal),
     }
-    return Outcome(measures, curves, x="training time", y="generalisation error", log="x")
+    return Outcome(measures, curves, x="training time", y="generalization error", log="x")

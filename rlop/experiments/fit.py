@@ -1,9 +1,9 @@
-"""Train R small networks at once, each on its own labels and in its own order: what the experiments share."""
+"""Train R small networks at once, each on its own labels and in its own order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,13 @@ from torch import Generator, Tensor, nn
 from rlop.nets.linear import Linear, reset_runs
 from rlop.nets.mlp import MLP
 
+Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (net, x, y) -> [R]
+
 
 def network(
     seeds: Sequence[int], n_in: int, hidden: Sequence[int], n_out: int, activation: str = "relu"
 ) -> nn.Sequential:
-    """A stacked MLP and its linear head, one run per seed; `net[0]` gives the features."""
+    """Build a stacked MLP and its linear head, one run per seed; `net[0]` gives the features."""
     lead = (len(seeds),)
     net = nn.Sequential(MLP(lead, n_in, hidden, activation), Linear(lead, hidden[-1], n_out))
     reset_runs(net, seeds)
@@ -24,22 +26,26 @@ def network(
 
 
 def orders(runs: int, n: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """Indices `[R, B]` of the minibatches of `epochs` passes, shuffled anew for every run and pass."""
-    generator = Generator().manual_seed(
-        seed + 10_000
-    )  # a stream apart from those of the data and of the start
+    """Yield the indices `[R, B]` of minibatches, shuffled again for every run and pass."""
+    # The offset keeps this stream apart from those of the data and of the start.
+    generator = Generator().manual_seed(seed + 10_000)
     for _ in range(epochs):
         yield from torch.rand(runs, n, generator=generator).argsort(1).split(batch, 1)
 
 
 def take(data: Tensor, index: Tensor) -> Tensor:
-    """`[R, N, ...]` at `[R, B]` -> `[R, B, ...]`."""
+    """Pick rows of every run, `[R, N, ...]` at `[R, B]` -> `[R, B, ...]`."""
     return data[torch.arange(len(index))[:, None], index]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of every run, `[R, B, K]` and `[R, B] -> [R]`."""
+    """Average the cross-entropy of every run, `[R, B, K]` and `[R, B] -> [R]`."""
     return F.cross_entropy(logits.mT, labels, reduction="none").mean(-1)
+
+
+def classification(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of a network's logits, `[R]`."""
+    return cross_entropy(net(x), y)
 
 
 @torch.no_grad()
@@ -50,8 +56,26 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(net: nn.Module, x: Tensor, runs: int) -> Tensor:
-    """Outputs of every run on shared inputs, `[N, D] -> [R, N, K]`."""
+    """Evaluate every run on shared inputs, `[N, D] -> [R, N, K]`."""
     return net(x.expand(runs, *x.shape))
+
+
+def weight_matrices(net: nn.Module) -> dict[str, Tensor]:
+    """Return the weight matrices by name, each `[R, O, I]`; biases are left out."""
+    return {name: p for name, p in net.named_parameters() if name.endswith("weight")}
+
+
+@torch.no_grad()
+def apply_masks(net: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set to 0 the weights that a mask excludes, in place.
+
+    Args:
+        net: any network.
+        masks: parameter -> mask of its shape; parameters without one stay as they are.
+    """
+    for name, parameter in net.named_parameters():
+        if name in masks:
+            parameter.mul_(masks[name])
 
 
 def fit(
@@ -60,7 +84,7 @@ def fit(
     x: Tensor,
     y: Tensor,
     batches: Iterable[Tensor],
-    loss: Callable[[Any, Tensor, Tensor], Tensor] | None = None,
+    loss: Loss = classification,
     after: Callable[[], None] | None = None,
 ) -> None:
     """Train every run on its own labels.
@@ -71,14 +95,13 @@ def fit(
         x: inputs that all runs share, `[N, D]`, or one set each, `[R, N, D]`.
         y: one set of labels or targets for each run, `[R, N, ...]`.
         batches: indices `[R, B]`, one tensor a step, such as `orders` gives.
-        loss: of the network, a batch of inputs and one of labels, `[R]`; cross-entropy unless given.
+        loss: of the network, a batch of inputs and one of labels, `[R]`.
         after: called after every step, for masks.
     """
-    torch.set_flush_denormal(
-        True
-    )  # the gradients of an interpolating network are so small that they stall a CPU
+    # An interpolating network has gradients so small that they stall a CPU.
+    torch.set_flush_denormal(True)
     x = x.expand(*y.shape[:2], x.shape[-1])
-    loss = loss or (lambda net, x, y: cross_entropy(net(x), y))
+
     for index in batches:
         optimizer.zero_grad()
         loss(net, take(x, index), take(y, index)).sum().backward()

@@ -1,4 +1,4 @@
-"""Small offline trainings on the gridworld that the experiments on feature alignment and rank share."""
+"""Small offline trainings on the gridworld, for the experiments on feature alignment and rank."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ import numpy as np
 import torch
 
 from rlop.data import load_dataset
+from rlop.experiments.outcome import Curve
 from rlop.logs.logger import History
-from rlop.training.checkpoint import agent_class
 from rlop.training.loop import train
+from rlop.training.names import agent_class
 
 DATA = "gridworld?observation=random&steps=2000&epsilon=0.1,0.5"
 STEPS = 3000
 SEEDS = 2
+
+OPTIONS: dict[str, Any] = {
+    "hidden": (128, 128),
+    "gamma": 0.97,
+    "lr": 1e-3,
+    "batch_size": 32,
+    "target_period": 100,
+}
 
 
 def offline_dqn(seed: int, steps: int = STEPS, **options: Any) -> History:
     """Train DQN on little data and many updates, where bootstrapping does the most harm.
 
     Args:
-        seed: of the first run; another `SEEDS - 1` follow.
+        seed: of the experiment; the runs take the seeds `SEEDS * seed`, `SEEDS * seed + 1`, ...
         steps: gradient steps.
-        options: of `DQN`, beside the ones set here.
+        options: of `DQN`, in addition to `OPTIONS`.
     """
     torch.set_flush_denormal(True)
     data = load_dataset(DATA)
-    fixed = {
-        "hidden": (128, 128),
-        "gamma": 0.97,
-        "lr": 1e-3,
-        "batch_size": 32,
-        "target_period": 100,
-    }
-    agent = agent_class("DQN")(
-        data.spec, seeds=[seed * SEEDS + i for i in range(SEEDS)], **fixed, **options
-    )
-    return train(agent, data, steps, probe_every=steps // 12, log_every=steps // 12, progress=False)
+    seeds = list(range(seed * SEEDS, (seed + 1) * SEEDS))
+    agent = agent_class("DQN")(data.spec, seeds=seeds, **OPTIONS, **options)
+
+    twelfth = steps // 12
+    return train(agent, data, steps, probe_every=twelfth, log_every=twelfth, progress=False)
 
 
-def mean(history: History, name: str) -> np.ndarray:
-    """A metric's mean over runs at every time it was taken, `[T]`."""
-    return history.get(name)[1].mean(1)
+def mean(history: History, metric: str) -> np.ndarray:
+    """Average a metric over the runs, at every step at which it was taken, `[T]`."""
+    _, values = history.get(metric)
+    return values.mean(1)
 
 
-def curves(histories: Mapping[str, History], name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """label -> (steps, mean over runs) of one metric."""
-    return {
-        label: (history.get(name)[0], mean(history, name)) for label, history in histories.items()
-    }
+def curves(histories: Mapping[str, History], metric: str) -> dict[str, Curve]:
+    """Return label -> (steps, mean over runs) of one metric."""
+    result: dict[str, Curve] = {}
+    for label, history in histories.items():
+        steps, _ = history.get(metric)
+        result[label] = (steps, mean(history, metric))
+    return result

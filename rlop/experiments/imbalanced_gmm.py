@@ -1,31 +1,51 @@
-"""VS-loss: on imbalanced classes, weights stop mattering once a model interpolates, scales of the logits do not.
+"""VS-loss: once a model interpolates, class weights stop mattering, scales of the logits do not.
 
-Row 50: Kini, Paraskevas, Oymak and Thrampoulidis, "Label-Imbalanced and Group-Sensitive Classification under
-Overparameterization", arXiv:2103.01550, binary form
+Row 50: Kini, Paraskevas, Oymak and Thrampoulidis, "Label-Imbalanced and Group-Sensitive
+Classification under Overparameterization", arXiv:2103.01550, binary form
 
     w_y log(1 + exp(iota_y - Delta_y y f)),   Delta_y = (N_y / N_max)^gamma
 
-A linear classifier of two Gaussians, 10 points against 90 in 150 dimensions, is trained far beyond zero train error.
-Class weights and additive adjustment (iota) end near plain cross-entropy; the factor Delta moves the boundary towards
-the majority for good. In CQL and behaviour cloning the classes are the actions of the data set.
+A linear classifier of two Gaussians, 10 points against 90 in 150 dimensions, is trained far beyond
+zero train error. Class weights and additive adjustment (iota) end near plain cross-entropy; the
+factor Delta moves the boundary towards the majority for good. In CQL and behavior cloning the
+classes are the actions of the data set.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.series import seed_means
 
-MINORITY, MAJORITY, D, NORM, STEPS, SEEDS, LR = 10, 90, 150, 2.0, 6000, 5, 0.1
+MINORITY = 10
+MAJORITY = 90
 RATIO = MAJORITY / MINORITY
-ARMS = {  # weight, iota and Delta of the minority; the majority has 1, 0 and 1
-    "cross-entropy": (1.0, 0.0, 1.0),
-    "weighted": (RATIO, 0.0, 1.0),
-    "additive": (1.0, torch.tensor(RATIO).log().item(), 1.0),
-    "scaled .2": (1.0, 0.0, RATIO**-0.2),
-    "scaled .4": (1.0, 0.0, RATIO**-0.4),
-    "scaled .6": (1.0, 0.0, RATIO**-0.6),
+D = 150
+NORM = 2.0  # of the mean of either class
+STEPS = 6000
+SEEDS = 5
+LR = 0.1
+
+
+class Arm(NamedTuple):
+    """Settings of the minority; the majority has weight 1, iota 0 and Delta 1."""
+
+    weight: float = 1.0
+    iota: float = 0.0
+    scale: float = 1.0  # Delta
+
+
+ARMS = {
+    "cross-entropy": Arm(),
+    "weighted": Arm(weight=RATIO),
+    "additive": Arm(iota=torch.tensor(RATIO).log().item()),
+    "scaled .2": Arm(scale=RATIO**-0.2),
+    "scaled .4": Arm(scale=RATIO**-0.4),
+    "scaled .6": Arm(scale=RATIO**-0.6),
 }
 
 
@@ -36,64 +56,86 @@ def run(seed: int = 0) -> Outcome:
     mean[0] = NORM
     y = torch.cat([torch.ones(MINORITY), -torch.ones(MAJORITY)])
     z = torch.randn(SEEDS, len(y), D, generator=generator) + y[:, None] * mean
-    x = torch.cat([z, torch.ones(SEEDS, len(y), 1)], -1).repeat(len(ARMS), 1, 1)
-    weight, iota, scale = (spread(column, y) for column in zip(*ARMS.values()))
+    with_bias = torch.cat([z, torch.ones(SEEDS, len(y), 1)], -1)
+    x = with_bias.repeat(len(ARMS), 1, 1)
+
+    weight = spread([arm.weight for arm in ARMS.values()], y, majority=1.0)
+    iota = spread([arm.iota for arm in ARMS.values()], y, majority=0.0)
+    scale = spread([arm.scale for arm in ARMS.values()], y, majority=1.0)
     theta = descend(x, y, weight / weight.sum(-1, keepdim=True), iota, scale)
+
     f = torch.einsum("rnd,rd->rn", x, theta)
-    fitted = (f * y > 0).float().mean().item()
-    minority, majority = (errors(theta, sign) for sign in (1.0, -1.0))
-    last = len(ARMS) - 1
+    train_accuracy = (f * y > 0).float().mean().item()
+    minority = dict(zip(ARMS, errors(theta, 1.0)))
+    majority = dict(zip(ARMS, errors(theta, -1.0)))
+
     measures = (
-        Measure("train accuracy", fitted, 1, 1, "interpolates"),
+        Measure(
+            "train accuracy",
+            train_accuracy,
+            low=1,
+            high=1,
+            expected="interpolates",
+        ),
         Measure(
             "minority error, cross-entropy - scaled .6",
-            minority[0] - minority[last],
-            0.005,
-            1,
-            "falls",
+            minority["cross-entropy"] - minority["scaled .6"],
+            low=0.005,
+            high=1,
+            expected="falls",
         ),
         Measure(
             "majority error, scaled .6 - cross-entropy",
-            majority[last] - majority[0],
-            0.005,
-            1,
-            "rises",
+            majority["scaled .6"] - majority["cross-entropy"],
+            low=0.005,
+            high=1,
+            expected="rises",
         ),
         Measure(
             "minority error, scaled .2 - scaled .6",
-            minority[3] - minority[last],
-            0.002,
-            1,
-            "more scale, more move",
+            minority["scaled .2"] - minority["scaled .6"],
+            low=0.002,
+            high=1,
+            expected="more scale, more move",
         ),
         Measure(
             "minority error, weighted - scaled .6",
-            minority[1] - minority[last],
-            0.002,
-            1,
-            "weights move less",
+            minority["weighted"] - minority["scaled .6"],
+            low=0.002,
+            high=1,
+            expected="weights move less",
         ),
         Measure(
             "minority error / majority error, cross-entropy",
-            minority[0] / majority[0],
-            2,
-            12,
-            ".134 / .027 measured",
+            minority["cross-entropy"] / majority["cross-entropy"],
+            low=2,
+            high=12,
+            expected=".134 / .027 measured",
         ),
     )
+
     arms = list(range(len(ARMS)))
-    curves = {"minority": (arms, minority), "majority": (arms, majority)}
+    curves = {
+        "minority": (arms, list(minority.values())),
+        "majority": (arms, list(majority.values())),
+    }
     return Outcome(measures, curves, x="loss: " + ", ".join(ARMS), y="test error")
 
 
-def spread(minority: tuple[float, ...], y: Tensor) -> Tensor:
-    """One value per arm for the minority -> `[R, N]`; the majority has 0 where plain cross-entropy has 0, else 1."""
-    value = torch.tensor(minority).repeat_interleave(SEEDS)[:, None]
-    return torch.where(y > 0, value, minority[0])
+def spread(minority: list[float], y: Tensor, majority: float) -> Tensor:
+    """Give every point of every run its value, `[R, N]`.
+
+    Args:
+        minority: the minority's value, one an arm.
+        y: labels `[N]`, 1 for the minority.
+        majority: the majority's value, in all arms.
+    """
+    values = torch.tensor(minority).repeat_interleave(SEEDS)[:, None]
+    return torch.where(y > 0, values, majority)
 
 
 def descend(x: Tensor, y: Tensor, weight: Tensor, iota: Tensor, scale: Tensor) -> Tensor:
-    """Gradient descent on the weighted VS-loss of a linear model, `[R, N, D] -> [R, D]`."""
+    """Run gradient descent on the weighted VS-loss of a linear model, `[R, N, D] -> [R, D]`."""
     theta = torch.zeros(x.shape[0], x.shape[-1], 1)
     for _ in range(STEPS):
         margin = (x @ theta)[..., 0] * y * scale
@@ -103,7 +145,10 @@ def descend(x: Tensor, y: Tensor, weight: Tensor, iota: Tensor, scale: Tensor) -
 
 
 def errors(theta: Tensor, sign: float) -> list[float]:
-    """Test error on one class, exact: the output on a Gaussian point is itself Gaussian. Mean over the seeds."""
+    """Exact test error on one class, mean over the seeds, one an arm.
+
+    The output on a Gaussian point is itself Gaussian.
+    """
     w, bias = theta[:, :-1], theta[:, -1]
     margin = (NORM * w[:, 0] + sign * bias) / w.norm(dim=-1)
-    return torch.special.ndtr(-margin).view(-1, SEEDS).mean(-1).tolist()
+    return seed_means(torch.special.ndtr(-margin), SEEDS)

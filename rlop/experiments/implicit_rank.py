@@ -1,35 +1,33 @@
-"""Implicit greedy rank learning: linear layers in the middle of an autoencoder lower the rank of its code.
+"""Implicit greedy rank learning: linear layers inside an autoencoder lower the rank of its code.
 
-Row 41: Sun, Thilak, Littwin, Saremi and Susskind, "Implicit Greedy Rank Learning in Autoencoders via Overparameterized
-Linear Networks", arXiv:2107.01301; the layers with their default start as in Jing, Zbontar and LeCun, "Implicit
-Rank-Minimizing Autoencoder", arXiv:2010.00679. The layers add no function that one matrix could not express, yet
-gradient descent through l of them learns few directions: the effective rank of the code falls with l.
+Row 41: Sun, Thilak, Littwin, Saremi and Susskind, "Implicit Greedy Rank Learning in Autoencoders
+via Overparameterized Linear Networks", arXiv:2107.01301; the layers with their default start as in
+Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", arXiv:2010.00679. The layers add no
+function that one matrix could not express, yet gradient descent through l of them learns few
+directions: the effective rank of the code falls with l.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlop.experiments.digits import load_digits
+from rlop.experiments.digits import Digits, load_digits
 from rlop.experiments.fit import fit, orders, predict
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.series import ratios
 from rlop.nets.linear import Linear, reset_runs
 from rlop.nets.mlp import MLP
 from rlop.optim import Adam
 from rlop.probes.rank import effective_rank, pca_rank, singular_values
 
 DEPTHS = (0, 2, 4, 8)
-CODE, HIDDEN, RUNS = 32, 128, 2
-ORACLE = {
-    0: 21.8,
-    2: 12.9,
-    4: 8.0,
-    8: 4.2,
-}  # entropy rank measured beforehand with an independent script
+CODE = 32
+HIDDEN = 128
+RUNS = 2
+# Linear layers -> entropy rank, measured beforehand with an independent script.
+ORACLE = {0: 21.8, 2: 12.9, 4: 8.0, 8: 4.2}
 
 
 class Autoencoder(nn.Module):
@@ -43,53 +41,62 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(MLP(lead, CODE, (HIDDEN,)), Linear(lead, HIDDEN, 64))
 
     def code(self, x: Tensor) -> Tensor:
-        """`[R, B, 64] -> [R, B, 32]`."""
+        """Encode, `[R, B, 64] -> [R, B, 32]`."""
         return self.stack(self.encoder(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[R, B, 64] -> [R, B, 64]`."""
+        """Encode and decode, `[R, B, 64] -> [R, B, 64]`."""
         return self.decoder(self.code(x))
 
 
 def run(seed: int = 0) -> Outcome:
-    """Fit autoencoders with 0 to 8 linear layers to digits and measure the rank of their codes on the test part."""
+    """Fit autoencoders with 0 to 8 linear layers to digits; measure the rank of the test codes."""
     data = load_digits(seed=seed)
-    ranks, components, errors = [], [], []
+    images = data.x_test.expand(RUNS, *data.x_test.shape)
+    ranks: list[float] = []
+    components: list[float] = []
+    errors: list[float] = []
     for depth in DEPTHS:
-        net = Autoencoder(depth)
-        reset_runs(net, range(seed, seed + RUNS))
-        optimizer = Adam(net.parameters(), lr=1e-3)
-        images = data.x.expand(RUNS, *data.x.shape)
-        fit(net, optimizer, data.x, images, orders(RUNS, len(data.x), 50, 60, seed), reconstruction)
+        net = trained(depth, data, seed)
         with torch.no_grad():
-            codes = net.code(data.x_test.expand(RUNS, *data.x_test.shape))
-        s = singular_values(codes, center=True)
-        ranks.append(effective_rank(s).mean().item())
-        components.append(pca_rank(s).mean().item())
-        errors.append(
-            F.mse_loss(predict(net, data.x_test, RUNS), data.x_test.expand(RUNS, -1, -1)).item()
+            spectrum = singular_values(net.code(images), center=True)
+        ranks.append(effective_rank(spectrum).mean().item())
+        components.append(pca_rank(spectrum).mean().item())
+        errors.append(F.mse_loss(predict(net, data.x_test, RUNS), images).item())
+
+    measures = []
+    for depth, rank in zip(DEPTHS, ranks):
+        low, high = 0.7 * ORACLE[depth], 1.3 * ORACLE[depth]
+        name = f"effective rank, {depth} layers"
+        measures.append(
+            Measure(
+                name,
+                rank,
+                low=low,
+                high=high,
+                expected="measured +-30 %",
+            )
         )
-    measures = [
-        Measure(
-            f"effective rank, {depth} layers",
-            rank,
-            0.7 * ORACLE[depth],
-            1.3 * ORACLE[depth],
-            "measured +-30 %",
-        )
-        for depth, rank in zip(DEPTHS, ranks)
-    ]
-    step = max(after / before for before, after in pairwise(ranks))
     measures.append(
         Measure(
-            "rank after / before adding layers, at most", step, 0, 0.95, "falls with every layer"
+            "rank after / before adding layers, at most",
+            max(ratios(ranks)),
+            low=0,
+            high=0.95,
+            expected="falls with every layer",
         )
     )
+
     measures.append(
         Measure(
-            "test error of 8 layers / of none", errors[-1] / errors[0], 1, 100, "rank costs detail"
+            "test error of 8 layers / of none",
+            errors[-1] / errors[0],
+            low=1,
+            high=100,
+            expected="rank costs detail",
         )
     )
+
     curves = {
         "effective rank": (DEPTHS, ranks),
         "components for 99 % of the variance": (DEPTHS, components),
@@ -97,6 +104,16 @@ def run(seed: int = 0) -> Outcome:
     return Outcome(
         tuple(measures), curves, x="linear layers between encoder and decoder", y="rank of the code"
     )
+
+
+def trained(depth: int, data: Digits, seed: int) -> Autoencoder:
+    """Fit autoencoders with `depth` linear layers to the train part."""
+    net = Autoencoder(depth)
+    reset_runs(net, range(seed, seed + RUNS))
+    images = data.x.expand(RUNS, *data.x.shape)
+    batches = orders(RUNS, len(data.x), 50, 60, seed)
+    fit(net, Adam(net.parameters(), lr=1e-3), data.x, images, batches, reconstruction)
+    return net
 
 
 def reconstruction(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
-"""Training factorized layers: how the factors start decides what they reach.
+"""Training factorized layers: the start of the factors decides what they reach.
 
-Row 34: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", arXiv:2209.13569. Each hidden matrix
-is U V of rank r, started from random factors in He's scale, from the truncated singular value decomposition of a dense
-start (spectral: U S^1/2, S^1/2 V^T), or from its directions alone with S = 1 (spectral ones). The paper reports that
-the spectral starts train at least as well as He's and that the directions matter, not the spectrum. On digits all three
-end close together except at the smallest rank, where He's start, whose product keeps the variance that truncation
-takes from the spectral ones, is ahead: reported. A hard cap on the rank of a Q network's layers is the control for a
-collapse that comes by itself.
+Row 34: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", arXiv:2209.13569.
+Each hidden matrix is U V of rank r, started from random factors in He's scale, from the truncated
+singular value decomposition of a dense start (spectral: U S^1/2, S^1/2 V^T), or from its directions
+alone with S = 1 (spectral ones). The paper reports that the spectral starts train at least as well
+as He's and that the directions matter, not the spectrum. On digits all three end close together
+except at the smallest rank, where He's start, whose product keeps the variance that truncation
+takes from the spectral ones, is ahead: reported. A hard cap on the rank of a Q network's layers is
+the control for a collapse that comes by itself.
 """
 
 from __future__ import annotations
@@ -14,95 +15,117 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from rlop.experiments.digits import load_digits
+from rlop.experiments.digits import Digits, load_digits
 from rlop.experiments.fit import accuracy, fit, orders, predict
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.series import columns, seed_means
 from rlop.optim import Adam
 
-FRACTIONS = (0.1, 0.25, 0.5)
+FRACTIONS = (0.1, 0.25, 0.5)  # of the full rank
 STARTS = ("he", "spectral", "spectral ones")
-WIDTH, HIDDEN, SEEDS, EPOCHS, LR, N = 128, 3, 3, 40, 3e-3, 500
+WIDTH = 128
+HIDDEN = 3
+SEEDS = 3
+RUNS = len(STARTS) * SEEDS
+EPOCHS = 40
+LR = 3e-3
+N = 500
 
 
 class Factorized(nn.Module):
-    """`HIDDEN` layers of ReLU with weight U V, then a dense head; arms and seeds are the runs."""
+    """`HIDDEN` layers of ReLU with weight U V, then a dense head; starts and seeds are the runs."""
 
     def __init__(self, fraction: float, seed: int) -> None:
         super().__init__()
         widths = [64, *[WIDTH] * HIDDEN]
-        runs = len(STARTS) * SEEDS
         self.factors = nn.ParameterList()
         for layer in range(HIDDEN):
-            rank = max(1, round(fraction * min(widths[layer : layer + 2])))
-            pairs = [
-                factors(
-                    start,
-                    widths[layer],
-                    widths[layer + 1],
-                    rank,
-                    Generator().manual_seed(97 * layer + seed + s),
-                )
-                for start in STARTS
-                for s in range(SEEDS)
-            ]
-            self.factors.extend(torch.stack(side) for side in zip(*pairs))
-        self.head = nn.Parameter(torch.zeros(runs, WIDTH, 10))
+            n_in, n_out = widths[layer : layer + 2]
+            rank = max(1, round(fraction * min(n_in, n_out)))
+            left, right = [], []
+            for start in STARTS:
+                for s in range(SEEDS):
+                    generator = Generator().manual_seed(97 * layer + seed + s)
+                    u, v = factors(start, n_in, n_out, rank, generator)
+                    left.append(u)
+                    right.append(v)
+            self.factors.extend([torch.stack(left), torch.stack(right)])
+        self.head = nn.Parameter(torch.zeros(RUNS, WIDTH, 10))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[R, B, 64] -> [R, B, 10]`."""
+        """Evaluate all runs, `[R, B, 64] -> [R, B, 10]`."""
         for u, v in zip(self.factors[::2], self.factors[1::2]):
             x = (x @ v.mT @ u.mT).relu()
         return x @ self.head
 
 
 def run(seed: int = 0) -> Outcome:
-    """Test accuracy after 40 epochs of Adam for three ranks and three starts."""
+    """Measure the test accuracy after 40 epochs of Adam for three ranks and three starts."""
     data = load_digits(N, seed)
-    runs = len(STARTS) * SEEDS
-    table = []
-    for fraction in FRACTIONS:
-        net = Factorized(fraction, seed)
-        optimizer = Adam(net.parameters(), lr=LR)
-        fit(net, optimizer, data.x, data.y.expand(runs, -1), orders(runs, N, 50, EPOCHS, seed))
-        test = accuracy(predict(net, data.x_test, runs), data.y_test).view(-1, SEEDS).mean(-1)
-        table.append(test.tolist())
-    he, spectral, ones = zip(*table)
+    table = [mean_accuracies(fraction, data, seed) for fraction in FRACTIONS]
+    he, spectral, ones = columns(table)
+
     measures = (
-        Measure("spectral ones - He, rank .1", ones[0] - he[0], 0, 1, "at least as good"),
+        Measure(
+            "spectral ones - He, rank .1",
+            ones[0] - he[0],
+            low=0,
+            high=1,
+            expected="at least as good",
+        ),
         Measure(
             "spectral ones - He, mean over ranks",
             sum(ones) / 3 - sum(he) / 3,
-            0,
-            1,
-            "at least as good",
+            low=0,
+            high=1,
+            expected="at least as good",
         ),
         Measure(
             "spectral - He, mean over ranks",
             sum(spectral) / 3 - sum(he) / 3,
-            0,
-            1,
-            "at least as good",
+            low=0,
+            high=1,
+            expected="at least as good",
         ),
         Measure(
             "|spectral ones - spectral|, mean",
             abs(sum(ones) - sum(spectral)) / 3,
-            0,
-            0.02,
-            "directions matter",
+            low=0,
+            high=0.02,
+            expected="directions matter",
         ),
-        Measure("least accuracy", min(min(row) for row in table), 0.7, 1, "all learn"),
+        Measure(
+            "least accuracy",
+            min(he + spectral + ones),
+            low=0.7,
+            high=1,
+            expected="all learn",
+        ),
     )
-    curves = {start: (FRACTIONS, [row[i] for row in table]) for i, start in enumerate(STARTS)}
+
+    curves = {
+        start: (FRACTIONS, accuracies) for start, accuracies in zip(STARTS, (he, spectral, ones))
+    }
     return Outcome(measures, curves, x="rank / full rank", y="test accuracy", report_only=True)
+
+
+def mean_accuracies(fraction: float, data: Digits, seed: int) -> list[float]:
+    """Train at one rank; return the mean test accuracy of each start."""
+    net = Factorized(fraction, seed)
+    optimizer = Adam(net.parameters(), lr=LR)
+    batches = orders(RUNS, N, 50, EPOCHS, seed)
+    fit(net, optimizer, data.x, data.y.expand(RUNS, -1), batches)
+    return seed_means(accuracy(predict(net, data.x_test, RUNS), data.y_test), SEEDS)
 
 
 def factors(
     start: str, n_in: int, n_out: int, rank: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """U `[n_out, r]` and V `[r, n_in]` of one layer."""
+    """Draw U `[n_out, r]` and V `[r, n_in]` of one layer."""
     if start == "he":
         u = torch.randn(n_out, rank, generator=generator) * (2 / rank) ** 0.5
         return u, torch.randn(rank, n_in, generator=generator) / n_in**0.5
+
     dense = torch.randn(n_out, n_in, generator=generator) * (2 / n_in) ** 0.5
     u, s, v = torch.linalg.svd(dense, full_matrices=False)
     root = s[:rank].sqrt() if start == "spectral" else torch.ones(rank)

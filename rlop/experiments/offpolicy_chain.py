@@ -1,45 +1,63 @@
 """Neural TD off policy: diverges when free, stays within its radius when projected.
 
-Reference: Cayci, Satpathi, He, Srikant, "Sample Complexity and Overparameterization Bounds for Temporal-Difference
-Learning With Neural Network Approximation", IEEE TAC 2023, arXiv:2103.01391 (max-norm); the single ball is that of Cai,
-Yang, Lee, Wang, "Neural Temporal-Difference Learning Converges to Global Optima", NeurIPS 2019, arXiv:1905.10027.
+Reference: Cayci, Satpathi, He, Srikant, "Sample Complexity and Overparameterization Bounds for
+Temporal-Difference Learning With Neural Network Approximation", IEEE TAC 2023, arXiv:2103.01391
+(max-norm); the single ball is that of Cai, Yang, Lee, Wang, "Neural Temporal-Difference Learning
+Converges to Global Optima", NeurIPS 2019, arXiv:1905.10027.
 
-Twenty similar states are drawn uniformly and all lead to state 0, whose input is twice as large; rewards are zero but
-for noise, so that V = 0. The network is Q(x) = sum_i a_i relu(w_i . x) / sqrt(m), a_i = +-1 fixed, initialised in pairs
-so that Q = 0. On a ball of radius R around the initialisation |Q| <= R ||x||, which is checked too. On policy a ball
-that is large enough changes nothing, and one that is too small biases the values: sqrt(m) max_i ||w_i - w_i(0)|| of a
-free run tells which is which.
+Twenty similar states are drawn uniformly and all lead to state 0, whose input is twice as large;
+rewards are zero but for noise, so that V = 0. The network is Q(x) = sum_i a_i relu(w_i . x) /
+sqrt(m), a_i = +-1 fixed, initialized in pairs so that Q = 0. On a ball of radius R around the
+initialization |Q| <= R ||x||, which is checked too. On policy a ball that is large enough changes
+nothing, and one that is too small biases the values: sqrt(m) max_i ||w_i - w_i(0)|| of a free run
+tells which is which.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlop import projections
-from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.outcome import Curve, Measure, Outcome
 
-STATES, DIM, NEURONS = 20, 6, 256
+STATES = 20
+DIM = 6
+NEURONS = 256
+OFF_POLICY = {  # label -> projection and its radius
+    "free": ("free", 0.0),
+    "l2(5)": ("l2", 5.0),
+    "max-norm(5)": ("max-norm", 5.0),
+    "max-norm(2)": ("max-norm", 2.0),
+}
 
 
 def two_layer(weight: Tensor, sign: Tensor, x: Tensor) -> Tensor:
-    """Q of `[B, d]` inputs: `[B]`."""
+    """Compute Q of `[B, d]` inputs, `[B]`."""
     return torch.relu(x @ weight.T) @ sign / math.sqrt(len(sign))
 
 
-def symmetric(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Hidden weights `[m, d]` and output signs `[m]`, in pairs that cancel."""
+def symmetric(generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draw hidden weights `[m, d]` and output signs `[m]`, in pairs that cancel."""
     weight = torch.randn(NEURONS // 2, DIM, generator=generator, dtype=torch.float64)
     sign = torch.randint(2, (NEURONS // 2,), generator=generator) * 2.0 - 1
     return weight.repeat(2, 1), torch.cat([sign, -sign]).double()
 
 
 def project(weight: Tensor, center: Tensor, kind: str, radius: float) -> Tensor:
-    """The constraint after a step: `free`, `l2` (one ball) or `max-norm` (one ball a neuron, R / sqrt(m))."""
+    """Apply the constraint after a step.
+
+    Args:
+        weight: `[m, d]`.
+        center: `[m, d]`, the weights at initialization.
+        kind: `free`, `l2` (one ball) or `max-norm` (one ball a neuron, of radius R / sqrt(m)).
+        radius: R.
+    """
     if kind == "l2":
         return projections.frobenius_ball(weight, center, radius)
     if kind == "max-norm":
@@ -49,143 +67,202 @@ def project(weight: Tensor, center: Tensor, kind: str, radius: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Process:
-    """Rewards and transitions of a Markov reward process whose states are sampled uniformly.
+    """A Markov reward process whose states are sampled uniformly.
 
     Args:
         states: inputs of the network `[S, d]`, norm at most 1.
-        following: transition probabilities `[S, S]`.
+        transitions: probabilities of the next state `[S, S]`.
         reward: `[S]`.
         noise: standard deviation of the reward's noise.
         gamma: discount factor.
     """
 
     states: Tensor
-    following: np.ndarray
+    transitions: np.ndarray
     reward: np.ndarray
     noise: float
     gamma: float
 
     def value(self) -> Tensor:
-        """V, `[S]`."""
-        system = np.eye(len(self.reward)) - self.gamma * self.following
+        """Solve for V, `[S]`."""
+        system = np.eye(len(self.reward)) - self.gamma * self.transitions
         return torch.from_numpy(np.linalg.solve(system, self.reward))
 
 
+class Learned(NamedTuple):
+    """Result of one run of neural TD."""
+
+    steps: list[int]
+    largest: list[float]  # |Q| over the states, at these steps
+    q: Tensor  # of the last iterate [S]
+    moved: Tensor  # distance of each neuron from its start [m]
+
+
 def off_policy(seed: int) -> Process:
-    """All states look alike, state 0 twice as large as the others, and all lead there; V = 0."""
+    """Build the process with V = 0.
+
+    All states look alike, state 0 is twice as large as the others, and all lead to it.
+    """
     noise = np.random.default_rng(seed).normal(size=(STATES, DIM))
     states = np.eye(DIM)[0] + 0.3 * noise
     states /= np.linalg.norm(states, axis=1, keepdims=True)
     states[1:] /= 2
-    following = np.eye(STATES)[np.zeros(STATES, int)]
-    return Process(torch.from_numpy(states), following, np.zeros(STATES), noise=0.1, gamma=0.99)
+    to_first = np.eye(STATES)[np.zeros(STATES, int)]
+    return Process(torch.from_numpy(states), to_first, np.zeros(STATES), noise=0.1, gamma=0.99)
 
 
 def on_policy(seed: int) -> Process:
-    """Unit-norm states, random transitions under which the uniform law is stationary, rewards in [0, 1]."""
+    """Build a process under whose random transitions the uniform law is stationary.
+
+    States have unit norm, rewards lie in [0, 1].
+    """
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(STATES, DIM))
     states /= np.linalg.norm(states, axis=1, keepdims=True)
-    following = np.mean([np.eye(STATES)[rng.permutation(STATES)] for _ in range(3)], axis=0)
-    return Process(torch.from_numpy(states), following, rng.random(STATES), noise=0.0, gamma=0.9)
+    permutations = [np.eye(STATES)[rng.permutation(STATES)] for _ in range(3)]
+    transitions = np.mean(permutations, axis=0)
+    return Process(torch.from_numpy(states), transitions, rng.random(STATES), noise=0.0, gamma=0.9)
 
 
 def neural_td(
     process: Process, kind: str, radius: float, lr: float, steps: int, seed: int
-) -> tuple[list[int], list[float], Tensor, Tensor]:
-    """Semi-gradient TD on single samples: step, then project.
+) -> Learned:
+    """Run semi-gradient TD on single samples: step, then project.
 
-    Returns:
-        steps, largest |Q| over the states at them, Q of the last iterate `[S]`, how far each neuron moved `[m]`.
+    Args:
+        process: to learn the values of.
+        kind: of the projection, see `project`.
+        radius: of the projection.
+        lr: learning rate.
+        steps: number of samples.
+        seed: of the network and of the samples.
     """
-    weight, sign = symmetric(torch.Generator().manual_seed(seed))
-    start, rng = weight.clone(), np.random.default_rng(seed)
-    now = rng.integers(STATES, size=steps)
-    after = (process.following.cumsum(1)[now] < rng.random((steps, 1))).sum(1).clip(max=STATES - 1)
-    reward = process.reward[now] + process.noise * rng.standard_normal(steps)
-    when, largest = [], []
+    weight, sign = symmetric(Generator().manual_seed(seed))
+    start = weight.clone()
+
+    rng = np.random.default_rng(seed)
+    state = rng.integers(STATES, size=steps)
+    # Inversion: the next state is where the cumulative probability passes a uniform number.
+    passed = process.transitions.cumsum(1)[state] < rng.random((steps, 1))
+    next_state = passed.sum(1).clip(max=STATES - 1)
+    reward = process.reward[state] + process.noise * rng.standard_normal(steps)
+
+    at_steps: list[int] = []
+    largest: list[float] = []
     for step in range(steps):
-        x = process.states[[now[step], after[step]]]
+        x = process.states[[state[step], next_state[step]]]
         hidden = x @ weight.T
-        q = hidden.relu() @ sign / math.sqrt(NEURONS)
-        delta = reward[step] + process.gamma * q[1] - q[0]
-        weight = weight + lr * delta / math.sqrt(NEURONS) * torch.outer(
-            sign * (hidden[0] >= 0), x[0]
-        )
+        q, next_q = hidden.relu() @ sign / math.sqrt(NEURONS)
+        delta = reward[step] + process.gamma * next_q - q
+        direction = torch.outer(sign * (hidden[0] >= 0), x[0])
+        weight = weight + lr * delta / math.sqrt(NEURONS) * direction
         weight = project(weight, start, kind, radius)
         if step % 20 == 19:
-            when.append(step + 1)
+            at_steps.append(step + 1)
             largest.append(two_layer(weight, sign, process.states).abs().max().item())
-    return when, largest, two_layer(weight, sign, process.states), (weight - start).norm(dim=1)
+
+    last_q = two_layer(weight, sign, process.states)
+    return Learned(at_steps, largest, last_q, (weight - start).norm(dim=1))
 
 
 def run(seed: int = 0) -> Outcome:
-    """Off policy: 2000 steps at rate 1, radii 5 and 2. On policy: 8000 steps at rate .5, radii 60 and 10."""
-    process, curves, top = off_policy(seed), {}, {}
-    for kind, radius in (("free", 0.0), ("l2", 5.0), ("max-norm", 5.0), ("max-norm", 2.0)):
-        when, largest, *_ = neural_td(process, kind, radius, 1.0, 2000, seed)
-        top[kind, radius] = max(largest)
-        curves[kind if kind == "free" else f"{kind}({radius:g})"] = (when, largest)
-    process = on_policy(seed)
-    truth = process.value()
-    learned = {
-        r: neural_td(process, "max-norm", r, 0.5, 8000, seed) for r in (math.inf, 60.0, 10.0)
-    }
-    error = {
-        r: float((q - truth).square().mean().sqrt() / truth.square().mean().sqrt())
-        for r, (_, _, q, _) in learned.items()
-    }
-    same = float((learned[math.inf][2] - learned[60.0][2]).abs().max())
-    need = math.sqrt(NEURONS) * float(learned[math.inf][3].max())
-    measures = (
-        Measure("off policy, free: largest |Q|", top["free", 0.0], 1e6, math.inf, "unbounded"),
+    """Run neural TD off and on policy.
+
+    Off policy: 2000 steps at rate 1, radii 5 and 2. On policy: 8000 steps at rate .5, radii 60 and
+    10.
+    """
+    off_measures, curves = off_policy_results(seed)
+
+    measures = (*off_measures, *on_policy_measures(seed))
+    return Outcome(measures, curves, x="step", y="largest |Q|", log="y")
+
+
+def off_policy_results(seed: int) -> tuple[list[Measure], dict[str, Curve]]:
+    """Measure the largest |Q| with each projection, and follow it."""
+    process = off_policy(seed)
+    curves: dict[str, Curve] = {}
+    largest: dict[str, float] = {}
+    for label, (kind, radius) in OFF_POLICY.items():
+        learned = neural_td(process, kind, radius, 1.0, 2000, seed)
+        largest[label] = max(learned.largest)
+        curves[label] = (learned.steps, learned.largest)
+
+    measures = [
         Measure(
-            "off policy, l2(5): largest |Q|",
-            top["l2", 5.0],
-            3.1 * 0.7,
-            3.1 * 1.3,
-            "measured oracle 3.1",
-        ),
-        Measure(
-            "off policy, max-norm(5): largest |Q|",
-            top["max-norm", 5.0],
-            2.16 * 0.7,
-            2.16 * 1.3,
-            "measured oracle 2.16",
-        ),
-        Measure(
-            "off policy, max-norm(2): largest |Q|",
-            top["max-norm", 2.0],
-            0.84 * 0.7,
-            0.84 * 1.3,
-            "measured oracle .84",
-        ),
+            "off policy, free: largest |Q|",
+            largest["free"],
+            low=1e6,
+            high=math.inf,
+            expected="unbounded",
+        )
+    ]
+    oracles = {"l2(5)": (3.1, "3.1"), "max-norm(5)": (2.16, "2.16"), "max-norm(2)": (0.84, ".84")}
+    for label, (oracle, text) in oracles.items():
+        name = f"off policy, {label}: largest |Q|"
+        low, high = oracle * 0.7, oracle * 1.3
+        measures.append(
+            Measure(
+                name,
+                largest[label],
+                low=low,
+                high=high,
+                expected=f"measured oracle {text}",
+            )
+        )
+    of_radius = max(largest[label] / OFF_POLICY[label][1] for label in oracles)
+    measures.append(
         Measure(
             "largest |Q| / R of any ball",
-            max(v / r for (_, r), v in top.items() if r),
-            0.0,
-            1.0,
-            "bound |Q| <= R",
-        ),
+            of_radius,
+            low=0.0,
+            high=1.0,
+            expected="bound |Q| <= R",
+        )
+    )
+    return measures, curves
+
+
+def on_policy_measures(seed: int) -> list[Measure]:
+    """Compare a free run with a ball that is large enough and with one that is too small."""
+    process = on_policy(seed)
+    value = process.value()
+    scale = value.square().mean().sqrt()
+
+    def learn(radius: float) -> Learned:
+        return neural_td(process, "max-norm", radius, 0.5, 8000, seed)
+
+    def error(learned: Learned) -> float:
+        return float((learned.q - value).square().mean().sqrt() / scale)
+
+    free, large, small = learn(math.inf), learn(60.0), learn(10.0)
+    needed_radius = math.sqrt(NEURONS) * float(free.moved.max())
+    return [
         Measure(
-            "on policy, free: relative error", error[math.inf], 0.0, 0.05, "measured oracle .02"
+            "on policy, free: relative error",
+            error(free),
+            low=0.0,
+            high=0.05,
+            expected="measured oracle .02",
         ),
         Measure(
             "on policy: sqrt(m) max ||dw_i|| of the free run",
-            need,
-            10.0,
-            60.0,
-            "measured oracle 20 to 36",
+            needed_radius,
+            low=10.0,
+            high=60.0,
+            expected="measured oracle 20 to 36",
         ),
         Measure(
-            "on policy: |Q free - Q max-norm(60)|", same, 0.0, 1e-9, "0: the ball is not reached"
+            "on policy: |Q free - Q max-norm(60)|",
+            float((free.q - large.q).abs().max()),
+            low=0.0,
+            high=1e-9,
+            expected="0: the ball is not reached",
         ),
         Measure(
             "on policy: error max-norm(10) / free",
-            error[10.0] / error[math.inf],
-            2.0,
-            math.inf,
-            "> 1: biased",
+            error(small) / error(free),
+            low=2.0,
+            high=math.inf,
+            expected="> 1: biased",
         ),
-    )
-    return Outcome(measures, curves, x="step", y="largest |Q|", log="y")
+    ]

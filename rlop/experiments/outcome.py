@@ -1,4 +1,4 @@
-"""What an experiment hands back: numbers beside accepted bands, curves for the picture, and a verdict."""
+"""The result of an experiment: numbers with accepted bands, curves for the picture, a verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,21 @@ from typing import TypeAlias
 import numpy as np
 
 Numbers: TypeAlias = Sequence[float] | np.ndarray
+Curve: TypeAlias = tuple[Numbers, Numbers]  # x and y, of equal length
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number beside what was expected.
+    """One measured number and the band it must lie in.
 
     Args:
         name: what was measured, with its setting.
         value: the number; NaN never holds.
-        low: lower end of the accepted band. An ordering is written as a difference with `low=0` or a ratio with
-            `low=1`.
+        low: lower end of the accepted band. An ordering is written as a difference with `low=0` or
+            a ratio with `low=1`.
         high: upper end, `inf` where only the lower end matters.
-        expected: where the band comes from, in words, e.g. "closed form .7654" or "measured oracle .922".
+        expected: the source of the band in words, e.g. "closed form .7654" or "measured oracle
+            .922".
     """
 
     name: str
@@ -40,16 +42,16 @@ class Outcome:
 
     Args:
         measures: the numbers that decide the verdict; at least one.
-        curves: label -> (x, y), what the picture shows.
+        curves: label -> (x, y), the content of the picture.
         x: label of the horizontal axis.
         y: label of the vertical axis.
         log: logarithmic axes, "", "x", "y" or "xy".
-        report_only: the effect did not reproduce at this scale when it was first tried, so the numbers are shown and
-            a failing band surprises nobody. The verdict is computed all the same.
+        report_only: whether the effect did not reproduce at this scale when it was first tried, so
+            that a failing band is no surprise. The verdict is computed all the same.
     """
 
     measures: tuple[Measure, ...]
-    curves: Mapping[str, tuple[Numbers, Numbers]]
+    curves: Mapping[str, Curve]
     x: str = ""
     y: str = ""
     log: str = ""
@@ -58,8 +60,5 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """`reproduced` when every measure holds, else `not reproduced`."""
-        return (
-            "reproduced"
-            if self.measures and all(m.holds for m in self.measures)
-            else "not reproduced"
-        )
+        all_hold = all(measure.holds for measure in self.measures)
+        return "reproduced" if self.measures and all_hold else "not reproduced"

@@ -1,13 +1,14 @@
-"""Records of experiments as a table for the terminal and as `REPRODUCTION.md`, abstract by abstract."""
+"""Records of experiments as a table for the terminal and as `REPRODUCTION.md`."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from rlop.experiments.catalogue import CATALOGUE, Row
+from rlop.experiments.catalogue import Abstract, workshop
 from rlop.experiments.outcome import Measure
-from rlop.experiments.running import Record, measure_of
+from rlop.experiments.running import MeasureRecord, OutcomeRecord, Record, measure_of
 
 HEAD = """# Reproduction
 
@@ -20,13 +21,15 @@ the unit tests hold. Experiments marked "report only" did not show the effect at
 
 
 def band(measure: Measure) -> str:
-    """The accepted band in words: `[a, b]`, `>= a` or `<= b`."""
+    """Write the accepted band as `[a, b]`, `>= a` or `<= b`."""
     low, high = _short(measure.low), _short(measure.high)
     if math.isinf(measure.high):
         return f">= {low}"
     if math.isinf(measure.low):
         return f"<= {high}"
-    return f"[{low}, {high}]" if low != high else f"[{measure.low:.7g}, {measure.high:.7g}]"
+    if low == high:  # narrower than four digits show
+        low, high = f"{measure.low:.7g}", f"{measure.high:.7g}"
+    return f"[{low}, {high}]"
 
 
 def _short(value: float) -> str:
@@ -34,7 +37,7 @@ def _short(value: float) -> str:
 
 
 def table(records: Iterable[Record]) -> str:
-    """One line per measure; a failed experiment is one line that says why.
+    """Write one line per experiment and per measure; a failed experiment is a line with its error.
 
     Args:
         records: of `running.to_record`, or `{"name": ..., "error": ...}`.
@@ -44,75 +47,95 @@ def table(records: Iterable[Record]) -> str:
         if "error" in record:
             lines.append(f"{record['name']:24} FAILED: {record['error']}")
             continue
+
         note = ", report only" if record["report_only"] else ""
         lines.append(f"{record['name']:24} {record['verdict']} ({record['seconds']:.0f} s{note})")
         for measure in map(measure_of, record["measures"]):
             mark = " " if measure.holds else "!"
+            value = _short(measure.value)
             lines.append(
-                f"  {mark} {measure.name:58} {_short(measure.value):>10}  {band(measure):22} {measure.expected}"
+                f"  {mark} {measure.name:58} {value:>10}  {band(measure):22} {measure.expected}"
             )
     return "\n".join(lines)
 
 
 def verdicts(records: Iterable[Record]) -> dict[str, str]:
-    """experiment -> verdict, of those that came to one."""
+    """Return experiment -> verdict for the experiments that came to one."""
     return {record["name"]: record["verdict"] for record in records if "error" not in record}
 
 
 def markdown(
-    records: Sequence[Record], versions: Mapping[str, str], rows: Sequence[Row] = CATALOGUE
+    records: Sequence[Record],
+    versions: Mapping[str, str],
+    abstracts: Sequence[Abstract] | None = None,
 ) -> str:
-    """The whole of `REPRODUCTION.md`.
+    """Write the whole of `REPRODUCTION.md`.
 
     Args:
         records: of the last run.
-        versions: package -> version, for the foot.
-        rows: the catalogue.
+        versions: package -> version, for the last line.
+        abstracts: rows of the catalogue; those of the workshop by default.
     """
-    found, by_name = verdicts(records), {record["name"]: record for record in records}
-    count: dict[str, int] = {}
-    for row in rows:
-        count[row.verdict(found)] = count.get(row.verdict(found), 0) + 1
-    parts = [
-        HEAD,
-        ", ".join(f"{number} {verdict}" for verdict, number in sorted(count.items())) + ".\n",
-    ]
-    parts += ["| # | abstract | here | verdict | measures that hold |", "|---|---|---|---|---|"]
-    parts += [_summary(row, row.verdict(found), by_name) for row in rows]
-    parts += [_section(row, row.verdict(found), by_name) for row in rows if row.experiments]
-    parts += [
-        "",
-        "Run with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-    ]
+    abstracts = workshop().abstracts if abstracts is None else abstracts
+    by_experiment = verdicts(records)
+    by_name = {record["name"]: record for record in records}
+    verdict_of = {abstract.number: abstract.verdict(by_experiment) for abstract in abstracts}
+
+    counts = sorted(Counter(verdict_of.values()).items())
+    parts = [HEAD, ", ".join(f"{count} {verdict}" for verdict, count in counts) + ".\n"]
+
+    parts.append("| # | abstract | here | verdict | measures that hold |")
+    parts.append("|---|---|---|---|---|")
+    for abstract in abstracts:
+        parts.append(_summary(abstract, verdict_of[abstract.number], by_name))
+    for abstract in abstracts:
+        if abstract.experiments:
+            parts.append(_section(abstract, verdict_of[abstract.number], by_name))
+
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts += ["", f"Run with {packages}."]
     return "\n".join(parts) + "\n"
 
 
-def _summary(row: Row, verdict: str, by_name: Mapping[str, Record]) -> str:
-    measures = [m for name in row.experiments for m in by_name.get(name, {}).get("measures", ())]
-    hold = f"{sum(m['holds'] for m in measures)} of {len(measures)}" if measures else ""
-    return f"| {row.number} | {row.title} | {row.kind} | {verdict} | {hold} |"
+def _summary(abstract: Abstract, verdict: str, by_name: Mapping[str, Record]) -> str:
+    """Write the abstract's row of the first table."""
+    measures: list[MeasureRecord] = []
+    for name in abstract.experiments:
+        record = by_name.get(name)
+        if record is not None and "error" not in record:
+            measures.extend(record["measures"])
+
+    held = ""
+    if measures:
+        held = f"{sum(measure['holds'] for measure in measures)} of {len(measures)}"
+    return f"| {abstract.number} | {abstract.title} | {abstract.kind} | {verdict} | {held} |"
 
 
-def _section(row: Row, verdict: str, by_name: Mapping[str, Record]) -> str:
-    reference = f" arXiv:{row.arxiv}." if row.arxiv else ""
+def _section(abstract: Abstract, verdict: str, by_name: Mapping[str, Record]) -> str:
+    """Write the abstract's section: its claim, and a table for each of its experiments."""
+    reference = f" arXiv:{abstract.arxiv}." if abstract.arxiv else ""
     lines = [
-        f"\n## {row.number}. {row.title}\n",
-        f"{row.authors}.{reference} {row.claim} **{verdict}**",
+        f"\n## {abstract.number}. {abstract.title}\n",
+        f"{abstract.authors}.{reference} {abstract.claim} **{verdict}**",
     ]
-    for name in row.experiments:
-        lines += ["", *_measures(by_name.get(name, {"name": name, "error": "not run"}))]
+    for name in abstract.experiments:
+        record = by_name.get(name, {"name": name, "error": "not run"})
+        lines.append("")
+        if "error" in record:
+            lines.append(f"`{name}`: {record['error']}")
+        else:
+            lines += _measures(record)
     return "\n".join(lines)
 
 
-def _measures(record: Record) -> list[str]:
-    if "error" in record:
-        return [f"`{record['name']}`: {record['error']}"]
+def _measures(record: OutcomeRecord) -> list[str]:
+    """Write the measures of an experiment as a Markdown table under its verdict."""
     note = ", report only" if record["report_only"] else ""
     lines = [
         f"`{record['name']}`: {record['verdict']}{note}\n",
         "| measure | measured | band | expected | holds |",
+        "|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|")
     for measure in map(measure_of, record["measures"]):
         cells = (
             measure.name,
@@ -121,5 +144,6 @@ def _measures(record: Record) -> list[str]:
             measure.expected,
             "yes" if measure.holds else "no",
         )
+        # A bar inside a cell would end it.
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return lines

@@ -1,9 +1,10 @@
 """Spectral decoupling against gradient starvation: two moons that a line almost separates.
 
-Row 38: Pezeshki et al., "Gradient Starvation: A Learning Proclivity in Neural Networks", arXiv:2011.09468. The moons of
-the train set lie a little apart, so a nearly straight boundary fits, and cross-entropy, once it has found it, has no
-gradient left for the curved one: it fails when the moons move together. A penalty on the squared outputs in place of
-weight decay keeps the logits small and learns the curve too. In CQL the same penalty applies to the Q values.
+Row 38: Pezeshki et al., "Gradient Starvation: A Learning Proclivity in Neural Networks",
+arXiv:2011.09468. The moons of the train set lie a little apart, so a nearly straight boundary fits,
+and cross-entropy, once it has found it, has no gradient left for the curved one: it fails when the
+moons move together. A penalty on the squared outputs in place of weight decay keeps the logits
+small and learns the curve too. In CQL the same penalty applies to the Q values.
 """
 
 from __future__ import annotations
@@ -16,22 +17,82 @@ from torch import Generator, Tensor, nn
 
 from rlop.experiments.fit import fit, network, predict
 from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.series import columns, seed_means
 
-N, WIDTH, STEPS, SEEDS, GAP = 300, 500, 4000, 2, 0.1
-ARMS = {
+N = 300
+WIDTH = 500
+STEPS = 4000
+SEEDS = 2
+GAP = 0.1
+TEST_GAPS = [0.1, 0.0, -0.05, -0.1, -0.15, -0.2]
+ARMS = {  # weight decay, coefficient of the squared outputs
     "cross-entropy": (0.0, 0.0),
     "weight decay .01": (0.01, 0.0),
     "decoupled .003": (0.0, 0.003),
 }
+RUNS = len(ARMS) * SEEDS
 
 
 def run(seed: int = 0) -> Outcome:
-    """Train 2-500-1 networks on moons `GAP` apart and test them on moons that interlock by as much."""
-    decay, coef = (torch.tensor(c).repeat_interleave(SEEDS) for c in zip(*ARMS.values()))
-    runs = len(decay)
-    seeds = [seed + i % SEEDS for i in range(runs)]
-    data = [moons(GAP, Generator().manual_seed(s)) for s in seeds]
-    x, y = (torch.stack(part) for part in zip(*data))
+    """Train 2-500-1 networks on moons `GAP` apart; test on moons that interlock by as much."""
+    seeds = [seed + i % SEEDS for i in range(RUNS)]
+    data = [moons(GAP, Generator().manual_seed(s), N) for s in seeds]
+    x = torch.stack([points for points, _ in data])
+    y = torch.stack([labels for _, labels in data])
+    net = trained(x, y, seeds)
+
+    scores = {gap: score(net, gap, seed) for gap in TEST_GAPS}
+    with torch.no_grad():
+        sizes = seed_means(net(x).abs().mean((1, 2)), SEEDS)
+    plain, decayed, decoupled = scores[-GAP]
+
+    measures = (
+        Measure(
+            "accuracy on interlocked moons, decoupled",
+            decoupled,
+            low=0.99,
+            high=1,
+            expected="1.000 measured",
+        ),
+        Measure(
+            "its gain over cross-entropy",
+            decoupled - plain,
+            low=0.003,
+            high=1,
+            expected="1.000 against .983 measured",
+        ),
+        Measure(
+            "its gain over weight decay",
+            decoupled - decayed,
+            low=0.003,
+            high=1,
+            expected="1.000 against .966 measured",
+        ),
+        Measure(
+            "mean |f|, cross-entropy / decoupled",
+            sizes[0] / sizes[2],
+            low=2,
+            high=20,
+            expected="16.4 against 3.8 measured",
+        ),
+        Measure(
+            "accuracy on the training gap, all",
+            min(scores[GAP]),
+            low=0.99,
+            high=1,
+            expected="all arms fit",
+        ),
+    )
+
+    by_arm = columns(scores.values())
+    curves = {arm: (TEST_GAPS, accuracies) for arm, accuracies in zip(ARMS, by_arm)}
+    return Outcome(measures, curves, x="vertical gap between the test moons", y="test accuracy")
+
+
+def trained(x: Tensor, y: Tensor, seeds: list[int]) -> nn.Module:
+    """Train all arms and seeds on all points at once, by SGD with momentum."""
+    settings = torch.tensor(list(ARMS.values())).repeat_interleave(SEEDS, 0)
+    decay, coef = settings[:, 0], settings[:, 1]
     net = network(seeds, 2, (WIDTH,), 1)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
 
@@ -40,52 +101,29 @@ def run(seed: int = 0) -> Outcome:
         norm = sum(p.flatten(1).square().sum(-1) for p in net.parameters())
         return F.softplus(-y * f).mean(-1) + coef * f.square().mean(-1) + decay / 2 * norm
 
-    fit(net, optimizer, x, y, [torch.arange(N).expand(runs, N)] * STEPS, loss)
-    gaps = [0.1, 0.0, -0.05, -0.1, -0.15, -0.2]
-    scores = {gap: score(net, gap, runs, seed) for gap in gaps}
-    curves = {arm: (gaps, [scores[gap][i] for gap in gaps]) for i, arm in enumerate(ARMS)}
-    with torch.no_grad():
-        size = net(x).abs().mean((1, 2)).view(-1, SEEDS).mean(-1).tolist()
-    plain, decayed, decoupled = scores[-GAP]
-    measures = (
-        Measure("accuracy on interlocked moons, decoupled", decoupled, 0.99, 1, "1.000 measured"),
-        Measure(
-            "its gain over cross-entropy",
-            decoupled - plain,
-            0.003,
-            1,
-            "1.000 against .983 measured",
-        ),
-        Measure(
-            "its gain over weight decay",
-            decoupled - decayed,
-            0.003,
-            1,
-            "1.000 against .966 measured",
-        ),
-        Measure(
-            "mean |f|, cross-entropy / decoupled",
-            size[0] / size[2],
-            2,
-            20,
-            "16.4 against 3.8 measured",
-        ),
-        Measure("accuracy on the training gap, all", min(scores[GAP]), 0.99, 1, "all arms fit"),
-    )
-    return Outcome(measures, curves, x="vertical gap between the test moons", y="test accuracy")
+    all_points = torch.arange(N).expand(RUNS, N)
+    fit(net, optimizer, x, y, [all_points] * STEPS, loss)
+    return net
 
 
-def moons(gap: float, generator: Generator, n: int = N) -> tuple[Tensor, Tensor]:
-    """Points `[n, 2]` and labels +-1 `[n]`; the vertical ranges of the two moons are `gap` apart, or overlap."""
+def moons(gap: float, generator: Generator, n: int) -> tuple[Tensor, Tensor]:
+    """Draw points of two moons.
+
+    Args:
+        gap: distance between the vertical ranges of the moons; they overlap where it is negative.
+        generator: of the angles.
+        n: number of points.
+    Returns:
+        Points `[n, 2]` and labels +-1 `[n]`.
+    """
     y = torch.arange(n) % 2 * 2.0 - 1
     angle = math.pi * torch.rand(n, generator=generator)
     height = y * (angle.sin() + gap / 2)
-    x = torch.stack([angle.cos() + y / 2, height], -1)
-    return x, y
+    return torch.stack([angle.cos() + y / 2, height], -1), y
 
 
-def score(net: nn.Module, gap: float, runs: int, seed: int) -> list[float]:
-    """Accuracy of each arm, mean over its seeds, on fresh moons."""
+def score(net: nn.Module, gap: float, seed: int) -> list[float]:
+    """Accuracy of each arm on fresh moons, mean over its seeds."""
     x, y = moons(gap, Generator().manual_seed(seed + 1000), 2000)
-    right = (predict(net, x, runs)[..., 0] * y > 0).float().mean(-1)
-    return right.view(-1, SEEDS).mean(-1).tolist()
+    right = (predict(net, x, RUNS)[..., 0] * y > 0).float().mean(-1)
+    return seed_means(right, SEEDS)

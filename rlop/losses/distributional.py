@@ -1,7 +1,8 @@
-"""Values that are more than one number: quantiles, categories, ensembles, as pure functions of tensors.
+"""Values that are more than one number: quantiles, categories, ensembles, as pure functions.
 
-A return's distribution is given to a loss as J particles with values `[..., J]` and, unless they are all alike, weights
-`[..., J]`. A Bellman backup moves the particles; what a head makes of them is its own affair.
+A loss gets the distribution of a return as J particles with values `[..., J]` and, unless all weigh
+the same, weights `[..., J]`. A Bellman backup moves the particles; each head defines how to use
+them.
 """
 
 from __future__ import annotations
@@ -14,32 +15,38 @@ from torch import Tensor
 
 
 def select_atoms(atoms: Tensor, action: Tensor) -> Tensor:
-    """What K numbers for each action say of one action: `[..., A, K]` and int64 `[...]` give `[..., K]`.
+    """Select the K numbers of one action.
 
-    With an action for each of the K, `[..., K]`, each number is of its own action.
+    Args:
+        atoms: `[..., A, K]`.
+        action: int64 `[...]`, or `[..., K]` with an action for each of the K.
+    Returns:
+        `[..., K]`.
     """
     if action.shape == atoms.shape[:-2]:
         action = action.unsqueeze(-1).expand(*action.shape, atoms.shape[-1])
     if action.shape != (*atoms.shape[:-2], atoms.shape[-1]):
         raise ValueError(
-            f"action {tuple(action.shape)}: expected [...] or [..., K], the atoms are {tuple(atoms.shape)}"
+            f"action {tuple(action.shape)}: expected [...] or [..., K], "
+            f"the atoms are {tuple(atoms.shape)}"
         )
     return atoms.gather(-2, action.unsqueeze(-2)).squeeze(-2)
 
 
 def convex_weights(uniform: Tensor) -> Tensor:
-    """Random convex combinations of K heads: uniforms in [0, 1) `[..., K, C]` to weights that sum to 1 over K.
+    """Make convex combinations of K heads from uniform numbers in [0, 1), both `[..., K, C]`.
 
-    Reference: Agarwal, Schuurmans, Norouzi, "An Optimistic Perspective on Offline RL", ICML 2020, arXiv:1907.04543,
-        random ensemble mixture (REM).
+    Reference: Agarwal, Schuurmans, Norouzi, "An Optimistic Perspective on Offline RL", ICML 2020,
+        arXiv:1907.04543, random ensemble mixture (REM).
     """
     return uniform / uniform.sum(-2, keepdim=True)
 
 
 def quantile_huber(quantiles: Tensor, particles: Tensor, kappa: float = 1.0) -> Tensor:
-    """Quantile Huber loss of K quantiles, at the midpoints (i + 1/2) / K, against J equally likely particles.
+    """Compute the quantile Huber loss of K quantiles against J equally likely particles.
 
-        sum_i mean_j |tau_i - 1[u_ij < 0]| huber_kappa(u_ij) / kappa,   u_ij = particle_j - quantile_i
+        sum_i mean_j |tau_i - 1[u_ij < 0]| huber_kappa(u_ij) / kappa
+        u_ij = particle_j - quantile_i,   tau_i = (i + 1/2) / K
 
     Args:
         quantiles: `[..., K]`.
@@ -47,30 +54,35 @@ def quantile_huber(quantiles: Tensor, particles: Tensor, kappa: float = 1.0) -> 
         kappa: where the square turns linear, > 0.
     Returns:
         `[...]`.
-    Reference: Dabney et al., "Distributional RL with Quantile Regression", AAAI 2018, arXiv:1710.10044, equation 10.
+    Reference: Dabney et al., "Distributional RL with Quantile Regression", AAAI 2018,
+        arXiv:1710.10044, equation 10.
     """
     if quantiles.shape[:-1] != particles.shape[:-1]:
         raise ValueError(
-            f"quantiles {tuple(quantiles.shape)} and particles {tuple(particles.shape)}: expected [..., K]"
+            f"quantiles {tuple(quantiles.shape)} and particles {tuple(particles.shape)}: "
+            "expected [..., K]"
         )
+
     count = quantiles.shape[-1]
     tau = (torch.arange(count, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / count
     u = particles.unsqueeze(-2) - quantiles.unsqueeze(-1)  # [..., K, J]
     huber = F.huber_loss(u, torch.zeros_like(u), reduction="none", delta=kappa)
-    return (
-        ((tau.unsqueeze(-1) - (u.detach() < 0).to(u.dtype)).abs() * huber / kappa).mean(-1).sum(-1)
-    )
+    below = (u.detach() < 0).to(u.dtype)
+    losses = (tau.unsqueeze(-1) - below).abs() * huber / kappa
+    return losses.mean(-1).sum(-1)
 
 
 def support(low: float, high: float, n: int, like: Tensor) -> Tensor:
-    """n evenly spaced values from low to high, `[n]`, of the dtype and on the device of `like`."""
+    """Return n evenly spaced values from low to high, `[n]`, with dtype and device of `like`."""
     return torch.linspace(low, high, n, dtype=like.dtype, device=like.device)
 
 
 def project_categorical(
     particles: Tensor, weights: Tensor, low: float, high: float, n: int
 ) -> Tensor:
-    """Probabilities on n evenly spaced atoms: each particle's weight goes to its two neighbours, the nearer gets more.
+    """Distribute weighted particles onto n evenly spaced atoms.
+
+    The weight of each particle goes to its two neighbors; the nearer gets more.
 
     Particles outside [low, high] count as at the border. The mean is kept where none is outside.
 
@@ -81,12 +93,15 @@ def project_categorical(
         n: number of atoms, at least 2.
     Returns:
         `[..., n]`.
-    Reference: Bellemare, Dabney, Munos, "A Distributional Perspective on RL", ICML 2017, arXiv:1707.06887, algorithm 1.
+    Reference: Bellemare, Dabney, Munos, "A Distributional Perspective on RL", ICML 2017,
+        arXiv:1707.06887, algorithm 1.
     """
     if particles.shape != weights.shape or n < 2:
         raise ValueError(
-            f"particles {tuple(particles.shape)}, weights {tuple(weights.shape)}, n = {n}: expected [..., J]"
+            f"particles {tuple(particles.shape)}, weights {tuple(weights.shape)}, n = {n}: "
+            "expected [..., J]"
         )
+
     position = (particles.clamp(low, high) - low) / ((high - low) / (n - 1))  # in atoms
     atom = torch.arange(n, dtype=position.dtype, device=position.device)
     share = (1 - (position.unsqueeze(-1) - atom).abs()).clamp_min(0)  # [..., J, n]
@@ -94,7 +109,9 @@ def project_categorical(
 
 
 def hl_gauss(target: Tensor, low: float, high: float, n: int, sigma: float) -> Tensor:
-    """Probabilities of n bins between low and high under a normal distribution around the target, cut to the range.
+    """Compute the probabilities of n bins under a normal distribution around the target.
+
+    The distribution is cut to [low, high].
 
     Args:
         target: `[...]`; one outside the range counts as at the border.
@@ -103,9 +120,9 @@ def hl_gauss(target: Tensor, low: float, high: float, n: int, sigma: float) -> T
         sigma: standard deviation, in widths of a bin.
     Returns:
         `[..., n]`, sum to 1.
-    Reference: Imani and White, "Improving Regression Performance with Distributional Losses", ICML 2018,
-        arXiv:1806.04613; as TD loss: Farebrother et al., "Stop Regressing", ICML 2024, arXiv:2403.03950, who take sigma
-        0.75 bins.
+    Reference: Imani and White, "Improving Regression Performance with Distributional Losses", ICML
+        2018, arXiv:1806.04613; as TD loss: Farebrother et al., "Stop Regressing", ICML 2024,
+        arXiv:2403.03950, who take sigma 0.75 bins.
     """
     edges = support(low, high, n + 1, target)
     scale = sigma * (high - low) / n * math.sqrt(2)
@@ -114,13 +131,13 @@ def hl_gauss(target: Tensor, low: float, high: float, n: int, sigma: float) -> T
 
 
 def bin_centers(low: float, high: float, n: int, like: Tensor) -> Tensor:
-    """Middles of n bins between low and high, `[n]`: the values that `hl_gauss`'s probabilities are of."""
+    """Return the centers of n bins between low and high, `[n]`: the values of `hl_gauss`'s bins."""
     half = (high - low) / n / 2
     return support(low + half, high - half, n, like)
 
 
 def cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:
-    """-sum_i p_i log softmax(logits)_i: `[..., n]` twice gives `[...]`."""
+    """Compute -sum_i p_i log softmax(logits)_i: `[..., n]` twice to `[...]`."""
     if logits.shape != probabilities.shape:
         raise ValueError(
             f"logits {tuple(logits.shape)} and probabilities {tuple(probabilities.shape)} differ"

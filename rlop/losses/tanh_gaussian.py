@@ -22,7 +22,8 @@ def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tenso
     Args:
         mean: of u, `[*lead, m]`.
         log_std: of u, same shape.
-        normal: z, standard normal, `[*lead, m]`, or `[*lead, N, m]` for N actions from each distribution.
+        normal: z, standard normal, `[*lead, m]`, or `[*lead, N, m]` for N actions from each
+            distribution.
     Returns:
         Actions, shaped like `normal`, and log-densities without its last axis.
     Raises:
@@ -65,7 +66,8 @@ def log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
 
 
 def check_actions(action: np.ndarray, name: str) -> None:
-    """Raise InputError unless all actions of a data set lie in [-1, 1], where a tanh policy can follow them.
+    """Raise InputError unless all actions of a data set lie in [-1, 1], where a tanh policy can
+    follow them.
 
     Args:
         action: `[N, *A]`.

@@ -24,7 +24,7 @@ def adam_(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> None:
-    """One Adam step in place, the same numbers as `torch.optim.Adam` for every run.
+    """Make one Adam step in place, with the numbers of `torch.optim.Adam` for every run.
 
     Args:
         params: parameters `[R, ...]`.
@@ -41,9 +41,11 @@ def adam_(
     torch._foreach_lerp_(means, grads, 1 - betas[0])
     torch._foreach_mul_(squares, betas[1])
     torch._foreach_addcmul_(squares, grads, grads, 1 - betas[1])
+
     denominators = torch._foreach_sqrt(squares)
     torch._foreach_div_(denominators, (1 - betas[1] ** step).sqrt())
     torch._foreach_add_(denominators, eps)
+
     updates = torch._foreach_div(means, denominators)
     scale = -lr / (1 - betas[0] ** step)
     torch._foreach_mul_(updates, [per_run(scale, p) for p in params])
@@ -61,25 +63,25 @@ def fused_adam_(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> None:
-    """`adam_` in one pass over memory, by PyTorch's fused kernel: one call for each stretch of runs with the same lr.
+    """Make the step of `adam_` in one pass over memory, by PyTorch's fused kernel.
 
-    Arguments as in `adam_`. On a CPU 3 to 8 times faster than pass by pass, which is bound by memory.
+    One call for each stretch of runs with the same lr; arguments as in `adam_`. On a CPU it is 3 to
+    8 times faster than pass by pass, which is bound by memory.
     """
     step.add_(1)
-    grads = [
-        g.contiguous() for g in grads
-    ]  # the kernel walks memory, and autograd may hand out transposed gradients
+
+    # The kernel walks memory, and autograd may return transposed gradients.
+    grads = [g.contiguous() for g in grads]
+
     stop = 0
     for rate, stretch in groupby(lr.tolist()):
-        start, stop = stop, stop + len(list(stretch))
-        p, g, m, s = params, grads, means, squares
+        start = stop
+        stop += len(list(stretch))
+        tensors = [params, grads, means, squares]
         if stop - start < len(lr):
-            p, g, m, s = ([t[start:stop] for t in tensors] for tensors in (p, g, m, s))
+            tensors = [[t[start:stop] for t in listed] for listed in tensors]
         torch._fused_adam_(
-            p,
-            g,
-            m,
-            s,
+            *tensors,
             [],
             [step] * len(params),
             lr=rate,
@@ -93,7 +95,8 @@ def fused_adam_(
 
 
 class Adam(torch.optim.Optimizer):
-    """`adam_` as a PyTorch optimizer; `step()` reads `.grad`, `apply(grads)` takes gradients directly.
+    """`adam_` as a PyTorch optimizer; `step()` reads `.grad`, `apply(grads)` takes gradients
+    directly.
 
     Args:
         params: parameters with a leading run axis `[R, ...]`.
@@ -110,28 +113,27 @@ class Adam(torch.optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         params = list(params)
-        lr = (
-            torch.as_tensor(lr, dtype=torch.float32, device=params[0].device)
-            .expand(params[0].shape[0])
-            .clone()
-        )
-        step = torch.zeros((), device=params[0].device)
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "step": step})
+        device = params[0].device
+        rates = torch.as_tensor(lr, dtype=torch.float32, device=device)
+        rates = rates.expand(params[0].shape[0]).clone()
+        step = torch.zeros((), device=device)
+        super().__init__(params, {"lr": rates, "betas": betas, "eps": eps, "step": step})
+
         for p in params:
             self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
 
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
-        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        """Make one step with these gradients; runs whose `active` `[R]` is False do not move."""
         (group,) = self.param_groups
         params = group["params"]
         lr = group["lr"] if active is None else group["lr"] * active
         means = [self.state[p]["mean"] for p in params]
         squares = [self.state[p]["square"] for p in params]
-        fits = on_the_host(lr) and all(p.dtype == lr.dtype and p.is_contiguous() for p in params)
-        (fused_adam_ if fits else adam_)(
-            params, grads, means, squares, group["step"], lr, group["betas"], group["eps"]
-        )
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step with the gradients in `.grad`; closures are not supported."""
+        fits = on_the_host(lr) and all(p.dtype == lr.dtype and p.is_contiguous() for p in params)
+        update_ = fused_adam_ if fits else adam_
+        update_(params, grads, means, squares, group["step"], lr, group["betas"], group["eps"])
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closures
+        """Make one step with the gradients in `.grad`; closures are not supported."""
         step_from_grad(self, closure)

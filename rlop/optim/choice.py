@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from torch import Tensor
 
@@ -18,32 +19,58 @@ from rlop.runs import SweptOptions
 from rlop.types import InputError
 
 Exponent = Annotated[float, Range(low=1, low_open=True)]
-# (parameters, lr [R]) -> optimizer with `apply(grads, active)`
-MakeOptimizer: TypeAlias = Callable[[Sequence[Tensor], Tensor], Any]
+# (parameters, lr [R]) -> optimizer
+MakeOptimizer: TypeAlias = Callable[[list[Tensor], Tensor], "RunOptimizer"]
+
+
+class RunOptimizer(Protocol):
+    """An optimizer of parameters `[R, ...]`."""
+
+    state: MutableMapping[Tensor, dict[str, Tensor]]
+
+    def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
+        """Make one step with these gradients in the runs that are active, `[R]` bool."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that steps change."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
 
 
 @options
-class AdamOptions(SweptOptions):
+class OptimizerOptions(SweptOptions):
+    """Base of the options of an optimizer."""
+
+    make: ClassVar[Callable[..., RunOptimizer]]
+    constants: ClassVar[tuple[str, ...]] = ()  # arguments that the agent gives
+
+
+@options
+class AdamOptions(OptimizerOptions):
     """`optimizer: adam`; `adam_betas` and `adam_eps` are options of the agent."""
 
-    make: ClassVar[Callable[..., Any]] = Adam
-    swept: ClassVar[tuple[str, ...]] = ()
+    make: ClassVar[Callable[..., RunOptimizer]] = Adam
+    constants: ClassVar[tuple[str, ...]] = ("betas", "eps")
 
 
 @options
-class SGDOptions(SweptOptions):
+class SGDOptions(OptimizerOptions):
     """`optimizer: sgd`, or `optimizer: {sgd: {momentum: 0.9}}`."""
 
-    make: ClassVar[Callable[..., Any]] = SGD
+    make: ClassVar[Callable[..., RunOptimizer]] = SGD
     swept: ClassVar[tuple[str, ...]] = ("momentum",)
     momentum: Sweep[Discount] = option(0.0, "share of the last step that is added to the next")
 
 
 @options
-class SMDOptions(SweptOptions):
+class SMDOptions(OptimizerOptions):
     """`optimizer: {smd: {q: 1.1}}` or `optimizer: {smd: {potential: entropy}}`."""
 
-    make: ClassVar[Callable[..., Any]] = SMD
+    make: ClassVar[Callable[..., RunOptimizer]] = SMD
     swept: ClassVar[tuple[str, ...]] = ("q",)
     q: Sweep[Exponent] = option(2.0, "exponent of the potential")
     potential: Literal["norm", "entropy"] = option("norm", "|w|^q, or the entropy")
@@ -57,10 +84,11 @@ class SMDOptions(SweptOptions):
 
 
 @options
-class RMDOptions(SweptOptions):
+class RMDOptions(OptimizerOptions):
     """`optimizer: {rmd: {lam: 3.0}}`."""
 
-    make: ClassVar[Callable[..., Any]] = RMD
+    make: ClassVar[Callable[..., RunOptimizer]] = RMD
+    constants: ClassVar[tuple[str, ...]] = ("form",)
     swept: ClassVar[tuple[str, ...]] = ("lam", "q")
     lam: Sweep[Positive] = option(
         description="weight of the loss against the potential of the weights"
@@ -69,7 +97,7 @@ class RMDOptions(SweptOptions):
     reference: Literal["zero", "init"] = option("zero", "center of the potential")
 
 
-OPTIONS: dict[str, type] = {
+OPTIONS: dict[str, type[OptimizerOptions]] = {
     "adam": AdamOptions,
     "sgd": SGDOptions,
     "smd": SMDOptions,
@@ -77,27 +105,32 @@ OPTIONS: dict[str, type] = {
 }
 
 
-def optimizer_options(optimizer: str | Mapping[str, Any]) -> Any:
-    """Options of the optimizer that `name` or `{name: {option: value}}` asks for.
+def optimizer_options(optimizer: str | Mapping[str, object]) -> OptimizerOptions:
+    """Return the options of the optimizer that `name` or `{name: {option: value}}` names.
 
+    Args:
+        optimizer: as in a configuration.
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one optimizer.
     """
     return build_choice(OPTIONS, optimizer, "optimizer")
 
 
-def optimizer_maker(options: Any, numbers: Mapping[str, Tensor], **constants: Any) -> MakeOptimizer:
-    """What a `Learner` makes its optimizer with.
+def optimizer_maker(
+    options: OptimizerOptions, numbers: Mapping[str, Tensor], **constants: object
+) -> MakeOptimizer:
+    """Return the function that makes the optimizer of a `Learner`.
 
     Args:
         options: from `optimizer_options`.
         numbers: `optimizer.<option>` -> `[R]`, for the options that take one number per run.
-        constants: `betas` and `eps` of Adam, `form` of RMD; those of another optimizer are not read.
+        constants: `betas` and `eps` of Adam, `form` of RMD; other optimizers do not read them.
     """
-    own = {AdamOptions: ("betas", "eps"), RMDOptions: ("form",)}.get(type(options), ())
-    names = [f.name for f in fields(options)]
-    fixed = {name: getattr(options, name) for name in names if name not in options.swept}
-    fixed |= {name: value for name, value in constants.items() if name in own}
-    swept = {name: numbers[f"optimizer.{name}"] for name in options.swept}
-    make = type(options).make
-    return lambda params, lr: make(params, lr, **swept, **fixed)
+    arguments: dict[str, Any] = {}
+    for name in [field.name for field in fields(options)]:
+        swept = name in options.swept
+        arguments[name] = numbers[f"optimizer.{name}"] if swept else getattr(options, name)
+    for name in options.constants:
+        if name in constants:
+            arguments[name] = constants[name]
+    return partial(options.make, **arguments)

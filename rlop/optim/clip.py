@@ -9,20 +9,23 @@ from torch import Tensor
 
 from rlop.runs import on_the_host, per_run
 
+SMALLEST = 1e-12  # a gradient of 0 is divided by it
+
 
 def run_norms(grads: Sequence[Tensor]) -> Tensor:
-    """Global l2 norm of each run's gradient: tensors `[R, ...]` give `[R]`."""
+    """Return the l2 norm of each run's whole gradient: tensors `[R, ...]` to `[R]`."""
     if len(grads[0]) == 1:
-        return torch.linalg.vector_norm(
-            torch.stack(torch._foreach_norm(list(grads))), dim=0, keepdim=True
-        )
-    return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in grads], dim=1), dim=1)
+        norms = torch.stack(torch._foreach_norm(list(grads)))
+        return torch.linalg.vector_norm(norms, dim=0, keepdim=True)
+
+    flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)
+    return torch.linalg.vector_norm(flat, dim=1)
 
 
 def clip_runs(
     grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: float | None
 ) -> list[Tensor]:
-    """Scale each run's gradient to norm at most `max_norm`, and zero that of runs that are not active.
+    """Scale each run's gradient to norm at most `max_norm`; zero it in runs that are not active.
 
     Args:
         grads: tensors `[R, ...]`.
@@ -31,8 +34,9 @@ def clip_runs(
         max_norm: None for no clipping.
     """
     if max_norm is not None:
-        scale = (max_norm / norms.clamp_min(1e-12)).clamp_max(1.0)
-        grads = [g * per_run(scale, g) for g in grads]
+        scale = (max_norm / norms.clamp_min(SMALLEST)).clamp_max(1.0)
+        grads = [grad * per_run(scale, grad) for grad in grads]
+
     if on_the_host(active) and all(active.tolist()):
         return list(grads)
-    return [torch.where(per_run(active, g), g, 0.0) for g in grads]
+    return [torch.where(per_run(active, grad), grad, 0.0) for grad in grads]

@@ -1,6 +1,4 @@
-"""What happens to a network once its loss is known: gradient, clip, optimizer, masks, projections,
-target network.
-"""
+"""From a loss to new parameters: gradient, clip, optimizer, masks, projections, target network."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from rlop.losses.td import update_target_
 from rlop.nets.layers import Constraints
 from rlop.optim import RMD, Adam, MakeOptimizer, clip_runs, run_norms
-from rlop.types import Batch, Metrics
+from rlop.types import Batch
 
 Projection = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], None]
 
@@ -23,7 +21,7 @@ class Learner:
     """An online network of R runs, its optimizer and its target network.
 
     A run whose loss or gradient is not finite is frozen for good: its parameters stay at their last
-        finite values and `active` turns False; the other runs go on.
+    finite values and `active` turns False; the other runs go on.
 
     Args:
         online: network with parameters `[R, ...]`.
@@ -50,75 +48,63 @@ class Learner:
         self.initial = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.constrain = Constraints(online)
         self.optimizer = make(list(self.parameters.values()), lr)
-        self.has_slacks = isinstance(self.optimizer, RMD)
-        self.tau, self.max_grad_norm, self.projections = tau, max_grad_norm, tuple(projections)
+        self.slacks = self.optimizer if isinstance(self.optimizer, RMD) else None
+        self.tau = tau
+        self.max_grad_norm = max_grad_norm
+        self.projections = tuple(projections)
         self.active = torch.ones_like(lr, dtype=torch.bool)
         self.steps = torch.zeros((), dtype=torch.int64, device=lr.device)  # steps done
 
     def allot(self, *shape: int) -> None:
-        """Give each of N transitions its slack, `[R, *shape]` with N last, where the optimizer
-        works with slacks.
-        """
-        if self.has_slacks:
-            self.optimizer.allot(*shape)
-
-    def relaxed(self, batch: Batch) -> Batch:
-        """The batch with its slacks as `extra["slack"]`, `[R, ..., B]`, where the optimizer works
-        with slacks.
-        """
-        if not self.has_slacks:
-            return batch
-        return batch._replace(extra={**batch.extra, "slack": self.optimizer.read(batch.index)})
-
-    def step(self, loss: Tensor, batch: Batch | None = None) -> Metrics:
-        """Descend `loss` `[R]`; summed over runs before `backward`, so that gradients of different
-        runs never mix.
+        """Give each transition its slack, where the optimizer is RMD.
 
         Args:
-            loss: of each run.
-            batch: from `relaxed`, to move its slacks as well.
+            shape: `(N,)`, or `(E, N)` with E critics.
         """
-        (norms,) = step_together([(self, loss)], batch)
-        if batch is None or not self.has_slacks:
-            return {"grad/norm": norms}
-        return {
-            "grad/norm": norms,
-            "slack/abs": batch.extra["slack"].detach().abs().flatten(1).mean(1),
-        }
+        if self.slacks is not None:
+            self.slacks.allot(*shape)
+
+    def relaxed(self, batch: Batch) -> Batch:
+        """Return the batch, with its slacks as `extra["slack"]`, `[R, ..., B]`, under RMD."""
+        if self.slacks is None:
+            return batch
+        slack = self.slacks.read(batch.index)
+        return batch._replace(extra={**batch.extra, "slack": slack})
 
     @torch.no_grad()
     def apply(self, grads: Sequence[Tensor], norms: Tensor) -> None:
-        """One step of the runs that are active, with gradients of these norms `[R]`.
+        """Step the runs that are active; then restore masks and projections.
 
-        Then masks and projections.
+        Args:
+            grads: of the parameters, in their order.
+            norms: of each run's gradient, `[R]`.
         """
-        self.optimizer.apply(clip_runs(grads, norms, self.active, self.max_grad_norm), self.active)
+        clipped = clip_runs(grads, norms, self.active, self.max_grad_norm)
+        self.optimizer.apply(clipped, self.active)
         self.project()
         self.steps.add_(1)
 
     @torch.no_grad()
     def project(self) -> None:
-        """What must hold after every change of the parameters: masks of the layers, then the
-        projections.
-        """
+        """Re-apply masks and projections, after any change of the parameters."""
         self.constrain(self.parameters)
         for project, radius in self.projections:
             project(self.parameters, self.initial, radius)
 
     def update_target(self) -> None:
-        """Move the target network, if there is one, by tau towards the online one.
+        """Move the target network, if there is one, by tau toward the online one.
 
         Running statistics are copied.
         """
-        if self.tau is not None:
-            update_target_(list(self.target.parameters()), list(self.parameters.values()), self.tau)
-            for old, new in zip(self.target.buffers(), self.online.buffers(), strict=True):
-                old.copy_(new)
+        if self.target is None:
+            return
+        lagging, online = list(self.target.parameters()), list(self.parameters.values())
+        update_target_(lagging, online, self.tau)
+        for old, new in zip(self.target.buffers(), self.online.buffers(), strict=True):
+            old.copy_(new)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes during training, and the initial parameters that projections
-        refer to.
-        """
+        """Return what training changes, and the initial parameters that projections refer to."""
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict() if self.target is not None else {},
@@ -143,7 +129,7 @@ class Learner:
 def step_together(
     parts: Sequence[tuple[Learner, Tensor]], batch: Batch | None = None
 ) -> list[Tensor]:
-    """One step of several networks of the same runs, each down its own loss `[R]`.
+    """Step several networks of the same runs, each down its own loss `[R]`.
 
     All gradients are taken at the same parameters, before any network moves. A run is frozen in all
     networks as soon as one of its losses or gradients is not finite.
@@ -156,22 +142,28 @@ def step_together(
     """
     gradients = [_gradients(learner, loss, batch) for learner, loss in parts]
     norms = [run_norms(grads) for grads, _ in gradients]
-    finite = torch.isfinite(torch.stack([*norms, *(loss.detach() for _, loss in parts)])).all(0)
-    for (learner, _), (grads, slopes), norm in zip(parts, gradients, norms, strict=True):
+    losses = [loss.detach() for _, loss in parts]
+    finite = torch.isfinite(torch.stack([*norms, *losses])).all(0)
+
+    for (learner, _), (grads, slope), norm in zip(parts, gradients, norms, strict=True):
         learner.active.logical_and_(finite)
         learner.apply(grads, norm)
-        if batch is not None:
-            for slope in slopes:
-                learner.optimizer.relax(batch.index, slope, learner.active)
+        if slope is not None and learner.slacks is not None and batch is not None:
+            learner.slacks.relax(batch.index, slope, learner.active)
     return norms
 
 
 def _gradients(
     learner: Learner, loss: Tensor, batch: Batch | None
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients with respect to the parameters, and to the slacks of the batch, if there are any.
+) -> tuple[list[Tensor], Tensor | None]:
+    """Return the gradients of the parameters, and that of the batch's slacks, if there are any.
+
+    Summed over runs, since gradients of different runs never mix.
     """
     parameters = list(learner.parameters.values())
-    slacks = [batch.extra["slack"]] if batch is not None and learner.has_slacks else []
-    found = torch.autograd.grad(loss.sum(), [*parameters, *slacks])
-    return list(found[: len(parameters)]), list(found[len(parameters) :])
+    if learner.slacks is None or batch is None:
+        return list(torch.autograd.grad(loss.sum(), parameters)), None
+
+    inputs = [*parameters, batch.extra["slack"]]
+    *gradients, slope = torch.autograd.grad(loss.sum(), inputs)
+    return gradients, slope

@@ -1,6 +1,7 @@
-"""Regularizer mirror descent: interpolation up to a slack per sample, which amounts to an explicit regularizer.
+"""Regularizer mirror descent: interpolation up to a slack a sample is an explicit regularizer.
 
-With a slack z_i for each sample, mirror descent on (w, z) under the potential psi(w) + (lambda/2) sum z_i^2 ends where
+With a slack z_i for each sample, mirror descent on (w, z) under the potential psi(w) + (lambda/2)
+sum z_i^2 ends where
 
     lambda sum_i L_i(w) + psi(w)
 
@@ -13,6 +14,7 @@ is least, exactly if the model is linear. Two forms of the constraint are here:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,53 +22,64 @@ from torch import Tensor
 from rlop.config.checks import check_known
 from rlop.optim.smd import SMD
 from rlop.runs import run_values
+from rlop.types import Batch
 
 FORMS = ("signed", "unsigned")
 EPS = 1e-12  # under the root of `unsigned_loss`
 
 
 def unsigned_loss(loss: Tensor, slack: Tensor) -> Tensor:
-    """(s - z)^2 / 2 with s = sqrt(2 L) and z the minibatch's mean slack: what RMD descends for a loss L >= 0.
+    """Return the loss that RMD descends for a loss L >= 0.
 
-    Its gradient is (s - z)/s grad L: the step is that of L, with an lr that is negative where the slack is larger than
-    the loss. The gradient with respect to a slack is -(s - z)/B.
+        (s - z)^2 / 2,  s = sqrt(2 L),  z the minibatch's mean slack
+
+    Its gradient is (s - z)/s grad L: the step is that of L, with an lr that is negative where the
+    slack is larger than the loss. The gradient with respect to a slack is -(s - z)/B.
 
     Args:
         loss: `[R]`, mean over the minibatch, >= 0.
         slack: `[R, B]`.
     Returns:
         `[R]`.
-    Reference: Azizan, Lale and Hassibi, arXiv:2202.10788, algorithm 1; in minibatches as the authors' code has it.
+    Reference: Azizan, Lale and Hassibi, arXiv:2202.10788, algorithm 1; in minibatches as the
+        authors' code has it.
     Differs from: that code in the 1e-12 added to 2 L, without which L = 0 has no gradient.
     """
     if slack.ndim != 2 or loss.shape != slack.shape[:1]:
         raise ValueError(
-            f"slack {tuple(slack.shape)}: expected [R, B] with the loss {tuple(loss.shape)} one per run"
+            f"slack {tuple(slack.shape)}: expected [R, B], "
+            f"with the loss {tuple(loss.shape)} one per run"
         )
-    return (torch.sqrt(2 * loss + EPS) - slack.mean(-1)).square() / 2
+    root = torch.sqrt(2 * loss + EPS)
+    return (root - slack.mean(-1)).square() / 2
 
 
 @torch.no_grad()
 def slack_(
     slack: Tensor, index: Tensor, slope: Tensor, rate: Tensor, active: Tensor | None = None
 ) -> None:
-    """One gradient step of the slacks of a minibatch, in place; a sample that is in it twice takes both steps.
+    """Make one gradient step of the slacks of a minibatch, in place.
+
+    A sample that is in the minibatch twice takes both steps.
 
         z_i <- z_i - rate dL/dz_i
 
     Args:
         slack: `[R, ..., N]`, changed in place.
         index: `[R, B]` int64, rows of the data set.
-        slope: gradient of the descended loss with respect to the slacks of the batch, `[R, ..., B]`.
+        slope: gradient of the descended loss with respect to the slacks of the batch, `[R, ...,
+            B]`.
         rate: `[R]`, lr / lambda.
         active: `[R]` bool; slacks of other runs stay. None for all.
-    Reference: the signed form is the auxiliary variable of Hu, Li and Yu, ICLR 2020, arXiv:1905.11368.
+    Reference: the signed form is the auxiliary variable of Hu, Li and Yu, ICLR 2020,
+        arXiv:1905.11368.
     """
     if slack.shape[:-1] != slope.shape[:-1] or index.shape != (slope.shape[0], slope.shape[-1]):
         shapes = tuple(slack.shape), tuple(index.shape), tuple(slope.shape)
         raise ValueError(
             f"slack, index, slope: expected [R, ..., N], [R, B], [R, ..., B], got {shapes}"
         )
+
     lead = (-1, *[1] * (slope.ndim - 1))
     step = -rate.view(lead) * slope
     if active is not None:
@@ -74,8 +87,20 @@ def slack_(
     slack.scatter_add_(-1, _spread(index, slope), step)
 
 
+def relaxed(error: Tensor, batch: Batch) -> Tensor:
+    """Return the error Q - y; with RMD, Q - (y - z), z the slacks that `Learner.relaxed` added.
+
+    Args:
+        error: `[R, ..., B]`.
+        batch: of the update.
+    """
+    if "slack" not in batch.extra:
+        return error
+    return error + batch.extra["slack"].view_as(error)
+
+
 def _spread(index: Tensor, like: Tensor) -> Tensor:
-    """`[R, B]` expanded to the shape of `like` `[R, ..., B]`."""
+    """Expand `[R, B]` to the shape of `like` `[R, ..., B]`."""
     return index.view(len(index), *[1] * (like.ndim - 2), -1).expand(like.shape)
 
 
@@ -90,13 +115,15 @@ class RMD(SMD):
 
     Args:
         params, lr, q, reference: as in `SMD`; psi is the potential of the norm.
-        lam: lambda, `[R]` tensor or one number for all runs, > 0: weight of the loss, against psi. With it towards
-            infinity the slacks stay at zero, which is `SMD`. Keep lr/lam well below 1 (unsigned) or below B (signed, B
-            in a minibatch): a slack overshoots beyond.
-        form: `signed`, or `unsigned`, whose slacks each take the whole step of the minibatch, not 1/B of it.
-    Reference: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent", arXiv:2202.10788.
-    Differs from: the authors' code in the start of the slacks, 0 as in the paper, in the factor q of lr, see `smd_`,
-        and in the signed form, which the paper does not have.
+        lam: lambda, `[R]` tensor or one number for all runs, > 0: weight of the loss, against psi.
+            With it toward infinity the slacks stay at zero, which is `SMD`. Keep lr/lam well below
+            1 (unsigned) or below B (signed, B in a minibatch): a slack overshoots beyond.
+        form: `signed`, or `unsigned`, whose slacks each take the whole step of the minibatch, not
+            1/B of it.
+    Reference: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent",
+        arXiv:2202.10788.
+    Differs from: the authors' code in the start of the slacks, 0 as in the paper, in the factor q
+        of lr, see `smd_`, and in the signed form, which the paper does not have.
     """
 
     def __init__(
@@ -115,6 +142,10 @@ class RMD(SMD):
         group["lam"] = run_values(lam, group["params"][0])
         group["slack"] = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy keep."""
+        return {**super().__getstate__(), "unsigned": self.unsigned}
+
     @property
     def slack(self) -> Tensor:
         """All slacks z, `[R, ..., N]`.
@@ -130,7 +161,7 @@ class RMD(SMD):
         return slack
 
     def allot(self, *shape: int) -> None:
-        """Slacks at zero, `[R, *shape]` with N last; those of that shape already there are kept."""
+        """Make slacks `[R, *shape]` of 0, N last; those of this shape that exist are kept."""
         (group,) = self.param_groups
         shape = (len(group["lr"]), *shape)
         if group["slack"] is None or group["slack"].shape != shape:
@@ -139,14 +170,13 @@ class RMD(SMD):
             )
 
     def read(self, index: Tensor) -> Tensor:
-        """Slacks of a minibatch, for rows `[R, B]`: `[R, ..., B]`, of which a gradient can be taken."""
+        """Return the slacks of rows `[R, B]`, `[R, ..., B]`, with gradient."""
         slack = self.slack
-        return slack.gather(
-            -1, _spread(index, slack[..., :1].expand(*slack.shape[:-1], index.shape[-1]))
-        )
+        like = slack[..., :1].expand(*slack.shape[:-1], index.shape[-1])
+        return slack.gather(-1, _spread(index, like))
 
     def relax(self, index: Tensor, slope: Tensor, active: Tensor | None = None) -> None:
-        """Move the slacks that `read` returned down their gradient `slope`, `[R, ..., B]`; see `slack_`."""
+        """Move the slacks that `read` returned down their gradient `slope`, `[R, ..., B]`."""
         (group,) = self.param_groups
         size = index.shape[-1] if self.unsigned else 1
         slack_(self.slack, index, size * slope, group["lr"] / group["lam"], active)

@@ -20,7 +20,7 @@ def sgd_(
     lr: Tensor,
     momentum: Tensor,
 ) -> None:
-    """One step in place, the same numbers as `torch.optim.SGD` for every run.
+    """Make one step in place, with the numbers of `torch.optim.SGD` for every run.
 
         v <- momentum v + g;  w <- w - lr v
 
@@ -51,19 +51,21 @@ class SGD(torch.optim.Optimizer):
         self, params: Iterable[Tensor], lr: Tensor | float, momentum: Tensor | float = 0.0
     ) -> None:
         params = list(params)
-        super().__init__(
-            params, {"lr": run_values(lr, params[0]), "momentum": run_values(momentum, params[0])}
-        )
+        defaults = {
+            "lr": run_values(lr, params[0]),
+            "momentum": run_values(momentum, params[0]),
+        }
+        super().__init__(params, defaults)
         for p in params:
             self.state[p] = {"velocity": torch.zeros_like(p)}
 
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
-        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        """Make one step with these gradients; runs whose `active` `[R]` is False do not move."""
         (group,) = self.param_groups
         lr = group["lr"] if active is None else group["lr"] * active
         velocities = [self.state[p]["velocity"] for p in group["params"]]
         sgd_(group["params"], grads, velocities, lr, group["momentum"])
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step with the gradients in `.grad`; closures are not supported."""
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closures
+        """Make one step with the gradients in `.grad`; closures are not supported."""
         step_from_grad(self, closure)

@@ -1,4 +1,4 @@
-"""Stochastic mirror descent: gradient steps in the geometry of a potential, which decides among interpolators."""
+"""Stochastic mirror descent: gradient steps in the geometry of a potential."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ def smd_(
     q: Tensor,
     references: Sequence[Tensor | None] | None = None,
 ) -> None:
-    """One mirror step in place, with the q-norm potential around a reference.
+    """Make one mirror step in place, with the q-norm potential around a reference.
 
         psi(w) = sum_j |w_j - r_j|^q / q,   grad psi(w) <- grad psi(w) - lr g
 
-    At q = 2 it is gradient descent with the same lr, whatever the reference. Without noise, and from r itself, it ends
-    at the interpolator nearest to r in the q-norm if the model is linear: sparse moves for q near 1, even ones for
-    large q. A weight without gradient keeps its bits, and so does one whose step overflows.
+    At q = 2 it is gradient descent with the same lr, whatever the reference. Without noise, and
+    from r itself, it ends at the interpolator nearest to r in the q-norm if the model is linear:
+    sparse moves for q near 1, even ones for large q. A weight without gradient keeps its bits, and
+    so does one whose step overflows.
 
-    For q > 2 a weight that stands exactly at r_j jumps by |lr g|^(1/(q-1)), however small lr; for q < 2 it hardly
-    leaves. Start biases and shifts off r where that matters. For q near 1 small is not near: 1e-4 away from r the dual
-    |w - r|^(q-1) is 0.4 already at q = 1.1, so that only a start at r gives sparse moves. There, too, rounding counts:
-    the way back raises to 1/(q-1), which multiplies relative errors by 10.
+    For q > 2 a weight that stands exactly at r_j jumps by |lr g|^(1/(q-1)), however small lr; for q
+    < 2 it hardly leaves. Start biases and shifts off r where that matters. For q near 1 small is
+    not near: 1e-4 away from r the dual |w - r|^(q-1) is 0.4 already at q = 1.1, so that only a
+    start at r gives sparse moves. There, too, rounding counts: the way back raises to 1/(q-1),
+    which multiplies relative errors by 10.
 
     Args:
         params: parameters `[R, ...]`.
@@ -43,36 +45,43 @@ def smd_(
         lr: `[R]`.
         q: `[R]`, > 1.
         references: r, same shapes as `params`, None for zero.
-    Reference: Azizan, Lale and Hassibi, "Stochastic Mirror Descent on Overparameterized Nonlinear Models", IEEE TNNLS
-        2022, arXiv:1906.03830.
-    Differs from: the authors' code, whose potential lacks 1/q: their lr is q times ours, and at q = 2 they take half of
-        the usual step. Their "l1" is q = 1.1.
+    Reference: Azizan, Lale and Hassibi, "Stochastic Mirror Descent on Overparameterized Nonlinear
+        Models", IEEE TNNLS 2022, arXiv:1906.03830.
+    Differs from: the authors' code, whose potential lacks 1/q: their lr is q times ours, and at q =
+        2 they take half of the usual step. Their "l1" is q = 1.1.
     """
-    for p, g, r in zip(params, grads, references or [None] * len(params), strict=True):
+    if references is None:
+        references = [None] * len(params)
+
+    for p, g, r in zip(params, grads, references, strict=True):
         power = per_run(q, p) - 1
         w = p if r is None else p - r
         push = per_run(lr, p) * g
         dual = torch.copysign(w.abs() ** power, w) - push
         moved = torch.copysign(dual.abs() ** (1 / power), dual)
-        moved = moved if r is None else moved + r
-        p.copy_(torch.where((push != 0) & moved.isfinite(), moved, p))
+        if r is not None:
+            moved = moved + r
+
+        moves = (push != 0) & moved.isfinite()
+        p.copy_(torch.where(moves, moved, p))
 
 
 @torch.no_grad()
 def entropy_(params: list[Tensor], grads: list[Tensor], lr: Tensor) -> None:
-    """One exponentiated-gradient step in place, mirror descent with the negative entropy as potential.
+    """Make one exponentiated-gradient step in place: mirror descent with the negative entropy.
 
         psi(w) = sum_j |w_j| log|w_j| - |w_j|,   w <- w exp(-lr g sign(w))
 
-    Meant for weights >= 0, where it is the textbook's step. A negative weight takes the mirror image of it; signs never
-    change and a zero stays, so that a free sign takes two weights, w = w+ - w-. A step that overflows is not taken.
+    Meant for weights >= 0, where it is the textbook's step. A negative weight takes the mirror
+    image of it; signs never change and a zero stays, so that a free sign takes two weights, w = w+
+    - w-. A step that overflows is not taken.
 
     Args:
         params: parameters `[R, ...]`.
         grads: gradients, same shapes.
         lr: `[R]`.
-    Reference: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors", 1997; as
-        mirror descent: Beck and Teboulle, Operations Research Letters 2003.
+    Reference: Kivinen and Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear
+        Predictors", 1997; as mirror descent: Beck and Teboulle, Operations Research Letters 2003.
     """
     for p, g in zip(params, grads, strict=True):
         moved = p * torch.exp(-per_run(lr, p) * g * p.sign())
@@ -87,8 +96,8 @@ class SMD(torch.optim.Optimizer):
         lr: `[R]` tensor, or one number for all runs.
         q: likewise, > 1; not read with the entropy.
         potential: `norm` or `entropy`.
-        reference: weights that the potential is centred at, a tensor for each parameter; or `zero`, or `init` for
-            those that the parameters have now. The entropy has none.
+        reference: weights that the potential is centered at, a tensor for each parameter; or
+            `zero`, or `init` for those that the parameters have now. The entropy has none.
     Raises:
         InputError: for an unknown potential or reference.
     """
@@ -103,36 +112,41 @@ class SMD(torch.optim.Optimizer):
     ) -> None:
         params = list(params)
         check_known("potential", potential, POTENTIALS)
-        lr, q = run_values(lr, params[0]), run_values(q, params[0])
-        # at q = 2 two powers cancel: leave them out
-        self.rule = "plain" if potential == "norm" and bool((q == 2).all()) else potential
+        lr = run_values(lr, params[0])
+        q = run_values(q, params[0])
         super().__init__(params, {"lr": lr, "q": q})
+
+        # At q = 2 two powers cancel, and are left out.
+        self.rule = potential
+        if potential == "norm" and bool((q == 2).all()):
+            self.rule = "plain"
+
         if isinstance(reference, str):
             check_known("reference", reference, REFERENCES)
-            centres: Sequence[Tensor | None] = (
-                params if reference == "init" else [None] * len(params)
-            )
-        else:
-            centres = reference
-        for p, centre in zip(params, centres, strict=True):
-            if centre is not None:
-                self.state[p] = {"reference": centre.detach().clone()}
+            reference = params if reference == "init" else ()
+        elif len(reference) != len(params):
+            raise ValueError(f"reference: expected {len(params)} tensors, got {len(reference)}")
+        for p, center in zip(params, reference):
+            self.state[p] = {"reference": center.detach().clone()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy keep; PyTorch alone would drop the rule."""
+        return {**super().__getstate__(), "rule": self.rule}
 
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
-        """One step with the given gradients; runs whose `active` `[R]` is False do not move."""
+        """Make one step with these gradients; runs whose `active` `[R]` is False do not move."""
         (group,) = self.param_groups
         params = group["params"]
         lr = group["lr"] if active is None else group["lr"] * active
         if self.rule == "entropy":
             entropy_(params, grads, lr)
         elif self.rule == "plain":
+            steps = [per_run(lr, p) * g for p, g in zip(params, grads, strict=True)]
             with torch.no_grad():
-                torch._foreach_sub_(
-                    params, [per_run(lr, p) * g for p, g in zip(params, grads, strict=True)]
-                )
+                torch._foreach_sub_(params, steps)
         else:
             smd_(params, grads, lr, group["q"], [self.state[p].get("reference") for p in params])
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step with the gradients in `.grad`; closures are not supported."""
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closures
+        """Make one step with the gradients in `.grad`; closures are not supported."""
         step_from_grad(self, closure)

@@ -8,21 +8,22 @@ import sys
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rlop.agent import Agent
-from rlop.config.checks import nearest
 from rlop.config.files import atomic, to_dict
 from rlop.config.parts import is_import_path, load_part
+from rlop.projections import Projection
+from rlop.regularizers import Regularizer
+from rlop.training.names import agent_class, agent_name
 from rlop.types import InputError, Spec
 
 FORMAT = 2
-SECTIONS = ("regularizers", "projections")  # of a configuration, whose parts may be functions
-AGENTS = ("BC", "CQL", "DQN", "DiscreteCQL", "NeuralTD")  # in `rlop.agents`
+# Sections of a configuration whose parts may be functions, with the base class of parts by name.
+SECTIONS = {"regularizers": Regularizer, "projections": Projection}
 
 
 def save(
@@ -107,46 +108,12 @@ def load_agent(
     """
     content = load(path, device)
     spec = Spec(**{**content["spec"], "obs_shape": tuple(content["spec"]["obs_shape"])})
-    check_paths(path, content["agent"], allow)
+    check_part(path, content["agent"], Agent, allow)
     config = with_functions(path, content["config"], allow, parts or {})
     cls = agent_class(content["agent"])
     agent = cls(spec, seeds=content["seeds"], variants=content["variants"], device=device, **config)
     agent.load_state_dict(content["state"])
     return agent, content
-
-
-def agent_class(name: str) -> type[Agent]:
-    """Return the agent of that name: one of ours, one registered by a package, or `module:Class`.
-
-    Args:
-        name: as in `agent: {name: ...}` of a configuration.
-    Raises:
-        InputError: for an unknown name, with the nearest one, or an import path that leads nowhere.
-    """
-    if is_import_path(name):
-        cls = load_part(name, "an agent")
-        if not (isinstance(cls, type) and issubclass(cls, Agent)):
-            raise InputError(f"agent.name = {name!r}: expected a subclass of rlop.agent.Agent")
-        return cls
-
-    import rlop.agents
-
-    registered = {point.name: point for point in entry_points(group="rlop.agents")}
-    if name in AGENTS:
-        return rlop.agents.__dict__[name]
-    if name not in registered:
-        known = [*AGENTS, *registered]
-        raise InputError(f"agent.name = {name!r}: unknown agent{nearest(name, known)}")
-    return registered[name].load()
-
-
-def agent_name(cls: type[Agent]) -> str:
-    """Return the name under which `agent_class` finds the class again."""
-    registered = {point.value: point.name for point in entry_points(group="rlop.agents")}
-    path = f"{cls.__module__}:{cls.__qualname__}"
-    if cls.__module__.startswith("rlop.agents.") and cls.__name__ in AGENTS:
-        return cls.__name__
-    return registered.get(path, path)
 
 
 def stored_config(config: Any) -> dict[str, Any]:
@@ -167,15 +134,31 @@ def function_name(function: Callable[..., Any]) -> str:
     return f"{cls.__module__}:<{cls.__qualname__}>"
 
 
-def check_paths(path: str | Path, name: str, allow: Collection[str]) -> None:
-    """Raise InputError for an import path in a checkpoint whose module is neither imported nor
-    allowed.
+def check_part(path: str | Path, name: str, kind: type, allow: Collection[str]) -> None:
+    """Refuse an import path in a checkpoint, unless it is known to be harmless.
+
+    Harmless is a subclass of `kind` in a module that is imported already. The caller may allow
+    everything in a module by its name.
+
+    Args:
+        path: the checkpoint file, for the message.
+        name: a registered name, which passes, or `module:Name`.
+        kind: base class of such parts.
+        allow: modules that the caller allows.
+    Raises:
+        InputError: for another part; the message says how to allow it.
     """
-    module = name.partition(":")[0]
-    if is_import_path(name) and module not in sys.modules and module not in allow:
+    module_name, _, attribute = name.partition(":")
+    if not is_import_path(name) or module_name in allow:
+        return
+
+    module = sys.modules.get(module_name)
+    part = None if module is None else module.__dict__.get(attribute)
+    if not (isinstance(part, type) and issubclass(part, kind)):
         raise InputError(
-            f"{path}: names {name!r}, and a checkpoint imports nothing: "
-            f"import {module} first, or allow it (allow=[{module!r}], --allow {module})"
+            f"{path}: names {name!r}, and a checkpoint imports nothing: import {module_name} first "
+            f"if it is a {kind.__name__}, or allow it (allow=[{module_name!r}], "
+            f"--allow {module_name})"
         )
 
 
@@ -185,19 +168,18 @@ def with_functions(
     allow: Collection[str],
     parts: Mapping[str, Callable[..., Any]],
 ) -> dict[str, Any]:
-    """Return a checkpoint's configuration with its regularizers and projections checked, and
-    functions put back.
-    """
+    """Return a checkpoint's configuration with its parts checked, and its functions put back."""
     result = dict(config)
-    for section in SECTIONS:
+    for section, kind in SECTIONS.items():
+        if section not in config:
+            continue
         terms = {}
-        for name, entry in config.get(section, {}).items():
-            check_paths(path, name, allow)
+        for name, entry in config[section].items():
+            check_part(path, name, kind, allow)
             if isinstance(entry, Mapping) and "fn" in entry:
                 entry = {**entry, "fn": find_function(path, name, entry["fn"], allow, parts)}
             terms[name] = entry
-        if terms:
-            result[section] = terms
+        result[section] = terms
     return result
 
 
@@ -207,22 +189,26 @@ def find_function(
     stored: str,
     allow: Collection[str],
     parts: Mapping[str, Callable[..., Any]],
-) -> Callable[..., Any]:
+) -> object:
     """Return the function of a regularizer or projection that was given as one in Python."""
     if name in parts:
         return parts[name]
+
     # Lambdas, local functions, methods and objects have no import path.
-    _, _, attribute = stored.partition(":")
-    if not attribute.isidentifier():
-        raise InputError(
-            f"{path}: {name!r} was a function without an import path ({stored}); give it again: "
-            f"load_agent(..., parts={{{name!r}: function}})"
-        )
-    check_paths(path, stored, allow)
-    function = load_part(stored, "a function")
-    if not callable(function):
-        raise InputError(f"{path}: {name!r} is {stored!r}, expected a function")
-    return function
+    module_name, _, attribute = stored.partition(":")
+    has_path = attribute.isidentifier()
+    if has_path and module_name in allow:
+        function = load_part(stored, "a function")
+        if not callable(function):
+            raise InputError(f"{path}: {name!r} is {stored!r}, expected a function")
+        return function
+    way_out = f"load_agent(..., parts={{{name!r}: function}})"
+    if has_path:
+        way_out += f", or allow=[{module_name!r}]"
+    raise InputError(
+        f"{path}: {name!r} was the function {stored}, and a checkpoint imports nothing; "
+        f"give it again: {way_out}"
+    )
 
 
 def from_format_1(content: dict[str, Any]) -> dict[str, Any]:

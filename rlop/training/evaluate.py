@@ -15,8 +15,8 @@ from torch import Tensor
 from rlop.collect.acting import Space, random_actions
 from rlop.config.checks import check_range
 from rlop.data.atari_scores import normalized_scores
-from rlop.data.spaces import check_spaces
 from rlop.data.scores import find_scores, normalized_score
+from rlop.data.spaces import check_spaces
 from rlop.data.transforms import normalized
 from rlop.envs import TabularEnv
 from rlop.envs.atari import EPSILON, PREFIX

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rlop import probes
@@ -20,14 +19,16 @@ from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
-from rlop.data.sampler import Streams, check_batch_size, probe_batch
+from rlop.data.sampler import Streams, StreamState, Table, check_batch_size, probe_batch
 from rlop.logs.logger import History, Logger, final_scores
+from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
+from rlop.training.sums import Sums
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
@@ -68,10 +69,11 @@ def train(
     """
     train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
     loop = Loop(agent, data, train_options, evaluate)
+    folder = None if logdir is None else Path(logdir).expanduser()
     if resume:
-        if logdir is None:
+        if folder is None:
             raise InputError("resume = true: expected a logdir that holds a checkpoint")
-        loop.restore(checkpoint.load(Path(logdir) / CHECKPOINT, agent.device))
+        loop.restore(checkpoint.load(folder / CHECKPOINT, agent.device))
 
     settings = {
         "agent": agent.name,
@@ -79,7 +81,7 @@ def train(
         **to_dict(agent.config),
         **to_dict(train_options),
     }
-    with Logger(logdir, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as logger:
+    with Logger(folder, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as logger:
         try:
             with Progress(steps, start=loop.step, enabled=progress) as bar, StopSignal() as stop:
                 loop.run(logger, bar, stop)
@@ -87,14 +89,33 @@ def train(
             logger.close(final_scores(history))
         except KeyboardInterrupt:
             if logger.logdir is not None:
-                print(
+                say(
                     f"interrupted at step {loop.step}: logs and checkpoint are in {logdir}",
-                    file=sys.stderr,
+                    logging.WARNING,
                 )
             raise
         finally:
             loop.save(logger.logdir)
     return history
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where the batches of one data set come from, and the update that takes them.
+
+    Args:
+        table: the transitions, on the device.
+        streams: rows `[R, B]`, or batches that were gathered ahead, and the noise of each step.
+        gather: what makes the update's first argument of them.
+        update: one update of every run.
+        launch: several updates as one call.
+    """
+
+    table: Table
+    streams: Streams | Prefetcher
+    gather: Callable[[Any], Any]
+    update: Update
+    launch: Launch
 
 
 class Loop:
@@ -127,6 +148,8 @@ class Loop:
         self.evaluate = evaluate
         self.data = data
         self.step = 0
+        self.feed: Feed
+        self.number: int | None = None  # draw of a rolling window that is loaded
         self.sums = Sums()
         self.resets = Resets(agent)
 
@@ -148,7 +171,8 @@ class Loop:
         if self.compiles:
             logger.say_once(
                 f"compiling the update for {self.options.steps:,} steps: "
-                "the first takes half a minute"
+                "the first takes half a minute",
+                level=logging.INFO,
             )
         if self.step == 0:
             self.look(logger, bar)
@@ -165,16 +189,16 @@ class Loop:
     def advance(self) -> int:
         """Make one launch from the present step; return the number of its updates."""
         self.follow_window()
+        feed = self.feed
 
         # After a resume at an odd step, updates go one by one until launches line up again.
-        if self.step % self.launch.size == 0 and self.launch.size > 1:
-            rows, noise = self.streams.take(self.launch.size)
-            metrics = self.launch(rows, noise)
-            count = self.launch.size
+        count = 1 if self.step % feed.launch.size else feed.launch.size
+        if count == 1:
+            rows, noise = feed.streams.next()
+            metrics = feed.update(feed.gather(rows), noise)
         else:
-            rows, noise = self.streams.next()
-            metrics = self.update(self.gather(rows), noise)
-            count = 1
+            many, noise = feed.streams.take(count)
+            metrics = feed.launch(many, noise)
 
         if not self.sums.names:
             check_metrics(metrics, len(self.agent.runs), self.agent.name)
@@ -183,7 +207,7 @@ class Loop:
 
         if self.resets.due(self.step):
             self.resets(self.probe_batch, self.step)
-        moved = count > 1 and self.launch.moves_target
+        moved = count > 1 and feed.launch.moves_target
         if not moved and self.step % self.agent.target_period == 0:
             self.agent.update_target()
         return count
@@ -193,22 +217,23 @@ class Loop:
     def load(self, number: int) -> Dataset:
         """Take the data, or draw `number` of a window.
 
-        Random streams restart and recorded graphs are discarded.
+        Random streams restart and recorded CUDA graphs are discarded.
         """
-        # Free the previous draw before the next one is read.
-        self.table = self.streams = self.update = self.gather = self.launch = None
+        # Free the previous draw before the next one is read: memory may not hold both.
+        if self.number is not None:
+            del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
         self.check_data(data)
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
-        self.table = make_table(prepared.columns(), self.agent.device)
+
+        self.feed = self.make_feed(make_table(prepared.columns(), self.agent.device))
         self.number = number
-        self.make_update()
         return data
 
     def check_data(self, data: Dataset) -> None:
-        """Raise InputError unless the data are of the shapes and units that the agent was made for."""
+        """Check that the data have the shapes and units that the agent was made for."""
         expected, spec = self.agent.spec, data.spec
         if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
             raise InputError(
@@ -216,29 +241,30 @@ class Loop:
                 f"{expected.shapes}"
             )
 
-    def make_update(self) -> None:
-        """Set up random streams and the update, which gathers its own batch where it is compiled or
-        recorded.
-        """
-        agent, table = self.agent, self.table
-        streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise, agent.device)
-        if table.on_disk:
-            # Batches are gathered ahead on another thread, and come in place of their rows.
-            self.streams = Prefetcher(streams, table.gather)
-            fused = agent.update
-        else:
-            self.streams = streams
-            fused = self.gather_and_update
+    def make_feed(self, table: Table) -> Feed:
+        """Set up random streams, and an update that gathers its own batch where that is faster."""
+        agent = self.agent
+        seeds, size = agent.runs.seeds, agent.batch_size
+        streams = Streams(seeds, size, len(table), agent.noise, agent.device)
+        per_launch = self.updates_per_launch(table)
 
-        self.update, self.gather = agent.update, as_is if table.on_disk else table.gather
+        # Batches from disk are gathered ahead on another thread, and come in place of their rows.
+        if table.on_disk:
+            update = self.compiled(agent.update) if self.compiles else agent.update
+            launch = Launch(agent, update, per_launch)
+            return Feed(table, Prefetcher(streams, table.gather), as_is, update, launch)
+
         if self.compiles:
-            fused = self.compiled(fused)
-            self.update, self.gather = fused, as_is
-        self.launch = Launch(agent, fused, self.updates_per_launch())
+            update = self.compiled(self.gather_and_update)
+            launch = Launch(agent, update, per_launch)
+            return Feed(table, streams, as_is, update, launch)
+
+        launch = Launch(agent, self.gather_and_update, per_launch)
+        return Feed(table, streams, table.gather, agent.update, launch)
 
     def gather_and_update(self, rows: Tensor, noise: Noise) -> Metrics:
         """Update every run on the transitions at `rows` `[R, B]`."""
-        return self.agent.update(self.table.gather(rows), noise)
+        return self.agent.update(self.feed.table.gather(rows), noise)
 
     def compiled(self, update: Update) -> Update:
         """Return the compiled form of an update, the same one for every draw of a window."""
@@ -250,20 +276,20 @@ class Loop:
         """Load the draw of a rolling window that the present step belongs to."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
-            self.continue_streams(self.streams.state_dict())
+            self.continue_streams(self.feed.streams.state_dict())
 
-    def continue_streams(self, streams: Mapping[str, Any]) -> None:
-        """Continue random streams on the data of the present step, loading them if they are others."""
+    def continue_streams(self, streams: StreamState) -> None:
+        """Continue random streams on the data of the present step."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
             self.load(self.step // every)
-        self.streams.load_state_dict(streams)
+        self.feed.streams.load_state_dict(streams)
 
         # The first step on a new draw: indices drawn ahead belong to the size of the one before.
         if every and self.step and self.step % every == 0:
-            self.streams.renew()
+            self.feed.streams.renew()
 
-    def updates_per_launch(self) -> int:
+    def updates_per_launch(self, table: Table) -> int:
         """Return how many updates go into one launch.
 
         Raises:
@@ -286,11 +312,12 @@ class Loop:
             if not divides or not fits_target:
                 raise InputError(
                     f"updates_per_launch = {asked}: expected a divisor of steps and all "
-                    f"intervals ({intervals}) and a divisor or a multiple of target_period = {period}"
+                    f"intervals ({intervals}) and a divisor or a multiple of "
+                    f"target_period = {period}"
                 )
             return asked
 
-        replays = self.agent.device.type == "cuda" and not self.table.on_disk
+        replays = self.agent.device.type == "cuda" and not table.on_disk
         return launch_size(intervals, period) if replays else 1
 
     # --- what happens now and then
@@ -300,9 +327,7 @@ class Loop:
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
     def log(self, logger: Logger, bar: Progress) -> None:
-        """Write the means since the last log, name the runs that were frozen, and move the progress
-        bar.
-        """
+        """Log the means since the last log, and name the runs that were frozen."""
         metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
@@ -356,7 +381,7 @@ class Loop:
     def save(self, logdir: Path | None) -> None:
         """Write the checkpoint, if there is a folder for it."""
         if logdir is not None:
-            streams = self.streams.state_dict()
+            streams = self.feed.streams.state_dict()
             checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, streams)
 
     def restore(self, content: Mapping[str, Any]) -> None:
@@ -366,38 +391,6 @@ class Loop:
         self.continue_streams(content["streams"])
 
 
-class Sums:
-    """Sums of the updates' metrics since the last log, on the device."""
-
-    def __init__(self) -> None:
-        self.names: tuple[str, ...] = ()
-        self.start()
-
-    def start(self) -> None:
-        """Begin at zero, and start the clock."""
-        self.total: Tensor | None = None
-        self.count = 0
-        self.started = time.perf_counter()
-
-    def add(self, metrics: Metrics, count: int) -> None:
-        """Add the metrics of one launch, each the sum over its `count` updates."""
-        self.names = tuple(metrics)
-        values = torch.stack(tuple(metrics.values()))  # [M, R]
-        self.total = values if self.total is None else self.total.add_(values)
-        self.count += count
-
-    def take(self) -> tuple[dict[str, np.ndarray], float]:
-        """Return the means and the steps per second, and start again.
-
-        The one place where the host waits.
-        """
-        assert self.total is not None  # logs follow updates
-        means = (self.total / self.count).double().cpu().numpy()
-        speed = self.count / (time.perf_counter() - self.started)
-        self.start()
-        return dict(zip(self.names, means, strict=True)), speed
-
-
 def as_is(batch: Any) -> Any:
-    """Return the argument: rows that the update gathers itself, or a batch that was gathered ahead."""
+    """Return the argument, which the update gathers itself or which was gathered ahead."""
     return batch

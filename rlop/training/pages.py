@@ -35,7 +35,7 @@ def page_of(experiment: Experiment) -> str:
     from rlop.data.load import find_reader
     from rlop.data.options import split_query
     from rlop.data.transforms import TRANSFORMS
-    from rlop.training.checkpoint import agent_class
+    from rlop.training.names import agent_class
     from rlop.training.run import agent_name
 
     agent = agent_class(agent_name(experiment))
@@ -55,12 +55,12 @@ def page_of(experiment: Experiment) -> str:
 
 def configuration_schema() -> Schema:
     """Return the JSON schema of configuration files."""
-    from rlop.training.checkpoint import AGENTS, agent_class
+    from rlop.training.names import agent_class, agent_names
     from rlop.training.run import DEFAULT_AGENT
 
     writer = SchemaWriter()
     schema = writer.of_class(Experiment)
-    configs = {name: agent_class(name).Config for name in AGENTS}
+    configs = {name: agent_class(name).Config for name in agent_names()}
     of_agents = writer.one_of_classes(configs, "name", DEFAULT_AGENT)
     of_agents["description"] = schema["properties"]["agent"]["description"]
     schema["properties"]["agent"] = of_agents

@@ -1,4 +1,6 @@
-"""Scheduled resets of weights: shrink and perturb, recycling of dormant units (ReDo), pruning by magnitude."""
+"""Scheduled resets of weights: shrink and perturb, recycling of dormant units (ReDo), pruning by
+magnitude.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from rlop.types import Batch, InputError
 
 Named = Mapping[str, Tensor]
 
-# layer -> (parameters whose rows are its units, parameter whose columns are those of the layer before)
+# layer -> (parameters whose rows are its units, parameter whose columns are those of the layer
+# before)
 PARTS: Mapping[type[nn.Module], tuple[tuple[str, ...], str]] = {
     Linear: (("weight", "bias"), "weight"),
     Conv2d: (("weight", "bias"), "weight"),
@@ -38,7 +41,8 @@ PARTS: Mapping[type[nn.Module], tuple[tuple[str, ...], str]] = {
 
 @dataclass(frozen=True)
 class Hidden:
-    """Units between two layers: how the parameters are called, and what the units do on some batch."""
+    """Units between two layers: how the parameters are called, and what the units do on some batch.
+    """
 
     incoming: tuple[str, ...]  # parameters `[*lead, D, ...]`, one row for each unit
     outgoing: str  # parameter `[*lead, O, D k, ...]`, k columns for each unit, side by side
@@ -58,8 +62,9 @@ def shrink_and_perturb_(
         fresh: new draws of the same.
         shrink, noise: the two weights.
         active: `[R]` bool; other runs keep their parameters.
-    Reference: Ash and Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020, arXiv:1910.08475; with
-        shrink + noise = 1 as in D'Oro et al., "SR-SPR", ICLR 2023, and Schwarzer et al., "BBF", arXiv:2305.19452.
+    Reference: Ash and Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020,
+        arXiv:1910.08475; with shrink + noise = 1 as in D'Oro et al., "SR-SPR", ICLR 2023, and
+        Schwarzer et al., "BBF", arXiv:2305.19452.
     """
     for name, p in params.items():
         p.copy_(torch.where(per_run(active, p), shrink * p + noise * fresh[name], p))
@@ -69,10 +74,11 @@ def shrink_and_perturb_(
 def redo_(
     params: Named, fresh: Named, hidden: Sequence[Hidden], tau: float, active: Tensor
 ) -> dict[str, Tensor]:
-    """Recycle dormant units, in place: their incoming weights are drawn anew, their outgoing ones become 0.
+    """Recycle dormant units, in place: their incoming weights are drawn anew, their outgoing ones
+    become 0.
 
-    A weight between two recycled units becomes 0. Where the units were exactly silent, the network computes what it
-    did before.
+    A weight between two recycled units becomes 0. Where the units were exactly silent, the network
+    computes what it did before.
 
     Args:
         params: by name, `[*lead, ...]`.
@@ -84,9 +90,10 @@ def redo_(
         name -> bool, broadcastable to the parameter: what was reset.
     Raises:
         ValueError: when the activations do not fit the parameters.
-    Reference: Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML 2023,
-        arXiv:2302.12902.
-    Differs from: dopamine `labs/redo`, which sets the bias to 0, where its initialisation has it; here it is drawn too.
+    Reference: Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML
+        2023, arXiv:2302.12902.
+    Differs from: dopamine `labs/redo`, which sets the bias to 0, where its initialisation has it;
+        here it is drawn too.
     """
     touched: dict[str, Tensor] = {}
     found = []
@@ -120,8 +127,8 @@ def hidden_units(network: nn.Module, agent: Any, batch: Batch) -> list[Hidden]:
     """The units of a network whose layers feed one another in a line, and what they do on a batch.
 
     Args:
-        network: with layers of the types in `PARTS`, registered in the order of use; images are flattened channel by
-            channel.
+        network: with layers of the types in `PARTS`, registered in the order of use; images are
+            flattened channel by channel.
         agent: its `features(batch)` passes the batch through the network up to the head's input.
         batch: of transitions; the units are looked at in s (and a).
     Raises:
@@ -188,9 +195,10 @@ class ResetOptions:
 class Resets:
     """The scheduled resets of an agent's Q-network, critics or policy, as its option `resets` says.
 
-    New numbers come from the run's seed and the step, so that a run does not depend on its neighbours, nor on whether
-    training was interrupted. The optimizer's moments of what was reset become 0; its count of steps goes on. Masks and
-    projections hold afterwards. The target network follows in its own time.
+    New numbers come from the run's seed and the step, so that a run does not depend on its
+    neighbours, nor on whether training was interrupted. The optimizer's moments of what was reset
+    become 0; its count of steps goes on. Masks and projections hold afterwards. The target network
+    follows in its own time.
 
     Args:
         agent: with `config`, `runs.seeds`, `features`, and `learner` or `learners["critics"]`.

@@ -21,9 +21,9 @@ from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
 from rlop.logs.logger import History
 from rlop.logs.messages import LOGGER, say
-from rlop.training.checkpoint import agent_class
 from rlop.training.evaluate import make_evaluator
 from rlop.training.loop import train
+from rlop.training.names import agent_class
 from rlop.training.options import Experiment, TrainOptions
 from rlop.types import InputError
 

@@ -1,1 +1,1 @@
-"""What `scripts/benchmark.py` measures, one subject per file."""
+"""The subjects of `scripts/benchmark.py`, one a file."""

@@ -11,44 +11,62 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import torch
 
-Update = Callable[[], object]
-Samples = dict[str, list[float]]  # clock -> milliseconds of an update, one a round
+Update: TypeAlias = Callable[[], object]
+Samples: TypeAlias = dict[str, list[float]]  # clock -> milliseconds of an update, one a round
 PACKAGES = ("torch", "numpy", "d3rlpy", "tianshou", "torchrl", "stable-baselines3")
 
 
+class Summary(TypedDict):
+    """Median, extremes and the rounds themselves."""
+
+    median: float
+    min: float
+    max: float
+    rounds: list[float]
+
+
 def race(updates: Mapping[str, Update], rounds: int, seconds: float) -> dict[str, Samples]:
-    """Time every update in every round, each for about `seconds`, so that all of them meet the same neighbours."""
+    """Time every update in every round, each for about `seconds`.
+
+    Since they take turns, all of them meet the same load of the machine.
+    """
     counts = {name: repeats(update, seconds) for name, update in updates.items()}
-    found: dict[str, Samples] = {name: {"cpu": [], "wall": []} for name in updates}
+    samples: dict[str, Samples] = {name: {"cpu": [], "wall": []} for name in updates}
     for _ in range(rounds):
         for name, update in updates.items():
             for clock, value in timed(update, counts[name]).items():
-                found[name][clock].append(value)
-    return found
+                samples[name][clock].append(value)
+    return samples
 
 
 def repeats(update: Update, seconds: float) -> int:
-    """How many updates last so long, after one that warms up."""
+    """Estimate how many updates take so long, after one that warms up."""
     update()
     once = min(timed(update, 1)["cpu"] for _ in range(2)) / 1e3
     return max(1, round(seconds / max(once, 1e-6)))
 
 
 def timed(update: Update, count: int) -> dict[str, float]:
-    """Milliseconds of one update: CPU time of all threads of this process, and time on the wall."""
-    cpu, wall = time.process_time(), time.perf_counter()
+    """Return the milliseconds of one update.
+
+    `cpu` is the time of all threads of this process, `wall` that of the clock on the wall.
+    """
+    cpu_started = time.process_time()
+    wall_started = time.perf_counter()
     for _ in range(count):
         update()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+
+    cpu = time.process_time() - cpu_started
+    wall = time.perf_counter() - wall_started
     return {"cpu": cpu / count * 1e3, "wall": wall / count * 1e3}
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Median, extremes and the rounds themselves."""
+def summary(values: Sequence[float]) -> Summary:
+    """Summarize the rounds of one measurement."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -58,35 +76,41 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Times that ours is faster: median over rounds of theirs / ours, so that what slows a round cancels."""
+    """Return how many times faster ours is.
+
+    The median over rounds of theirs / ours, so that what slows a whole round cancels.
+    """
     if len(ours) != len(theirs):
         raise ValueError(f"expected as many rounds of each, got {len(ours)} and {len(theirs)}")
     return statistics.median(b / a for a, b in zip(ours, theirs))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first one to the left."""
+    """Align columns, the first one to the left."""
     widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = [[cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))]
-             for row in (header, *rows)]  # fmt: skip
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    lines = []
+    for row in (header, *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def show(value: float | None, form: str = ".2f") -> str:
-    """A number, or a dash where there is none."""
+    """Write a number, or a dash for none."""
     return "-" if value is None else format(value, form)
 
 
 def peak_mb() -> float:
-    """Most memory this process ever held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**10 if sys.platform != "darwin" else 2**20
-    )
+    """Most memory that this process ever held, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    per_mb = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return peak / per_mb
 
 
-def machine() -> dict[str, Any]:
-    """What a reader must know to compare numbers with others."""
-    versions = {}
+def machine() -> dict[str, object]:
+    """Describe the machine, as a reader must know it to compare numbers with others."""
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
@@ -94,9 +118,7 @@ def machine() -> dict[str, Any]:
             versions[package] = None
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "load": os.getloadavg(),
         "python": platform.python_version(),
         "versions": versions,
@@ -105,10 +127,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def cores() -> int | None:
+    """Count the cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def cpu_name() -> str:
+    """Return the model of the processor, as far as the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

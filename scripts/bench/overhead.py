@@ -1,15 +1,20 @@
-"""`overhead`: what happens beside the updates, at the default intervals, and what regularizers add to an update."""
+"""`overhead`: the cost of what happens between updates, and of regularizers within them.
+
+Probe, log, checkpoint and evaluation are weighed at their default intervals.
+"""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
 import rlop
+from rlop.agent import Agent
 from rlop.config.files import to_dict
 from rlop.data import Dataset
 from rlop.logs.logger import Logger
@@ -28,129 +33,180 @@ PROJECTIONS = {"max_norm": 10.0, "frobenius": 10.0}
 COEF = 1e-3
 
 
+class Cost(TypedDict, total=False):
+    """Cost of one thing; without numbers where the note says why."""
+
+    ms: float  # CPU milliseconds of one call
+    every: int  # updates between two calls
+    percent: float  # of the updates' time
+    note: str
+
+
+class Overhead(TypedDict):
+    """Costs of everything between the updates of one problem."""
+
+    update_ms: float
+    parts: dict[str, Cost]
+    percent: float
+
+
+class Result(TypedDict):
+    """Result of the subject, by problem."""
+
+    between: dict[str, Overhead]
+    terms: NotRequired[dict[str, dict[str, Cost]]]
+
+
 def subjects() -> list[tuple[Problem, Callable[[int], Dataset]]]:
-    """Problems with data that name the environment to evaluate in."""
+    """Return problems, each with a function from rows to data that name an environment."""
     gridworld = Problem("DQN 2x256, batch 64", "dqn", batch=64, obs=(16,), actions=5)
     minatar = Problem("MinAtar DQN", "dqn", "minatar", (128,), 32, (10, 10, 4), actions=3)
     cheetah = CASES["cql"][0]
+
+    def gridworld_data(rows: int) -> Dataset:
+        options = f"observation=random&steps={rows}&epsilon=0.1,0.5,1.0"
+        return rlop.load_dataset(f"gridworld?{options}")
+
     return [
-        (
-            gridworld,
-            lambda rows: rlop.load_dataset(
-                f"gridworld?observation=random&steps={rows}&epsilon=0.1,0.5,1.0"
-            ),
-        ),
+        (gridworld, gridworld_data),
         (minatar, lambda rows: transitions(minatar, rows, "MinAtar/Breakout-v1")),
         (cheetah, lambda rows: transitions(cheetah, rows, "HalfCheetah-v5")),
     ]
 
 
-def benchmark(options: Any) -> dict[str, Any]:
-    """Percent of the updates' time, of everything beside them and of every term, by CPU time on one thread."""
+def benchmark(options: argparse.Namespace) -> Result:
+    """Measure everything in percent of the updates' CPU time, on one thread."""
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"beside": {}, "terms": {}}
+    result: Result = {"between": {}, "terms": {}}
     for problem, load in subjects():
         data = load(options.rows)
-        found["beside"][problem.name] = beside = besides(problem, data)
-        print(text_beside(problem, beside), flush=True)
+        overhead = measure_overhead(problem, data)
+        result["between"][problem.name] = overhead
+        print(overhead_text(problem, overhead), flush=True)
+
         if problem.network == "mlp":
-            found["terms"][problem.name] = added = terms(
-                problem, data, options.rounds, options.seconds
-            )
-            lines = [
-                [name, show(v.get("percent"), "+.1f"), v.get("note", "")]
-                for name, v in added.items()
-            ]
-            print(table([f"{problem.name}, with", "% of an update", ""], lines), flush=True)
-    return found
+            added = measure_terms(problem, data, options.rounds, options.seconds)
+            result["terms"][problem.name] = added
+            print(terms_text(problem, added), flush=True)
+    return result
 
 
-def besides(problem: Problem, data: Dataset) -> dict[str, Any]:
-    """Milliseconds of an update, and of each thing with its interval and its percentage."""
-    agent, standard = ours.make_agent(problem, data), TrainOptions(compile=False)
+def measure_overhead(problem: Problem, data: Dataset) -> Overhead:
+    """Time an update, and each thing that happens between updates."""
+    agent = ours.make_agent(problem, data)
+    schedule = TrainOptions(compile=False)
+    loop = Loop(agent, data, schedule)
+    times = [timed(loop.advance, repeats(loop.advance, 0.2))["cpu"] for _ in range(TIMES)]
+    update_ms = summary(times)["median"]
+
+    parts: dict[str, Cost] = {}
     with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(agent, data, standard, None)
-        update = ours.stepper(loop)
-        once = summary([timed(update, repeats(update, 0.2))["cpu"] for _ in range(TIMES)])["median"]
-        with Logger(folder, agent.runs.labels, agent.runs.hparams, to_dict(standard)) as board:
-            costs = {
-                "probe": (loop.probe, standard.probe_every),
-                "log": (log_call(loop, board), standard.log_every),
-                "checkpoint": (lambda: loop.save(Path(folder)), standard.checkpoint_every),
-            }
-            parts = {name: part(call, every, once, TIMES) for name, (call, every) in costs.items()}
-        parts["evaluate"] = evaluation(agent, data, standard.eval_every, once)
-    return {
-        "update_ms": once,
-        "parts": parts,
-        "percent": sum(p.get("percent", 0.0) for p in parts.values()),
-    }
+        runs = agent.runs
+        with Logger(folder, runs.labels, runs.hparams, to_dict(schedule)) as logger:
+            log = log_call(loop, logger)
+            parts["probe"] = cost(loop.probe, schedule.probe_every, update_ms, TIMES)
+            parts["log"] = cost(log, schedule.log_every, update_ms, TIMES)
+            save = cost(
+                lambda: loop.save(Path(folder)), schedule.checkpoint_every, update_ms, TIMES
+            )
+            parts["checkpoint"] = save
+    parts["evaluate"] = evaluation(agent, data, schedule.eval_every, update_ms)
+    percent = sum(part.get("percent", 0.0) for part in parts.values())
+    return {"update_ms": update_ms, "parts": parts, "percent": percent}
 
 
-def part(call: Callable[[], object], every: int, update_ms: float, times: int) -> dict[str, float]:
-    """CPU milliseconds of one call, after one that warms up, and what it adds to `every` updates in percent."""
+def cost(call: Callable[[], object], every: int, update_ms: float, times: int) -> Cost:
+    """Time a call, and weigh it against the updates between two of its calls.
+
+    Args:
+        call: the first one warms up, unless `times` is 1.
+        every: updates between two calls.
+        update_ms: CPU milliseconds of an update.
+        times: calls that are timed; the median counts.
+    """
     if times > 1:
         call()
     ms = summary([timed(call, 1)["cpu"] for _ in range(times)])["median"]
     return {"ms": ms, "every": every, "percent": 100 * ms / (every * update_ms)}
 
 
-def log_call(loop: Loop, board: Logger) -> Callable[[], None]:
-    """Writing one line of metrics, all those that an update has."""
-    launch, sums = loop.advance()
-    values = dict(zip(launch.names, sums.double().numpy()))
+def log_call(loop: Loop, logger: Logger) -> Callable[[], None]:
+    """Return a call that writes one line with all the metrics of an update."""
+    loop.advance()
+    total, count = loop.sums.total, loop.sums.count
     quiet = Progress(loop.options.steps, enabled=False)
-    return lambda: loop.log(dict(values), 1.0, board, quiet)
+
+    def log() -> None:
+        # The loop empties its sums when it logs.
+        loop.sums.total, loop.sums.count = total, count
+        loop.log(logger, quiet)
+
+    return log
 
 
-def evaluation(agent: Any, data: Dataset, every: int, update_ms: float) -> dict[str, Any]:
-    """As `rlop train` evaluates by default; random data give untrained policies, whose episodes may be short."""
+def evaluation(agent: Agent, data: Dataset, every: int, update_ms: float) -> Cost:
+    """Time an evaluation as `rlop train` does it by default.
+
+    Random data give untrained policies, whose episodes may be short.
+    """
+    episodes = Experiment.eval_episodes
     try:
-        evaluate = make_evaluator(
-            agent, data.spec.env_id, data.spec.env_kwargs, Experiment.eval_episodes
-        )
+        evaluate = make_evaluator(agent, data.spec.env_id, data.spec.env_kwargs, episodes)
     except (InputError, ImportError) as error:
         return {"note": str(error).splitlines()[0]}
-    found = part(lambda: evaluate(agent), every, update_ms, times=1)
+    result = cost(lambda: evaluate(agent), every, update_ms, times=1)
     evaluate.close()
-    return found
+    return result
 
 
-def terms(
+def measure_terms(
     problem: Problem, data: Dataset, rounds: int, seconds: float
-) -> dict[str, dict[str, Any]]:
-    """Regularizer or projection -> percent that it adds to an update, each raced against the plain one."""
-    wanted = {name: {"regularizers": {name: COEF}} for name in REGULARIZERS}
-    wanted |= {name: {"projections": {name: radius}} for name, radius in PROJECTIONS.items()}
-    found: dict[str, dict[str, Any]] = {name: {} for name in wanted}
+) -> dict[str, Cost]:
+    """Measure what each regularizer and projection adds to an update, raced against a plain one."""
+    options_of: dict[str, dict[str, Any]] = {}
+    for name in REGULARIZERS:
+        options_of[name] = {"regularizers": {name: COEF}}
+    for name, radius in PROJECTIONS.items():
+        options_of[name] = {"projections": {name: radius}}
+
+    result: dict[str, Cost] = {name: {} for name in options_of}
     updates: dict[str, Update] = {"": ours.build(problem, data)}
-    for name, options in wanted.items():
+    for name, options in options_of.items():
         try:
-            updates[name] = ours.build(problem, data, **options)
-            updates[name]()
-        except (InputError, ValueError) as error:  # not every term is for every kind of agent
-            updates.pop(name, None)
-            found[name] = {"note": str(error).splitlines()[0]}
+            update = ours.build(problem, data, **options)
+            update()
+            updates[name] = update
+        except (InputError, ValueError) as error:  # not every term suits every kind of agent
+            result[name] = {"note": str(error).splitlines()[0]}
+
     samples = race(updates, rounds, seconds)
-    for name in updates:
-        if name:
-            found[name] = {
-                "percent": 100 * (paired_ratio(samples[""]["cpu"], samples[name]["cpu"]) - 1)
-            }
-    return found
+    plain = samples.pop("")
+    for name, sample in samples.items():
+        result[name] = {"percent": 100 * (paired_ratio(plain["cpu"], sample["cpu"]) - 1)}
+    return result
 
 
-def text_beside(problem: Problem, found: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            show(p.get("ms"), ".1f"),
-            show(p.get("every"), "d"),
-            show(p.get("percent")),
-            p.get("note", ""),
-        ]
-        for name, p in found["parts"].items()
-    ]
-    rows.append(["together", "", "", show(found["percent"]), ""])
-    title = f"\n{problem.name}: {found['update_ms']:.2f} ms an update"
+def overhead_text(problem: Problem, overhead: Overhead) -> str:
+    """Write the table of one problem."""
+    rows = []
+    for name, part in overhead["parts"].items():
+        rows.append(
+            [
+                name,
+                show(part.get("ms"), ".1f"),
+                show(part.get("every"), "d"),
+                show(part.get("percent")),
+                part.get("note", ""),
+            ]
+        )
+    rows.append(["together", "", "", show(overhead["percent"]), ""])
+    title = f"\n{problem.name}: {overhead['update_ms']:.2f} ms an update"
     return title + "\n" + table(["beside it", "CPU ms", "every", "% of the updates", ""], rows)
+
+
+def terms_text(problem: Problem, added: dict[str, Cost]) -> str:
+    """Write the table of regularizers and projections."""
+    rows = []
+    for name, term in added.items():
+        rows.append([name, show(term.get("percent"), "+.1f"), term.get("note", "")])
+    return table([f"{problem.name}, with", "% of an update", ""], rows)

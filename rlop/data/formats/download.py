@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 import h5py
 
+from rlop.logs.messages import say
 from rlop.types import InputError
 
 TIMEOUT = 30.0  # seconds without an answer
@@ -154,9 +155,9 @@ def _progress(label: str, answer: _Answer) -> Iterator[Callable[[int], None]]:
     Yields:
         A function to call with the number of new bytes.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         size = f" ({answer.total / 1e6:,.1f} MB)" if answer.total else ""
-        print(f"downloading {label}{size}", file=sys.stderr, flush=True)
+        say(f"downloading {label}{size}")
         yield lambda n: None
         return
 
@@ -170,7 +171,7 @@ def _progress(label: str, answer: _Answer) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn,
     )
 
-    print(f"downloading {label}", file=sys.stderr)
+    say(f"downloading {label}")
     columns = (
         BarColumn(bar_width=BAR),
         DownloadColumn(),
