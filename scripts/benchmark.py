@@ -130,9 +130,7 @@ def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
     parser.add_argument(
         "--rows", type=int, default=rows, help="transitions in memory, default %(default)s"
     )
-    parser.add_argument(
-        "--rounds", type=int, default=None, help="default 7; 3 with --against"
-    )
+    parser.add_argument("--rounds", type=int, default=None, help="default 7; 3 with --against")
     parser.add_argument(
         "--seconds", type=float, default=seconds, help="of a measurement, default %(default)s"
     )

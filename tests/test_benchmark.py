@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic by hand, and that every subject measures what it says; no timing is asserted."""
+"""The benchmark's arithmetic by hand, and that every subject measures what it says."""
 
 import argparse
 import io
@@ -22,7 +22,8 @@ SMALL = Problem("small", "cql", hidden=(8, 8), batch=4, obs=(3,), actions=2)
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_rounds():
-    # The second round was twice as slow for both; the median of the ratios is 3, the ratio of the medians 4.
+    # The second round was twice as slow for both; the median of the ratios is 3, the ratio of
+    # the medians 4.
     assert measure.paired_ratio([1.0, 2.0, 1.0], [3.0, 6.0, 4.0]) == 3.0
     with pytest.raises(ValueError, match="as many rounds"):
         measure.paired_ratio([1.0], [1.0, 2.0])
@@ -52,7 +53,7 @@ def test_everybody_runs_in_every_round():
 
 
 def test_products_of_dqn_by_hand():
-    """17 -> 256 -> 256 at 256 states: forward twice, weights of both layers, inputs of the second."""
+    """17 -> 256 -> 256, 256 states: forward twice, weights of both layers, inputs of the second."""
     first, second = 2 * 256 * 17 * 256, 2 * 256 * 256 * 256
     assert limit.gflop(PROBLEMS["DQN 2x256, batch 256"]) == pytest.approx(
         (3 * first + 4 * second) / 1e9
@@ -60,7 +61,7 @@ def test_products_of_dqn_by_hand():
 
 
 def test_products_of_cql_by_hand():
-    """B = 4; both critics see 31 actions a state, then one for the target and one for the policy's loss."""
+    """B = 4; both critics see 31 actions a state, one for the target, one for the policy's loss."""
     critic = [(124, 5, 8), (124, 8, 8), (5, 124, 8), (8, 124, 8), (124, 8, 8)]
     critic += [(4, 5, 8), (4, 8, 8)] * 2 + [(4, 8, 5), (4, 8, 8)]
     policy = [(4, 3, 8), (4, 8, 8), (3, 4, 8), (8, 4, 8), (4, 8, 8), (4, 3, 8), (4, 8, 8)]

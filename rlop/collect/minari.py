@@ -80,6 +80,7 @@ def _episodes(data: Dataset) -> bytes:
             group = file.create_group(f"episode_{number}")
             group.attrs["id"] = number
             group.attrs["total_steps"] = stop - start
+
             for name, column in _columns(data, start, stop).items():
                 group[name] = column
             start = stop
@@ -113,6 +114,7 @@ def _about(data: Dataset) -> dict[str, object]:
         "jpeg_encoding": False,
         "minari_version": "0.5.3",
     }
+
     env_spec = _env_spec(spec)
     if env_spec is not None:
         about["env_spec"] = env_spec

@@ -105,9 +105,9 @@ def _assign(section: dict[str, object], key: str, value: object) -> None:
         _assign(present, rest, value)
         return
 
-    adds_plain_value = isinstance(present, dict) and not isinstance(value, dict)
-    if adds_plain_value and value is not None:
-        value = {**present, PLAIN: value}  # type: ignore[dict-item]  # `present` is a dict here
+    is_plain = value is not None and not isinstance(value, dict)
+    if is_plain and isinstance(present, dict):
+        value = {**present, PLAIN: value}
     section[name] = value
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, replace
 from functools import wraps
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, cast, get_args
 
 from typing_extensions import dataclass_transform
 
@@ -92,12 +92,10 @@ def option(
         description: its meaning and unit, for `--help` and the JSON schema.
     """
     metadata = {"description": description}
-    declared: Any  # to type checkers an option is its default, as with `dataclasses.field`
     if isinstance(default, (dict, list)):
-        declared = field(default_factory=default.copy, metadata=metadata)
-    else:
-        declared = field(default=default, metadata=metadata)
-    return declared
+        # To type checkers an option is its default, as with `dataclasses.field`.
+        return cast(V, field(default_factory=default.copy, metadata=metadata))
+    return field(default=default, metadata=metadata)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -43,6 +43,7 @@ def obs_column(key: str, array: ArrayLike) -> np.ndarray:
             f"{key}: shape {rows.shape}, expected [N, *obs_shape]; "
             "add an axis to scalar observations"
         )
+
     if rows.dtype in (np.uint8, np.bool_):
         return rows
     return _float32(key, rows)
@@ -154,7 +155,7 @@ def make_columns(
     further = {key: np.asarray(value) for key, value in infos.items()}
     check_lengths({**arrays, **further})
 
-    # The data stop behind the last row, and where both flags are set the row terminated.
+    # The data stop after the last row, and where both flags are set the row terminated.
     arrays["truncated"][-1] = True
     arrays["truncated"] &= ~arrays["terminated"]
 

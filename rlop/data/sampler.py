@@ -72,6 +72,7 @@ class Streams:
         while count:
             if self.cursor == CHUNK:
                 self._refill()
+
             start = self.cursor
             self.cursor = min(CHUNK, start + count)
             count -= self.cursor - start

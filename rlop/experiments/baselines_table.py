@@ -145,7 +145,7 @@ def line(texts: Sequence[str]) -> str:
 def draw(records: Sequence[Record], path: Path) -> None:
     """Draw a panel for each task and agent: area under the curve of every strength.
 
-    The plain agent's interval is a grey band.
+    The plain agent's interval is a gray band.
 
     Raises:
         InputError: matplotlib is not installed.

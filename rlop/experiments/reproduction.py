@@ -12,11 +12,12 @@ from rlop.experiments.running import MeasureRecord, OutcomeRecord, Record, measu
 
 HEAD = """# Reproduction
 
-The 51 abstracts of the workshop "Over-parameterization: Pitfalls and Opportunities" (ICML 2021): what each claims, and
-what a run of the experiments here measured, beside the band it is held to. Every verdict is computed
-from these numbers. An abstract counts as reproduced when every measure of every experiment on it holds; "not testable
-here" means that no experiment here tests it: it is theory, needs other hardware or data, or is a tool whose formulas
-the unit tests hold. Experiments marked "report only" did not show the effect at this scale when first tried.
+The 51 abstracts of the workshop "Over-parameterization: Pitfalls and Opportunities" (ICML 2021):
+what each claims, and what a run of the experiments here measured, beside the accepted band. Every
+verdict is computed from these numbers. An abstract counts as reproduced when every measure of every
+experiment on it holds; "not testable here" means that no experiment here tests it: it is theory,
+needs other hardware or data, or is a tool whose formulas the unit tests check. Experiments marked
+"report only" did not show the effect at this scale when first tried.
 """
 
 

@@ -10,7 +10,11 @@ from rlop.nets.linear import Linear
 
 
 def stacked_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: int = 1,
+    padding: int = 0,
 ) -> Tensor:
     """Apply one convolution per run.
 
@@ -127,11 +131,13 @@ class NatureTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 512) -> None:
         super().__init__()
         channels, *size = obs_shape
+
         self.convs = nn.ModuleList()
         for filters, kernel, stride in NATURE:
             self.convs.append(Conv2d(runs, channels, filters, kernel, stride))
             size = [(side - kernel) // stride + 1 for side in size]
             channels = filters
+
         self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width

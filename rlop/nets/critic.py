@@ -1,4 +1,4 @@
-"""Q(s, a) for continuous actions: E critics for each of R runs, on one stacked set of parameters."""
+"""Q(s, a) for continuous actions: E critics for each of R runs, their parameters stacked."""
 
 from __future__ import annotations
 
@@ -98,9 +98,11 @@ class Critics(nn.Module):
         # actions.
         first = self.torso.layers[0]
         assert isinstance(first, Linear)  # `plain` says so
+
         size = obs.shape[-1]
         at_obs = stacked_affine(obs, first.weight[..., :size], first.bias)
         at_action = action.flatten(-3, -2) @ first.weight[..., size:].mT
+
         both = at_action.unflatten(-2, (-1, count)).add_(at_obs.unsqueeze(-2))
         return self.torso.above(both.flatten(-3, -2)).unflatten(-2, (-1, count))
 

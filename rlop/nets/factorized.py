@@ -30,11 +30,14 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
         raise ValueError(
-            f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)"
+            f"weight {tuple(weight.shape)}, rank {rank}: "
+            "expected [..., O, I] and 1 <= rank <= min(O, I)"
         )
+
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     kept = values[..., :rank]
     root = kept.sqrt() if keep_values else torch.ones_like(kept)
+
     u = left[..., :rank] * root.unsqueeze(-2)
     v = root.unsqueeze(-1) * right[..., :rank, :]
     return u, v
@@ -164,6 +167,7 @@ class FactorizedLinear(nn.Module):
             raise InputError(
                 f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]"
             )
+
         self.rank = rank
         self.init = init
         self.u = nn.Parameter(torch.empty(*lead, out_features, rank))

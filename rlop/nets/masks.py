@@ -43,6 +43,7 @@ def layer_densities(
     check_range("density", density, low=0, high=1, low_open=True)
     if kind == "uniform":
         return [density] * len(shapes)
+
     sizes = [n_out * n_in for n_out, n_in in shapes]
     units = [n_out + n_in for n_out, n_in in shapes]
     wanted = density * sum(sizes)
@@ -90,7 +91,11 @@ class MaskedLinear(Linear):
     mask: Tensor
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, density: float
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        density: float,
     ) -> None:
         super().__init__(lead, in_features, out_features)
         check_range("density", density, low=0, high=1, low_open=True)

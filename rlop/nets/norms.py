@@ -1,4 +1,4 @@
-"""Batch normalization, batch renormalization and spheres, with statistics for each run and critic."""
+"""Batch normalization, batch renormalization and spheres, for each run and critic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class BatchNorm(nn.Module):
     probed is not.
 
         batch          y = (x - m_B) / s_B
-        batch_renorm   y = (x - m_B) / s_B r + d,  r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
+        batch_renorm   y = (x - m_B) / s_B r + d
+                       r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
     r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
     that passes over differently distributed batches share one function.
@@ -75,8 +76,10 @@ class BatchNorm(nn.Module):
         self.renorm = renorm
         self.momentum = momentum
         self.warmup = warmup
+
         self.gain = nn.Parameter(torch.ones(*lead, features))
         self.shift = nn.Parameter(torch.zeros(*lead, features))
+
         self.register_buffer("mean", torch.zeros(*lead, features))
         self.register_buffer("variance", torch.ones(*lead, features))
         self.register_buffer("passes", torch.zeros(()))
@@ -94,11 +97,13 @@ class BatchNorm(nn.Module):
         mean = x.mean(-2)
         variance = x.var(-2, correction=0)
         normal = batch_norm(x, mean, variance)
+
         with torch.no_grad():
             scale, offset = self.correction(mean, variance)
             self.move_running(self.mean, mean)
             self.move_running(self.variance, variance)
             self.passes.add_(1)
+
         return normal * scale + offset if self.renorm else normal
 
     def move_running(self, running: Tensor, batch: Tensor) -> None:
@@ -158,7 +163,11 @@ class HypersphericalLinear(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, shift: float | None = None
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        shift: float | None = None,
     ) -> None:
         super().__init__()
         self.shift = shift

@@ -1,4 +1,4 @@
-"""Linear layers between torso and head: the same functions, but gradient descent prefers low rank."""
+"""Linear layers between torso and head: the same functions, with a bias to low rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ class Matrix(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, init: str = "default"
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        init: str = "default",
     ) -> None:
         super().__init__()
         self.init = init
@@ -63,7 +67,11 @@ class LinearStack(nn.Sequential):
     """
 
     def __init__(
-        self, lead: Sequence[int], features: int, length: int, init: str = "default"
+        self,
+        lead: Sequence[int],
+        features: int,
+        length: int,
+        init: str = "default",
     ) -> None:
         super().__init__(*(Matrix(lead, features, features, init) for _ in range(length)))
 

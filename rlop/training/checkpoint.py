@@ -22,8 +22,7 @@ from rlop.training.names import agent_class, agent_name
 from rlop.types import InputError, Spec
 
 FORMAT = 2
-# Sections of a configuration whose parts may be functions, with the base class of parts by name.
-SECTIONS = {"regularizers": Regularizer, "projections": Projection}
+SECTIONS = ("regularizers", "projections")  # of a configuration, whose parts may be functions
 
 
 def save(
@@ -170,7 +169,7 @@ def with_functions(
 ) -> dict[str, Any]:
     """Return a checkpoint's configuration with its parts checked, and its functions put back."""
     result = dict(config)
-    for section, kind in SECTIONS.items():
+    for section, kind in (("regularizers", Regularizer), ("projections", Projection)):
         if section not in config:
             continue
         terms = {}
@@ -202,11 +201,12 @@ def find_function(
         if not callable(function):
             raise InputError(f"{path}: {name!r} is {stored!r}, expected a function")
         return function
+
     way_out = f"load_agent(..., parts={{{name!r}: function}})"
     if has_path:
         way_out += f", or allow=[{module_name!r}]"
     raise InputError(
-        f"{path}: {name!r} was the function {stored}, and a checkpoint imports nothing; "
+        f"{path}: {name!r} was a function ({stored}), and a checkpoint imports nothing; "
         f"give it again: {way_out}"
     )
 

@@ -1,4 +1,4 @@
-"""What no implementation can beat: the matrix products of an update, on tensors that are ready and waiting."""
+"""The limit of any implementation: the matrix products of an update, on tensors that are ready."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def dense(n_in: int, hidden: tuple[int, ...]) -> list[Layer]:
 
 
 def q_layers(problem: Problem) -> list[Layer]:
-    """Hidden layers of a discrete agent's network. Heads are left out: a few columns are no matter of arithmetic."""
+    """Return the hidden layers of a discrete agent's network.
+
+    Heads are left out: a few columns take no arithmetic to speak of.
+    """
     if problem.network == "mlp":
         return dense(problem.obs[0], problem.hidden)
     size, layers = problem.obs[1], []
@@ -56,10 +59,11 @@ def training(layers: list[Layer], rows: int) -> list[Product]:
 
 
 def products(problem: Problem) -> Counter[Product]:
-    """How often an update needs each product at the least.
+    """Count how often an update needs each product at the least.
 
-    Continuous CQL: both critics learn from B (3 K + 1) pairs, are asked for the gradient of B actions, and their
-    targets value B pairs; the policy learns at B states and is evaluated at B more, once a state.
+    Continuous CQL: both critics learn from B (3 K + 1) pairs, are asked for the gradient of B
+    actions, and their targets value B pairs; the policy learns at B states and is evaluated at B
+    more, once a state.
     """
     rows = problem.batch
     if problem.kind != "cql":

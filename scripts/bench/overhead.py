@@ -159,9 +159,7 @@ def evaluation(agent: Agent, data: Dataset, every: int, update_ms: float) -> Cos
     return result
 
 
-def measure_terms(
-    problem: Problem, data: Dataset, rounds: int, seconds: float
-) -> dict[str, Cost]:
+def measure_terms(problem: Problem, data: Dataset, rounds: int, seconds: float) -> dict[str, Cost]:
     """Measure what each regularizer and projection adds to an update, raced against a plain one."""
     options_of: dict[str, dict[str, Any]] = {}
     for name in REGULARIZERS:

@@ -1,6 +1,7 @@
-"""The single-file style: plain eager PyTorch, two critic modules, torch.optim.Adam, `.item()` at every step.
+"""The single-file style: plain eager PyTorch.
 
-This is what a careful researcher writes without a library. Nothing is slowed down on purpose, nothing is tuned.
+Two critic modules, torch.optim.Adam, `.item()` at every step: what a careful researcher writes
+without a library. Nothing is slowed down on purpose, nothing is tuned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The work that is measured: the same shapes for everybody, and random transitions of these shapes."""
+"""The work that is measured: shapes, the same for everybody, and random transitions of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ PROBLEMS = {problem.name: problem for group in [*CASES.values(), SIDE_BY_SIDE] f
 
 
 def transitions(problem: Problem, rows: int, env_id: str | None = None) -> Dataset:
-    """Random transitions in episodes of 1000 steps that time out; `env_id` is where an agent would be evaluated."""
+    """Draw random transitions, in episodes of 1000 steps that time out.
+
+    `env_id` is where an agent would be evaluated.
+    """
     rng = np.random.default_rng(0)
     rows = min(rows, IMAGE_ROWS) if problem.network == "nature" else rows
     shape = (rows + 1, *problem.obs)
@@ -94,5 +97,5 @@ def transitions(problem: Problem, rows: int, env_id: str | None = None) -> Datas
 
 
 def channels_first(problem: Problem, obs: np.ndarray) -> np.ndarray:
-    """Images as most libraries want them, `[N, channels, height, width]`; other observations as they are."""
+    """Bring images to `[N, channels, height, width]`, as most libraries want them."""
     return np.ascontiguousarray(np.moveaxis(obs, -1, 1)) if problem.network == "minatar" else obs

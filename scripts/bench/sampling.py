@@ -1,4 +1,4 @@
-"""`sampling`: batches of 32 transitions of stacked frames a second, from memory and from a mapped file."""
+"""`sampling`: batches of 32 stacked frames a second, from memory and from a mapped file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ FRAMES, BATCH, CALLS, ROUNDS = 200_000, 32, 2000, 5
 
 
 def benchmark(frames: int = FRAMES) -> dict[str, dict[str, float]]:
-    """Where the frames are -> batches per second of CPU and of the wall, best of a few rounds, on one thread."""
+    """Return where the frames are -> batches per second of CPU and of the wall, on one thread.
+
+    The best of a few rounds counts.
+    """
     torch.set_num_threads(1)
     found = {}
     with tempfile.TemporaryDirectory() as folder:

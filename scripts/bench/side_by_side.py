@@ -1,4 +1,4 @@
-"""`runs`: eight runs in one process, in two, and in a process each, at the same time on the same cores."""
+"""`runs`: eight runs in one process, in two, and in a process each, on the same cores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Layout(NamedTuple):
     threads: int
 
 
-# One process alone shows memory against R; eight runs are divided between processes in several ways.
+# One process alone shows memory against R; eight runs are divided among processes.
 LAYOUTS = [
     Layout(1, 1, 1),
     Layout(1, 2, 1),
@@ -78,7 +78,7 @@ def launch(script: str, problem: Problem, layout: Layout, options: Any) -> dict[
 
 
 def together(results: Sequence[dict[str, float]], runs: int) -> dict[str, float]:
-    """Updates of single runs per second and CPU milliseconds of each, and memory, over all processes."""
+    """Sum over processes: updates of single runs a second, CPU milliseconds of each, memory."""
     updates = sum(result["steps"] for result in results) * runs
     return {
         "run_steps_per_s": sum(runs * result["steps"] / result["wall_s"] for result in results),

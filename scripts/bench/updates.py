@@ -1,4 +1,4 @@
-"""`update`: one update of everybody, interleaved, beside the limit of the machine's matrix products."""
+"""`update`: one update of everybody, interleaved, next to the limit of the matrix products."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def benchmark(options: Any, script: str) -> Iterable[dict[str, Any]]:
         tempfile.TemporaryDirectory() as cache,
         mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}),
     ):
-        # Compiled code is made by the first process that needs it, and found there by the one that races.
+        # The first process that needs compiled code makes it; the one that races finds it there.
         for threads in options.threads:
             for problem in (problem for case in options.cases for problem in CASES[case]):
                 yield measure(problem, threads, options, script)
@@ -79,9 +79,10 @@ def measure(problem: Problem, threads: int, options: Any, script: str) -> dict[s
 
 
 def may_enter(name: str, problem: Problem) -> bool:
-    """Only products between fully connected layers have a bf16 form; Stable-Baselines3 has no conservative agent.
+    """Tell whether a contestant can solve the problem.
 
-    Its DQN has networks for vectors and for Atari's frames.
+    Only products between fully connected layers have a bf16 form. Stable-Baselines3 has no
+    conservative agent; its DQN has networks for vectors and for Atari's frames.
     """
     if name == "stable_baselines3":
         return problem.kind == "dqn" and problem.network != "minatar"
@@ -112,7 +113,7 @@ def builder(name: str) -> Builder:
 def build_all(
     problem: Problem, names: Sequence[str], rows: int
 ) -> tuple[dict[str, Update], dict[str, str]]:
-    """Updates that have run once, and why the others did not: a peer's failure is a line, not the end."""
+    """Return updates that have run once; why another did not is a line, not the end."""
     data, updates, notes = transitions(problem, rows), {}, {}
     for name in names:
         try:
@@ -155,8 +156,11 @@ def ratios(
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """The two tables of a problem: everybody's cost, and how many times faster each form of ours is."""
-    title = f"\n{found['problem']}, {found['threads']} thread(s): {found['gflop']:.3f} GFLOP of products an update"
+    """Write the tables of a problem: everybody's cost, and how many times faster ours are."""
+    title = (
+        f"\n{found['problem']}, {found['threads']} thread(s): "
+        f"{found['gflop']:.3f} GFLOP of products an update"
+    )
     header = [
         "",
         "CPU ms",
@@ -197,7 +201,10 @@ def cells(name: str, values: Mapping[str, Any], gflop: float) -> list[str]:
 
 
 def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> dict[str, float]:
-    """First call and peak memory of one contestant in its own process; empty, with a line why, if it cannot run."""
+    """Measure first call and peak memory of one contestant in its own process.
+
+    The result is empty, with a line why, if it cannot run.
+    """
     command = [
         sys.executable,
         script,
@@ -217,7 +224,8 @@ def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> 
 
 
 def one(options: Any) -> dict[str, float]:
-    """What `fresh` runs: seconds of building and of the first update, and peak memory after a few more."""
+    """Measure, for `fresh`, seconds to build and to update once, and peak memory after a few more.
+    """
     torch.set_num_threads(options.threads)
     problem = PROBLEMS[options.problem]
     data, make = transitions(problem, options.rows), builder(options.contestant)

@@ -53,11 +53,13 @@ def download(url: str, path: Path) -> None:
             f"{url}: broke off after {received:,} of {total} bytes{fault}; "
             f"they are kept in {part}, run again to continue"
         )
+
     if not _opens(part):
         part.unlink()
         raise InputError(
             f"{url}: the {received:,} bytes received are not a whole HDF5 file; nothing is kept"
         )
+
     os.replace(part, path)
 
 

@@ -1,8 +1,10 @@
-"""d3rlpy, end to end as in its `fit`: transitions picked one by one from its buffer, then `algo.update`.
+"""d3rlpy, end to end as in its `fit`.
 
-Differences that remain: continuous CQL subtracts the entropy in the target (`soft_q_backup`; its other backup draws no
-action). Discrete CQL is a double DQN and passes the observations through the network once more for the conservative
-term. Successors are the next row of the episode.
+Transitions are picked one by one from its buffer, then `algo.update` learns from them.
+
+Differences that remain: continuous CQL subtracts the entropy in the target (`soft_q_backup`; its
+other backup draws no action). Discrete CQL is a double DQN and passes the observations through the
+network once more for the conservative term. Successors are the next row of the episode.
 """
 
 from __future__ import annotations

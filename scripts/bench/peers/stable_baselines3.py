@@ -1,6 +1,9 @@
-"""Stable-Baselines3: `DQN.train(1)` and what `learn` does at every step, on a replay buffer filled by hand.
+"""Stable-Baselines3: `DQN.train(1)` and what `learn` does at every step.
 
-Differences that remain: gradients are clipped to norm 10, its default, and it has no conservative term.
+The replay buffer is filled by hand.
+
+Differences that remain: gradients are clipped to norm 10, its default, and it has no conservative
+term.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Tianshou 2: `algorithm.update(buffer, batch)` inside a training step, as its trainers call it.
 
-Differences that remain: its discrete CQL is quantile regression, here with its default 200 quantiles, so it does more.
-Its continuous CQL subtracts the entropy in the target, evaluates the policy once an action instead of once a state, and
-takes the log-sum-exp over three actions at a time instead of thirty (the result of a reshape is not used); the matrix
-products are the same. Its DQN passes s' through the online network as well as through the target network.
+Differences that remain: its discrete CQL is quantile regression, here with its default 200
+quantiles, so it does more. Its continuous CQL subtracts the entropy in the target, evaluates the
+policy once an action instead of once a state, and takes the log-sum-exp over three actions at a
+time instead of thirty (the result of a reshape is not used); the matrix products are the same. Its
+DQN passes s' through the online network as well as through the target network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""TorchRL: its losses, its target updaters and a TensorDict replay buffer, stepped as in its own CQL and DQN examples.
+"""TorchRL: its losses, its target updaters and a TensorDict replay buffer.
 
-Differences that remain: discrete agents copy their target network with `HardUpdate`, as the others here do, where its
-discrete CQL example has `SoftUpdate` at every step. Continuous CQL evaluates the policy once an action.
+They are stepped as in its own CQL and DQN examples.
+
+Differences that remain: discrete agents copy their target network with `HardUpdate`, as the others
+here do, where its discrete CQL example has `SoftUpdate` at every step. Continuous CQL evaluates the
+policy once an action.
 """
 
 from __future__ import annotations
