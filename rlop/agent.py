@@ -267,7 +267,7 @@ class Agent(ABC):
         """
         config: OptimizerConfig = self.config
         make = optimizer_maker(
-            self.nested["optimizer"],
+            optimizer_options(config.optimizer),
             self.hyper,
             betas=config.adam_betas,
             eps=config.adam_eps,
@@ -336,7 +336,7 @@ def with_preset(
 
 def nested_options(config: Any) -> dict[str, SweptOptions]:
     """Return the options with numbers for each run that stand in fields of a configuration."""
-    nested = {}
+    nested: dict[str, SweptOptions] = {}
     if isinstance(config, OptimizerConfig):
         nested["optimizer"] = optimizer_options(config.optimizer)
     for name, value in config.__dict__.items():

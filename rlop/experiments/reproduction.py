@@ -120,7 +120,7 @@ def _section(abstract: Abstract, verdict: str, by_name: Mapping[str, Record]) ->
         f"{abstract.authors}.{reference} {abstract.claim} **{verdict}**",
     ]
     for name in abstract.experiments:
-        record = by_name.get(name, {"name": name, "error": "not run"})
+        record = by_name.get(name, FailureRecord(name=name, error="not run"))
         lines.append("")
         if "error" in record:
             lines.append(f"`{name}`: {record['error']}")

@@ -28,8 +28,6 @@ from rlop.training.options import Experiment, TrainOptions
 from rlop.types import InputError
 
 DEFAULT_AGENT = "DQN"
-
-
 COLLECTED = (".hdf5", ".h5")  # what `rlop collect` writes
 
 
