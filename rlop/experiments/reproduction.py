@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rlop.experiments.catalogue import Abstract, workshop
 from rlop.experiments.outcome import Measure
-from rlop.experiments.running import MeasureRecord, OutcomeRecord, Record, measure_of
+from rlop.experiments.running import FailureRecord, MeasureRecord, OutcomeRecord, Record, measure_of
 
 HEAD = """# Reproduction
 
