@@ -1,9 +1,9 @@
 """Reproduce the workshop: run experiments, print and keep what they measured.
 
-    python scripts/reproduce.py all                  # everything testable; half an hour on two cores
+    python scripts/reproduce.py all                  # everything testable; half an hour
     python scripts/reproduce.py fast                 # what takes a few seconds each
     python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
-    python scripts/reproduce.py baselines            # every module alone in DQN and CQL; about an hour
+    python scripts/reproduce.py baselines            # every module alone; about an hour
 
 Writes results.json, REPRODUCTION.md and pictures. Each experiment is a process of its own on one
 thread, so that one that fails, or hangs, stops none of the others; the exit code is 1 if any
