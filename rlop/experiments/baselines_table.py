@@ -105,6 +105,7 @@ def markdown(records: Sequence[Record]) -> str:
             for row in record.get("rows", ()):
                 parts.append(line(cells(record, row)))
         parts.append("")
+
     return "\n".join(parts)
 
 
@@ -118,6 +119,7 @@ def short(records: Sequence[Record]) -> list[str]:
     for name in modules(records):
         rows = [rows_by_module.get(name) for rows_by_module in chosen.values()]
         lines.append(line([name, *map(at_strength, rows)]))
+
     return [*lines, ""]
 
 
@@ -155,6 +157,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     panels = groups(records)
     names = [name for name in modules(records) if name != PLAIN.name]
     width, height = 3.6 * len(panels) + 1.2, 0.26 * len(names) + 1.2
+
     with canvas(path, width, height, dpi=100) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, ((task, agent), group) in zip(axes, panels.items()):
