@@ -161,6 +161,7 @@ def jobs(names: Sequence[str] | None = None) -> list[Job]:
                 is_wanted = names is None or module.name in names
                 if is_wanted and agent in module.agents:
                     result += _launches(task, agent, module)
+
     return result
 
 
@@ -182,6 +183,7 @@ def options_of(job: Job) -> Options:
     for name in sections:
         section[name] = dict(section.get(name, {}))
         section = section[name]
+
     section[last] = list(job.strengths) if job.module.sweeps else job.strengths[0]
     return options
 

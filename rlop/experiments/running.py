@@ -86,6 +86,7 @@ def to_record(name: str, outcome: Outcome, seconds: float, seed: int) -> Outcome
                 "holds": bool(measure.holds),
             }
         )
+
     return {
         "name": name,
         "verdict": outcome.verdict,
@@ -123,6 +124,7 @@ def save(name: str, seed: int, folder: Path) -> OutcomeRecord:
         draw(outcome, folder / f"{name}.png", f"{name}: {outcome.verdict}")
     except InputError as error:
         print(error)  # without matplotlib the record alone is worth having
+
     return record
 
 
@@ -157,4 +159,5 @@ def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
             axis.set_yscale("log")
         if outcome.curves:
             figure.legend(loc="outside right upper", fontsize=9)
+
     return Path(path)

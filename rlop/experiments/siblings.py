@@ -99,6 +99,7 @@ def run(seed: int = 0) -> Outcome:
         "accuracy, union": (SHARED, union),
         "accuracy, intersection": (SHARED, intersection),
     }
+
     return Outcome(
         measures, curves, x="shared epochs of 20", y="Jaccard index of the masks, test accuracy"
     )
