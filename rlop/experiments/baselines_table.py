@@ -26,7 +26,7 @@ seeds and many rows: the best of them are best partly by luck. Made by `scripts/
 were chosen is said in `rlop/experiments/baselines.py`.
 
 In the picture blue, orange and green are a module's strengths in the order of the tables, grey is the plain agent.
-"""
+"""  # noqa: E501  # lines of a Markdown page
 COLUMNS = ("final score", "area under the curve", "srank", "feature dot")
 
 

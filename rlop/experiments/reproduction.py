@@ -17,7 +17,7 @@ what a run of the experiments here measured, beside the band it is held to. Ever
 from these numbers. An abstract counts as reproduced when every measure of every experiment on it holds; "not testable
 here" means that no experiment here tests it: it is theory, needs other hardware or data, or is a tool whose formulas
 the unit tests hold. Experiments marked "report only" did not show the effect at this scale when first tried.
-"""
+"""  # noqa: E501  # lines of a Markdown page
 
 
 def band(measure: Measure) -> str:
