@@ -175,8 +175,10 @@ def _collect_parser() -> argparse.ArgumentParser:
         choices=["hdf5", "dqn-replay"],
         help="dqn-replay: of Atari games",
     )
+
     add("--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do")
     add("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
+
     add(
         "--policy",
         default="random",
@@ -191,10 +193,12 @@ def _collect_parser() -> argparse.ArgumentParser:
     )
     add("--shuffle", action="store_true", help="episodes of a mixture in random order")
     add("--stochastic", action="store_true", help="draw from the policy's distribution of actions")
+
     add("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
     add("--steps", type=int, default=50_000, help="transitions")
     add("--envs", type=int, default=8, help="environments that are stepped together")
     add("--rows-per-file", type=int, help="of dqn-replay; default a million")
+
     add("--seed", type=int, default=0, help="of environments, exploration and training")
     add("--overwrite", action="store_true", help="replace what exists")
     return parser
@@ -270,8 +274,10 @@ def report_command(argv: Sequence[str]) -> None:
 
     parser = _parser("report", report_command)
     add = parser.add_argument
+
     add("runs", help="a log folder, or a folder of log folders")
     add("--metrics", nargs="+", default=None, help="names as logged; default: scores and ranks")
+
     add(
         "--at",
         default="final",
@@ -285,8 +291,10 @@ def report_command(argv: Sequence[str]) -> None:
         help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
         "with a bootstrap interval",
     )
+
     add("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
+
     print(report(args.runs, args.metrics, args.at, args.png, args.statistic))
 
 

@@ -222,7 +222,9 @@ def _fix_bias(layer: nn.Module) -> None:
 
 
 def hidden_layers(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    layers: Layers,
 ) -> list[nn.Module]:
     """Make the hidden layers of a network.
 

@@ -23,7 +23,9 @@ KINDS = ("er", "uniform")
 
 
 def layer_densities(
-    shapes: Sequence[tuple[int, int]], density: float, kind: str = "er"
+    shapes: Sequence[tuple[int, int]],
+    density: float,
+    kind: str = "er",
 ) -> list[float]:
     """Density of every layer such that together they keep a given share of the weights.
 
@@ -214,7 +216,9 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
 
 
 def rewind_schedule(
-    schedule: Callable[[int], float], pruned_at: int, rewind_to: int
+    schedule: Callable[[int], float],
+    pruned_at: int,
+    rewind_to: int,
 ) -> Callable[[int], float]:
     """Rewind the learning rate: from the step of pruning on, replay the schedule of an early step.
 
