@@ -268,6 +268,7 @@ def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
 
     if not job.module.sweeps:
         return [last_values(history, job.strengths[0], np.ones(len(agent.runs), bool))]
+
     strength_of_run = np.array(agent.runs.values[swept_name(job.module.key)])
     return [last_values(history, s, strength_of_run == s) for s in job.strengths]
 

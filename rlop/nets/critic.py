@@ -15,8 +15,9 @@ from rlop.nets.qnetwork import preprocess
 
 
 class Critics(nn.Module):
-    """Q_e(s, a) = w_e^T phi_e(s, a) + b_e, for E critics of R runs, on observation and action
-    together.
+    """E critics of R runs on observation and action together.
+
+        Q_e(s, a) = w_e^T phi_e(s, a) + b_e
 
     Args:
         obs_size: numbers in one flattened observation.
@@ -85,8 +86,9 @@ class Critics(nn.Module):
         return self.torso(torch.cat([obs, action], dim=-1))
 
     def candidates(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Return features `[*lead, B, K, D]` of K actions `[*lead, B, K, m]` at each `[*lead, B,
-        S]`.
+        """Return features `[*lead, B, K, D]` of K actions at each observation.
+
+        Observations are `[*lead, B, S]`, actions `[*lead, B, K, m]`.
         """
         count = action.shape[-2]
         if not self.plain:

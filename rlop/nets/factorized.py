@@ -68,10 +68,11 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
 @needs()
 def frobenius_penalty(ctx: TDContext) -> Tensor:
-    """`frobenius_decay` of every factorized layer of the online network, summed over layers and
-    critics, as a term.
+    """Penalize every factorized layer of the online network by `frobenius_decay`.
 
-    regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
+    The term is the sum over layers and critics.
+
+        regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
     """
     decays = []
     for name, u in ctx.parameters.items():
@@ -88,8 +89,9 @@ def frobenius_penalty(ctx: TDContext) -> Tensor:
 
 
 def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
-    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I)
-    numbers.
+    """Count the degrees of freedom of an O x I matrix of rank r: r (O + I - r).
+
+    Its factors hold r (O + I) numbers.
 
     Args:
         n_out: O.
@@ -135,8 +137,9 @@ INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
 
 
 class FactorizedLinear(nn.Module):
-    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias
-    `[*lead, O]`.
+    """Stacked affine layer of rank at most r, U V x + b.
+
+    Its parameters: u `[*lead, O, r]`, v `[*lead, r, I]`, bias `[*lead, O]`.
 
     Initialized from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the
     same with singular values 1 (`spectral_ones`), or entry by entry with normal numbers such that

@@ -44,8 +44,7 @@ class Stage(nn.Module):
 
 
 class ImpalaTorso(nn.Module):
-    """The larger network of IMPALA: three stages, then one hidden layer of `width` ReLU units; 256
-    in the paper.
+    """The larger network of IMPALA: three stages, then `width` hidden ReLU units (paper: 256).
 
     Takes stacked frames, channels first, `[R, B, C, H, W]`.
 

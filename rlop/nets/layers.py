@@ -222,7 +222,9 @@ def _fix_bias(layer: nn.Module) -> None:
 
 
 def hidden_layers(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    layers: Layers,
 ) -> list[nn.Module]:
     """Make the hidden layers of a network.
 
@@ -297,9 +299,7 @@ class Constraints:
                 self.spheres.append(f"{name}.weight")
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> None:
-        """Restore them among the network's parameters by name, in place, without branches on
-        values.
-        """
+        """Restore them in place among parameters by name, without branches on values."""
         mask_(parameters, self.masks)
         for name in self.spheres:
             unit_rows_(parameters[name])

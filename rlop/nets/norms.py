@@ -28,8 +28,9 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch
-    renormalization.
+    """Stacked `nn.BatchNorm1d`, or batch renormalization.
+
+    Gain and shift are `[*lead, D]`, the input `[*lead, B, D]`.
 
     A pass that records a gradient for `gain` normalizes with its own batch and moves the running
     statistics; every other (no_grad, a target network, `eval()`) normalizes with the running ones.
@@ -124,8 +125,9 @@ class BatchNorm(nn.Module):
 
 
 class Sphere(nn.Module):
-    """Features of constant length, radius x / ||x||: dot products of features are cosines times
-    radius squared.
+    """Features of constant length, radius x / ||x||.
+
+    Dot products of features are cosines times radius squared.
 
     Args:
         radius: the length, > 0.
@@ -143,8 +145,9 @@ class Sphere(nn.Module):
 
 
 class HypersphericalLinear(nn.Module):
-    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x /
-    ||x||), ||W_i|| = 1.
+    """Unit weights on unit inputs, a learned scale for each unit and no bias.
+
+        scale * (W x / ||x||),  ||W_i|| = 1
 
     Length is all in `scale`, so that neither growing weights nor growing features change what a
     step of Adam means. Whoever trains it applies `unit_rows_` to the weight after every step
@@ -193,8 +196,7 @@ class HypersphericalLinear(nn.Module):
 
 @torch.no_grad()
 def unit_rows_(weight: Tensor) -> None:
-    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres,
-    idempotent.
+    """Scale every row of `[..., O, I]` to length 1, in place: an idempotent projection.
 
     Args:
         weight: changed in place; a row of zeros stays.

@@ -11,8 +11,9 @@ from rlop.nets.qnetwork import preprocess
 
 
 class GaussianPolicy(nn.Module):
-    """Mean and log standard deviation of u, where the action is tanh(u); see
-    `rlop.losses.tanh_gaussian`.
+    """Mean and log standard deviation of u, where the action is tanh(u).
+
+    See `rlop.losses.tanh_gaussian`.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.

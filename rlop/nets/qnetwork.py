@@ -19,8 +19,7 @@ NATURE_MIN_SIDE = 36  # pixels; the three convolutions leave nothing of smaller 
 
 
 def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Convert observations to what networks read: bytes are divided by 255, booleans become 0 and
-    1.
+    """Convert observations to what networks read: bytes over 255, booleans as 0 and 1.
 
     Args:
         obs: of any shape.

@@ -45,8 +45,9 @@ class Matrix(nn.Module):
 
 
 class LinearStack(nn.Sequential):
-    """l square linear maps without biases, x -> W_l ... W_1 x: which lets the rank of the features
-    fall.
+    """l square linear maps without biases, which let the rank of the features fall.
+
+        x -> W_l ... W_1 x
 
     Under gradient flow from balanced weights a singular value s of the product moves by l s^(2 -
     2/l) times what it
