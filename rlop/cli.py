@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from rlop.command import EXIT_BAD_INPUT, Command, guarded, run_script
+from rlop.command import EXIT_BAD_INPUT, Command, guarded
 from rlop.config.checks import closest
 from rlop.config.shipped import shipped
 from rlop.types import InputError
@@ -27,50 +26,6 @@ SCORES = [
     "eval/q_error",
 ]
 SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
-LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
-
-
-def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code.
-
-    Bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130.
-
-    Args:
-        command: takes the arguments, without `--quiet` and `--verbose`.
-        argv: the arguments; by default those of the process.
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    level = logging.INFO
-    for flag, level_of_flag in LEVELS.items():
-        if flag in arguments:
-            arguments.remove(flag)
-            level = level_of_flag
-
-    try:
-        with messages_on_stderr(level):
-            command(arguments)
-    except InputError as error:
-        print(f"rlop: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has all it wanted; nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    return 0
-
-
-def run_script(script: str, command: Callable[..., None], **options: str) -> NoReturn:
-    """Run a command as the main program of a file in `scripts/`, and exit with its code.
-
-    Args:
-        script: path of the file, its `__file__`.
-        command: takes the arguments that follow the script's name.
-        options: further arguments of the command, such as the `default` of `train_command`.
-    """
-    leave_script_folder(script)
-    sys.exit(guarded(partial(command, **options)))
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:

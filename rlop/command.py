@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -51,15 +52,16 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_script(script: str, command: Command) -> NoReturn:
+def run_script(script: str, command: Callable[..., None], **options: str) -> NoReturn:
     """Run a command as the main program of a file in `scripts/`, and exit with its code.
 
     Args:
         script: path of the file, its `__file__`.
         command: takes the arguments that follow the script's name.
+        options: further arguments of the command, such as the `default` of `train_command`.
     """
     leave_script_folder(script)
-    sys.exit(guarded(command))
+    sys.exit(guarded(partial(command, **options)))
 
 
 def leave_script_folder(script: str) -> None:
