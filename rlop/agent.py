@@ -72,6 +72,7 @@ class Agent(ABC):
         batch_size: transitions in a minibatch.
         target_period: gradient steps between calls of `update_target`.
         activation: name of the activation that makes the features.
+        init: name of the main network's initialization, see `rlop.nets.reinit_runs`.
     Raises:
         InputError: for unknown options, wrong types, impossible values, or data that the algorithm
             cannot use.
@@ -82,6 +83,7 @@ class Agent(ABC):
     logged_norms: ClassVar[tuple[str, ...]] = ()  # learners, after `main`, with `grad/norm_<name>`
     target_period: int = 1
     activation: str = "relu"
+    init: str = "default"
 
     def __init__(
         self,

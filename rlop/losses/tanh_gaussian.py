@@ -15,9 +15,10 @@ LARGEST = 1 - 1e-6  # actions on the bound have no finite log-density, and data 
 
 
 def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    """Actions and their log-densities, with gradient through both.
+    """Draw actions and compute their log-densities, with gradient through both.
 
-        a = tanh(u),  u = mean + std z;   log pi(a) = sum_i [ log N(z_i; 0, 1) - log std_i - log(1 - a_i^2) ]
+        a = tanh(u),  u = mean + std z
+        log pi(a) = sum_i [ log N(z_i; 0, 1) - log std_i - log(1 - a_i^2) ]
 
     Args:
         mean: of u, `[*lead, m]`.
