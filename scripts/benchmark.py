@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rlop.cli import guarded, leave_script_folder
+from rlop.command import guarded, leave_script_folder
 
 leave_script_folder(__file__)  # puts the checkout on the path, for the imports from `scripts`
 
@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.what in INNER:
         print(json.dumps(INNER[options.what](options)))
         return
+
     for subject in SUBJECTS if options.what == "all" else (options.what,):
         run(subject, options)
 
@@ -115,6 +116,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="what", required=True)
     for name in (*SUBJECTS, "all"):
         add_options(commands.add_parser(name), name)
+
     for name in INNER:
         add_inner_options(commands.add_parser(name, help="used by the others"), name)
     return parser.parse_args(argv)

@@ -1,9 +1,9 @@
 """Reproduce the workshop: run experiments, print and keep what they measured.
 
-    python scripts/reproduce.py all           # everything testable; half an hour on two cores
-    python scripts/reproduce.py fast          # what takes a few seconds each
+    python scripts/reproduce.py all                  # everything testable; half an hour
+    python scripts/reproduce.py fast                 # what takes a few seconds each
     python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
-    python scripts/reproduce.py baselines     # every module alone in DQN and CQL; about an hour
+    python scripts/reproduce.py baselines            # every module alone; about an hour
 
 Writes results.json, REPRODUCTION.md and pictures. Each experiment is a process of its own on one
 thread, so that one that fails, or hangs, stops none of the others; the exit code is 1 if any
@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 
-from rlop.cli import run_script
+from rlop.command import run_script
 from rlop.config.checks import check_known
 from rlop.config.files import write_atomic
 from rlop.experiments.baselines import SEEDS, STEPS
@@ -49,6 +49,7 @@ def run_one(name: str, seed: int, out: Path) -> Record:
         )
     except subprocess.TimeoutExpired:
         return {"name": name, "error": f"no result after {LIMIT} s"}
+
     if done.returncode:
         messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return {"name": name, "error": messages[-1]}
@@ -104,6 +105,7 @@ def run_baselines(options: argparse.Namespace) -> bool:
     jobs = baselines.jobs()
     work = partial(baselines.run_job, folder=folder, steps=options.steps, seeds=options.seeds)
     records: list[baselines.Record] = []
+
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), baselines.prepare_process) as pool:
         for job, record in zip(jobs, pool.map(work, jobs)):
             records.append(record)
@@ -114,6 +116,7 @@ def run_baselines(options: argparse.Namespace) -> bool:
     write_atomic(options.out / "BASELINES.md", baselines_table.markdown(records).encode())
     baselines_table.draw(records, options.out / "baselines.png")
     print(f"\nbaselines.json, BASELINES.md and baselines.png: {options.out}")
+
     return not any("error" in record for record in records)
 
 

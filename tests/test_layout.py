@@ -85,12 +85,13 @@ ORDER = [
     "sweep",
     "agents",
     "experiments",
+    "command",
     "cli",
 ]
 
 
 def module_of(path):
-    """rlop/data/sampler.py -> data.sampler, agents/dqn.py -> agents.dqn, a package by its folder."""
+    """rlop/data/sampler.py -> data.sampler, agents/dqn.py -> agents.dqn, a package: its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts[1:] if parts[0] == "rlop" else parts
     return ".".join(part for part in parts if part != "__init__")

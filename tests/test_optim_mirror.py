@@ -53,8 +53,8 @@ def test_sgd_equals_torch_for_every_run():
 def test_mirror_steps_by_hand():
     """Step from 4, -1 and 0; the last one jumps for q = 3.
 
-        q = 2:  4 - 0.4, -1 - 0.1, 0 + 0.2
-        q = 3:  sqrt(16 - 0.4), -sqrt(1 + 0.1), sqrt(0.2)
+    q = 2:  4 - 0.4, -1 - 0.1, 0 + 0.2
+    q = 3:  sqrt(16 - 0.4), -sqrt(1 + 0.1), sqrt(0.2)
     """
     w = torch.tensor([[4.0, -1.0, 0.0]]).repeat(2, 1)
     smd_(
@@ -69,7 +69,7 @@ def test_mirror_steps_by_hand():
 def test_the_step_equals_the_authors_at_q_times_the_rate():
     """Their update, written from the formula.
 
-        u = q |w|^(q-1) sign(w) - lr g,  w = sign(u) |u/q|^(1/(q-1))
+    u = q |w|^(q-1) sign(w) - lr g,  w = sign(u) |u/q|^(1/(q-1))
     """
     rng = np.random.default_rng(0)
     w, g = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
@@ -123,7 +123,7 @@ def sparse_problem(seed):
 def least_norm(x, y, q):
     """Solve argmin ||w||_q^q / q with x w = y, by its dual.
 
-        v maximizes y v - sum |x^T v|^p / p,  1/p + 1/q = 1
+    v maximizes y v - sum |x^T v|^p / p,  1/p + 1/q = 1
     """
     p = q / (q - 1)
 

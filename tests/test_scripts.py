@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 from helpers.experiments import ROOT
 
-from rlop.cli import leave_script_folder
+from rlop.command import leave_script_folder
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
@@ -49,11 +49,11 @@ def test_a_script_does_not_hide_the_package_of_its_name(package, tmp_path):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")
     (tmp_path / "probe_source.py").write_text(SOURCE.format(package=package))
+    config = tmp_path / "config.yaml"
+    config.write_text("data: probe_source:load")
     path = os.pathsep.join([str(ROOT), str(tmp_path)])
-    logs = str(tmp_path / "logs")
-    done = start(
-        f"scripts/{package}.py", "--data", "probe_source:load", "--logdir", logs, PYTHONPATH=path
-    )
+
+    done = start(f"scripts/{package}.py", str(config), PYTHONPATH=path)
     assert done.returncode == 2
     assert f"{os.sep}{package}{os.sep}__init__.py" in done.stderr
     assert str(ROOT / "rlop" / "__init__.py") in done.stderr

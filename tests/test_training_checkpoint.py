@@ -272,11 +272,15 @@ def test_load_agent_imports_what_is_allowed(stranger, module, tiny):
     assert_acts_alike(agent, again, tiny)
 
 
-def test_load_agent_takes_what_is_imported_already(stranger, module, tiny):
+def test_load_agent_takes_agents_but_no_functions_of_imported_modules(stranger, module, tiny):
     agent, path = stranger
     agent_class(f"{module}:Mine")  # imports the module
-    again, _ = load_agent(path)
-    assert_acts_alike(agent, again, tiny)
+    if type(agent) is DQN:
+        with pytest.raises(InputError, match=r"imports nothing.*allow=\['users_parts'\]"):
+            load_agent(path)
+    else:
+        again, _ = load_agent(path)
+        assert_acts_alike(agent, again, tiny)
 
 
 # --- names of agents

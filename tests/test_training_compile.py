@@ -7,6 +7,7 @@ from helpers.training import parameters_of
 from rlop.agents import CQL, DQN
 
 import rlop
+from rlop.logs.messages import LOGGER
 from rlop.training.compile import compiled, launch_size, pays
 from rlop.training.loop import Loop
 from rlop.training.options import TrainOptions
@@ -95,6 +96,7 @@ def test_compilation_is_decided_by_the_number_of_steps_and_said(
     monkeypatch.setattr("rlop.training.compile.PAYS_FROM", 48)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr("rlop.training.loop.compiled", lambda update: update)
+    caplog.set_level("INFO", logger=LOGGER.name)
     rlop.train(make(tiny), tiny, steps, **OFTEN, **options)
     assert (f"compiling the update for {steps} steps" in caplog.text) == compiles
 

@@ -89,7 +89,7 @@ def test_every_agent_is_probed_on_the_same_rows(tiny):
     """Rows without a next action are probed too, though `sarsa` cannot train on them."""
     maximum = Loop(make(tiny), tiny, TrainOptions())
     sarsa = Loop(DQN(tiny.spec, backup="sarsa", **SMALL), tiny, TrainOptions())
-    assert len(sarsa.table) < len(maximum.table)
+    assert len(sarsa.feed.table) < len(maximum.feed.table)
     assert torch.equal(maximum.probe_batch.index[0], sarsa.probe_batch.index[0])
 
 
@@ -132,7 +132,7 @@ def test_a_training_resumes_at_any_step_with_the_very_same_numbers(tiny, tmp_pat
     assert history.get("rank/srank")[0].tolist() == [0, 20, 33, 40, 60, 80, 100]
 
 
-def test_ctrl_c_leaves_valid_logs_and_a_checkpoint_and_says_where(tiny, tmp_path, capsys):
+def test_ctrl_c_leaves_valid_logs_and_a_checkpoint_and_says_where(tiny, tmp_path, caplog):
     calls = []
 
     def interrupt(agent):
@@ -143,7 +143,7 @@ def test_ctrl_c_leaves_valid_logs_and_a_checkpoint_and_says_where(tiny, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         rlop.train(make(tiny), tiny, 100, logdir=tmp_path, evaluate=interrupt, **OFTEN)
-    assert str(tmp_path) in capsys.readouterr().err
+    assert f"interrupted at step 40: logs and checkpoint are in {tmp_path}" in caplog.text
     assert load(tmp_path / "checkpoint.pt")["step"] == 40
     assert read_metrics(tmp_path).get("loss/td")[0].tolist() == [10, 20, 30, 40]
 

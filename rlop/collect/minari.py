@@ -41,12 +41,14 @@ def write_minari(data: Dataset, name: str) -> Path:
 
     if folder.exists():
         raise InputError(f"{folder}: exists already; choose another name or version")
+
     if data.discount is not None:
         raise InputError(
             f"{data.name}: write_minari: rows span several steps; write them before n_step"
         )
 
     about = {**_about(data), "dataset_id": folder.relative_to(root()).as_posix()}
+
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         (temporary / "data").mkdir(parents=True)
@@ -57,6 +59,7 @@ def write_minari(data: Dataset, name: str) -> Path:
         raise InputError(f"{folder}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
     return folder
 
 

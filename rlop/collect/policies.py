@@ -87,6 +87,7 @@ def _zip_policy(name: str, make: Make, stochastic: bool) -> tuple[Act, Descripti
         "stochastic": stochastic,
         "policy_sha256": _sha256(path),
     }
+
     statistics = statistics_file(path)
     if statistics is not None:
         about["vecnormalize_sha256"] = _sha256(statistics)

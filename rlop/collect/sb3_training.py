@@ -125,7 +125,10 @@ class Recorder(Wrapper):
         self.episodes: list[Episode] = []
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, object] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[Obs, Info]:
         """Reset the environment and begin an episode."""
         obs, info = self.env.reset(seed=seed, options=options)

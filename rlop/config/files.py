@@ -28,7 +28,9 @@ class _Loader(yaml.SafeLoader):
     """The safe loader without two traps of YAML 1.1: `1e-4` as text, silent duplicate keys."""
 
     def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,
     ) -> dict[Hashable, object]:
         """Build a mapping; raise ConstructorError for a key that stands in it twice."""
         seen = set()

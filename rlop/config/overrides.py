@@ -13,7 +13,9 @@ from rlop.types import InputError
 
 
 def apply_overrides(
-    values: Mapping[str, object], arguments: Collection[str], flags: Collection[str] = ()
+    values: Mapping[str, object],
+    arguments: Collection[str],
+    flags: Collection[str] = (),
 ) -> dict[str, object]:
     """Lay the arguments of a command line over nested values, which stay as they are.
 

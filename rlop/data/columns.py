@@ -65,7 +65,9 @@ def flag_column(key: str, array: ArrayLike) -> np.ndarray:
 
 
 def action_column(
-    key: str, array: ArrayLike, n_actions: int | None
+    key: str,
+    array: ArrayLike,
+    n_actions: int | None,
 ) -> tuple[np.ndarray, int | None]:
     """Return discrete actions `[N]` int64 with their number, or continuous ones with None.
 

@@ -200,6 +200,7 @@ class Dataset:
             raise InputError(
                 f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
             )
+
         if index.min() < 0 or index.max() >= len(self):
             raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{len(self) - 1}")
         return index

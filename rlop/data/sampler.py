@@ -150,7 +150,9 @@ class Table:
     on_disk = False  # whether gathering may have to wait for a disk
 
     def __init__(
-        self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+        self,
+        columns: Mapping[str, np.ndarray],
+        device: torch.device | str = "cpu",
     ) -> None:
         self.columns = {
             name: torch.from_numpy(column).to(device) for name, column in columns.items()

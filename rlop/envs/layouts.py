@@ -175,7 +175,10 @@ class D4RLAntMaze(Wrapper):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (29,))
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, object] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[np.ndarray, Info]:
         """Draw a start and a goal; `options` are ignored."""
         obs, info = self.env.reset(seed=seed)

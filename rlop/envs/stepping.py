@@ -94,7 +94,10 @@ class TabularEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self.mdp.observations[self._state].copy(), {"state": self._state}
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, object] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[np.ndarray, Info]:
         """Draw a first state from `mdp.initial`; `options` are ignored."""
         super().reset(seed=seed)
@@ -173,7 +176,10 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self.mdp.observations[state], info
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, object] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[np.ndarray, Info]:
         """Begin `num_envs` episodes; one generator draws everything, and `options` are ignored."""
         super().reset(seed=seed)

@@ -60,6 +60,7 @@ def train(
     times: list[float] = []
     alignments: list[float] = []
     losses: list[float] = []
+
     for step in range(int(TIME / lr)):
         layer_values = [x]
         for w in weights:
@@ -78,6 +79,7 @@ def train(
             new_weights.append(w - lr * error.T @ layer_input)
             error = error @ w
         weights = new_weights[::-1]
+
     return np.array(times), np.array(alignments), losses[-1] / losses[0], weights
 
 

@@ -161,6 +161,7 @@ def jobs(names: Sequence[str] | None = None) -> list[Job]:
                 is_wanted = names is None or module.name in names
                 if is_wanted and agent in module.agents:
                     result += _launches(task, agent, module)
+
     return result
 
 
@@ -182,6 +183,7 @@ def options_of(job: Job) -> Options:
     for name in sections:
         section[name] = dict(section.get(name, {}))
         section = section[name]
+
     section[last] = list(job.strengths) if job.module.sweeps else job.strengths[0]
     return options
 
@@ -266,6 +268,7 @@ def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
 
     if not job.module.sweeps:
         return [last_values(history, job.strengths[0], np.ones(len(agent.runs), bool))]
+
     strength_of_run = np.array(agent.runs.values[swept_name(job.module.key)])
     return [last_values(history, s, strength_of_run == s) for s in job.strengths]
 

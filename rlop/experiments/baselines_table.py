@@ -19,13 +19,15 @@ Group: TypeAlias = tuple[str, str]  # task, agent
 
 HEAD = """# Every module alone, in offline DQN and discrete CQL
 
-Mean and half a 95 % Student-t interval over {seeds} seeds after {steps:,} updates. *Final score* is the return of the
-last evaluation, *area under the curve* the mean return of all evaluations in training, *srank* and *feature dot* are
-the last probe's. Runs that diverged count with their last finite network; their number stands behind the strength. Few
-seeds and many rows: the best of them are best partly by luck. Made by `scripts/reproduce.py baselines`; how strengths
-were chosen is said in `rlop/experiments/baselines.py`.
+Mean and half a 95 % Student-t interval over {seeds} seeds after {steps:,} updates. *Final score* is
+the return of the last evaluation, *area under the curve* the mean return of all evaluations in
+training, *srank* and *feature dot* are the last probe's. Runs that diverged count with their last
+finite network; their number follows the strength. Few seeds and many rows: the best of them are
+best partly by luck. Made by `scripts/reproduce.py baselines`; `rlop/experiments/baselines.py` says
+how the strengths were chosen.
 
-In the picture blue, orange and green are a module's strengths in the order of the tables, grey is the plain agent.
+In the picture blue, orange and green are a module's strengths in the order of the tables, gray is
+the plain agent.
 """
 COLUMNS = ("final score", "area under the curve", "srank", "feature dot")
 
@@ -103,6 +105,7 @@ def markdown(records: Sequence[Record]) -> str:
             for row in record.get("rows", ()):
                 parts.append(line(cells(record, row)))
         parts.append("")
+
     return "\n".join(parts)
 
 
@@ -116,6 +119,7 @@ def short(records: Sequence[Record]) -> list[str]:
     for name in modules(records):
         rows = [rows_by_module.get(name) for rows_by_module in chosen.values()]
         lines.append(line([name, *map(at_strength, rows)]))
+
     return [*lines, ""]
 
 
@@ -153,6 +157,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     panels = groups(records)
     names = [name for name in modules(records) if name != PLAIN.name]
     width, height = 3.6 * len(panels) + 1.2, 0.26 * len(names) + 1.2
+
     with canvas(path, width, height, dpi=100) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, ((task, agent), group) in zip(axes, panels.items()):

@@ -33,6 +33,7 @@ def run(seed: int = 0) -> Outcome:
     l1_risks: list[float] = []
     l2_risks: list[float] = []
     residual = 0.0
+
     for p in SIZES:
         selected = x[..., :p]
         dense = (torch.linalg.pinv(selected) @ y[..., None])[..., 0]
@@ -123,4 +124,5 @@ def basis_pursuit(x: Tensor, y: Tensor, steps: int = 1500, rho: float = 0.05) ->
     for _ in range(steps):
         feasible = project(v)
         v = v + F.softshrink(2 * feasible - v, rho) - feasible
+
     return project(v)[..., 0]

@@ -32,6 +32,7 @@ def run(seed: int = 0) -> Outcome:
     train: list[float] = []
     test: list[float] = []
     accuracies: list[float] = []
+
     for epoch in range(EPOCHS + 1):
         if epoch > 0:  # the first measurement is before training
             batches = orders(RUNS, len(data.y), 50, 1, seed + epoch)
@@ -82,6 +83,7 @@ def run(seed: int = 0) -> Outcome:
         "test": (epochs, test),
         "test accuracy": (epochs, accuracies),
     }
+
     return Outcome(measures, curves, x="epoch", y="variance within / between classes")
 
 

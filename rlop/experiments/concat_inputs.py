@@ -62,6 +62,7 @@ def run(seed: int = 0) -> Outcome:
     errors = np.zeros((len(SIZES), 2))
     plain_gap = 0.0
     weighted_gap = 0.0
+
     for i, n in enumerate(SIZES):
         for _ in range(DRAWS):
             target = rng.normal(size=D) / np.sqrt(D)
@@ -76,6 +77,7 @@ def run(seed: int = 0) -> Outcome:
                 plain_gap = max(plain_gap, gap)
             gap = float(np.linalg.norm(fitted.weighted - fitted.pairs) / size)
             weighted_gap = max(weighted_gap, gap)
+
     errors += NOISE**2
 
     at = SIZES.index(D)

@@ -87,6 +87,7 @@ def movement(kind: Parametrization, width: int, seed: int) -> float:
         loss = (output - first_output - y).square().mean() / 2
         for w, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
             w.data -= LR * width**-kind.c * gradient
+
     _, hidden = forward(parameters, scales, x)
     return (hidden - first_hidden).detach().square().mean().sqrt().item()
 
@@ -131,4 +132,5 @@ def run(seed: int = 0) -> Outcome:
                     expected=f"-r = {0 - kind.r:g}",
                 )
             )
+
     return Outcome(tuple(measures), curves, x="width", y="movement of pre-activations", log="xy")

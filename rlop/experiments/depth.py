@@ -95,6 +95,7 @@ def start(depth: int, seed: int) -> list[Tensor]:
     generator = Generator().manual_seed(seed)
     weights = []
     channels = [1, *[WIDTH] * depth]
+
     for n_in, n_out in pairwise(channels):
         kernel = torch.randn(n_out, n_in, 3, 3, generator=generator) * (2 / (9 * n_in)) ** 0.5
         weights.append(kernel.requires_grad_())
@@ -129,4 +130,5 @@ def interpolate(weights: list[Tensor], x: Tensor, y: Tensor) -> list[Tensor]:
             break
         loss.backward()
         optimizer.step()
+
     return weights

@@ -42,6 +42,7 @@ def load_digits(n_train: int = 1000, seed: int = 0) -> Digits:
     order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))
     x = torch.as_tensor(pixels)[order].float() / 16  # stored as 0 to 16
     y = torch.as_tensor(labels)[order].long()
+
     return Digits(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
 
 

@@ -46,6 +46,7 @@ def run(seed: int = 0) -> Outcome:
                 expected="1 under calibration",
             )
         )
+
     same_order = ranking(errors) == ranking(disagreements)
     measures.append(
         Measure(
@@ -93,6 +94,7 @@ def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
     predicted = logits.argmax(-1)
     error = 1 - accuracy(logits, data.y_test).mean().item()
     rates = [(a != b).float().mean() for a, b in combinations(predicted, 2)]
+
     return error, torch.stack(rates).mean().item(), calibration_gap(predicted, data.y_test)
 
 
@@ -114,4 +116,5 @@ def calibration_gap(predicted: Tensor, y: Tensor) -> float:
         at = votes == q
         gap = (truth[at] - votes[at]).mean().abs() * at.sum()
         gaps.append(gap.item())
+
     return sum(gaps) / len(y)

@@ -52,6 +52,7 @@ def closed_form(
     c1 = 1 + noise**2 - 2 * r2 - (2 - a1) / a1 * n / d
     c2 = 1 + noise**2 - 2 * r1 - (2 - a2) / a2 * n / d
     q = (b1 * b2 * (c1 + c2) + b1 * c1 + b2 * c2) / (1 - b1 * b2)
+
     return (1 + noise**2 - 2 * (r1 + r2) + q) / 2
 
 
@@ -164,4 +165,5 @@ def run(seed: int = 0) -> Outcome:
         "gradient flow": (time, flow),
         "kappa 1": (time, equal),
     }
+
     return Outcome(measures, curves, x="training time", y="generalization error", log="x")

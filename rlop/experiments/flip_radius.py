@@ -26,6 +26,7 @@ def run(seed: int = 0) -> Outcome:
     dimensions = tuple(NETS)
     medians: list[float] = []
     shares_flipped: list[Tensor] = []
+
     for d, networks in NETS.items():
         radii = torch.tensor([flip_radius(d, seed + i) for i in range(networks)])
         medians.append(radii.median().item())
@@ -44,6 +45,7 @@ def run(seed: int = 0) -> Outcome:
                 expected="of order 1; .49 to .61 measured",
             )
         )
+
     measures.append(
         Measure(
             "slope of log radius against log d",

@@ -49,6 +49,7 @@ def run(seed: int = 0) -> Outcome:
                     expected=f"{rate:g} +- 0.1",
                 )
             )
+
     others = data.y_test != FROM
     error = (mlp != data.y_test)[:, others].float().mean().item()
     measures.append(
@@ -75,6 +76,7 @@ def run(seed: int = 0) -> Outcome:
     curves: dict[str, Curve] = {"flipped in training": (RATES, RATES)}
     for name, shares_by_rate in shares.items():
         curves[name] = (RATES, shares_by_rate)
+
     return Outcome(
         tuple(measures),
         curves,

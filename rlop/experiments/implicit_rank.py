@@ -56,6 +56,7 @@ def run(seed: int = 0) -> Outcome:
     ranks: list[float] = []
     components: list[float] = []
     errors: list[float] = []
+
     for depth in DEPTHS:
         net = trained(depth, data, seed)
         with torch.no_grad():
@@ -77,6 +78,7 @@ def run(seed: int = 0) -> Outcome:
                 expected="measured +-30 %",
             )
         )
+
     measures.append(
         Measure(
             "rank after / before adding layers, at most",

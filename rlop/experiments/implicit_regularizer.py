@@ -47,6 +47,7 @@ def instance(seed: int = INSTANCE) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     v = normal(6)
     x = normal(4, 3)
     x_next = normal(4, 3)
+
     return {"w": w, "b": b, "v": v}, x, x_next
 
 
@@ -65,6 +66,7 @@ def simulate(p: Mapping[str, Tensor], x: Tensor, x_next: Tensor, sigma: float, s
     generator = Generator().manual_seed(seed)
     reward = network(p, x) - GAMMA * network(p, x_next)
     runs = {}
+
     for name, value in p.items():
         runs[name] = value.expand(2 * PAIRS, *value.shape).clone().requires_grad_()
 
@@ -80,6 +82,7 @@ def simulate(p: Mapping[str, Tensor], x: Tensor, x_next: Tensor, sigma: float, s
         with torch.no_grad():
             for value, gradient in zip(runs.values(), gradients):
                 value -= ETA * gradient
+
     return (mean_row(runs) - start) / STEPS
 
 
@@ -104,6 +107,7 @@ def run(seed: int = 0) -> Outcome:
     measures: list[Measure] = []
     predicted_sizes: list[float] = []
     simulated_sizes: list[float] = []
+
     for sigma in SIGMAS:
         predicted = implicit_drift(values, next_values, p, GAMMA, ETA, sigma)
         simulated = project(simulate(p, x, x_next, sigma, seed), rows, next_rows, GAMMA)

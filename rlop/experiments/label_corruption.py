@@ -47,6 +47,7 @@ def run(seed: int = 0) -> Outcome:
     slack = torch.zeros(ARMS, N)
     epochs: list[int] = []
     test: list[list[float]] = []
+
     for epoch in range(0, EPOCHS, 10):
         batches = orders(ARMS, N, BATCH, 10, seed + epoch)
         descend(net, data.x, labels, slack, decay, rate, batches)
@@ -108,6 +109,7 @@ def run(seed: int = 0) -> Outcome:
     names += [f"weight decay, {c:g}" for c in DECAY]
     names += [f"RMD, {c:g}" for c in SLACK]
     curves = {name: (epochs, accuracies) for name, accuracies in zip(names, columns(test))}
+
     return Outcome(measures, curves, x="epochs", y="test accuracy", report_only=True)
 
 
@@ -135,6 +137,7 @@ def descend(
     parameters = list(net.parameters())
     x = x.expand(len(slack), *x.shape)
     y = y.expand(len(slack), -1)
+
     for index in batches:
         loss = cross_entropy(net(take(x, index)), take(y, index))
         gradients = torch.autograd.grad(loss.sum(), parameters)

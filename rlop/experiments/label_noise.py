@@ -83,6 +83,7 @@ def variance_measures(rng: np.random.Generator) -> list[Measure]:
         expected = formula(h, beta)
         exact_gap = max(exact_gap, abs(stationary(h, beta) / expected - 1))
         simulated_gap = max(simulated_gap, abs(simulated(h, beta, rng) / expected - 1))
+
     return [
         Measure(
             "variance: formula against Lyapunov equation, largest relative gap",
@@ -125,6 +126,7 @@ def sparse_runs(seed: int) -> SparseRuns:
     traces: list[np.ndarray] = []
     distances: list[np.ndarray] = []
     residuals: list[np.ndarray] = []
+
     for step in range(STEPS + 1):
         within = step % INTERVAL
         if within == 0:
@@ -142,6 +144,7 @@ def sparse_runs(seed: int) -> SparseRuns:
         noise = noises * signs[within]
         error = ((v * v * row).sum(-1) - y[each, sample] + noise)[..., None]
         v = v - LR * 2 * error * v * row
+
     return SparseRuns(steps, np.array(traces), np.array(distances), np.array(residuals))
 
 
@@ -196,4 +199,5 @@ def run(seed: int = 0) -> Outcome:
     curves: dict[str, Curve] = {}
     for k, noise in enumerate(NOISES):
         curves[f"label noise {noise}"] = (runs.steps, runs.trace[:, k].mean(-1))
+
     return Outcome(measures, curves, x="step", y="trace of Gauss-Newton", log="y")

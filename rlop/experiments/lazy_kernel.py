@@ -83,6 +83,7 @@ def run(seed: int = 0) -> Outcome:
     for width in WIDTHS:
         trainings = [train(width, 10 * seed + i) for i in range(SEEDS)]
         means.append(np.mean(trainings, axis=0))
+
     change, least, loss = np.stack(means, axis=1)
     exponent = power_law_exponent(WIDTHS, change)
 

@@ -80,6 +80,7 @@ def reduced(beta: Tensor, size: int, seed: int) -> float:
     for _ in range(REDUCED_STARTS):
         start = torch.randn(size, generator=generator, dtype=torch.float64)
         values.append(minimize(objective, [start]).value)
+
     return min(values)
 
 
@@ -135,6 +136,7 @@ def run(seed: int = 0) -> Outcome:
     measures: list[Measure] = []
     curves: dict[str, Curve] = {}
     norms: dict[tuple[int, int], float] = {}
+
     for size in KERNEL_SIZES:
         for channels in CHANNELS:
             network = train(target, size, channels, seed)
@@ -169,4 +171,5 @@ def run(seed: int = 0) -> Outcome:
                 expected="1: no effect of C",
             )
         )
+
     return Outcome(tuple(measures), curves, x="evaluation", y="loss + weight decay", log="xy")

@@ -39,6 +39,7 @@ class Factorized(nn.Module):
         super().__init__()
         widths = [64, *[WIDTH] * HIDDEN]
         self.factors = nn.ParameterList()
+
         for layer in range(HIDDEN):
             n_in, n_out = widths[layer : layer + 2]
             rank = max(1, round(fraction * min(n_in, n_out)))
@@ -50,6 +51,7 @@ class Factorized(nn.Module):
                     left.append(u)
                     right.append(v)
             self.factors.extend([torch.stack(left), torch.stack(right)])
+
         self.head = nn.Parameter(torch.zeros(RUNS, WIDTH, 10))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -67,4 +67,5 @@ def run(seed: int = 0) -> Outcome:
     shown = curves(histories, "rank/effective_rank")
     for label, curve in curves(histories, "rank/srank").items():
         shown[f"{label}, srank"] = curve
+
     return Outcome(measures, shown, x="gradient steps", y="effective rank, srank", report_only=True)

@@ -35,6 +35,7 @@ def interpolate(
     values = torch.from_numpy(y)
     w = torch.from_numpy(start[None].copy())
     power = torch.tensor([q], dtype=w.dtype)
+
     for step in range(steps):
         rate = lr / (1 + step / DECAY) if q > 2 else lr
         gradient = (w @ rows.mT - values) @ rows
@@ -75,6 +76,7 @@ def rmd(
     w = np.zeros(x.shape[1])
     z = np.zeros(len(x))
     gaps = np.zeros(epochs)
+
     for epoch in range(epochs):
         for i in range(len(x)):
             residual = y[i] - x[i] @ w
@@ -87,6 +89,7 @@ def rmd(
         residuals = y - x @ w
         sizes = residuals if signed else np.abs(residuals)
         gaps[epoch] = np.abs(sizes - z).max()
+
     return w, gaps
 
 
@@ -107,6 +110,7 @@ def potential_measures(seed: int) -> list[Measure]:
     residual = 0.0
     outside_span = 0.0
     norms: dict[tuple[float, int], float] = {}  # (q, p) -> lp norm
+
     for q, lr in POTENTIALS.items():
         w = interpolate(x, y, q, lr, start)
         residual = max(residual, float(np.abs(x @ w - y).max()))
@@ -188,4 +192,5 @@ def run(seed: int = 0) -> Outcome:
                 )
             )
             curves[f"{form}, lambda {lam}"] = (range(1, EPOCHS + 1), gaps)
+
     return Outcome(tuple(measures), curves, x="epoch", y="largest |z - residual|", log="xy")

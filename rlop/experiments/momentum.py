@@ -49,6 +49,7 @@ def run(seed: int = 0) -> Outcome:
     train_accuracy = 1.0
     strong_error = 0.0
     weak_errors: list[list[float]] = []
+
     for beta in MOMENTUM:
         path = descend(start, x, y, beta)
         wrong = [network(w, x_test) * y_test <= 0 for w in path]
@@ -124,6 +125,7 @@ def descend(w: Tensor, x: Tensor, y: Tensor, beta: float) -> list[Tensor]:
     flat = x.flatten(1, 2)  # [S, n P, D]
     velocity = torch.zeros_like(w)
     path = [w]
+
     for step in range(1, STEPS + 1):
         z = flat @ w.mT  # [S, n P, K]
         output = z.pow(3).unflatten(1, (-1, PATCHES)).sum((-1, -2))
@@ -134,4 +136,5 @@ def descend(w: Tensor, x: Tensor, y: Tensor, beta: float) -> list[Tensor]:
         w = w - LR * velocity
         if step % EVERY == 0:
             path.append(w)
+
     return path

@@ -182,6 +182,7 @@ def off_policy_results(seed: int) -> tuple[list[Measure], dict[str, Curve]]:
     process = off_policy(seed)
     curves: dict[str, Curve] = {}
     largest: dict[str, float] = {}
+
     for label, (kind, radius) in OFF_POLICY.items():
         learned = neural_td(process, kind, radius, 1.0, 2000, seed)
         largest[label] = max(learned.largest)
@@ -209,6 +210,7 @@ def off_policy_results(seed: int) -> tuple[list[Measure], dict[str, Curve]]:
                 expected=f"measured oracle {text}",
             )
         )
+
     of_radius = max(largest[label] / OFF_POLICY[label][1] for label in oracles)
     measures.append(
         Measure(
@@ -219,6 +221,7 @@ def off_policy_results(seed: int) -> tuple[list[Measure], dict[str, Curve]]:
             expected="bound |Q| <= R",
         )
     )
+
     return measures, curves
 
 

@@ -72,6 +72,7 @@ def train(decay: float, seed: int) -> Fit:
         w = w - LR * gradient_w
         b = b - LR * gradient_b
         skip = skip - LR * np.array([error @ x, error.sum()])
+
     return Fit(np.stack([v, w]), error + y, half_squares, path_norms)
 
 
@@ -131,4 +132,5 @@ def run(seed: int = 0) -> Outcome:
         "path norm": (steps, decayed.path_norms),
         "path norm, no decay": (steps, free.path_norms),
     }
+
     return Outcome(measures, curves, x="step", y="norm")

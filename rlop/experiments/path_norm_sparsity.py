@@ -130,6 +130,7 @@ def train(net: Network, x: Tensor, y: Tensor) -> Network:
     mu = torch.tensor(DECAYS)
     optimizer = torch.optim.Adam(list(net), lr=LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+
     for _ in range(STEPS):
         optimizer.zero_grad()
         penalty = mu / 2 * (net.w.square().sum(-1) + net.v.square().sum(-1))
@@ -137,6 +138,7 @@ def train(net: Network, x: Tensor, y: Tensor) -> Network:
         loss.sum().backward()
         optimizer.step()
         schedule.step()
+
     return Network(*(p.detach() for p in net))
 
 

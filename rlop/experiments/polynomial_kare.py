@@ -50,6 +50,7 @@ def run(seed: int = 0) -> Outcome:
         if ridge >= 0.01:
             kare_gap = max(kare_gap, abs(kare[i] / true[i] - 1))
             predicted_gap = max(predicted_gap, abs(predicted[i] / true[i] - 1))
+
     chosen = true[kare.index(min(kare))] / min(true)
     peak = max(by_degree)
 

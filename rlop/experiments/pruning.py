@@ -47,6 +47,7 @@ def run(seed: int = 0) -> Outcome:
     kept: list[float] = []
     train: list[float] = []
     test: list[float] = []
+
     for round_ in range(ROUNDS):
         net.load_state_dict(start)
         apply_masks(net, masks)

@@ -38,11 +38,13 @@ def train(
     y = np.einsum("nd,de,ne->n", x, phi, x)
     w = rng.normal(size=(STUDENT, D)) * 0.3 / np.sqrt(STUDENT)
     errors = np.zeros(STEPS)
+
     for step in range(STEPS):
         errors[step] = np.linalg.norm(w.T @ w - phi) / np.linalg.norm(phi)
         hidden = x @ w.T
         error = (hidden**2).sum(1) - y
         w = w - LR * (error[:, None] * hidden).T @ x / len(x)
+
     return w, errors
 
 

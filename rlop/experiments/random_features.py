@@ -43,6 +43,7 @@ def error(features: int, ridge: float, draw: tuple[int, int]) -> float:
     phi_test = np.maximum(x_test @ w, 0) / np.sqrt(features)
     u, s, vt = np.linalg.svd(phi, full_matrices=False)
     theta = vt.T @ (s / (s**2 + ridge) * (u.T @ y))
+
     return float(((phi_test @ theta - x_test @ target) ** 2).mean())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rlop.experiments.catalogue import Abstract, workshop
 from rlop.experiments.outcome import Measure
-from rlop.experiments.running import MeasureRecord, OutcomeRecord, Record, measure_of
+from rlop.experiments.running import FailureRecord, MeasureRecord, OutcomeRecord, Record, measure_of
 
 HEAD = """# Reproduction
 
@@ -30,6 +30,7 @@ def band(measure: Measure) -> str:
         return f"<= {high}"
     if low == high:  # narrower than four digits show
         low, high = f"{measure.low:.7g}", f"{measure.high:.7g}"
+
     return f"[{low}, {high}]"
 
 
@@ -57,6 +58,7 @@ def table(records: Iterable[Record]) -> str:
             lines.append(
                 f"  {mark} {measure.name:58} {value:>10}  {band(measure):22} {measure.expected}"
             )
+
     return "\n".join(lines)
 
 
@@ -89,6 +91,7 @@ def markdown(
     parts.append("|---|---|---|---|---|")
     for abstract in abstracts:
         parts.append(_summary(abstract, verdict_of[abstract.number], by_name))
+
     for abstract in abstracts:
         if abstract.experiments:
             parts.append(_section(abstract, verdict_of[abstract.number], by_name))
@@ -120,12 +123,13 @@ def _section(abstract: Abstract, verdict: str, by_name: Mapping[str, Record]) ->
         f"{abstract.authors}.{reference} {abstract.claim} **{verdict}**",
     ]
     for name in abstract.experiments:
-        record = by_name.get(name, {"name": name, "error": "not run"})
+        record = by_name.get(name, FailureRecord(name=name, error="not run"))
         lines.append("")
         if "error" in record:
             lines.append(f"`{name}`: {record['error']}")
         else:
             lines += _measures(record)
+
     return "\n".join(lines)
 
 
@@ -147,4 +151,5 @@ def _measures(record: OutcomeRecord) -> list[str]:
         )
         # A bar inside a cell would end it.
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+
     return lines

@@ -155,4 +155,5 @@ def run(seed: int = 0) -> Outcome:
 
         curves[f"d/n {g}, closed form"] = (RIDGES, theory)
         curves[f"d/n {g}, n = {n}"] = (RIDGES, measured)
+
     return Outcome(tuple(measures), curves, x="ridge lambda", y="robust risk", log="x")

@@ -7,7 +7,7 @@ import math
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, final
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class MeasureRecord(TypedDict):
     holds: bool
 
 
+@final
 class OutcomeRecord(TypedDict):
     """An `Outcome` without its curves, and how it was made."""
 
@@ -42,6 +43,7 @@ class OutcomeRecord(TypedDict):
     measures: list[MeasureRecord]
 
 
+@final
 class FailureRecord(TypedDict):
     """An experiment that came to no verdict, and why."""
 
@@ -84,6 +86,7 @@ def to_record(name: str, outcome: Outcome, seconds: float, seed: int) -> Outcome
                 "holds": bool(measure.holds),
             }
         )
+
     return {
         "name": name,
         "verdict": outcome.verdict,
@@ -121,6 +124,7 @@ def save(name: str, seed: int, folder: Path) -> OutcomeRecord:
         draw(outcome, folder / f"{name}.png", f"{name}: {outcome.verdict}")
     except InputError as error:
         print(error)  # without matplotlib the record alone is worth having
+
     return record
 
 
@@ -155,4 +159,5 @@ def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
             axis.set_yscale("log")
         if outcome.curves:
             figure.legend(loc="outside right upper", fontsize=9)
+
     return Path(path)

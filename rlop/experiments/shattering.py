@@ -87,6 +87,7 @@ def shattered(rank: int, seed: int) -> float:
     weights = start(rank, runs, generator)
     optimizer = torch.optim.Adam(weights, lr=LR)
     fitted = torch.zeros(runs, dtype=torch.bool)
+
     for step in range(STEPS):
         optimizer.zero_grad()
         margin = y * network(weights, x)

@@ -99,6 +99,7 @@ def run(seed: int = 0) -> Outcome:
         "accuracy, union": (SHARED, union),
         "accuracy, intersection": (SHARED, intersection),
     }
+
     return Outcome(
         measures, curves, x="shared epochs of 20", y="Jaccard index of the masks, test accuracy"
     )
@@ -117,7 +118,8 @@ def combine(masks: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tens
 
 def counts(masks: dict[str, Tensor]) -> Tensor:
     """Count the weights that the masks keep, `[R]`."""
-    return sum(mask.flatten(1).sum(-1) for mask in masks.values())
+    kept = [mask.flatten(1).sum(-1) for mask in masks.values()]
+    return torch.stack(kept).sum(0)
 
 
 def siblings_orders(n: int, seed: int) -> Iterator[Tensor]:

@@ -93,4 +93,5 @@ def steps_to_fit(width: int, seed: int) -> Tensor:
         if (steps < LIMIT).all():
             break
         w = w - LR * gradient(w, difference)
+
     return steps

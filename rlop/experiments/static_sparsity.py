@@ -41,6 +41,7 @@ def run(seed: int = 0) -> Outcome:
     data = load_digits(seed=seed)
     clean: list[float] = []
     noisy: list[float] = []
+
     for density in DENSITIES:
         # Masks from the stream of the weights would keep the negative ones.
         generator = Generator().manual_seed(seed + 20_000)
@@ -93,6 +94,7 @@ def trained(density: float, data: Digits, seed: int, generator: Generator) -> nn
     width = round(DENSE_WIDTH / density)
     net = network(range(seed, seed + RUNS), 64, (width,), 10)
     masks: dict[str, Tensor] = {}
+
     for name, w in weight_matrices(net).items():
         masks[name] = torch.rand(w.shape, generator=generator) < density
 
@@ -102,6 +104,7 @@ def trained(density: float, data: Digits, seed: int, generator: Generator) -> nn
     optimizer = Adam(net.parameters(), lr=3e-3)
     labels = data.y.expand(RUNS, -1)
     fit(net, optimizer, data.x, labels, batches, after=partial(apply_masks, net, masks))
+
     return net
 
 
@@ -121,6 +124,7 @@ def perturbed(net: nn.Module, x: Tensor, y: Tensor, generator: Generator) -> flo
     saved = {name: w.clone() for name, w in weight_matrices(net).items()}
     for w in weight_matrices(net).values():
         w.mul_(1 + NOISE * torch.randn(w.shape, generator=generator))
+
     result = accuracy(predict(net, x, RUNS), y).mean().item()
 
     for name, w in weight_matrices(net).items():

@@ -31,6 +31,7 @@ def run(seed: int = 0) -> Outcome:
     curves: dict[str, Curve] = {}
     last_square: list[float] = []
     last_logistic: list[float] = []
+
     for salience in SALIENCE:
         square, logistic = columns([compare(size, salience, seed) for size in SIZES])
         last_square.append(square[-1])
@@ -113,10 +114,12 @@ def logistic_regression(phi: Tensor, y: Tensor) -> Tensor:
     gram = phi @ phi.mT / (N * RIDGE)
     identity = torch.eye(N, dtype=phi.dtype)
     f = torch.zeros_like(y)
+
     for _ in range(60):
         slope = y * torch.sigmoid(-y * f)
         curvature = torch.sigmoid(f) * torch.sigmoid(-f)
         target = (gram @ (slope + curvature * f)[..., None])[..., 0]
         newton = torch.linalg.solve(identity + gram * curvature[..., None, :], target)
         f = f + 0.5 * (newton - f)
+
     return phi.mT @ (y * torch.sigmoid(-y * f))[..., None] / (N * RIDGE)

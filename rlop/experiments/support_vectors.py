@@ -92,6 +92,7 @@ def run(seed: int = 0) -> Outcome:
         "test error, max margin": (DIMENSIONS, margin),
         "test error, least squares": (DIMENSIONS, least),
     }
+
     return Outcome(measures, curves, x="dimension, n = 40", log="x")
 
 

@@ -44,6 +44,7 @@ def run(seed: int = 0) -> Outcome:
     scores = {gap: score(net, gap, seed) for gap in TEST_GAPS}
     with torch.no_grad():
         sizes = seed_means(net(x).abs().mean((1, 2)), SEEDS)
+
     plain, decayed, decoupled = scores[-GAP]
 
     measures = (

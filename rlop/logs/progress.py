@@ -138,6 +138,7 @@ def _rich_bar(total: int, start: int, forced: bool) -> RichBar:
         # Output to a file cannot disturb the bar; only on a terminal the two must be kept apart.
         redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
+
     bar.add_task("training", total=total, completed=start, info="")
     return bar
 

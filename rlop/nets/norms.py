@@ -31,8 +31,9 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch
-    renormalization.
+    """Stacked `nn.BatchNorm1d`, or batch renormalization.
+
+    Gain and shift are `[*lead, D]`, the input `[*lead, B, D]`.
 
     A pass that records a gradient for `gain` normalizes with its own batch and moves the running
     statistics; every other pass (no_grad, a target network, `eval()`) normalizes with the running

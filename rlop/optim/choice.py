@@ -88,7 +88,7 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
 }
 
 
-def optimizer_options(optimizer: str | Mapping[str, object]) -> SweptOptions:
+def optimizer_options(optimizer: str | Mapping[str, object]) -> OptimizerOptions:
     """Return the options of the optimizer that `name` or `{name: {option: value}}` names.
 
     Args:
@@ -100,7 +100,7 @@ def optimizer_options(optimizer: str | Mapping[str, object]) -> SweptOptions:
 
 
 def optimizer_maker(
-    options: SweptOptions, numbers: Mapping[str, Tensor], **constants: object
+    options: OptimizerOptions, numbers: Mapping[str, Tensor], **constants: object
 ) -> MakeOptimizer:
     """Return the function that makes the optimizer of a `Learner`.
 
@@ -109,7 +109,6 @@ def optimizer_maker(
         numbers: `optimizer.<option>` -> `[R]`, for the options that take one number per run.
         constants: `betas` and `eps` of Adam, `form` of RMD; other optimizers do not read them.
     """
-    assert isinstance(options, OptimizerOptions)
     arguments: dict[str, object] = {}
     for name, value in asdict(options).items():
         is_swept = name in options.swept

@@ -134,7 +134,9 @@ def _frozen_at(history: History) -> np.ndarray:
 
 
 def _add_missing(
-    hparams: dict[str, object], config: Mapping[str, object], keys: Sequence[str]
+    hparams: dict[str, object],
+    config: Mapping[str, object],
+    keys: Sequence[str],
 ) -> None:
     """Copy the values of these keys, unless the run has its own under the last part of the name."""
     keys_before = list(hparams)

@@ -15,6 +15,7 @@ from rlop.config.schema import Index, NonNegative, Share, option, options
 from rlop.nets.init import reinit_runs
 from rlop.nets.linear import reset_runs
 from rlop.nets.masks import MaskedLinear, prune_
+from rlop.optim.step import RunOptimizer
 from rlop.runs import per_run
 from rlop.training.recycling import hidden_units, redo_
 from rlop.types import Batch, InputError
@@ -42,11 +43,10 @@ class ResetOptions:
     )
 
 
-class ResetConfig:
+class ResetsConfig:
     """Base of the options of an agent with scheduled resets."""
 
     resets: ResetOptions
-    init: str = "default"  # how parameters are drawn, see `reinit_runs`
 
 
 class Resets:
@@ -68,11 +68,8 @@ class Resets:
         self.agent = agent
         self.learner = agent.main
         self.options = ResetOptions()
-        self.init = "default"
-        config = agent.config
-        if isinstance(config, ResetConfig):
-            self.options = config.resets
-            self.init = config.init
+        if isinstance(agent.config, ResetsConfig):
+            self.options = agent.config.resets
 
         if self.options.every:
             self.chosen = self._choose()
@@ -152,7 +149,7 @@ class Resets:
 
         network = copy.deepcopy(self.learner.online).cpu()
         reset_runs(network, seeds)
-        reinit_runs([(network, self.init)], seeds)
+        reinit_runs([(network, self.agent.init)], seeds)
 
         device = self.agent.device
         return {name: p.detach().to(device) for name, p in network.named_parameters()}
@@ -183,7 +180,7 @@ def shrink_and_perturb_(
 
 
 @torch.no_grad()
-def clear_moments_(optimizer: torch.optim.Optimizer, parameter: Tensor, mask: Tensor) -> None:
+def clear_moments_(optimizer: RunOptimizer, parameter: Tensor, mask: Tensor) -> None:
     """Set what an optimizer remembers of some weights to 0, in place.
 
     Args:

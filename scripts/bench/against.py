@@ -96,6 +96,7 @@ def cases(groups: Iterable[str], compiled: bool) -> list[Case]:
         result += [case, replace(case, runs=8)]
         if compiled:
             result.append(replace(case, compiled=True))
+
     return result
 
 
@@ -175,6 +176,7 @@ def time_update(checkout: Path, case: Case, seconds: float) -> float:
     if done.returncode:
         messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise InputError(f"{case.label} in {checkout}: {messages[-1]}")
+
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -192,4 +194,5 @@ def text(comparisons: Sequence[Comparison]) -> str:
                 f"{comparison['low']:.3f}-{comparison['high']:.3f}",
             ]
         )
+
     return table(header, rows)

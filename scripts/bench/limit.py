@@ -1,20 +1,20 @@
-"""The limit of any implementation: the matrix products of an update, on tensors that are ready."""
+"""The least cost of an update: its matrix products, on tensors that are ready and waiting."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 
+from scripts.bench.measure import Update
 from scripts.bench.problems import CONVOLUTIONS, SAMPLES, Problem
 
-Product = tuple[int, int, int]  # rows, inner, columns of `[rows, inner] @ [inner, columns]`
+Product: TypeAlias = tuple[int, int, int]  # m, k, n of `[m, k] @ [k, n]`
 
 
 class Layer(NamedTuple):
-    """A hidden layer as a matrix product: a convolution is one at every position of its window."""
+    """A hidden layer as a matrix product: a convolution is one at every place of its window."""
 
     positions: int
     fan_in: int
@@ -22,40 +22,52 @@ class Layer(NamedTuple):
 
 
 def dense(n_in: int, hidden: tuple[int, ...]) -> list[Layer]:
-    return [Layer(1, *pair) for pair in zip((n_in, *hidden), hidden)]
+    """Return the fully connected layers of these widths."""
+    return [Layer(1, fan_in, units) for fan_in, units in zip((n_in, *hidden), hidden)]
 
 
 def q_layers(problem: Problem) -> list[Layer]:
     """Return the hidden layers of a discrete agent's network.
 
-    Heads are left out: a few columns take no arithmetic to speak of.
+    Heads are left out: their few columns hardly count.
     """
     if problem.network == "mlp":
         return dense(problem.obs[0], problem.hidden)
-    size, layers = problem.obs[1], []
+
+    layers = []
+    size = problem.obs[1]
     for channels, filters, kernel, stride in CONVOLUTIONS[problem.network]:
         size = (size - kernel) // stride + 1
         layers.append(Layer(size * size, channels * kernel * kernel, filters))
+
     return layers + dense(size * size * layers[-1].units, problem.hidden)
 
 
 def forward(layers: list[Layer], rows: int) -> list[Product]:
+    """Return the products of a forward pass."""
     return [(rows * layer.positions, layer.fan_in, layer.units) for layer in layers]
 
 
 def weight_gradients(layers: list[Layer], rows: int) -> list[Product]:
+    """Return the products that give the gradients of the weights."""
     return [(layer.fan_in, rows * layer.positions, layer.units) for layer in layers]
 
 
 def input_gradients(layers: list[Layer], rows: int) -> list[Product]:
+    """Return the products that give the gradients of the layers' inputs."""
     return [(rows * layer.positions, layer.units, layer.fan_in) for layer in layers]
 
 
 def training(layers: list[Layer], rows: int) -> list[Product]:
-    """Forward and both backward products; nothing asks for the gradient of the observations."""
-    return (
-        forward(layers, rows) + weight_gradients(layers, rows) + input_gradients(layers[1:], rows)
-    )
+    """Return the products of a training step.
+
+    The first layer's input gradient is left out: nothing asks for that of the observations.
+    """
+    return [
+        *forward(layers, rows),
+        *weight_gradients(layers, rows),
+        *input_gradients(layers[1:], rows),
+    ]
 
 
 def products(problem: Problem) -> Counter[Product]:
@@ -69,27 +81,33 @@ def products(problem: Problem) -> Counter[Product]:
     if problem.kind != "cql":
         layers = q_layers(problem)
         return Counter(training(layers, rows) + forward(layers, rows))
-    critic, policy = (
-        dense(n, problem.hidden) for n in (problem.obs[0] + problem.actions, problem.obs[0])
-    )
-    one = training(critic, rows * (3 * SAMPLES + 1)) + forward(
-        critic, rows
-    )  # the latter for the target network
-    one += forward(critic, rows) + input_gradients(critic, rows)  # the policy's loss
-    return Counter(2 * one + training(policy, rows) + forward(policy, rows))
+
+    critic = dense(problem.obs[0] + problem.actions, problem.hidden)
+    of_critic = training(critic, rows * (3 * SAMPLES + 1))
+    of_critic += forward(critic, rows)  # the target network
+    of_critic += forward(critic, rows) + input_gradients(critic, rows)  # the policy's loss
+    policy = dense(problem.obs[0], problem.hidden)
+    of_policy = training(policy, rows) + forward(policy, rows)
+
+    return Counter(2 * of_critic + of_policy)
 
 
 def gflop(problem: Problem) -> float:
-    """Arithmetic of these products, a multiplication and an addition counted as two."""
-    return sum(2 * m * k * n * count for (m, k, n), count in products(problem).items()) / 1e9
+    """Count the arithmetic of these products, a multiplication and an addition as two."""
+    operations = 0
+    for (m, k, n), count in products(problem).items():
+        operations += 2 * m * k * n * count
+    return operations / 1e9
 
 
-def build(problem: Problem, dtype: torch.dtype = torch.float32) -> Callable[[], object]:
-    """All products of one update, one after another, each into a tensor that is there already."""
+def build(problem: Problem, dtype: torch.dtype = torch.float32) -> Update:
+    """Return a call of all products of one update, each into a tensor that exists already."""
     work = []
     for (m, k, n), count in products(problem).items():
-        left, right = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
-        work += [(left, right, torch.empty(m, n, dtype=dtype))] * count
+        left = torch.randn(m, k).to(dtype)
+        right = torch.randn(k, n).to(dtype)
+        out = torch.empty(m, n, dtype=dtype)
+        work += [(left, right, out)] * count
 
     def update() -> None:
         for left, right, out in work:

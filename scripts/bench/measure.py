@@ -116,6 +116,7 @@ def machine() -> dict[str, object]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
+
     return {
         "cpu": cpu_name(),
         "cores": cores(),

@@ -27,6 +27,7 @@ def make_agent(problem: Problem, data: Dataset, runs: int = 1, **options: Any) -
     else:
         sizes["network"] = problem.network
         sizes["target_period"] = TARGET_PERIOD
+
     return AGENTS[problem.kind](data.spec, seeds=runs, **{**sizes, **options})
 
 

@@ -88,6 +88,7 @@ def benchmark(options: argparse.Namespace) -> Result:
             added = measure_terms(problem, data, options.rounds, options.seconds)
             result["terms"][problem.name] = added
             print(terms_text(problem, added), flush=True)
+
     return result
 
 
@@ -110,6 +111,7 @@ def measure_overhead(problem: Problem, data: Dataset) -> Overhead:
                 lambda: loop.save(Path(folder)), schedule.checkpoint_every, update_ms, TIMES
             )
             parts["checkpoint"] = save
+
     parts["evaluate"] = evaluation(agent, data, schedule.eval_every, update_ms)
     percent = sum(part.get("percent", 0.0) for part in parts.values())
     return {"update_ms": update_ms, "parts": parts, "percent": percent}
@@ -154,6 +156,7 @@ def evaluation(agent: Agent, data: Dataset, every: int, update_ms: float) -> Cos
         evaluate = make_evaluator(agent, data.spec.env_id, data.spec.env_kwargs, episodes)
     except (InputError, ImportError) as error:
         return {"note": str(error).splitlines()[0]}
+
     result = cost(lambda: evaluate(agent), every, update_ms, times=1)
     evaluate.close()
     return result
@@ -164,6 +167,7 @@ def measure_terms(problem: Problem, data: Dataset, rounds: int, seconds: float) 
     options_of: dict[str, dict[str, Any]] = {}
     for name in REGULARIZERS:
         options_of[name] = {"regularizers": {name: COEF}}
+
     for name, radius in PROJECTIONS.items():
         options_of[name] = {"projections": {name: radius}}
 
@@ -181,6 +185,7 @@ def measure_terms(problem: Problem, data: Dataset, rounds: int, seconds: float) 
     plain = samples.pop("")
     for name, sample in samples.items():
         result[name] = {"percent": 100 * (paired_ratio(plain["cpu"], sample["cpu"]) - 1)}
+
     return result
 
 
@@ -197,6 +202,7 @@ def overhead_text(problem: Problem, overhead: Overhead) -> str:
                 part.get("note", ""),
             ]
         )
+
     rows.append(["together", "", "", show(overhead["percent"]), ""])
     title = f"\n{problem.name}: {overhead['update_ms']:.2f} ms an update"
     return title + "\n" + table(["beside it", "CPU ms", "every", "% of the updates", ""], rows)

@@ -1,4 +1,4 @@
-"""The work that is measured: shapes, the same for everybody, and random transitions of them."""
+"""The work that is measured: the same shapes for every contestant, and random transitions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from rlop.data import Dataset
 
-EPISODE = 1000
+EPISODE = 1000  # steps
 SAMPLES = 10  # actions per conservative term of continuous CQL
 TARGET_PERIOD = 500  # updates between two copies of a discrete agent's target network
 IMAGE_ROWS = 2000  # Atari frames are large: 113 MB of stacks of four
-# (channels, filters, kernel, stride) of each convolution
+
+# Network -> (channels, filters, kernel, stride) of each convolution.
 CONVOLUTIONS = {
     "minatar": [(4, 16, 3, 1)],
     "nature": [(4, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)],
@@ -45,7 +46,10 @@ class Problem:
 MINATAR = {"network": "minatar", "hidden": (128,), "batch": 32, "obs": (10, 10, 4)}
 NATURE = {"network": "nature", "hidden": (512,), "batch": 32, "obs": (4, 84, 84)}
 CASES = {
-    "cql": [Problem("CQL 2x256", "cql"), Problem("CQL 3x256", "cql", hidden=(256, 256, 256))],
+    "cql": [
+        Problem("CQL 2x256", "cql"),
+        Problem("CQL 3x256", "cql", hidden=(256, 256, 256)),
+    ],
     "dqn": [
         Problem("DQN 2x256, batch 32", "dqn", batch=32),
         Problem("DQN 2x256, batch 256", "dqn"),
@@ -61,41 +65,65 @@ CASES = {
         Problem("Nature discrete CQL", "discrete-cql", **NATURE),
     ],
 }
-# What one process does with many runs, at the sizes of the scripts.
+
+# Many runs in one process, at the sizes of the scripts.
 GRIDWORLD = Problem("gridworld DQN 2x128", "dqn", hidden=(128, 128), batch=32, obs=(16,), actions=5)
 SIDE_BY_SIDE = [GRIDWORLD, CASES["minatar"][0], CASES["cql"][0]]
-PROBLEMS = {problem.name: problem for group in [*CASES.values(), SIDE_BY_SIDE] for problem in group}
+
+
+def all_problems() -> dict[str, Problem]:
+    """Return every problem by its name."""
+    problems = list(SIDE_BY_SIDE)
+    for group in CASES.values():
+        problems += group
+    return {problem.name: problem for problem in problems}
+
+
+PROBLEMS = all_problems()
 
 
 def transitions(problem: Problem, rows: int, env_id: str | None = None) -> Dataset:
-    """Draw random transitions, in episodes of 1000 steps that time out.
+    """Draw random transitions in episodes of 1000 steps that time out.
 
-    `env_id` is where an agent would be evaluated.
+    Args:
+        problem: gives the shapes.
+        rows: number of transitions; fewer for Atari's frames.
+        env_id: environment in which an agent would be evaluated.
     """
+    if problem.network == "nature":
+        rows = min(rows, IMAGE_ROWS)
     rng = np.random.default_rng(0)
-    rows = min(rows, IMAGE_ROWS) if problem.network == "nature" else rows
-    shape = (rows + 1, *problem.obs)
-    if problem.network == "mlp":
-        obs = rng.standard_normal(shape, np.float32)
+    obs = random_obs(problem, rows + 1, rng)
+
+    is_continuous = problem.kind == "cql"
+    if is_continuous:
+        action = rng.uniform(-1, 1, (rows, problem.actions)).astype(np.float32)
     else:
-        obs = rng.integers(256, size=shape, dtype=np.uint8)
-        obs = obs > 200 if problem.network == "minatar" else obs  # MinAtar's channels are on or off
-    continuous = problem.kind == "cql"
+        action = rng.integers(problem.actions, size=rows)
     return Dataset.from_arrays(
         obs[:-1],
-        rng.uniform(-1, 1, (rows, problem.actions)).astype(np.float32)
-        if continuous
-        else rng.integers(problem.actions, size=rows),
+        action,
         rng.standard_normal(rows, np.float32),
         np.zeros(rows, bool),
         np.arange(rows) % EPISODE == EPISODE - 1,
         obs[1:],
-        n_actions=None if continuous else problem.actions,
+        n_actions=None if is_continuous else problem.actions,
         env_id=env_id,
         name=f"random transitions for {problem.name}",
     )
 
 
+def random_obs(problem: Problem, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw observations: numbers, bytes for Atari, and MinAtar's channels on or off."""
+    shape = (rows, *problem.obs)
+    if problem.network == "mlp":
+        return rng.standard_normal(shape, np.float32)
+    pixels = rng.integers(256, size=shape, dtype=np.uint8)
+    return pixels > 200 if problem.network == "minatar" else pixels
+
+
 def channels_first(problem: Problem, obs: np.ndarray) -> np.ndarray:
-    """Bring images to `[N, channels, height, width]`, as most libraries want them."""
-    return np.ascontiguousarray(np.moveaxis(obs, -1, 1)) if problem.network == "minatar" else obs
+    """Arrange images as most libraries want them, `[N, channels, height, width]`."""
+    if problem.network != "minatar":
+        return obs
+    return np.ascontiguousarray(np.moveaxis(obs, -1, 1))

@@ -1,11 +1,14 @@
-"""`sampling`: batches of 32 stacked frames a second, from memory and from a mapped file."""
+"""`sampling`: batches of stacked frames a second, from memory and from a mapped file.
+
+A batch holds 32 transitions.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,46 +16,59 @@ import torch
 from rlop.data.dqn_replay.stacks import DEPTH, FrameTable, Stacks
 from scripts.bench.measure import show, table
 
-FRAMES, BATCH, CALLS, ROUNDS = 200_000, 32, 2000, 5
+FRAMES = 200_000
+BATCH = 32
+CALLS = 2000  # in a round
+ROUNDS = 5
 
 
-def benchmark(frames: int = FRAMES) -> dict[str, dict[str, float]]:
-    """Return where the frames are -> batches per second of CPU and of the wall, on one thread.
+class Rate(TypedDict):
+    """Batches per second, the best of the rounds."""
 
-    The best of a few rounds counts.
-    """
+    per_cpu_s: float
+    per_wall_s: float
+
+
+def benchmark(frames: int = FRAMES) -> dict[str, Rate]:
+    """Measure the rate for each place of the frames, on one thread."""
     torch.set_num_threads(1)
-    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        shape = (frames, 84, 84)
-        stored = np.memmap(Path(folder) / "frames", np.uint8, "w+", shape=shape)
-        pixels = np.random.default_rng(0).integers(0, 256, (1000, 84, 84), dtype=np.uint8)
-        for start in range(0, frames, len(pixels)):
-            stored[start : start + len(pixels)] = pixels[: frames - start]
-        for name, held in (("memory", np.array(stored)), ("mapped file", stored)):
-            found[name] = rate(held)
+        mapped = write_frames(Path(folder) / "frames", frames)
+        rates = {"memory": rate(np.array(mapped)), "mapped file": rate(mapped)}
+
     gigabytes = BATCH * (DEPTH + 1) * 84 * 84 / 1e9  # of frames in a batch, each read once
-    rows = [
-        [
-            name,
-            show(v["per_cpu_s"], ",.0f"),
-            show(v["per_wall_s"], ",.0f"),
-            show(gigabytes * v["per_cpu_s"], ".1f"),
-        ]
-        for name, v in found.items()
-    ]
-    print(
-        table([f"{frames:,} frames in", "batches / CPU s", "batches / s", "GB / CPU s"], rows),
-        flush=True,
-    )
-    return found
+    rows = []
+    for name, result in rates.items():
+        rows.append(
+            [
+                name,
+                show(result["per_cpu_s"], ",.0f"),
+                show(result["per_wall_s"], ",.0f"),
+                show(gigabytes * result["per_cpu_s"], ".1f"),
+            ]
+        )
+
+    header = [f"{frames:,} frames in", "batches / CPU s", "batches / s", "GB / CPU s"]
+    print(table(header, rows), flush=True)
+    return rates
 
 
-def rate(frames: np.ndarray) -> dict[str, float]:
+def write_frames(path: Path, frames: int) -> np.memmap:
+    """Write random frames into a mapped file, a thousand different ones over and over."""
+    mapped = np.memmap(path, np.uint8, "w+", shape=(frames, 84, 84))
+    pixels = np.random.default_rng(0).integers(0, 256, (1000, 84, 84), dtype=np.uint8)
+    for start in range(0, frames, len(pixels)):
+        mapped[start : start + len(pixels)] = pixels[: frames - start]
+    return mapped
+
+
+def rate(frames: np.ndarray) -> Rate:
+    """Gather batches of random stacks and time the fastest round."""
     last = np.arange(DEPTH - 1, len(frames) - 1)
     zeros = np.zeros(len(last), np.float32)
-    columns: dict[str, Any] = {"obs": Stacks(frames, last), "next_obs": Stacks(frames, last + 1)}
-    columns |= {
+    columns = {
+        "obs": Stacks(frames, last),
+        "next_obs": Stacks(frames, last + 1),
         "action": zeros.astype(np.int64),
         "reward": zeros,
         "terminated": zeros,
@@ -61,11 +77,16 @@ def rate(frames: np.ndarray) -> dict[str, float]:
     gather = FrameTable(columns).gather
     generator = torch.Generator().manual_seed(0)
     batches = torch.randint(len(last), (CALLS, 1, BATCH), generator=generator)
-    best = {"per_cpu_s": 0.0, "per_wall_s": 0.0}
+
+    best: Rate = {"per_cpu_s": 0.0, "per_wall_s": 0.0}
     for _ in range(ROUNDS):
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu_started = time.process_time()
+        wall_started = time.perf_counter()
         for index in batches:
             gather(index)
-        best["per_cpu_s"] = max(best["per_cpu_s"], CALLS / (time.process_time() - cpu))
-        best["per_wall_s"] = max(best["per_wall_s"], CALLS / (time.perf_counter() - wall))
+        cpu = time.process_time() - cpu_started
+        wall = time.perf_counter() - wall_started
+        best["per_cpu_s"] = max(best["per_cpu_s"], CALLS / cpu)
+        best["per_wall_s"] = max(best["per_wall_s"], CALLS / wall)
+
     return best

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 
@@ -17,14 +18,15 @@ from scripts.bench.problems import PROBLEMS, SIDE_BY_SIDE, Problem, transitions
 
 
 class Layout(NamedTuple):
-    """Processes of R runs each, with so many threads each."""
+    """A number of processes, and the runs and threads of each."""
 
     processes: int
     runs: int
     threads: int
 
 
-# One process alone shows memory against R; eight runs are divided among processes.
+# One process alone shows memory against R; eight runs are divided between processes in several
+# ways.
 LAYOUTS = [
     Layout(1, 1, 1),
     Layout(1, 2, 1),
@@ -35,85 +37,128 @@ LAYOUTS = [
 ]
 
 
-def benchmark(options: Any, script: str) -> dict[str, list[dict[str, Any]]]:
-    """Problem -> a record for each layout."""
-    found = {}
+class Work(TypedDict):
+    """Work of one process."""
+
+    steps: int
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+class Total(TypedDict):
+    """Work of all processes of a layout."""
+
+    run_steps_per_s: float  # updates of single runs
+    cpu_ms_per_run_step: float
+    peak_mb: float
+
+
+class LayoutResult(Total):
+    """A layout and its work."""
+
+    processes: int
+    runs: int
+    threads: int
+    compiled: bool
+
+
+def benchmark(options: argparse.Namespace, script: str) -> dict[str, list[LayoutResult]]:
+    """Measure every problem in every layout."""
+    results = {}
+    form = ", compiled" if options.compiled else ""
     for problem in SIDE_BY_SIDE:
-        found[problem.name] = rows = [
-            launch(script, problem, layout, options) for layout in LAYOUTS
-        ]
-        print(
-            f"\n{problem.name}{', compiled' if options.compiled else ''}\n{text(rows)}", flush=True
-        )
-    return found
+        rows = [launch(script, problem, layout, options) for layout in LAYOUTS]
+        results[problem.name] = rows
+        print(f"\n{problem.name}{form}\n{text(rows)}", flush=True)
+    return results
 
 
-def launch(script: str, problem: Problem, layout: Layout, options: Any) -> dict[str, Any]:
-    """Start all processes, let them begin together, add up what they did."""
+def launch(
+    script: str, problem: Problem, layout: Layout, options: argparse.Namespace
+) -> LayoutResult:
+    """Start all processes, let them begin together, add up their work."""
     command = [sys.executable, script, "worker", problem.name, "--runs", str(layout.runs)]
-    command += [
-        "--threads",
-        str(layout.threads),
-        "--seconds",
-        str(options.seconds),
-        "--rows",
-        str(options.rows),
-    ]
-    command += ["--compiled"] * options.compiled
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    workers = [subprocess.Popen(command, **pipes) for _ in range(layout.processes)]
+    command += ["--threads", str(layout.threads), "--seconds", str(options.seconds)]
+    command += ["--rows", str(options.rows)]
+    if options.compiled:
+        command.append("--compiled")
+
+    workers = []
+    for _ in range(layout.processes):
+        workers.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+
     try:
+        # All get ready before any may go.
         for worker in workers:
             if worker.stdout.readline() != "ready\n":
                 raise RuntimeError(f"a process of {problem.name} ended before it was ready")
         for worker in workers:
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        results = [json.loads(worker.communicate()[0]) for worker in workers]
+        works = [json.loads(worker.communicate()[0]) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
-    return {**layout._asdict(), "compiled": options.compiled, **together(results, layout.runs)}
+
+    return {**layout._asdict(), "compiled": options.compiled, **together(works, layout.runs)}
 
 
-def together(results: Sequence[dict[str, float]], runs: int) -> dict[str, float]:
-    """Sum over processes: updates of single runs a second, CPU milliseconds of each, memory."""
-    updates = sum(result["steps"] for result in results) * runs
+def together(works: Sequence[Work], runs: int) -> Total:
+    """Add up the work of processes of `runs` runs each."""
+    updates = sum(work["steps"] for work in works) * runs
     return {
-        "run_steps_per_s": sum(runs * result["steps"] / result["wall_s"] for result in results),
-        "cpu_ms_per_run_step": sum(result["cpu_s"] for result in results) / updates * 1e3,
-        "peak_mb": sum(result["peak_mb"] for result in results),
+        "run_steps_per_s": sum(runs * work["steps"] / work["wall_s"] for work in works),
+        "cpu_ms_per_run_step": sum(work["cpu_s"] for work in works) / updates * 1e3,
+        "peak_mb": sum(work["peak_mb"] for work in works),
     }
 
 
-def worker(options: Any) -> dict[str, float]:
-    """What one process does: get ready, wait for a line, update for so many seconds."""
+def worker(options: argparse.Namespace) -> Work:
+    """Get ready, wait for a line, update for some seconds: the work of one process."""
     torch.set_num_threads(options.threads)
     problem = PROBLEMS[options.problem]
-    update = ours.build(problem, transitions(problem, options.rows), options.runs, options.compiled)
+    data = transitions(problem, options.rows)
+    update = ours.build(problem, data, options.runs, options.compiled)
+
     for _ in range(3):
         update()
+
     print("ready", flush=True)
     sys.stdin.readline()
-    steps, cpu, started = 0, time.process_time(), time.perf_counter()
-    while time.perf_counter() - started < options.seconds:
+
+    steps = 0
+    cpu_started = time.process_time()
+    wall_started = time.perf_counter()
+
+    while time.perf_counter() - wall_started < options.seconds:
         update()
         steps += 1
-    wall = time.perf_counter() - started
     return {
         "steps": steps,
-        "wall_s": wall,
-        "cpu_s": time.process_time() - cpu,
+        "wall_s": time.perf_counter() - wall_started,
+        "cpu_s": time.process_time() - cpu_started,
         "peak_mb": peak_mb(),
     }
 
 
-def text(rows: Sequence[dict[str, Any]]) -> str:
+def text(results: Sequence[LayoutResult]) -> str:
+    """Write the table of one problem."""
     header = ["processes", "R each", "threads", "run steps/s", "CPU ms / run step", "peak MB"]
-    lines = [
-        [str(r["processes"]), str(r["runs"]), str(r["threads"]), show(r["run_steps_per_s"], ",.1f"),
-         show(r["cpu_ms_per_run_step"], ".3f"), show(r["peak_mb"], ",.0f")]
-        for r in rows
-    ]  # fmt: skip
-    return table(header, lines)
+    rows = []
+    for result in results:
+        rows.append(
+            [
+                str(result["processes"]),
+                str(result["runs"]),
+                str(result["threads"]),
+                show(result["run_steps_per_s"], ",.1f"),
+                show(result["cpu_ms_per_run_step"], ".3f"),
+                show(result["peak_mb"], ",.0f"),
+            ]
+        )
+
+    return table(header, rows)

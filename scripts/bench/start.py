@@ -1,19 +1,20 @@
-"""`start`: what one waits for before the second update, each time in a fresh process."""
+"""`start`: the wait before the second update, each time in a fresh process."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import TypedDict
 from unittest import mock
 
 from scripts.bench.measure import show, table
-from scripts.bench.problems import CASES
-from scripts.bench.updates import fresh
+from scripts.bench.problems import CASES, Problem
+from scripts.bench.updates import First, fresh
 
 IMPORT = """
 import json, time
@@ -25,40 +26,56 @@ TIMES = 5
 PROBLEMS = [CASES["dqn"][0], CASES["minatar"][0], CASES["cql"][0]]
 
 
-def benchmark(options: Any, script: str) -> dict[str, Any]:
-    """Seconds: imports, and building an agent plus its first update, eager and compiled."""
+class Start(TypedDict):
+    """Seconds of imports, and by problem and form of building an agent and its first update."""
+
+    import_torch_s: float
+    import_rlop_beyond_torch_s: float
+    first: dict[str, dict[str, First]]
+
+
+def benchmark(options: argparse.Namespace, script: str) -> Start:
+    """Time imports, and building an agent plus its first update, eager and compiled."""
     torch_s, rlop_s = import_seconds()
-    found: dict[str, Any] = {
-        "import_torch_s": torch_s,
-        "import_rlop_beyond_torch_s": rlop_s,
-        "first": {},
-    }
     print(f"import torch {torch_s:.2f} s, import rlop beyond it {rlop_s:.2f} s", flush=True)
+
+    first: dict[str, dict[str, First]] = {}
     for problem in PROBLEMS:
-        found["first"][problem.name] = first = {
-            "eager": fresh(script, problem, "rlop", 1, options.rows)
-        }
-        with (
-            tempfile.TemporaryDirectory() as cache,
-            mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}),
-        ):
-            for state in ("compiled, cold cache", "compiled, warm cache"):
-                first[state] = fresh(script, problem, "rlop compiled", 1, options.rows)
-        rows = [
-            [f"{problem.name}, {how}", show(v.get("build_s")), show(v.get("first_s"))]
-            for how, v in first.items()
-        ]
+        forms = first_updates(script, problem, options.rows)
+        first[problem.name] = forms
+        rows = []
+        for form, seconds in forms.items():
+            build, update = show(seconds.get("build_s")), show(seconds.get("first_s"))
+            rows.append([f"{problem.name}, {form}", build, update])
         print(table(["", "build s", "first update s"], rows), flush=True)
-    return found
+
+    return {"import_torch_s": torch_s, "import_rlop_beyond_torch_s": rlop_s, "first": first}
+
+
+def first_updates(script: str, problem: Problem, rows: int) -> dict[str, First]:
+    """Time the first update, eager, and compiled without and with a filled cache."""
+    forms = {"eager": fresh(script, problem, "rlop", 1, rows)}
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}),
+    ):
+        for form in ("compiled, cold cache", "compiled, warm cache"):
+            forms[form] = fresh(script, problem, "rlop compiled", 1, rows)
+
+    return forms
 
 
 def import_seconds() -> tuple[float, float]:
-    """Medians over fresh processes, after one that fills the file cache."""
-    rows = []
+    """Return medians over fresh processes for torch, and for rlop beyond it."""
+    torch_seconds = []
+    rlop_seconds = []
     for _ in range(TIMES + 1):
         done = subprocess.run(
             [sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True
         )
-        rows.append(json.loads(done.stdout))
-    first, second = zip(*rows[1:])
-    return statistics.median(first), statistics.median(second)
+        of_torch, of_rlop = json.loads(done.stdout)
+        torch_seconds.append(of_torch)
+        rlop_seconds.append(of_rlop)
+
+    # The first process fills the file cache.
+    return statistics.median(torch_seconds[1:]), statistics.median(rlop_seconds[1:])

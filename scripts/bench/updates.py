@@ -1,7 +1,8 @@
-"""`update`: one update of everybody, interleaved, next to the limit of the matrix products."""
+"""`update`: one update of every contestant, in turn, beside the machine's matrix products."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -9,20 +10,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NotRequired, TypeAlias, TypedDict
 from unittest import mock
 
 import torch
 
 from rlop.data import Dataset
 from scripts.bench import limit, ours, plain
-from scripts.bench.measure import Samples, Update, paired_ratio, peak_mb, race, show, summary, table
+from scripts.bench.measure import (
+    Samples,
+    Summary,
+    Update,
+    paired_ratio,
+    peak_mb,
+    race,
+    show,
+    summary,
+    table,
+)
 from scripts.bench.problems import CASES, PROBLEMS, Problem, transitions
 
-Builder = Callable[[Problem, Dataset], Update]
-OURS = {
+Builder: TypeAlias = Callable[[Problem, Dataset], Update]
+Ratios: TypeAlias = dict[str, dict[str, float]]  # ours -> another -> times that ours is faster
+
+OURS: dict[str, dict[str, Any]] = {
     "rlop": {},
     "rlop compiled": {"compile": True},
     "rlop bf16": {"precision": "bf16"},
@@ -34,55 +47,99 @@ NAMES = ("plain PyTorch", *OURS, *PEERS)
 WARM_CALLS = 5  # of a process that measures its memory
 
 
+class First(TypedDict, total=False):
+    """Start of one contestant; empty where it cannot run."""
+
+    build_s: float
+    first_s: float  # of the first update
+    peak_mb: float
+
+
+class Contestant(TypedDict):
+    """All numbers of one contestant."""
+
+    cpu_ms: Summary
+    wall_ms: Summary
+    steps_per_s: float
+    of_limit: float  # share of the matrix products in its time
+    build_s: NotRequired[float]
+    first_s: NotRequired[float]
+    peak_mb: NotRequired[float]
+
+
+class Result(TypedDict):
+    """All numbers of one problem on a number of threads."""
+
+    problem: str
+    threads: int
+    clock: str
+    gflop: float
+    contestants: dict[str, Contestant]
+    notes: dict[str, str]  # contestant -> why it did not run
+    ratios: dict[str, Ratios]  # by clock
+
+
 class NotInstalledError(Exception):
-    """A peer's library, or one that it needs, is not there."""
+    """The library of a peer, or one that it needs, is not installed."""
 
 
-def benchmark(options: Any, script: str) -> Iterable[dict[str, Any]]:
-    """One record for each problem and number of threads, printed as it is found."""
+def benchmark(options: argparse.Namespace, script: str) -> Iterator[Result]:
+    """Yield a result for each problem and number of threads, printed as it is measured."""
+    problems: list[Problem] = []
+    for case in options.cases:
+        problems += CASES[case]
+
+    # The first process that needs compiled code makes it, and the one that races reuses it.
     with (
         tempfile.TemporaryDirectory() as cache,
         mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}),
     ):
-        # The first process that needs compiled code makes it; the one that races finds it there.
         for threads in options.threads:
-            for problem in (problem for case in options.cases for problem in CASES[case]):
+            for problem in problems:
                 yield measure(problem, threads, options, script)
 
 
-def measure(problem: Problem, threads: int, options: Any, script: str) -> dict[str, Any]:
+def measure(problem: Problem, threads: int, options: argparse.Namespace, script: str) -> Result:
+    """Race all contestants of one problem."""
     names = [name for name in options.contestants if may_enter(name, problem)]
-    alone = {
-        name: fresh(script, problem, name, threads, options.rows) for name in names if options.fresh
-    }
+    first: dict[str, First] = {}
+    if options.fresh:
+        for name in names:
+            first[name] = fresh(script, problem, name, threads, options.rows)
+
     torch.set_num_threads(threads)
     torch._dynamo.reset()  # compiled code is made for a number of threads
     updates, notes = build_all(problem, names, options.rows)
-    limits = {
-        name: limit.build(problem, dtype)
-        for name, dtype in LIMITS.items()
-        if has_limit(name, updates)
-    }
-    samples = race({**updates, **limits}, options.rounds, options.seconds)
-    clock = "cpu" if threads == 1 else "wall"  # one thread: other people's load does not count
-    found = {
+    racers = dict(updates)
+
+    for name, dtype in LIMITS.items():
+        if has_limit(name, updates):
+            racers[name] = limit.build(problem, dtype)
+    samples = race(racers, options.rounds, options.seconds)
+
+    clock = "cpu" if threads == 1 else "wall"  # on one thread, other people's load does not count
+    contestants: dict[str, Contestant] = {}
+    for name in samples:
+        contestants[name] = contestant(name, samples, first.get(name, {}), clock)
+
+    result: Result = {
         "problem": problem.name,
         "threads": threads,
         "clock": clock,
         "gflop": limit.gflop(problem),
-        "contestants": {name: row(name, samples, alone.get(name, {}), clock) for name in samples},
+        "contestants": contestants,
         "notes": notes,
-        "ratios": {how: ratios(updates, samples, how) for how in ("cpu", "wall")},
+        "ratios": {kind: ratios(updates, samples, kind) for kind in ("cpu", "wall")},
     }
-    print(text(found), flush=True)
-    return found
+    print(text(result), flush=True)
+    return result
 
 
 def may_enter(name: str, problem: Problem) -> bool:
-    """Tell whether a contestant can solve the problem.
+    """Tell whether a contestant can do the work of a problem.
 
     Only products between fully connected layers have a bf16 form. Stable-Baselines3 has no
-    conservative agent; its DQN has networks for vectors and for Atari's frames.
+    conservative agent, and its DQN has networks for vectors and for Atari's frames only.
     """
     if name == "stable_baselines3":
         return problem.kind == "dqn" and problem.network != "minatar"
@@ -90,11 +147,12 @@ def may_enter(name: str, problem: Problem) -> bool:
 
 
 def has_limit(name: str, updates: Iterable[str]) -> bool:
+    """Tell whether some contestant is compared with this limit."""
     return "bf16" not in name or any("bf16" in update for update in updates)
 
 
 def builder(name: str) -> Builder:
-    """What makes the update of a contestant.
+    """Return the function that makes the update of a contestant.
 
     Raises:
         NotInstalledError: for a peer that cannot be imported.
@@ -107,14 +165,24 @@ def builder(name: str) -> Builder:
         module = importlib.import_module(f"scripts.bench.peers.{name}")
     except ModuleNotFoundError as error:
         raise NotInstalledError(f"not installed: {error.name}") from None
+
     return module.build
 
 
 def build_all(
     problem: Problem, names: Sequence[str], rows: int
 ) -> tuple[dict[str, Update], dict[str, str]]:
-    """Return updates that have run once; why another did not is a line, not the end."""
-    data, updates, notes = transitions(problem, rows), {}, {}
+    """Make the updates and run each once.
+
+    A peer's failure is a note, not the end.
+
+    Returns:
+        The updates, and contestant -> why it did not run.
+    """
+    data = transitions(problem, rows)
+    updates: dict[str, Update] = {}
+    notes: dict[str, str] = {}
+
     for name in names:
         try:
             update = builder(name)(problem, data)
@@ -123,69 +191,62 @@ def build_all(
         except NotInstalledError as error:
             notes[name] = str(error)
         except Exception as error:
-            notes[name] = (
-                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            )
+            first_line = str(error).partition("\n")[0]
+            notes[name] = f"{type(error).__name__}: {first_line}"
+
     return updates, notes
 
 
-def row(
-    name: str, samples: Mapping[str, Samples], alone: Mapping[str, float], clock: str
-) -> dict[str, Any]:
-    """All numbers of one contestant."""
+def contestant(name: str, samples: Mapping[str, Samples], first: First, clock: str) -> Contestant:
+    """Collect all numbers of one contestant."""
     reference = "products bf16" if "bf16" in name else "products fp32"
+    times = samples[name]
     return {
-        **{f"{key}_ms": summary(values) for key, values in samples[name].items()},
-        "steps_per_s": 1e3 / summary(samples[name][clock])["median"],
-        "of_limit": paired_ratio(samples[name][clock], samples[reference][clock]),
-        **alone,
+        "cpu_ms": summary(times["cpu"]),
+        "wall_ms": summary(times["wall"]),
+        "steps_per_s": 1e3 / summary(times[clock])["median"],
+        "of_limit": paired_ratio(times[clock], samples[reference][clock]),
+        **first,
     }
 
 
-def ratios(
-    updates: Iterable[str], samples: Mapping[str, Samples], clock: str
-) -> dict[str, dict[str, float]]:
-    """Ours -> everybody else -> how many times faster we are."""
+def ratios(updates: Iterable[str], samples: Mapping[str, Samples], clock: str) -> Ratios:
+    """Compare each form of ours with every other contestant."""
     names = list(updates)
-    others = [name for name in names if name not in OURS]
-    return {
-        own: {other: paired_ratio(samples[own][clock], samples[other][clock]) for other in others}
-        for own in names
-        if own in OURS
-    }
+    result: Ratios = {}
+    for name in names:
+        if name in OURS:
+            result[name] = {}
+            for other in names:
+                if other not in OURS:
+                    ratio = paired_ratio(samples[name][clock], samples[other][clock])
+                    result[name][other] = ratio
+
+    return result
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """Write the tables of a problem: everybody's cost, and how many times faster ours are."""
-    title = (
-        f"\n{found['problem']}, {found['threads']} thread(s): "
-        f"{found['gflop']:.3f} GFLOP of products an update"
-    )
-    header = [
-        "",
-        "CPU ms",
-        "min-max",
-        "wall ms",
-        "steps/s",
-        "GFLOP/s",
-        "of limit",
-        "first s",
-        "peak MB",
-    ]
-    rows = [cells(name, values, found["gflop"]) for name, values in found["contestants"].items()]
-    rows += [[name, note] + [""] * (len(header) - 2) for name, note in found["notes"].items()]
-    faster = found["ratios"][found["clock"]]
-    others = list(next(iter(faster.values()), {}))
-    ratio_rows = [
-        [own, *(show(values[other]) for other in others)] for own, values in faster.items()
-    ]
+def text(result: Result) -> str:
+    """Write two tables: the cost of every contestant, and how many times faster ours is."""
+    problem, threads, gflop = result["problem"], result["threads"], result["gflop"]
+    title = f"\n{problem}, {threads} thread(s): {gflop:.3f} GFLOP of products an update"
+    header = ["", "CPU ms", "min-max", "wall ms", "steps/s"]
+    header += ["GFLOP/s", "of limit", "first s", "peak MB"]
+    rows = [cells(name, values, gflop) for name, values in result["contestants"].items()]
+
+    for name, note in result["notes"].items():
+        rows.append([name, note] + [""] * (len(header) - 2))
     parts = [title, table(header, rows)]
-    if others and ratio_rows:
-        parts += [f"times faster, by {found['clock']} time", table(["", *others], ratio_rows)]
+
+    faster = result["ratios"][result["clock"]]
+    others = list(next(iter(faster.values()), {}))
+    if others:
+        rows = [[name, *map(show, by_other.values())] for name, by_other in faster.items()]
+        parts += [f"times faster, by {result['clock']} time", table(["", *others], rows)]
     return "\n".join(parts)
 
 
-def cells(name: str, values: Mapping[str, Any], gflop: float) -> list[str]:
+def cells(name: str, values: Contestant, gflop: float) -> list[str]:
+    """Write the row of one contestant."""
     cpu = values["cpu_ms"]
     return [
         name,
@@ -200,40 +261,33 @@ def cells(name: str, values: Mapping[str, Any], gflop: float) -> list[str]:
     ]
 
 
-def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> dict[str, float]:
-    """Measure first call and peak memory of one contestant in its own process.
-
-    The result is empty, with a line why, if it cannot run.
-    """
-    command = [
-        sys.executable,
-        script,
-        "one",
-        problem.name,
-        name,
-        "--threads",
-        str(threads),
-        "--rows",
-        str(rows),
-    ]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode:
-        print(f"{problem.name}, {name} alone: {found.stderr.strip().splitlines()[-1]}", flush=True)
+def fresh(script: str, problem: Problem, name: str, threads: int, rows: int) -> First:
+    """Measure the start of one contestant in a fresh process; print why if it cannot run."""
+    command = [sys.executable, script, "one", problem.name, name]
+    command += ["--threads", str(threads), "--rows", str(rows)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{problem.name}, {name} alone: {done.stderr.strip().splitlines()[-1]}", flush=True)
         return {}
-    return json.loads(found.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(options: Any) -> dict[str, float]:
-    """Measure, for `fresh`, seconds to build and to update once, and peak memory after a few more.
+def one(options: argparse.Namespace) -> First:
+    """Time building and the first update, and take the memory after a few more.
+
+    The work of the process that `fresh` starts.
     """
     torch.set_num_threads(options.threads)
     problem = PROBLEMS[options.problem]
-    data, make = transitions(problem, options.rows), builder(options.contestant)
+    data = transitions(problem, options.rows)
+    make = builder(options.contestant)
+
     started = time.perf_counter()
     update = make(problem, data)
     built = time.perf_counter()
     update()
-    first = time.perf_counter()
+    updated = time.perf_counter()
+
     for _ in range(WARM_CALLS):
         update()
-    return {"build_s": built - started, "first_s": first - built, "peak_mb": peak_mb()}
+    return {"build_s": built - started, "first_s": updated - built, "peak_mb": peak_mb()}

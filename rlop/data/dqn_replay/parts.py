@@ -253,6 +253,7 @@ def _columns(part: Part, frames: np.ndarray, offset: int) -> dict[str, np.ndarra
     row = part.rows(position)
     terminal = part.columns["terminal"] != 0
     terminated = terminal[row]
+
     last = offset + np.searchsorted(part.kept, position)
     follows = np.append(np.diff(position) == 1, False)
 

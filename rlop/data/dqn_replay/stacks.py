@@ -152,7 +152,9 @@ class FrameTable(Table):
     """
 
     def __init__(
-        self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+        self,
+        columns: Mapping[str, np.ndarray],
+        device: torch.device | str = "cpu",
     ) -> None:
         others = dict(columns)
         obs = cast(Stacks, others.pop("obs"))

@@ -147,6 +147,7 @@ def _qlearning(
         names = ["obs", "action", "reward", "terminated"]
         if has_timeouts:
             names.append("truncated")
+
         arrays = {name: read_key(file, path, D4RL[name]) for name in names}
         further = read_infos(file) if infos else {}
 
@@ -162,6 +163,7 @@ def _qlearning(
             further = _without_last_row(further)
         else:
             drop_like_d4rl(arrays)
+
         return Dataset.from_arrays(
             arrays["obs"],
             arrays["action"],

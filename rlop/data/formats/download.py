@@ -180,6 +180,7 @@ def _progress(label: str, answer: _Answer) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
+
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=answer.total, completed=answer.start)
         yield lambda n: bar.update(task, advance=n)

@@ -193,7 +193,9 @@ def _environment(about: Metadata) -> tuple[str | None, dict[str, object]]:
 
 
 def _columns(
-    episodes: Iterable[Episode], spaces: Mapping[str, SpaceJSON], keys: Sequence[str] | None
+    episodes: Iterable[Episode],
+    spaces: Mapping[str, SpaceJSON],
+    keys: Sequence[str] | None,
 ) -> dict[str, np.ndarray]:
     """Join episodes into the arrays of `Dataset.from_arrays`."""
     parts: dict[str, list[np.ndarray]] = {}

@@ -119,6 +119,7 @@ def _read(
             raise InputError(
                 f"{path}: {key}: an object array, which would need unpickling; save numbers"
             ) from error
+
     return arrays
 
 

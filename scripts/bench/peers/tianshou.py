@@ -9,8 +9,6 @@ DQN passes s' through the online network as well as through the target network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gymnasium
 import numpy as np
 from tianshou.algorithm.algorithm_base import policy_within_training_step
@@ -26,14 +24,17 @@ from tianshou.utils.net.continuous import ContinuousActorProbabilistic, Continuo
 from torch import Tensor, as_tensor, nn
 
 from rlop.data import Dataset
+from scripts.bench.measure import Update
 from scripts.bench.plain import q_network
 from scripts.bench.problems import SAMPLES, TARGET_PERIOD, Problem, channels_first
 
 QUANTILES = 200
 
 
-def build(problem: Problem, data: Dataset) -> Callable[[], object]:
-    algorithm = {"cql": continuous, "dqn": dqn, "discrete-cql": discrete_cql}[problem.kind](problem)
+def build(problem: Problem, data: Dataset) -> Update:
+    """Return its update on its replay buffer."""
+    makers = {"cql": continuous, "dqn": dqn, "discrete-cql": discrete_cql}
+    algorithm = makers[problem.kind](problem)
     buffer = ReplayBuffer.from_data(
         channels_first(problem, data.obs),
         data.action,
@@ -52,6 +53,8 @@ def build(problem: Problem, data: Dataset) -> Callable[[], object]:
 
 
 def continuous(problem: Problem) -> CQL:
+    """Make continuous CQL without its Lagrange form and without clipping, as nobody else clips."""
+
     def critic() -> ContinuousCritic:
         net = Net(
             state_shape=problem.obs,
@@ -79,11 +82,12 @@ def continuous(problem: Problem) -> CQL:
         with_lagrange=False,
         calibrated=False,
         num_repeat_actions=SAMPLES,
-        max_grad_norm=None,  # nobody else clips here
+        max_grad_norm=None,
     )
 
 
 def dqn(problem: Problem) -> DQN:
+    """Make DQN, not double."""
     policy = DiscreteQLearningPolicy(
         model=model(problem), action_space=gymnasium.spaces.Discrete(problem.actions)
     )
@@ -97,6 +101,7 @@ def dqn(problem: Problem) -> DQN:
 
 
 def discrete_cql(problem: Problem) -> DiscreteCQL:
+    """Make its discrete CQL."""
     policy = QRDQNPolicy(
         model=model(problem, QUANTILES), action_space=gymnasium.spaces.Discrete(problem.actions)
     )
@@ -109,7 +114,7 @@ def discrete_cql(problem: Problem) -> DiscreteCQL:
 
 
 def model(problem: Problem, quantiles: int = 1) -> nn.Module:
-    """Its own network for vectors; for images the layers that everybody has."""
+    """Build its own network for vectors; for images the layers that every contestant has."""
     if problem.network != "mlp":
         return Convolutional(problem, quantiles)
     sizes = {
@@ -117,6 +122,7 @@ def model(problem: Problem, quantiles: int = 1) -> nn.Module:
         "action_shape": problem.actions,
         "hidden_sizes": problem.hidden,
     }
+
     return Net(**sizes, num_atoms=quantiles)
 
 
@@ -131,5 +137,5 @@ class Convolutional(nn.Module):
     def forward(
         self, obs: np.ndarray, state: object = None, info: object = None
     ) -> tuple[Tensor, object]:
-        """Values `[B, A]`, or quantiles `[B, A, Q]`."""
+        """Compute values `[B, A]`, or quantiles `[B, A, Q]`."""
         return self.net(as_tensor(obs)).unflatten(1, self.shape), state
