@@ -1,9 +1,11 @@
 """The Gaussian squashed by tanh: its density against PyTorch, and on the bounds."""
 
+import numpy as np
 import pytest
 import torch
 
 from rlop.losses import tanh_gaussian
+from rlop.types import InputError
 
 MEAN, LOG_STD = torch.tensor([0.3]).double(), torch.tensor([-0.4]).double()
 
@@ -52,3 +54,10 @@ def test_draws_of_another_shape_are_refused():
         tanh_gaussian.sample(torch.zeros(5, 2), torch.zeros(5, 2), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="shapes differ"):
         tanh_gaussian.log_prob(torch.zeros(5, 2), torch.zeros(5, 2), torch.zeros(5, 1))
+
+
+def test_actions_that_rounding_put_outside_are_accepted_and_others_refused():
+    tanh_gaussian.check_actions(np.array([[-1 - 5e-7], [1 + 5e-7]]), "data")
+    for outside in (1 + 2e-6, -1.1, np.nan):
+        with pytest.raises(InputError, match=r"data: actions from .* expected \[-1, 1\]"):
+            tanh_gaussian.check_actions(np.array([[0.0], [outside]]), "data")
