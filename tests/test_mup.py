@@ -83,7 +83,7 @@ def test_a_network_trains_as_with_learning_rates_set_layer_by_layer_at_every_eps
         x = torch.randn(1, 16, 5, generator=generator, dtype=torch.float64)
         hidden = torch.relu(layers["hidden"](torch.relu(layers["input"](x))))
         outputs = layers["output"](hidden)
-        torch.testing.assert_close(outputs[0], reference(x[0]), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(outputs[0], reference(x[0]), rtol=1e-5, atol=1e-7)
         ours.apply(list(torch.autograd.grad((outputs - 1).square().mean(), parameters)))
         theirs.zero_grad()
         (reference(x[0]) - 1).square().mean().backward()
