@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,17 +51,23 @@ class Runs:
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:
-    """`4` means seeds 0, 1, 2, 3; a list is taken as it is.
+    """Return the seeds: `4` means 0, 1, 2, 3; a list stays as it is.
 
     Raises:
         InputError: for no seeds, a negative one, or the same one twice.
     """
-    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not found or min(found) < 0 or len(set(found)) != len(found):
+    listed: list[Any] = []
+    if isinstance(seeds, Integral) and not isinstance(seeds, bool):
+        listed = list(range(int(seeds)))
+    elif isinstance(seeds, (Sequence, np.ndarray)) and not isinstance(seeds, str):
+        listed = list(seeds)
+
+    whole = all(isinstance(seed, Integral) for seed in listed)
+    if not listed or not whole or min(listed) < 0 or len(set(listed)) != len(listed):
         raise InputError(
             f"seeds = {seeds}: expected a number of at least 1 or a list of different seeds >= 0"
         )
-    return found
+    return [int(seed) for seed in listed]
 
 
 def expand(

@@ -27,8 +27,8 @@ Update: TypeAlias = Callable[[Any, Noise], Metrics]
 def launch_size(intervals: Sequence[int], target_period: int) -> int:
     """Return how many updates fit into one launch.
 
-    Everything that happens between updates must fall between launches. The largest K up to `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of
-    `target_period`.
+    Everything that happens between updates must fall between launches: the largest K up to
+    `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of `target_period`.
 
     Args:
         intervals: in gradient steps, 0 for what never happens.
@@ -74,17 +74,20 @@ class Launch:
 
     def updates(self, rows: Any, noise: Noise) -> Metrics:
         """Make the K updates, one after another."""
-        sums: Metrics = {}
+        names: tuple[str, ...] = ()
+        sums: Tensor | None = None  # [M, R]
         for k in range(self.size):
             noise_of_one = {name: values[k] for name, values in noise.items()}
             metrics = self.update(rows[k], noise_of_one)
-            sums = {
-                name: value + sums[name] if name in sums else value
-                for name, value in metrics.items()
-            }
+
+            # Stacked, and so copied: an update may change a metric's tensor in place later.
+            names = tuple(metrics)
+            values = torch.stack(tuple(metrics.values()))
+            sums = values if sums is None else sums + values
             if self.moves_target and (k + 1) % self.agent.target_period == 0:
                 self.agent.update_target()
-        return sums
+        assert sums is not None  # K is at least 1
+        return dict(zip(names, sums.unbind(0)))
 
 
 def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:

@@ -26,6 +26,7 @@ from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.interrupt import StopSignal
+from rlop.training.names import agent_name
 from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
 from rlop.training.sums import Sums
@@ -150,6 +151,7 @@ class Loop:
         self.step = 0
         self.feed: Feed
         self.number: int | None = None  # draw of a rolling window that is loaded
+        self.stream_state: StreamState | None = None  # where streams were when a draw was dropped
         self.sums = Sums()
         self.resets = Resets(agent)
 
@@ -205,10 +207,14 @@ class Loop:
         self.sums.add(metrics, count)
         self.step += count
 
+        # A target that moves within a launch moves before a reset; so it does with single updates.
+        period = self.agent.target_period
+        within_launch = count % period == 0
+        if within_launch and count == 1:
+            self.agent.update_target()
         if self.resets.due(self.step):
             self.resets(self.probe_batch, self.step)
-        moved = count > 1 and feed.launch.moves_target
-        if not moved and self.step % self.agent.target_period == 0:
+        if not within_launch and self.step % period == 0:
             self.agent.update_target()
         return count
 
@@ -219,8 +225,11 @@ class Loop:
 
         Random streams restart and recorded CUDA graphs are discarded.
         """
-        # Free the previous draw before the next one is read: memory may not hold both.
+        # Free the previous draw before the next one is read: memory may not hold both. If the next
+        # one cannot be read, a checkpoint still knows where the random streams were.
         if self.number is not None:
+            self.stream_state = self.feed.streams.state_dict()
+            self.number = None
             del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
@@ -296,6 +305,11 @@ class Loop:
             InputError: for a number asked for that does not fit the intervals.
         """
         asked = self.options.updates_per_launch
+        on_cuda = self.agent.device.type == "cuda"
+        if asked > 1 and on_cuda and table.on_disk:
+            raise InputError(
+                f"updates_per_launch = {asked}: on CUDA expected data in memory, not on disk"
+            )
         period = self.agent.target_period
         intervals = [
             self.options.steps,
@@ -317,7 +331,7 @@ class Loop:
                 )
             return asked
 
-        replays = self.agent.device.type == "cuda" and not table.on_disk
+        replays = on_cuda and not table.on_disk
         return launch_size(intervals, period) if replays else 1
 
     # --- what happens now and then
@@ -381,11 +395,20 @@ class Loop:
     def save(self, logdir: Path | None) -> None:
         """Write the checkpoint, if there is a folder for it."""
         if logdir is not None:
-            streams = self.feed.streams.state_dict()
+            streams = self.stream_state if self.number is None else self.feed.streams.state_dict()
             checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, streams)
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Continue from the content of a checkpoint."""
+        """Continue from the content of a checkpoint.
+
+        Raises:
+            InputError: when it is one of another agent.
+        """
+        name = agent_name(type(self.agent))
+        if content["agent"] != name:
+            raise InputError(
+                f"resume: the checkpoint is of the agent {content['agent']}, expected {name}"
+            )
         self.agent.load_state_dict(content["state"])
         self.step = content["step"]
         self.continue_streams(content["streams"])
