@@ -7,7 +7,7 @@ import math
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, final
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class MeasureRecord(TypedDict):
     holds: bool
 
 
+@final
 class OutcomeRecord(TypedDict):
     """An `Outcome` without its curves, and how it was made."""
 
@@ -42,6 +43,7 @@ class OutcomeRecord(TypedDict):
     measures: list[MeasureRecord]
 
 
+@final
 class FailureRecord(TypedDict):
     """An experiment that came to no verdict, and why."""
 
