@@ -80,6 +80,7 @@ class CQL(Agent):
         """
         config, hyper = self.config, self.hyper
         self.target_period = config.target_period
+        self.init = config.init
         critics, policy = make_networks(self.spec, config, self.runs.seeds)
         self.activation = str(critics.torso.activation)
         learners = {

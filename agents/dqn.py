@@ -8,8 +8,8 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
 With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
 transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
-taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a) from K outputs z
-and brings its own TD loss.
+taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a)
+from K outputs z and brings its own TD loss.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class DQN(Agent):
         """Build the Q-network of every run from its seed."""
         config, seeds = self.config, self.runs.seeds
         self.target_period = config.target_period
+        self.init = config.init
         self.head = make_head(config.head)
         torso = make_torso(
             self.spec,

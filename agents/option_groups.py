@@ -21,7 +21,7 @@ from rlop.nets import Layers
 from rlop.optim import optimizer_options
 from rlop.optim.choice import OPTIONS as OPTIMIZERS
 from rlop.optim.choice import RMDOptions
-from rlop.training.resets import ResetOptions
+from rlop.training.resets import ResetOptions, ResetsConfig
 from rlop.types import InputError
 
 
@@ -41,7 +41,7 @@ class NetworkOptions:
 
 
 @options
-class OptimizationOptions(OptimizerConfig):
+class OptimizationOptions(OptimizerConfig, ResetsConfig):
     """Options of the optimization."""
 
     lr: Sweep[Positive] = option(3e-4, "learning rate")

@@ -72,6 +72,7 @@ class Agent(ABC):
         batch_size: transitions in a minibatch.
         target_period: gradient steps between calls of `update_target`.
         activation: name of the activation that makes the features.
+        init: name of the main network's initialization, see `rlop.nets.reinit_runs`.
     Raises:
         InputError: for unknown options, wrong types, impossible values, or data that the algorithm
             cannot use.
@@ -82,6 +83,7 @@ class Agent(ABC):
     logged_norms: ClassVar[tuple[str, ...]] = ()  # learners, after `main`, with `grad/norm_<name>`
     target_period: int = 1
     activation: str = "relu"
+    init: str = "default"
 
     def __init__(
         self,
@@ -267,7 +269,7 @@ class Agent(ABC):
         """
         config: OptimizerConfig = self.config
         make = optimizer_maker(
-            self.nested["optimizer"],
+            optimizer_options(config.optimizer),
             self.hyper,
             betas=config.adam_betas,
             eps=config.adam_eps,
@@ -336,7 +338,7 @@ def with_preset(
 
 def nested_options(config: Any) -> dict[str, SweptOptions]:
     """Return the options with numbers for each run that stand in fields of a configuration."""
-    nested = {}
+    nested: dict[str, SweptOptions] = {}
     if isinstance(config, OptimizerConfig):
         nested["optimizer"] = optimizer_options(config.optimizer)
     for name, value in config.__dict__.items():

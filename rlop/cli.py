@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
 
+from rlop.command import EXIT_BAD_INPUT, Command, guarded
 from rlop.config.checks import closest
 from rlop.config.shipped import shipped
-from rlop.logs.messages import messages_on_stderr
 from rlop.types import InputError
 
-Command: TypeAlias = Callable[[Sequence[str]], None]
-
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
-EXIT_BROKEN_PIPE = 141  # as a shell reports SIGPIPE
 DEMO = "configs/gridworld/demo.yaml"
 SCORES = [
     "eval/return",
@@ -34,61 +26,6 @@ SCORES = [
     "eval/q_error",
 ]
 SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
-LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
-
-
-def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code.
-
-    Bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130.
-
-    Args:
-        command: takes the arguments, without `--quiet` and `--verbose`.
-        argv: the arguments; by default those of the process.
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    level = logging.INFO
-    for flag, level_of_flag in LEVELS.items():
-        if flag in arguments:
-            arguments.remove(flag)
-            level = level_of_flag
-
-    try:
-        with messages_on_stderr(level):
-            command(arguments)
-    except InputError as error:
-        print(f"rlop: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has all it wanted; nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    return 0
-
-
-def run_script(script: str, command: Callable[..., None], **options: str) -> NoReturn:
-    """Run a command as the main program of a file in `scripts/`, and exit with its code.
-
-    Args:
-        script: path of the file, its `__file__`.
-        command: takes the arguments that follow the script's name.
-        options: further arguments of the command, such as the `default` of `train_command`.
-    """
-    leave_script_folder(script)
-    sys.exit(guarded(partial(command, **options)))
-
-
-def leave_script_folder(script: str) -> None:
-    """Put the checkout in the place of its folder `scripts/` on the import path.
-
-    Python puts the folder of the running script first. From there `scripts/mujoco.py` and
-    `scripts/minatar.py` would hide the packages of these names.
-    """
-    folder = Path(script).resolve().parent
-    if sys.path and Path(sys.path[0]).resolve() == folder:
-        sys.path[0] = str(folder.parent)
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
@@ -214,8 +151,10 @@ def _collect_parser() -> argparse.ArgumentParser:
         choices=["hdf5", "dqn-replay"],
         help="dqn-replay: of Atari games",
     )
+
     add("--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do")
     add("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
+
     add(
         "--policy",
         default="random",
@@ -230,10 +169,12 @@ def _collect_parser() -> argparse.ArgumentParser:
     )
     add("--shuffle", action="store_true", help="episodes of a mixture in random order")
     add("--stochastic", action="store_true", help="draw from the policy's distribution of actions")
+
     add("--epsilon", type=float, default=0.0, help="probability of a uniformly random action")
     add("--steps", type=int, default=50_000, help="transitions")
     add("--envs", type=int, default=8, help="environments that are stepped together")
     add("--rows-per-file", type=int, help="of dqn-replay; default a million")
+
     add("--seed", type=int, default=0, help="of environments, exploration and training")
     add("--overwrite", action="store_true", help="replace what exists")
     return parser
@@ -309,8 +250,10 @@ def report_command(argv: Sequence[str]) -> None:
 
     parser = _parser("report", report_command)
     add = parser.add_argument
+
     add("runs", help="a log folder, or a folder of log folders")
     add("--metrics", nargs="+", default=None, help="names as logged; default: scores and ranks")
+
     add(
         "--at",
         default="final",
@@ -324,8 +267,10 @@ def report_command(argv: Sequence[str]) -> None:
         help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
         "with a bootstrap interval",
     )
+
     add("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
+
     print(report(args.runs, args.metrics, args.at, args.png, args.statistic))
 
 

@@ -7,7 +7,8 @@ Scores are D4RL-normalized, on Gymnasium. A dropped pen ends its episode, as in 
 rlop/envs/layouts.py says what differs.
 """
 
-from rlop.cli import run_script, train_command
+from rlop.cli import train_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, train_command, default="configs/adroit/pen.yaml")

@@ -7,7 +7,8 @@ Origin, start, goal, reward, end and the ant itself are D4RL's; see `D4RLAntMaze
 rlop/envs/layouts.py.
 """
 
-from rlop.cli import run_script, train_command
+from rlop.cli import train_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, train_command, default="configs/antmaze/umaze.yaml")

@@ -9,7 +9,8 @@ To collect a small data set yourself:
     rlop collect --format dqn-replay --env Breakout --steps 200000 data/Breakout/1
 """
 
-from rlop.cli import run_script, train_command
+from rlop.cli import train_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, train_command, default="configs/atari/dqn.yaml")

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rlop.cli import guarded, leave_script_folder
+from rlop.command import guarded, leave_script_folder
 
 leave_script_folder(__file__)  # puts the checkout on the path, for the imports from `scripts`
 

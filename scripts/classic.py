@@ -7,7 +7,8 @@
 A configuration says how its data are collected; that happens once, when the file does not exist.
 """
 
-from rlop.cli import run_script, train_command
+from rlop.cli import train_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, train_command, default="configs/classic/cartpole.yaml")

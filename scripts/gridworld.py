@@ -7,7 +7,8 @@ The same as `rlop demo`. All runs train side by side in one process. Prints a ta
 interval over seeds), writes TensorBoard logs and one picture of the curves.
 """
 
-from rlop.cli import demo_command, run_script
+from rlop.cli import demo_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, demo_command)

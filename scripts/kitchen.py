@@ -7,7 +7,8 @@ No present environment has D4RL's observations (60: positions and a goal; Franka
 velocities), so this shows the representation: ranks, norms, values.
 """
 
-from rlop.cli import run_script, train_command
+from rlop.cli import train_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, train_command, default="configs/kitchen/complete.yaml")

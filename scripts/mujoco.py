@@ -8,7 +8,8 @@ Behavior data come from a PPO policy that is trained and rolled out once, when t
 not exist.
 """
 
-from rlop.cli import run_script, train_command
+from rlop.cli import train_command
+from rlop.command import run_script
 
 if __name__ == "__main__":
     run_script(__file__, train_command, default="configs/mujoco/hopper.yaml")

@@ -26,7 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 
-from rlop.cli import run_script
+from rlop.command import run_script
 from rlop.config.checks import check_known
 from rlop.config.files import write_atomic
 from rlop.experiments.baselines import SEEDS, STEPS

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlop.cli import run_script
+from rlop.command import run_script
 from rlop.experiments.reproduction import table
 from rlop.experiments.running import save
 

@@ -43,7 +43,7 @@ def tiny() -> Dataset:
 
 @pytest.fixture
 def moves() -> Dataset:
-    """200 random transitions with actions in [-1, 1], some on the bound; half of the episodes terminate."""
+    """200 random transitions, actions in [-1, 1], some on the bound; half of the episodes end."""
     rng = np.random.default_rng(0)
     ends = np.arange(200) % 10 == 9
     terminated = ends & (np.arange(200) % 20 == 9)

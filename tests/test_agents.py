@@ -90,7 +90,32 @@ ROWS = {
         {"lr": 1e18},
     ),
     "DQN rem": Row(
-        DQN, {**DQN_OPTIONS, "head": {"rem": {"n": 5}}}, {"plain": {}, "soft": {"tau": 0.1}}, {"lr": 1e18}
+        DQN,
+        {**DQN_OPTIONS, "head": {"rem": {"n": 5}}},
+        {"plain": {}, "soft": {"tau": 0.1}},
+        {"lr": 1e18},
+    ),
+    "DQN ensemble": Row(
+        DQN,
+        {**DQN_OPTIONS, "head": {"ensemble": {"n": 4}}, "regularizers": {"dr3": 0.01}},
+        {"plain": {}, "cql": {"alpha": 0.5}},
+        {"lr": 1e18},
+    ),
+    "DQN categorical": Row(
+        DQN,
+        {**DQN_OPTIONS, "head": {"categorical": {"n": 7, "v_min": -2.0, "v_max": 2.0}}},
+        {"plain": {}, "cql": {"alpha": 0.5}},
+        mad=None,  # a cross-entropy has bounded gradients
+    ),
+    "DQN hl_gauss": Row(
+        DQN,
+        {
+            **DQN_OPTIONS,
+            "backup": "double",
+            "head": {"hl_gauss": {"n": 9, "v_min": -2.0, "v_max": 2.0}},
+        },
+        {"plain": {}, "dr3": {"regularizers.dr3": 0.03}},
+        mad=None,
     ),
     "DiscreteCQL infer": Row(
         DiscreteCQL,
@@ -103,6 +128,7 @@ ROWS = {
         CRITIC_OPTIONS,
         {
             "plain": {},
+            "bold": {"alpha": 0.5, "temperature": 0.5},
             "slow": {"lr": 1e-4, "policy_lr": 1e-3, "gamma": 0.9},
             "dr3": {"regularizers.dr3": 0.01},
             "ball": {"projections.max_norm": 0.5},
@@ -117,6 +143,22 @@ ROWS = {
         {"policy_lr": 1e30},
         continuous=True,
     ),
+    "CQL corl": Row(
+        CQL,
+        {
+            **CRITIC_OPTIONS,
+            "lagrange": "corl",
+            "gap": 0.5,
+            "backup": "max_then_min",
+            "backup_samples": 4,
+            "backup_entropy": True,
+            "bc_steps": 10,
+            "max_grad_norm": 1.0,
+        },
+        {"plain": {}, "soft": {"tau": 0.1, "target_entropy": -0.5}},
+        {"lr": 1e18},
+        continuous=True,
+    ),
     "BC": Row(BC, Q_OPTIONS, {"plain": {}, "fast": {"lr": 1e-2}}, {"lr": 1e30}),
     "BC noisy": Row(
         BC,
@@ -124,14 +166,31 @@ ROWS = {
         {"plain": {}, "loud": {"label_noise.probability": 0.5}},
         {"lr": 1e30},
     ),
+    "BC mse": Row(BC, Q_OPTIONS, {"plain": {}, "fast": {"lr": 1e-2}}, None, continuous=True),
     "BC nll": Row(
-        BC, {**Q_OPTIONS, "loss": "nll"}, {"plain": {}, "fast": {"lr": 1e-2}}, {"lr": 1e30}, continuous=True
+        BC,
+        {**Q_OPTIONS, "loss": "nll"},
+        {"plain": {}, "fast": {"lr": 1e-2}},
+        {"lr": 1e30},
+        continuous=True,
     ),
     "NeuralTD": Row(
         NeuralTD,
         {"width": 16, "batch_size": 8, "target_noise": {"scale": 0.1, "kind": "sign"}},
-        {"near": {"radius": 1.0}, "far": {"radius": 30.0}},
+        {"near": {"radius": 0.1}, "far": {"radius": 30.0}},
         mad=None,  # the ball keeps it from diverging
+    ),
+    "NeuralTD frobenius": Row(
+        NeuralTD,
+        {
+            "width": 16,
+            "batch_size": 8,
+            "projection": "frobenius",
+            "bias": True,
+            "target_noise": {"scale": 0.5, "off_after": 10},
+        },
+        {"near": {"radius": 0.1}, "far": {"radius": 5.0}},
+        mad=None,
     ),
     "NeuralTD free": Row(
         NeuralTD,
@@ -188,6 +247,16 @@ def test_a_run_alone_equals_itself_among_others(row, data_of):
 
 
 @every_agent
+def test_variants_train_to_other_parameters(row, data_of):
+    data = data_of(row)
+    agent = row.make(data, variants=row.variants)
+    train_steps(agent, data, STEPS)
+    for run in range(1, len(row.variants)):
+        parameters = parameters_of(agent).values()
+        assert any(not torch.equal(parameter[run], parameter[0]) for parameter in parameters), run
+
+
+@every_agent
 def test_equal_runs_report_what_one_run_reports(row, data_of):
     data = data_of(row)
     one = train_steps(row.make(data, seeds=[5]), data, 10)
@@ -221,7 +290,9 @@ def test_compiled_equals_eager_in_one_graph(row, data_of):
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in ROWS.values() if row.mad], ids=[name for name, row in ROWS.items() if row.mad]
+    "row",
+    [row for row in ROWS.values() if row.mad],
+    ids=[name for name, row in ROWS.items() if row.mad],
 )
 def test_a_diverging_run_is_frozen_for_good_and_its_neighbor_goes_on(row, data_of):
     data = data_of(row)
@@ -358,7 +429,8 @@ def test_features_and_head_have_the_shapes_of_the_contract(row, data_of):
     batch = table.gather(torch.arange(16).expand(3, -1))
     features, next_features = agent.features(batch)
     assert features.shape == next_features.shape
-    assert features.shape[0] == 3 and features.shape[-2] == 16
+    assert features.shape[0] == 3
+    assert features.shape[-2] == 16
     assert not features.requires_grad
     weight = agent.head_weight
     assert weight.shape[: weight.ndim - 2] == features.shape[:-2]

@@ -1,4 +1,4 @@
-"""Downloads: resumable, whole or not at all, whatever the server does."""
+"""Downloads: resumable, whole or not at all, under every fault of a server."""
 
 from __future__ import annotations
 

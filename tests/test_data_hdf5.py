@@ -115,7 +115,7 @@ def test_bytes_stay(path, dtype):
     assert np.array_equal(data.next_obs, images)
 
 
-def test_scalars_strings_and_groups_beside_the_arrays_do_no_harm(path):
+def test_scalars_strings_and_groups_in_a_file_do_no_harm(path):
     write_hdf5(path, twelve(), {"note": "text", "lr": 0.1})
     with h5py.File(path, "a") as file:
         file["metadata/algorithm"] = np.bytes_(b"SAC")

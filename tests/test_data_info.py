@@ -102,7 +102,7 @@ def test_distinct_compares_the_first_rows_byte_by_byte():
     assert distinct([numbers, np.array([True, False, True, True])]) == (0.75, 4)
     assert distinct([numbers, np.array([True, False, False, True])]) == (1.0, 4)
 
-    # At most so many rows, and at most 128 MiB.
+    # At most ROWS rows, and at most 128 MiB.
     assert distinct([np.arange(ROWS + 10) // 2]) == (0.5, ROWS)
     images = np.zeros((40, 2**22), np.uint8)
     images[31] = 1

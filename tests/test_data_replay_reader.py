@@ -311,10 +311,12 @@ def test_two_selections_of_a_file_never_share_a_cache(root, cache):
 
 
 def test_frames_in_another_order_of_time_never_share_a_cache(tmp_path, cache):
-    # Two buffers of equal frames, whose cursors stand on rows 100 and 200.
+    # One file of frames, and the cursor on row 100 or 200.
+    folder = folder_of(tmp_path)
     columns = log(np.random.default_rng(0), 400, ends=0.0)
+    save(folder, 0, columns, 500, np.zeros(4))
     for add_count in (500, 600):
-        save(folder_of(tmp_path), 0, columns, add_count, np.zeros(4))
+        array(np.array(add_count))(folder / file_name("add_count", 0))
         inside = read_dqn_replay(NAME, root=tmp_path)
         data = mapped(tmp_path, cache, memory_gb=3e-5)
         assert np.array_equal(data.obs.frames, inside.obs.frames)

@@ -28,7 +28,8 @@ def test_convex_weights_sum_to_one_in_every_column():
 def test_quantile_huber_by_hand():
     # K = 2, tau = 1/4, 3/4; u = particle - quantile
     quantiles, particles = torch.tensor([0.0, 1.0]), torch.tensor([0.5, 3.0])
-    # i = 0: u = .5 -> .25 * .125; u = 3 -> .25 * 2.5.  i = 1: u = -.5 -> |.75 - 1| * .125; u = 2 -> .75 * 1.5
+    # i = 0: u =  .5 -> .25 * .125;       u = 3 -> .25 * 2.5
+    # i = 1: u = -.5 -> |.75 - 1| * .125; u = 2 -> .75 * 1.5
     expected = (0.25 * 0.125 + 0.25 * 2.5) / 2 + (0.25 * 0.125 + 0.75 * 1.5) / 2
     assert dist.quantile_huber(quantiles, particles).item() == pytest.approx(expected)
 

@@ -1,4 +1,4 @@
-"""Stacks, factors, norms and spheres against closed forms and torch.nn, and the option group that switches them on."""
+"""Stacks, factors, norms and spheres against closed forms and torch.nn; the option group."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: who imports whom, how long a file is, what a docstring says."""
+"""The house rules that a machine can hold: imports, length of files, docstrings."""
 
 import ast
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*ROOT.glob("rlop/**/*.py"), *ROOT.glob("agents/*.py")])
 
-# Every module belongs to the longest name here that it starts with, and may import that one and those before it.
+# Every module belongs to the longest name here that it starts with, and may import that one and
+# those before it.
 ORDER = [
     "_imports",
     "types",
@@ -83,12 +84,13 @@ ORDER = [
     "sweep",
     "agents",
     "experiments",
+    "command",
     "cli",
 ]
 
 
 def module_of(path):
-    """`rlop/data/sampler.py` -> data.sampler, `agents/dqn.py` -> agents.dqn, `rlop/data/__init__.py` -> data."""
+    """rlop/data/sampler.py -> data.sampler, agents/dqn.py -> agents.dqn, a package: its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts[1:] if parts[0] == "rlop" else parts
     return ".".join(part for part in parts if part != "__init__")
@@ -171,8 +173,8 @@ def test_nothing_a_stranger_wrote_is_unpickled():
 def test_importing_the_library_loads_no_optional_package():
     code = (
         "import sys, rlop, rlop.training.loop, rlop.training.run, rlop.agents;"
-        "heavy = {'stable_baselines3', 'matplotlib', 'minatar', 'minari', 'ale_py', 'd4rl', 'pandas',"
-        " 'torch.utils.tensorboard'};"
+        "heavy = {'stable_baselines3', 'matplotlib', 'minatar', 'minari', 'ale_py', 'd4rl',"
+        " 'pandas', 'torch.utils.tensorboard'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

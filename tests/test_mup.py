@@ -58,7 +58,8 @@ def test_a_network_trains_as_with_learning_rates_set_layer_by_layer_at_every_eps
         layer.bias.data.zero_()
         layers[role] = layer
 
-        # The output's multiplier stays in front of its weight; the hidden layer's is a learning rate.
+        # The output's multiplier stays in front of its weight; the hidden layer's is a learning
+        # rate.
         scale = layer.multiplier if role == "hidden" else 1.0
         weight = (scale * layer.weight[0]).detach().clone().requires_grad_()
         bias = torch.zeros(n_out, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Noise on targets and labels, what it does to gradient descent, the trace it penalizes, and the agents' options."""
+"""Noise on targets and labels, what it does to gradient descent, the trace it penalizes."""
 
 import itertools
 import math
@@ -70,7 +70,9 @@ def test_flipped_labels_are_others_and_as_often_as_wished():
 
 # --- what noise does: the stationary variance of SGD on a quadratic ---
 
-TABLE = [  # momentum, curvature, variance (Damian, Ma and Lee's theory: lambda / (2 - h/(1 + beta)), sigma .1, lr 1)
+# Momentum, curvature, variance (Damian, Ma and Lee's theory: lambda / (2 - h/(1 + beta)),
+# sigma .1, lr 1).
+TABLE = [
     (0.0, 0.5, 0.006667),
     (0.0, 1.0, 0.010000),
     (0.0, 1.8, 0.050000),
@@ -91,7 +93,7 @@ def test_the_formula_solves_the_recursion_of_the_covariance(beta, h, expected):
 
 
 def test_label_noise_and_our_sgd_reach_that_variance():
-    """Linear regression y = sqrt(h) w on targets -1 and 1, of mean 0 and spread 1; 5,000 chains each."""
+    """Linear regression y = sqrt(h) w on targets -1 and 1; 5,000 chains each."""
     chains = 5_000
     beta, h, expected = (
         torch.tensor(column).repeat_interleave(chains) for column in zip(*TABLE, strict=True)
@@ -254,7 +256,7 @@ def test_agents_count_the_datas_actions_and_zero_exponents_change_nothing(tiny, 
 
 
 def test_cloning_with_tau_1_raises_the_rare_action(tiny):
-    """Logit adjustment: softmax of the logits alone is the policy with the actions' frequencies divided out."""
+    """Softmax of the logits alone is the policy with the actions' frequencies divided out."""
     tiny.action[:] = np.repeat([0, 1, 2], [140, 50, 10])
     agent = BC(
         tiny.spec,

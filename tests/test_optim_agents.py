@@ -1,4 +1,4 @@
-"""Every agent with every optimizer, noise on: the run axis, one graph, exact resumption, and what is refused."""
+"""Every agent with every optimizer and noise: run axis, one graph, exact resumption, refusals."""
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_a_diverging_run_is_frozen_and_its_neighbour_goes_on(tiny):
 
 
 def test_slacks_take_up_the_error_and_more_of_it_for_a_smaller_lambda(tiny):
-    """Regression on returns, on half of the data so often that it settles: z = y - Q at the end, and Q is shrunk."""
+    """Regression on returns until it settles: z = y - Q at the end, and Q is shrunk."""
     data = tiny.subset(np.arange(40))
     options = {
         "backup": "mc",

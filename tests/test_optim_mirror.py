@@ -51,7 +51,11 @@ def test_sgd_equals_torch_for_every_run():
 
 
 def test_mirror_steps_by_hand():
-    """q = 2: 4 - 0.4, -1 - 0.1, 0 + 0.2; q = 3: sqrt(16 - 0.4), -sqrt(1 + 0.1), sqrt(0.2), which is a jump."""
+    """Step from 4, -1 and 0; the last one jumps for q = 3.
+
+    q = 2:  4 - 0.4, -1 - 0.1, 0 + 0.2
+    q = 3:  sqrt(16 - 0.4), -sqrt(1 + 0.1), sqrt(0.2)
+    """
     w = torch.tensor([[4.0, -1.0, 0.0]]).repeat(2, 1)
     smd_(
         [w],
@@ -63,7 +67,10 @@ def test_mirror_steps_by_hand():
 
 
 def test_the_step_equals_the_authors_at_q_times_the_rate():
-    """Their update, written from the formula: u = q |w|^(q-1) sign(w) - lr g, w = sign(u) |u/q|^(1/(q-1))."""
+    """Their update, written from the formula.
+
+    u = q |w|^(q-1) sign(w) - lr g,  w = sign(u) |u/q|^(1/(q-1))
+    """
     rng = np.random.default_rng(0)
     w, g = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
     q, lr = np.array([1.1, 2.0, 3.0]), np.array([0.01, 0.1, 0.05])
@@ -114,7 +121,10 @@ def sparse_problem(seed):
 
 
 def least_norm(x, y, q):
-    """argmin ||w||_q^q / q with x w = y, by its dual: v maximizes y v - sum |x^T v|^p / p with 1/p + 1/q = 1."""
+    """Solve argmin ||w||_q^q / q with x w = y, by its dual.
+
+    v maximizes y v - sum |x^T v|^p / p,  1/p + 1/q = 1
+    """
     p = q / (q - 1)
 
     def primal(v):
@@ -157,7 +167,10 @@ def test_each_potential_ends_at_its_own_interpolator():
 
 
 def test_entropy_keeps_signs_and_finds_the_interpolator_of_least_divergence():
-    """From w = c the interpolator nearest in sum w log(w/c) - w: its optimality is log(w/c) in the row space."""
+    """From w = c the interpolator is nearest in sum w log(w/c) - w.
+
+    Its optimality: log(w/c) lies in the row space.
+    """
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(5, 20)))
     y = x @ torch.from_numpy(rng.uniform(0.5, 2.0, size=20))
@@ -236,7 +249,7 @@ def test_signed_rmd_is_ridge_regression(centred):
 
 
 def test_unsigned_rmd_comes_near_ridge_sample_by_sample():
-    """Algorithm 1 once more, plainly, for the very numbers; and the distances from ridge as measured once, in bands."""
+    """Algorithm 1 once more, plainly, for the very numbers; distances from ridge in bands."""
     x, y = ridge_problem()
     lam, lr = torch.tensor(LAMBDAS, dtype=F64), torch.tensor([0.15, 0.5, 0.5], dtype=F64)
     w = torch.zeros(3, 200, dtype=F64, requires_grad=True)

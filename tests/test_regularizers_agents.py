@@ -98,7 +98,10 @@ def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
 ) -> None:
     plain = case.make(seeds=[1])
     swept = case.make(seeds=[1], regularizers={name: [0.0, 1.0]})
-    plain_metrics, swept_metrics = train_steps(plain, case.data, 4), train_steps(swept, case.data, 4)
+    plain_metrics, swept_metrics = (
+        train_steps(plain, case.data, 4),
+        train_steps(swept, case.data, 4),
+    )
     for metric in ("loss/total", "loss/td", "q/data", "grad/norm"):
         torch.testing.assert_close(
             swept_metrics[metric][:1], plain_metrics[metric], rtol=1e-5, atol=1e-6

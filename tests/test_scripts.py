@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 from helpers.experiments import ROOT
 
-from rlop.cli import leave_script_folder
+from rlop.command import leave_script_folder
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 

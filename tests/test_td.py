@@ -146,7 +146,8 @@ def test_vs_loss_without_gamma_and_tau_is_cross_entropy_and_the_conservative_gap
 
 
 def test_vs_logits_of_two_classes_are_the_binary_loss():
-    # w log(1 + e^{iota} e^{-Delta f}) with equal factors: Delta f = Delta (f_1 - f_0), iota the difference of shifts
+    # w log(1 + e^{iota} e^{-Delta f}) with equal factors: Delta f = Delta (f_1 - f_0), iota the
+    # difference of shifts
     f, counts, tau = torch.tensor([[[0.2, 1.5]]]), torch.tensor([50, 50]), 1.0
     loss = imbalance.vs_loss(f, torch.tensor([[1]]), counts, 0.7, tau)
     torch.testing.assert_close(loss, torch.log1p(torch.exp(-(f[..., 1] - f[..., 0]))))

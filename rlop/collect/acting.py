@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import gymnasium
 import numpy as np
 
+from rlop.envs.spaces import Env, Space
 from rlop.types import InputError
 
-Env: TypeAlias = gymnasium.Env[Any, Any]
-Space: TypeAlias = gymnasium.Space[Any]
 Make: TypeAlias = Callable[[], Env]  # a new copy of the environment
 # Observations [n, *S] and a generator -> n actions in the environment's own units.
 Act: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -26,7 +25,11 @@ def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 def checked_actions(
-    act: Act, space: Space, epsilon: float, obs: np.ndarray, rng: np.random.Generator
+    act: Act,
+    space: Space,
+    epsilon: float,
+    obs: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Act on a batch of observations, with a random action in a share `epsilon` of the rows.
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import gymnasium
 import numpy as np
 
-from rlop.collect.acting import Act, Space, checked_actions
+from rlop.collect.acting import Act, checked_actions
 from rlop.collect.dqn_replay import write_dqn_replay
 from rlop.collect.policies import TRAINED, make_policy
 from rlop.collect.signals import raise_received, stop_signals
@@ -19,10 +17,9 @@ from rlop.config.checks import check_range
 from rlop.data.dqn_replay.storage import available_bytes
 from rlop.envs.atari import atari_game, atari_id
 from rlop.envs.make import make_vec_env
+from rlop.envs.spaces import Env, EnvOptions, Space, VectorEnv
 from rlop.logs.progress import Progress
 from rlop.types import InputError
-
-VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
 
 MILLION = 1_000_000  # transitions of a published file
 
@@ -36,7 +33,7 @@ def collect_dqn_replay(
     epsilon: float = 0.0,
     stochastic: bool = False,
     seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: EnvOptions | None = None,
     n_envs: int = 8,
     rows_per_file: int = MILLION,
     clip_reward: bool = True,
@@ -261,7 +258,7 @@ def _check_memory(needed: int) -> None:
         )
 
 
-class _Spaces(gymnasium.Env[Any, Any]):
+class _Spaces(Env):
     """The spaces of one copy of a vector environment: all that a policy looks at."""
 
     def __init__(self, envs: VectorEnv) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 
-from rlop.collect.acting import Act, Env, Make, Space, checked_actions
+from rlop.collect.acting import Act, Make, checked_actions
 from rlop.collect.policies import TRAINED, make_policy, steps_in
 from rlop.collect.rollout import Episode, Part, first, interleave, last, rollouts
 from rlop.collect.sb3_training import replay
@@ -22,11 +22,13 @@ from rlop.collect.signals import raise_received, stop_signals
 from rlop.collect.writer import About, Writer
 from rlop.envs.layouts import bounded
 from rlop.envs.make import make_env
+from rlop.envs.spaces import Env, EnvOptions, Space
 from rlop.logs.progress import Progress
 from rlop.types import InputError
 
 Policy: TypeAlias = str | Act
-Mix: TypeAlias = Mapping[Any, float]  # policy -> its share of the steps
+# Policy -> its share of the steps. Any, since a `Mapping` is invariant in its keys.
+Mix: TypeAlias = Mapping[Any, float]
 Training: TypeAlias = tuple[str, int]  # algorithm and steps of `replay:ALGORITHM:STEPS`
 
 LARGEST_MIX = 127  # policies: a row names its own in one signed byte
@@ -52,7 +54,7 @@ def collect(
     stochastic: bool = False,
     shuffle: bool = False,
     seed: int = 0,
-    env_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: EnvOptions | None = None,
     n_envs: int = 8,
     chunk: int = 100_000,
     overwrite: bool = False,
@@ -151,7 +153,10 @@ def collect(
 
 
 def _make_policies(
-    shares: Mix, make: Make, seed: int, stochastic: bool
+    shares: Mix,
+    make: Make,
+    seed: int,
+    stochastic: bool,
 ) -> tuple[list[Act], list[About]]:
     """Make every policy of a mixture, and describe each with its share."""
     acts = []
@@ -226,7 +231,10 @@ def _counts(shares: Mix, steps: int) -> list[int]:
 
 
 def _training(
-    policy: Policy | Mix, steps: int, epsilon: float, stochastic: bool
+    policy: Policy | Mix,
+    steps: int,
+    epsilon: float,
+    stochastic: bool,
 ) -> Training | None:
     """Read `replay:ALGORITHM:STEPS`; None for other policies."""
     if isinstance(policy, Mapping):
@@ -288,6 +296,7 @@ def _check_file(path: Path, overwrite: bool) -> None:
     """Reject a file that exists, has the wrong name, or stands where nothing can be written."""
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or overwrite")
+
     if path.suffix not in (".hdf5", ".h5"):
         raise InputError(f"{path}: expected a name that ends in .hdf5 or .h5")
 
@@ -295,6 +304,7 @@ def _check_file(path: Path, overwrite: bool) -> None:
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
+
     can_be_written = folder.is_dir() and os.access(folder, os.W_OK)
     if not can_be_written:
         raise InputError(f"{path}: {folder} cannot be written, expected a folder to write to")
@@ -314,6 +324,7 @@ def _check_spaces(env: Env, env_id: str, needs_bounds: bool) -> Space:
         raise InputError(
             f"env_id {env_id!r}: action space {action}, expected Discrete from 0, or a Box"
         )
+
     if needs_bounds and isinstance(action, gymnasium.spaces.Box) and not action.is_bounded():
         raise InputError(
             f"env_id {env_id!r}: action space {action} has no bounds to draw random actions in"

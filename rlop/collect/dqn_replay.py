@@ -117,6 +117,7 @@ def _check(frames: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, n
     arrays = {}
     for key, values in columns.items():
         column = np.asarray(values)
+
         # Rewards are stored as floats, but may be given as integers.
         kinds = KINDS[key] + "iu" if key == "reward" else KINDS[key]
         if column.shape != (len(frames),) or column.dtype.kind not in kinds:

@@ -41,12 +41,14 @@ def write_minari(data: Dataset, name: str) -> Path:
 
     if folder.exists():
         raise InputError(f"{folder}: exists already; choose another name or version")
+
     if data.discount is not None:
         raise InputError(
             f"{data.name}: write_minari: rows span several steps; write them before n_step"
         )
 
     about = {**_about(data), "dataset_id": folder.relative_to(root()).as_posix()}
+
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         (temporary / "data").mkdir(parents=True)
@@ -57,6 +59,7 @@ def write_minari(data: Dataset, name: str) -> Path:
         raise InputError(f"{folder}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
     return folder
 
 
@@ -80,6 +83,7 @@ def _episodes(data: Dataset) -> bytes:
             group = file.create_group(f"episode_{number}")
             group.attrs["id"] = number
             group.attrs["total_steps"] = stop - start
+
             for name, column in _columns(data, start, stop).items():
                 group[name] = column
             start = stop
@@ -113,6 +117,7 @@ def _about(data: Dataset) -> dict[str, object]:
         "jpeg_encoding": False,
         "minari_version": "0.5.3",
     }
+
     env_spec = _env_spec(spec)
     if env_spec is not None:
         about["env_spec"] = env_spec

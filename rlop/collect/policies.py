@@ -20,7 +20,10 @@ EXPECTED = "random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip, ppo:STEPS or sac:STEPS
 
 
 def make_policy(
-    policy: str | Act, make: Make, seed: int, stochastic: bool = False
+    policy: str | Act,
+    make: Make,
+    seed: int,
+    stochastic: bool = False,
 ) -> tuple[Act, Description]:
     """Make the function that acts, in the environment's own units, and describe it.
 
@@ -84,6 +87,7 @@ def _zip_policy(name: str, make: Make, stochastic: bool) -> tuple[Act, Descripti
         "stochastic": stochastic,
         "policy_sha256": _sha256(path),
     }
+
     statistics = statistics_file(path)
     if statistics is not None:
         about["vecnormalize_sha256"] = _sha256(statistics)

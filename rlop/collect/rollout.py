@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 
-from rlop.collect.acting import Act, Env
-from rlop.envs.layouts import simulator
+from rlop.collect.acting import Act
+from rlop.envs.layouts import Physics, simulator
+from rlop.envs.spaces import Action, Env, Info, Obs
 
-Step: TypeAlias = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]  # what `Env.step` returns
+Step: TypeAlias = tuple[Obs, SupportsFloat, bool, bool, Info]  # what `Env.step` returns
+Rows: TypeAlias = Any  # a list while an episode goes on, an array once it is over
 
 
 @dataclass
@@ -22,16 +24,16 @@ class Episode:
     """
 
     env: Env
-    obs: Any  # T + 1 observations of T rows
+    obs: Rows  # T + 1 observations of T rows
     before: int = 0  # rows of the episodes that began earlier, as far as they are played
-    action: Any = field(default_factory=list)
+    action: Rows = field(default_factory=list)
     reward: list[float] = field(default_factory=list)
     terminated: bool = False
     truncated: bool = False
     policy: int = 0  # position in the mixture of the policy that played it
-    physics: Any = None  # MuJoCo's data with qpos and qvel, where there is a simulator
-    qpos: Any = field(default_factory=list)
-    qvel: Any = field(default_factory=list)
+    physics: Physics | None = None  # MuJoCo's data, where there is a simulator
+    qpos: Rows = field(default_factory=list)
+    qvel: Rows = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -41,7 +43,7 @@ class Episode:
         """Whether the environment ended it."""
         return self.terminated or self.truncated
 
-    def step(self, action: Any) -> Step:
+    def step(self, action: Action) -> Step:
         """Play one action, keep the row, and return what the environment returned."""
         if self.physics is not None:
             self.qpos.append(self.physics.qpos.astype(np.float32))
@@ -69,13 +71,17 @@ class Episode:
         self.qvel = np.array(self.qvel)
 
 
-def begin(env: Env, obs: Any, before: int = 0, policy: int = 0) -> Episode:
+def begin(env: Env, obs: Obs, before: int = 0, policy: int = 0) -> Episode:
     """Begin an episode of an environment that was just reset to `obs`."""
     return Episode(env, [_stored(obs)], before, policy=policy, physics=simulator(env))
 
 
 def rollouts(
-    envs: Sequence[Env], play: Act, steps: int, seed: int | Sequence[int], policy: int = 0
+    envs: Sequence[Env],
+    play: Act,
+    steps: int,
+    seed: int | Sequence[int],
+    policy: int = 0,
 ) -> Iterator[tuple[list[Episode], int]]:
     """Play until the first `steps` rows, in the order in which episodes began, are complete.
 
@@ -95,6 +101,7 @@ def rollouts(
     """
     rng = np.random.default_rng(seed)
     seeds = np.random.SeedSequence(seed).generate_state(len(envs))
+
     episodes = []
     for env, env_seed in zip(envs, seeds):
         obs, _ = env.reset(seed=int(env_seed))
@@ -111,6 +118,7 @@ def rollouts(
         # As many new episodes as rows are still wanted, at most.
         ended = [episode for episode in live if episode.over]
         live = [episode for episode in live if _is_wanted(episode, steps)]
+
         for episode in ended[: max(0, steps - rows)]:
             obs, _ = episode.env.reset()
             following = begin(episode.env, obs, rows, policy)
@@ -197,7 +205,7 @@ def pack(parts: Sequence[Part]) -> dict[str, np.ndarray]:
         observations, actions, rewards, terminals, timeouts, next_observations, infos/policy int8,
         and with a simulator infos/qpos and infos/qvel, its state before the step.
     """
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Rows]] = {}
     for part in parts:
         for name, column in _columns(part).items():
             columns.setdefault(name, []).append(column)
@@ -208,7 +216,7 @@ def pack(parts: Sequence[Part]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _columns(part: Part) -> dict[str, Any]:
+def _columns(part: Part) -> dict[str, Rows]:
     """Cut the columns of one part out of its episode."""
     episode, start, stop = part
     n = stop - start
@@ -234,7 +242,7 @@ def _columns(part: Part) -> dict[str, Any]:
     return columns
 
 
-def _stored(obs: Any) -> np.ndarray:
+def _stored(obs: Obs) -> np.ndarray:
     """Copy an observation in the dtype that is stored.
 
     A copy, since an environment may return the same array every time.

@@ -6,18 +6,22 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
 
-from rlop.collect.acting import Act, Env
+from rlop.collect.acting import Act
 from rlop.collect.vecnormalize import Normalizer, read_vecnormalize
 from rlop.config.checks import check_known
+from rlop.envs.spaces import Env, Space
 from rlop.types import InputError
+
+Description: TypeAlias = Mapping[str, Any]  # of a model, as the JSON text in its zip gives it
+Weights: TypeAlias = Mapping[str, torch.Tensor]
 
 ALGORITHMS = {  # name -> module and class of its policy for vectors
     "dqn": ("stable_baselines3.dqn.policies", "DQNPolicy"),
@@ -30,6 +34,30 @@ ALGORITHMS = {  # name -> module and class of its policy for vectors
 }
 # Zips from before 1.7 name the feature extractor that actor and critic share only once.
 SHARED_EXTRACTORS = ("pi_features_extractor.", "vf_features_extractor.")
+
+
+class SB3Policy(Protocol):
+    """The part of a Stable-Baselines3 policy that is used here."""
+
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        lr_schedule: Callable[[float], float],
+        **arguments: object,
+    ) -> None: ...
+
+    def load_state_dict(self, weights: Weights, /, strict: bool) -> tuple[list[str], list[str]]:
+        """Load the weights; return the names that are missing and those not expected."""
+
+    def set_training_mode(self, mode: bool, /) -> None:
+        """Switch dropout and batch normalization between training and evaluation."""
+
+    def predict(self, obs: np.ndarray, /, *, deterministic: bool) -> tuple[np.ndarray, object]:
+        """Return actions for observations `[n, *S]`, and a state that only some policies have."""
+
+    def reset_noise(self, n: int, /) -> None:
+        """Draw n exploration matrices, where exploration depends on the state."""
 
 
 def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: bool = False) -> Act:
@@ -68,7 +96,7 @@ def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: boo
     return sb3_act(policy, normalizer, stochastic)
 
 
-def sb3_act(policy: Any, normalizer: Normalizer | None, stochastic: bool) -> Act:
+def sb3_act(policy: SB3Policy, normalizer: Normalizer | None, stochastic: bool) -> Act:
     """Turn a Stable-Baselines3 policy into a function whose draws come from its generator.
 
     Args:
@@ -116,12 +144,12 @@ def _read_statistics(path: Path, env: Env) -> Normalizer | None:
     return normalizer
 
 
-def _actor(policy: Any) -> Any:
+def _actor(policy: SB3Policy) -> object:
     """Return the part that acts: off-policy algorithms have an actor within their policy."""
     return getattr(policy, "actor", policy)
 
 
-def _draws_actions(policy: Any) -> bool:
+def _draws_actions(policy: SB3Policy) -> bool:
     """Return whether a policy has a distribution of actions to draw from."""
     return hasattr(_actor(policy), "action_dist")
 
@@ -129,10 +157,11 @@ def _draws_actions(policy: Any) -> bool:
 # ---- parts of a zip
 
 
-def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read_zip(path: Path) -> tuple[Description, Weights]:
     """Read the description of a model and the weights of its policy."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+
     try:
         with zipfile.ZipFile(path) as file:
             data = json.loads(file.read("data"))
@@ -145,14 +174,15 @@ def _read_zip(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def _build_policy(
     path: Path,
-    data: Mapping[str, Any],
-    weights: Mapping[str, torch.Tensor],
+    data: Description,
+    weights: Weights,
     env: Env,
     algorithm: str | None,
-) -> Any:
+) -> SB3Policy:
     """Build a policy of the class that the zip names and load the weights into it."""
     cls = _policy_class(path, data, algorithm)
     arguments = _policy_arguments(path, data)
+
     try:
         # The schedule of learning rates is for training only.
         policy = cls(env.observation_space, env.action_space, lambda _: 0.0, **arguments)
@@ -169,7 +199,7 @@ def _build_policy(
     return policy
 
 
-def _policy_class(path: Path, data: Mapping[str, Any], algorithm: str | None) -> type[Any]:
+def _policy_class(path: Path, data: Description, algorithm: str | None) -> type[SB3Policy]:
     """Import the policy class that a zip names, which must be one of Stable-Baselines3."""
     about = data.get("policy_class") or {}
     module = str(about.get("__module__"))
@@ -194,10 +224,10 @@ def _policy_class(path: Path, data: Mapping[str, Any], algorithm: str | None) ->
         raise InputError(
             f"{path}: {module}.{name} is no policy of the Stable-Baselines3 installed here"
         )
-    return cls
+    return cast(type[SB3Policy], cls)
 
 
-def _class_name(path: Path, about: Mapping[str, Any], algorithm: str | None) -> str:
+def _class_name(path: Path, about: Description, algorithm: str | None) -> str:
     """Read the name of the class off its constructor; newer zips do not name it elsewhere."""
     constructor = re.match(r"<function (\w+)\.__init__ ", str(about.get("__init__")))
     if constructor:
@@ -209,12 +239,12 @@ def _class_name(path: Path, about: Mapping[str, Any], algorithm: str | None) -> 
     return ALGORITHMS[algorithm][1]
 
 
-def _policy_arguments(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+def _policy_arguments(path: Path, data: Description) -> dict[str, object]:
     """Read the keyword arguments of the policy.
 
     What JSON cannot hold stands in the zip as a pickle and as text; the text is read.
     """
-    arguments = {}
+    arguments: dict[str, object] = {}
     for key, value in (data.get("policy_kwargs") or {}).items():
         # Keys that begin with a colon hold pickles; the other two are for training only.
         if not key.startswith((":", "optimizer_", "device")):
@@ -229,7 +259,7 @@ def _policy_arguments(path: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _policy_argument(path: Path, key: str, value: Any) -> Any:
+def _policy_argument(path: Path, key: str, value: object) -> object:
     """Return a plain value as it is, and the class that the text of an activation names."""
     if not (isinstance(value, str) and value.startswith("<")):
         return value

@@ -4,19 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Protocol, cast
 
 import gymnasium
 import numpy as np
 
-from rlop.collect.acting import Act, Env, Make
+from rlop.collect.acting import Act, Make
 from rlop.collect.rollout import Episode, Step, begin
-from rlop.collect.sb3_policy import sb3_act
+from rlop.collect.sb3_policy import SB3Policy, sb3_act
 from rlop.collect.vecnormalize import Normalizer
+from rlop.envs.spaces import Action, Env, Info, Obs, Wrapper
 from rlop.logs.messages import say
 from rlop.types import InputError
 
 PPO_ENVS = 8  # environments that PPO's rollouts come from; SAC plays in one
+
+
+class Moments(Protocol):
+    """Running mean and variance of observations."""
+
+    mean: np.ndarray
+    var: np.ndarray
+
+
+class Environments(Protocol):
+    """The part of Stable-Baselines3's environments that is used here.
+
+    All but `close` belong to those that normalize observations.
+    """
+
+    obs_rms: Moments
+    epsilon: float
+    clip_obs: float
+
+    def close(self) -> None:
+        """Close them all."""
+
+
+class Model(Protocol):
+    """The part of a Stable-Baselines3 model that is used here."""
+
+    policy: SB3Policy
+
+    def learn(self, steps: int, /, callback: Callable[..., bool] | None = None) -> object:
+        """Train; the callback ends the training when it returns False."""
+
+    def get_env(self) -> Environments:
+        """Return the environments."""
+
+    def get_vec_normalize_env(self) -> Environments | None:
+        """Return the environments if they normalize observations."""
 
 
 def train(kind: str, make: Make, steps: int, seed: int, stochastic: bool = False) -> Act:
@@ -48,7 +85,11 @@ def train(kind: str, make: Make, steps: int, seed: int, stochastic: bool = False
 
 
 def replay(
-    kind: str, steps: int, make: Make, seed: int, keep: Callable[[list[Episode], int], bool]
+    kind: str,
+    steps: int,
+    make: Make,
+    seed: int,
+    keep: Callable[[list[Episode], int], bool],
 ) -> None:
     """Train in a single environment, and pass every transition on as it is generated.
 
@@ -67,7 +108,7 @@ def replay(
     model = _model(kind, lambda: recorder, 1, seed)
     rows = 0
 
-    def after_step(variables: dict[str, Any], names: dict[str, Any]) -> bool:
+    def after_step(variables: dict[str, object], names: dict[str, object]) -> bool:
         nonlocal rows
         rows += 1
         return keep(recorder.episodes, rows) and rows < steps
@@ -76,7 +117,7 @@ def replay(
     model.get_env().close()
 
 
-class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
+class Recorder(Wrapper):
     """Environment that keeps every episode played in it, the last one possibly without rows."""
 
     def __init__(self, env: Env) -> None:
@@ -84,19 +125,22 @@ class Recorder(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.episodes: list[Episode] = []
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
+    ) -> tuple[Obs, Info]:
         """Reset the environment and begin an episode."""
         obs, info = self.env.reset(seed=seed, options=options)
         self.episodes.append(begin(self.env, obs))
         return obs, info
 
-    def step(self, action: Any) -> Step:
+    def step(self, action: Action) -> Step:
         """Step the environment and keep the row."""
         return self.episodes[-1].step(action)
 
 
-class FlatFloat(gymnasium.ObservationWrapper[np.ndarray, Any, np.ndarray]):
+class FlatFloat(gymnasium.ObservationWrapper[np.ndarray, Action, np.ndarray]):
     """Environment whose observations are one float32 vector, as a multi-layer perceptron reads."""
 
     def __init__(self, env: Env) -> None:
@@ -116,7 +160,7 @@ def flat_float(obs: np.ndarray) -> np.ndarray:
     return obs.reshape(len(obs), -1).astype(np.float32) / scale
 
 
-def _normalizer(model: Any) -> Normalizer | None:
+def _normalizer(model: Model) -> Normalizer | None:
     """Read the running statistics off a trained model, where it kept some."""
     envs = model.get_vec_normalize_env()
     if envs is None:
@@ -125,7 +169,7 @@ def _normalizer(model: Any) -> Normalizer | None:
     return Normalizer(envs.obs_rms.mean, std, envs.clip_obs)
 
 
-def _model(kind: str, make: Make, n_envs: int, seed: int) -> Any:
+def _model(kind: str, make: Make, n_envs: int, seed: int) -> Model:
     """Build the model of Stable-Baselines3, untrained."""
     try:
         from stable_baselines3 import PPO, SAC
@@ -140,12 +184,13 @@ def _model(kind: str, make: Make, n_envs: int, seed: int) -> Any:
     if kind == "sac":
         if not continuous:
             raise InputError(f"policy sac: needs continuous actions, found {envs.action_space}")
-        return SAC("MlpPolicy", envs, seed=seed, device="cpu")
+        return cast(Model, SAC("MlpPolicy", envs, seed=seed, device="cpu"))
 
     ppo = partial(PPO, "MlpPolicy", seed=seed, device="cpu")
     if continuous:
-        return ppo(VecNormalize(envs), n_steps=2048 // n_envs)
-    return ppo(
+        return cast(Model, ppo(VecNormalize(envs), n_steps=2048 // n_envs))
+
+    model = ppo(
         envs,
         n_steps=1024 // n_envs,
         learning_rate=1e-3,
@@ -153,3 +198,4 @@ def _model(kind: str, make: Make, n_envs: int, seed: int) -> Any:
         batch_size=256,
         n_epochs=4,
     )
+    return cast(Model, model)

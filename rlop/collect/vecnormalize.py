@@ -74,16 +74,16 @@ class Inert:
     """Object in place of every class and function that a pickle names: keeps its arguments only."""
 
     name = ""  # of the class or function, with its module
-    args: tuple[Any, ...] = ()
+    args: tuple[object, ...] = ()
     state: object = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *args: object, **kwargs: object) -> Inert:
         """Keep the arguments."""
         inert = super().__new__(cls)
         inert.args = args
         return inert
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
 
     def __setstate__(self, state: object) -> None:
         """Keep the state."""
@@ -114,6 +114,7 @@ def _read_pickle(path: Path) -> object:
         raise InputError(
             f"{path}: {len(data)} bytes, expected the statistics of VecNormalize, at most {LARGEST}"
         )
+
     try:
         return Reader(io.BytesIO(data)).load()
     except Exception as error:  # damaged bytes can raise anything in a reader of pickles
@@ -121,7 +122,7 @@ def _read_pickle(path: Path) -> object:
         raise InputError(f"{path}: not a pickle of VecNormalize: {reason}") from error
 
 
-def _state(path: Path, value: object, name: str) -> dict[str, Any]:
+def _state(path: Path, value: object, name: str) -> dict[str, object]:
     """Return the attributes of a pickled object whose class has this name, in any module."""
     holds = type(value).__name__
     if isinstance(value, Inert):

@@ -74,10 +74,10 @@ def _check(name: str, value: object, limits: Range) -> None:
             _check(f"{name}[{position}]", item, limits)
         return
 
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or float(value) not in limits:  # type: ignore[arg-type]  # a number here
-        expected = f"a number {limits.words}".rstrip()
-        raise InputError(f"{name} = {show(value)}: expected {expected}")
+    if isinstance(value, Real) and not isinstance(value, bool) and float(value) in limits:
+        return
+    expected = f"a number {limits.words}".rstrip()
+    raise InputError(f"{name} = {show(value)}: expected {expected}")
 
 
 def show(value: object) -> str:

@@ -7,28 +7,38 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import yaml
 
 from rlop.config.checks import nearest
 from rlop.types import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Plain: TypeAlias = Any  # what YAML and JSON hold: text, numbers, lists and mappings of these
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader without two traps of YAML 1.1: `1e-4` as text, silent duplicate keys."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,
+    ) -> dict[Hashable, object]:
         """Build a mapping; raise ConstructorError for a key that stands in it twice."""
         seen = set()
         for key, _ in node.value:
             is_merge = key.tag == "tag:yaml.org,2002:merge"
             if is_merge or not isinstance(key, yaml.ScalarNode):
                 continue
+
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"duplicate key '{key.value}'", key.start_mark
@@ -62,7 +72,7 @@ def parse_yaml(text: str) -> object:
         loader.dispose()
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> dict[str, object]:
     """Read the mapping in a YAML file; {} for an empty file.
 
     Raises:
@@ -81,6 +91,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: found bytes that are not text, expected a YAML file") from None
 
     values = _parse_file(path, text)
+
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -104,12 +115,12 @@ def _parse_file(path: Path, text: str) -> object:
         raise InputError(f"{path}: {reason}, expected valid YAML") from None
 
 
-def to_dict(value: Any) -> Any:
+def to_dict(value: object) -> Plain:
     """Turn dataclasses and mappings into dicts, tuples into lists, paths into text.
 
     `build` reads the result back.
     """
-    if is_dataclass(value) and not isinstance(value, type):
+    if _is_instance(value):
         return {
             item.name: to_dict(value.__dict__[item.name]) for item in fields(value) if item.init
         }
@@ -122,17 +133,22 @@ def to_dict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def overrides_only(instance: Any) -> dict[str, Any]:
+def overrides_only(instance: DataclassInstance) -> dict[str, Plain]:
     """Return what a YAML file must say for `build` to give this instance back: no defaults."""
     changed = {}
     for item in fields(instance):
         value = instance.__dict__[item.name]
         if item.init and value != _default(item):
-            changed[item.name] = overrides_only(value) if is_dataclass(value) else to_dict(value)
+            changed[item.name] = overrides_only(value) if _is_instance(value) else to_dict(value)
     return changed
 
 
-def _default(item: Field[Any]) -> object:
+def _is_instance(value: object) -> TypeGuard[DataclassInstance]:
+    """Tell an instance of a dataclass from other values, its class among them."""
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _default(item: Field[object]) -> object:
     """Return the default of a field, or `MISSING`."""
     return item.default if item.default_factory is MISSING else item.default_factory()
 

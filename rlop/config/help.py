@@ -53,6 +53,7 @@ def function_page(function: Callable[..., object], key: str, given: int = 1) -> 
     for item in parameters[given:]:
         if item.kind is inspect.Parameter.VAR_KEYWORD:
             continue
+
         is_given = item.default is not inspect.Parameter.empty
         default = show(to_dict(item.default)) if is_given else "required"
         hint = str(item.annotation) if item.annotation is not inspect.Parameter.empty else ""
@@ -75,6 +76,7 @@ def _by_class(cls: type) -> Iterator[tuple[type, list[str]]]:
         names = [name for name in declared if name in remaining]
         if not names or not is_dataclass(owner):
             continue
+
         for name in names:
             del remaining[name]
         yield owner, names

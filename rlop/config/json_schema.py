@@ -51,6 +51,7 @@ class SchemaWriter:
             "properties": properties,
             "additionalProperties": False,
         }
+
         required = [name for name, item in options_of(cls).items() if is_required(item)]
         return {**schema, "required": required} if required else schema
 
@@ -85,11 +86,13 @@ class SchemaWriter:
         kind = kind_of(hint)
         if isinstance(kind, type) and is_dataclass(kind):
             return self.reference(kind)
+
         if kind is Union:
             return {"anyOf": [self.of_annotation(member) for member in members_of(hint)]}
         if kind is Literal:
             former = marker(hint, Formerly)
             return {"enum": [*get_args(bare(hint)), *(former.names if former else ())]}
+
         if is_sequence(hint):
             return self._of_sequence(hint)
         if is_mapping(hint):
@@ -101,6 +104,7 @@ class SchemaWriter:
         items = get_args(bare(hint))
         schema: Schema = {"type": "array"}
         has_fixed_length = kind_of(hint) is tuple and Ellipsis not in items
+
         if has_fixed_length:
             schema["items"] = [self.of_annotation(item) for item in items]
             schema |= {"minItems": len(items), "maxItems": len(items)}
@@ -128,6 +132,7 @@ class SchemaWriter:
         properties: dict[str, Schema] = {}
         for name, part in term_table(terms).items():
             number = {"anyOf": [_of_scalar(float), {"type": "array", "items": _of_scalar(float)}]}
+
             with_options: Schema = {"type": "object"}
             if isinstance(part, type) and is_dataclass(part):
                 with_options = self.of_class(part)

@@ -13,7 +13,9 @@ from rlop.types import InputError
 
 
 def apply_overrides(
-    values: Mapping[str, object], arguments: Collection[str], flags: Collection[str] = ()
+    values: Mapping[str, object],
+    arguments: Collection[str],
+    flags: Collection[str] = (),
 ) -> dict[str, object]:
     """Lay the arguments of a command line over nested values, which stay as they are.
 
@@ -105,9 +107,9 @@ def _assign(section: dict[str, object], key: str, value: object) -> None:
         _assign(present, rest, value)
         return
 
-    adds_plain_value = isinstance(present, dict) and not isinstance(value, dict)
-    if adds_plain_value and value is not None:
-        value = {**present, PLAIN: value}  # type: ignore[dict-item]  # `present` is a dict here
+    is_plain = value is not None and not isinstance(value, dict)
+    if is_plain and isinstance(present, dict):
+        value = {**present, PLAIN: value}
     section[name] = value
 
 

@@ -130,18 +130,19 @@ def _read(value: object, hint: object, key: str) -> object:
         named = _read(_with_name(value), bare(hint), key)
         build_choice(choice.table, named, key)
         return named
+
     if isinstance(value, Mapping) and PLAIN in value:
         _refuse_plain(value, hint, key)
 
     kind = kind_of(hint)
-    if is_dataclass(kind):
-        if isinstance(value, kind):  # type: ignore[arg-type]  # a class
-            return value
-        return build_section(kind, value, key)  # type: ignore[arg-type]  # a class
+    if isinstance(kind, type) and is_dataclass(kind):
+        return value if isinstance(value, kind) else build_section(kind, value, key)
+
     if kind is Union:
         return _read_union(value, hint, key)
     if kind is Literal:
         return _read_choice(value, hint, key)
+
     if is_sequence(hint):
         return _read_items(value, hint, key)
     if is_mapping(hint):
@@ -259,7 +260,7 @@ def _read_scalar(value: object, hint: object, key: str) -> object:
     return converted
 
 
-def _convert(value: object, kind: Any) -> object:
+def _convert(value: object, kind: object) -> object:
     """Return the value as `kind`, or `MISSING` where it is of another kind."""
     if kind in (Any, object):
         return value
@@ -274,7 +275,9 @@ def _convert(value: object, kind: Any) -> object:
         return int(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
-    return value if isinstance(value, kind) else MISSING
+
+    is_of_kind = isinstance(kind, type) and isinstance(value, kind)
+    return value if is_of_kind else MISSING
 
 
 def _mismatch(value: object, hint: object, key: str) -> InputError:

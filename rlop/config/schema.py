@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, replace
 from functools import wraps
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from typing_extensions import dataclass_transform
 
@@ -79,9 +79,11 @@ __all__ = [
 C = TypeVar("C")
 V = TypeVar("V")
 
+_REQUIRED: Any = MISSING  # the default of an option that must be given
+
 
 def option(
-    default: V = MISSING,  # type: ignore[assignment]  # the option must be given
+    default: V = _REQUIRED,
     description: str = "",
 ) -> V:
     """Declare one option of an option class.
@@ -92,12 +94,10 @@ def option(
         description: its meaning and unit, for `--help` and the JSON schema.
     """
     metadata = {"description": description}
-    declared: Any  # to type checkers an option is its default, as with `dataclasses.field`
     if isinstance(default, (dict, list)):
-        declared = field(default_factory=default.copy, metadata=metadata)
-    else:
-        declared = field(default=default, metadata=metadata)
-    return declared
+        # To type checkers an option is its default, as with `dataclasses.field`.
+        return cast(V, field(default_factory=default.copy, metadata=metadata))
+    return field(default=default, metadata=metadata)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

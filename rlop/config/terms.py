@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, cast
 
 from rlop.config.checks import check_range
 from rlop.config.schema import PLAIN
 from rlop.types import InputError
+
+Numbers: TypeAlias = float | list[float]  # one, or several to train side by side
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Term:
         options: of the part; `fn` holds the part itself where Python code gave one.
     """
 
-    value: float | list[float]
-    options: dict[str, Any]
+    value: Numbers
+    options: dict[str, object]
 
 
 def read_terms(
-    entries: Mapping[str, Any], kind: TermKind, variants: Mapping[str, Mapping[str, float]] | None
+    entries: Mapping[str, object],
+    kind: TermKind,
+    variants: Mapping[str, Mapping[str, float]] | None,
 ) -> dict[str, Term]:
     """Read a mapping of terms; a term that only a variant names is off in the others.
 
@@ -67,7 +71,7 @@ def read_terms(
     return {name: _read(name, entry, kind) for name, entry in {**defaults, **entries}.items()}
 
 
-def _read(name: str, entry: Any, kind: TermKind) -> Term:
+def _read(name: str, entry: object, kind: TermKind) -> Term:
     where = f"agent: {kind.section}.{name}"
     options = dict(entry) if isinstance(entry, Mapping) else {kind.scale: entry}
     if PLAIN in options:
@@ -78,4 +82,4 @@ def _read(name: str, entry: Any, kind: TermKind) -> Term:
         raise InputError(f"{where}: {kind.scale} is missing; expected {expected}")
     value = options.pop(kind.scale)
     check_range(f"{where}.{kind.scale}", value, low=0, low_open=not kind.zero_allowed)
-    return Term(value, options)
+    return Term(cast(Numbers, value), options)

@@ -43,6 +43,7 @@ def obs_column(key: str, array: ArrayLike) -> np.ndarray:
             f"{key}: shape {rows.shape}, expected [N, *obs_shape]; "
             "add an axis to scalar observations"
         )
+
     if rows.dtype in (np.uint8, np.bool_):
         return rows
     return _float32(key, rows)
@@ -64,7 +65,9 @@ def flag_column(key: str, array: ArrayLike) -> np.ndarray:
 
 
 def action_column(
-    key: str, array: ArrayLike, n_actions: int | None
+    key: str,
+    array: ArrayLike,
+    n_actions: int | None,
 ) -> tuple[np.ndarray, int | None]:
     """Return discrete actions `[N]` int64 with their number, or continuous ones with None.
 
@@ -154,7 +157,7 @@ def make_columns(
     further = {key: np.asarray(value) for key, value in infos.items()}
     check_lengths({**arrays, **further})
 
-    # The data stop behind the last row, and where both flags are set the row terminated.
+    # The data stop after the last row, and where both flags are set the row terminated.
     arrays["truncated"][-1] = True
     arrays["truncated"] &= ~arrays["terminated"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,7 +65,7 @@ class Dataset:
         *,
         n_actions: int | None = None,
         env_id: str | None = None,
-        env_kwargs: Mapping[str, Any] | None = None,
+        env_kwargs: Mapping[str, object] | None = None,
         name: str = "arrays",
         infos: Mapping[str, ArrayLike] | None = None,
     ) -> Dataset:
@@ -100,6 +99,7 @@ class Dataset:
         columns = make_columns(
             obs, action, reward, terminated, truncated, next_obs, n_actions, infos or {}
         )
+
         arrays = columns.arrays
         spec = Spec(
             obs_shape=arrays["obs"].shape[1:],
@@ -109,6 +109,7 @@ class Dataset:
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
         )
+
         return cls(
             obs=arrays["obs"],
             action=arrays["action"],
@@ -161,15 +162,18 @@ class Dataset:
         index = self._row_index(rows)
         follows = index[1:] == index[:-1] + 1
         follows = np.append(follows, False)
+
         end = self.end[index] | ~follows
         truncated = self.truncated[index] | (end & ~self.terminated[index])
 
         take: slice | np.ndarray = index
         if follows[:-1].all():
             take = slice(index[0], index[-1] + 1)  # a view, not a copy
+
         discount = self.discount
         if discount is not None:
             discount = discount[take]
+
         return replace(
             self,
             obs=self.obs[take],
@@ -196,6 +200,7 @@ class Dataset:
             raise InputError(
                 f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
             )
+
         if index.min() < 0 or index.max() >= len(self):
             raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{len(self) - 1}")
         return index
@@ -203,8 +208,8 @@ class Dataset:
     def with_mc_returns(self, gamma: float, tail: float = 0.01) -> Dataset:
         """Add `mc_return` `[N]`, the discounted return to the end of the episode.
 
-        Only rows whose return is known are kept: those of episodes that terminate, and those where
-        the rewards behind the cut weigh gamma^(rows left) <= tail.
+        Only rows whose return is known are kept: rows of episodes that terminate, and rows from
+        which the rewards after the cut weigh gamma^(rows left) <= tail.
 
         Raises:
             InputError: gamma or tail is no fraction, no row is left, or the rows are n-step sums
@@ -301,10 +306,13 @@ class Dataset:
 
         reward, last = n_step_rows(self.reward, self.end, n, gamma)
         steps_ahead = (last - np.arange(len(self))).astype(np.float64)
+
+        # Columns of the next step belong to the last one of the span.
         extra = {
             key: column[last] if key.startswith("next_") else column
             for key, column in self.extra.items()
         }
+
         return replace(
             self,
             reward=reward.astype(np.float32),
@@ -324,6 +332,7 @@ class Dataset:
         discount = self.discount
         if discount is None:
             discount = np.ones(len(self), np.float32)
+
         return {
             "obs": self.obs,
             "action": self.action,

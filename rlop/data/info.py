@@ -53,10 +53,12 @@ def summary(data: Dataset) -> str:
         f"{data.spec.shapes}, environment {data.spec.env_id}",
         f"ends: {terminated} terminated, {truncated} truncated",
     ]
+
     if isinstance(data.obs, Stacks):
         lines += _frames(data, data.obs)
     if data.discount is None:
         lines += _returns(data)
+
     lines += [_rewards(data), _coverage(data), _actions(data)]
 
     doubts = suspicions(data)
@@ -199,7 +201,7 @@ def _returns(data: Dataset) -> list[str]:
     returns = data.episode_returns()
     line = f"return: mean {returns.mean():.4g}, {returns.min():.4g} to {returns.max():.4g}"
 
-    # Rewards that were changed are no longer those of the reference scores.
+    # Reference scores are of the original rewards only.
     scored_name = _scored_name(data)
     if scored_name is not None and REWARD not in data.name:
         score = normalized_score(returns, scored_name)
@@ -234,6 +236,7 @@ def _frames(data: Dataset, stacks: Stacks) -> list[str]:
         f"from {len(checkpoints)} checkpoints ({checkpoints[0]} to {checkpoints[-1]})",
         f"reward counts: {_reward_counts(data.reward)}",
     ]
+
     if data.discount is None:
         lines.append(_whole_episodes(data))
     return lines

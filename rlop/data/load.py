@@ -95,6 +95,7 @@ def find_reader(source: str) -> Reader:
     for registered in entry_points(group=ENTRY_POINTS):
         if registered.name == prefix:
             return registered.load()
+
     if is_import_path(name):
         return read_imported
     raise InputError(f"data {source!r}: expected {_expected()}")

@@ -43,7 +43,10 @@ class Prefetcher:
     """
 
     def __init__(
-        self, streams: Streams, gather: Callable[[Tensor], Batch], ahead: int = AHEAD
+        self,
+        streams: Streams,
+        gather: Callable[[Tensor], Batch],
+        ahead: int = AHEAD,
     ) -> None:
         self.streams = streams
         self.gather = gather

@@ -67,7 +67,10 @@ def returns_to_go(reward: np.ndarray, end: np.ndarray, gamma: float) -> np.ndarr
 
 
 def n_step_rows(
-    reward: np.ndarray, end: np.ndarray, n: int, gamma: float
+    reward: np.ndarray,
+    end: np.ndarray,
+    n: int,
+    gamma: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum up to n discounted rewards from each row, cut at the end of its episode.
 
@@ -104,7 +107,10 @@ def n_step_rows(
 
 
 def behavior_policy(
-    obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray, n_actions: int
+    obs: np.ndarray,
+    action: np.ndarray,
+    next_obs: np.ndarray,
+    n_actions: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Count how often the data took each action where a transition leads.
 
@@ -137,7 +143,7 @@ def behavior_policy(
     counts = np.bincount(pairs, minlength=len(states) * n_actions)
     counts = counts.reshape(-1, n_actions)
 
-    # Look each successor up among the sorted states; counts of one that is not there are zero.
+    # Look each successor up among the sorted states; an absent one has counts of zero.
     successors = _as_items(next_obs)
     place = np.searchsorted(states, successors)
     place = np.minimum(place, len(states) - 1)

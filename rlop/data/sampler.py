@@ -72,6 +72,7 @@ class Streams:
         while count:
             if self.cursor == CHUNK:
                 self._refill()
+
             start = self.cursor
             self.cursor = min(CHUNK, start + count)
             count -= self.cursor - start
@@ -149,7 +150,9 @@ class Table:
     on_disk = False  # whether gathering may have to wait for a disk
 
     def __init__(
-        self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+        self,
+        columns: Mapping[str, np.ndarray],
+        device: torch.device | str = "cpu",
     ) -> None:
         self.columns = {
             name: torch.from_numpy(column).to(device) for name, column in columns.items()

@@ -106,6 +106,7 @@ def reference_scores(name: str) -> tuple[float, float]:
     plain = name.removeprefix(PREFIX)
     if plain in sources():
         raise InputError(f"{name!r}: D4RL has no reference scores for it")
+
     choices: list[str] = []
     for data_set, source in sources().items():
         if source.scores:

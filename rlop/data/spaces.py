@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import gymnasium
 import numpy as np
 
+from rlop.envs.spaces import Env, Space, VectorEnv
 from rlop.types import InputError, Spec
 
-Env: TypeAlias = gymnasium.Env[Any, Any] | gymnasium.vector.VectorEnv[Any, Any, Any]
 
-
-def check_spaces(spec: Spec, env: Env) -> None:
-    """Raise InputError when an environment's observations or actions are not those of the data.
+def check_spaces(spec: Spec, env: Env | VectorEnv) -> None:
+    """Raise InputError when an environment's observations or actions differ from the data's.
 
     Args:
         spec: of the data set.
@@ -30,6 +27,7 @@ def check_spaces(spec: Spec, env: Env) -> None:
     if not _same_obs(spec, obs):
         data = f"{spec.obs_shape} {spec.obs_dtype}"
         raise InputError(f"{name}: observations {obs.shape} {obs.dtype}, but the data has {data}")
+
     if not _same_actions(spec, action):
         data = f"continuous {spec.action_shape}"
         if spec.n_actions is not None:
@@ -37,14 +35,14 @@ def check_spaces(spec: Spec, env: Env) -> None:
         raise InputError(f"{name}: action space {action}, but the data has {data} actions")
 
 
-def _same_obs(spec: Spec, space: gymnasium.Space[Any]) -> bool:
+def _same_obs(spec: Spec, space: Space) -> bool:
     """Whether observations have the data's shape, and are bytes where the data has bytes."""
     both_or_neither_bytes = (spec.obs_dtype == "uint8") == (space.dtype == np.uint8)
     is_bool = space.dtype == np.bool_
     return space.shape == spec.obs_shape and (both_or_neither_bytes or is_bool)
 
 
-def _same_actions(spec: Spec, space: gymnasium.Space[Any]) -> bool:
+def _same_actions(spec: Spec, space: Space) -> bool:
     """Whether actions are discrete and as many, or continuous and of one shape."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return spec.n_actions == int(space.n)

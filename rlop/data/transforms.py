@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import signature
-from typing import Any
 
 import numpy as np
 
@@ -81,7 +80,7 @@ def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
         spec: of the data; without a normalizer `obs` is returned as it is.
 
     Raises:
-        ValueError: the last axes of `obs` are not those of the spec.
+        ValueError: the last axes of `obs` differ from the spec.
     """
     leading = obs.ndim - len(spec.obs_shape)
     if obs.shape[leading:] != spec.obs_shape:
@@ -106,6 +105,7 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
         raise InputError(
             f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards"
         )
+
     reward = data.reward.astype(np.float64) * scale + shift
     return replace(
         data,
@@ -127,11 +127,13 @@ def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -
     check_range("max_episode_steps", max_episode_steps, low=1)
     returns = data.episode_returns()
     spread = float(returns.max() - returns.min())
+
     if spread == 0:
         raise InputError(
             f"{data.name}: scale_reward_by_return_range: "
             f"all {len(returns)} returns are {returns[0]:g}"
         )
+
     return scale_reward(data, max_episode_steps / spread)
 
 
@@ -171,7 +173,10 @@ def top_returns(data: Dataset, fraction: float) -> Dataset:
 
 
 def subsample(
-    data: Dataset, fraction: float | None = None, n: int | None = None, seed: int = 0
+    data: Dataset,
+    fraction: float | None = None,
+    n: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Draw whole episodes at random without replacement; they stay in the order of the data.
 
@@ -192,7 +197,8 @@ def subsample(
     assert n is not None
     check_range("n", n, low=1, high=data.n_episodes)
 
-    drawn = np.random.default_rng(seed).choice(data.n_episodes, n, replace=False)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(data.n_episodes, n, replace=False)
     return _episodes(data, drawn, f"+sample{n}-seed{seed}")
 
 
@@ -212,6 +218,7 @@ def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
     extra = dict(data.extra)
     if "next_action" in extra:
         extra["next_action"] = np.clip(extra["next_action"], -limit, limit)
+
     return replace(
         data,
         name=f"{data.name}+clipped",
@@ -246,7 +253,7 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def transform(data: Dataset, steps: Mapping[str, Mapping[str, Any]]) -> Dataset:
+def transform(data: Dataset, steps: Mapping[str, Mapping[str, object]]) -> Dataset:
     """Apply transforms in the given order.
 
     Args:

@@ -221,6 +221,7 @@ def _reachable(free: np.ndarray, start: int) -> np.ndarray:
         up, down = padded[:-2, 1:-1], padded[2:, 1:-1]
         left, right = padded[1:-1, :-2], padded[1:-1, 2:]
         grown = free & (reached | up | down | left | right)
+
         if (grown == reached).all():
             return reached
         reached = grown

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import gymnasium
 import numpy as np
 
 from rlop.config.checks import check_known
-from rlop.envs.spaces import Env, Info
+from rlop.envs.spaces import Env, Info, Wrapper
 
 # The conversion of actions, importable from here as well.
 from rlop.envs.spaces import bounded as bounded
@@ -77,7 +77,7 @@ def d4rl_env(
     env_id: str,
     layout: str,
     make: Callable[..., Env],
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Env:
     """Make an environment in which a policy trained on D4RL's data can act.
 
@@ -131,17 +131,17 @@ def maze_of(name: str) -> list[list[int | str]]:
     return rows[::-1]
 
 
-class DroppedPen(gymnasium.Wrapper[Any, Any, Any, Any]):
+class DroppedPen(Wrapper):
     """Adroit's pen that ends when it is dropped, as in D4RL."""
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, Info]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, Info]:
         """Take one action; also terminated when the pen has been dropped."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         dropped = obs[PEN_HEIGHT] < PEN_DROPPED
         return obs, reward, bool(terminated or dropped), truncated, info
 
 
-class D4RLAntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
+class D4RLAntMaze(Wrapper):
     """D4RL's antmaze, version 2, on that of gymnasium-robotics.
 
     It changes observations, origin, start, goal, reward, end and ant. Observations are position,
@@ -175,7 +175,10 @@ class D4RLAntMaze(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (29,))
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[np.ndarray, Info]:
         """Draw a start and a goal; `options` are ignored."""
         obs, info = self.env.reset(seed=seed)
@@ -206,12 +209,11 @@ class Physics(Protocol):
 
 def simulator(env: Env) -> Physics | None:
     """Find what holds `qpos` and `qvel` of a MuJoCo environment; None for other environments."""
-    unwrapped: Any = env.unwrapped
-    candidates = [unwrapped]
+    candidates: list[object] = [env.unwrapped]
 
     # In gymnasium-robotics the simulation belongs to a part of the environment.
     for part in ("ant_env", "point_env", "robot_env"):
-        candidates.append(getattr(unwrapped, part, None))
+        candidates.append(getattr(env.unwrapped, part, None))
 
     for candidate in candidates:
         data = getattr(candidate, "data", None)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import gymnasium
 
@@ -46,7 +46,7 @@ def make_env(
     env_id: str,
     *,
     layout: str | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Env:
     """Make one environment; like `gymnasium.make`, but registers those of other packages first.
 
@@ -65,7 +65,7 @@ def make_env(
     check_env_id(env_id)
 
     # The checker's warnings are for authors of environments, and it slows the first steps.
-    make = partial(_make, build=gymnasium.make, disable_env_checker=True)
+    make: Callable[..., Env] = partial(_make, build=gymnasium.make, disable_env_checker=True)
     if layout is None:
         return make(env_id, **kwargs)
     return d4rl_env(env_id, layout, make, **kwargs)
@@ -76,7 +76,7 @@ def make_vec_env(
     n: int,
     *,
     layout: str | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> VectorEnv:
     """Make n copies of an environment, stepped together in this process.
 
@@ -158,7 +158,7 @@ def _register(env_id: str, provider: Provider) -> None:
 def _make(
     env_id: str,
     build: Callable[..., T],
-    **kwargs: Any,
+    **kwargs: object,
 ) -> T:
     """Build an environment; every error becomes one line that names it."""
     try:
@@ -166,6 +166,7 @@ def _make(
             # Box2D's bindings crash the interpreter where this warning is an error.
             bindings = "builtin type .* has no __module__ attribute"
             warnings.filterwarnings("ignore", bindings, DeprecationWarning)
+
             # Version 4 of the MuJoCo environments is wanted: policies and data were made with it.
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
             return build(env_id, **kwargs)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeGuard
 
 import gymnasium
 import numpy as np
 
 # Observations and actions of a foreign environment have types that only it knows.
-Env: TypeAlias = gymnasium.Env[Any, Any]
-VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
-Space: TypeAlias = gymnasium.Space[Any]
+Obs: TypeAlias = Any
+Action: TypeAlias = Any
+Env: TypeAlias = gymnasium.Env[Obs, Action]
+VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Obs, Action, np.ndarray]
+Wrapper: TypeAlias = gymnasium.Wrapper[Obs, Action, Obs, Action]
+Space: TypeAlias = gymnasium.Space[Obs]
 Info: TypeAlias = dict[str, object]
+EnvOptions: TypeAlias = Mapping[str, Any]  # keyword arguments, whose types its constructor knows
 
 
 def to_unit(actions: np.ndarray, space: Space) -> np.ndarray:

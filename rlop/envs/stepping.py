@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -82,7 +80,7 @@ class TabularEnv(gymnasium.Env[np.ndarray, np.int64]):
     `info["state"]` is the state's index; `gymnasium.make` adds a time limit.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's declaration
+    metadata: dict[str, object] = {"render_modes": []}  # noqa: RUF012  # Gymnasium's declaration
 
     def __init__(self, mdp: TabularMDP) -> None:
         self.mdp = mdp
@@ -96,7 +94,10 @@ class TabularEnv(gymnasium.Env[np.ndarray, np.int64]):
         return self.mdp.observations[self._state].copy(), {"state": self._state}
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[np.ndarray, Info]:
         """Draw a first state from `mdp.initial`; `options` are ignored."""
         super().reset(seed=seed)
@@ -140,7 +141,7 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         InputError: num_envs or max_episode_steps below 1.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium's declaration
+    metadata: dict[str, object] = {  # noqa: RUF012  # Gymnasium's declaration
         "render_modes": [],
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
@@ -175,7 +176,10 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self.mdp.observations[state], info
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | None = None,
+        options: dict[str, object] | None = None,
     ) -> tuple[np.ndarray, Info]:
         """Begin `num_envs` episodes; one generator draws everything, and `options` are ignored."""
         super().reset(seed=seed)

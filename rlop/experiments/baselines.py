@@ -78,7 +78,7 @@ class Module:
     key: str
     strengths: tuple[Strength, ...]
     sweeps: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     agents: tuple[str, ...] = ("DQN", "DiscreteCQL")
 
 
@@ -86,7 +86,7 @@ def _regularizer(name: str, *strengths: float) -> Module:
     return Module(name, f"regularizers.{name}", strengths)
 
 
-def _static(name: str, key: str, *strengths: Strength, **options: Any) -> Module:
+def _static(name: str, key: str, *strengths: Strength, **options: object) -> Module:
     """Declare a module whose strength changes the network, so that each needs its own launch."""
     return Module(name, key, strengths, sweeps=False, options=options)
 
@@ -230,6 +230,7 @@ def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> R
         "module": job.module.name,
         "settings": [steps, seeds],
     }
+
     started = time.process_time()
     try:
         rows = measure(job, data_of(job.task, folder), steps, seeds)
@@ -267,6 +268,7 @@ def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
 
     if not job.module.sweeps:
         return [last_values(history, job.strengths[0], np.ones(len(agent.runs), bool))]
+
     strength_of_run = np.array(agent.runs.values[swept_name(job.module.key)])
     return [last_values(history, s, strength_of_run == s) for s in job.strengths]
 

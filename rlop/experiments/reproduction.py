@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rlop.experiments.catalogue import Abstract, workshop
 from rlop.experiments.outcome import Measure
-from rlop.experiments.running import MeasureRecord, OutcomeRecord, Record, measure_of
+from rlop.experiments.running import FailureRecord, MeasureRecord, OutcomeRecord, Record, measure_of
 
 HEAD = """# Reproduction
 
@@ -123,7 +123,7 @@ def _section(abstract: Abstract, verdict: str, by_name: Mapping[str, Record]) ->
         f"{abstract.authors}.{reference} {abstract.claim} **{verdict}**",
     ]
     for name in abstract.experiments:
-        record = by_name.get(name, {"name": name, "error": "not run"})
+        record = by_name.get(name, FailureRecord(name=name, error="not run"))
         lines.append("")
         if "error" in record:
             lines.append(f"`{name}`: {record['error']}")

@@ -118,8 +118,8 @@ def combine(masks: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tens
 
 def counts(masks: dict[str, Tensor]) -> Tensor:
     """Count the weights that the masks keep, `[R]`."""
-    by_layer = [mask.flatten(1).sum(-1) for mask in masks.values()]
-    return torch.stack(by_layer).sum(0)
+    kept = [mask.flatten(1).sum(-1) for mask in masks.values()]
+    return torch.stack(kept).sum(0)
 
 
 def siblings_orders(n: int, seed: int) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -17,7 +17,15 @@ from rlop.types import InputError
 RECORD, RUNS = "metrics.jsonl", "runs.json"
 Values: TypeAlias = list[float | None]  # R numbers; None for a number that is not finite
 Row: TypeAlias = tuple[int, dict[str, Values]]  # step, and metric -> R numbers
-Runs: TypeAlias = dict[str, Any]  # content of `runs.json`: labels, hparams, config, earlier_configs
+
+
+class Runs(TypedDict):
+    """The content of `runs.json`."""
+
+    labels: list[str]
+    hparams: list[dict[str, object]]  # of each run
+    config: NotRequired[dict[str, object]]
+    earlier_configs: NotRequired[list[object]]  # of a training that was resumed, oldest first
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,8 @@ class History:
     steps: np.ndarray
     metrics: dict[str, tuple[np.ndarray, np.ndarray]]
     labels: list[str]
-    hparams: list[dict[str, Any]]
-    config: dict[str, Any] = field(default_factory=dict)
+    hparams: list[dict[str, object]]
+    config: dict[str, object] = field(default_factory=dict)
 
     def get(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return steps `[T']` and values `[T', R]` of one metric.
@@ -61,6 +69,7 @@ def read_metrics(logdir: str | Path) -> History:
     record = logdir / RECORD
     if not record.is_file():
         raise InputError(f"{logdir}: found no {RECORD}, expected the logdir of a training run")
+
     runs = _read_runs(logdir)
 
     rows = []
@@ -80,6 +89,7 @@ def history_of(rows: Iterable[Row], runs: Runs) -> History:
     for step, metrics in rows:
         for name, values in metrics.items():
             curve = curves.setdefault(name, [])
+
             # A training that was resumed at an earlier step logs the later ones once more.
             while curve and curve[-1][0] >= step:
                 curve.pop()

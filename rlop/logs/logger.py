@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -50,8 +50,8 @@ class Logger:
         self,
         logdir: str | Path | None,
         labels: Sequence[str],
-        hparams: Sequence[Mapping[str, Any]],
-        config: Mapping[str, Any] | None = None,
+        hparams: Sequence[Mapping[str, object]],
+        config: Mapping[str, object] | None = None,
         resume: bool = False,
     ) -> None:
         if len(labels) != len(hparams) or not labels:
@@ -210,6 +210,7 @@ class Logger:
         for name, value in metrics.items():
             row = np.asarray(value, dtype=np.float64)
             n_runs = len(self.labels)
+
             if row.shape != (n_runs,):
                 raise ValueError(
                     f"{name}: expected one number per run, [{n_runs}], got {list(row.shape)}"

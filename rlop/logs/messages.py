@@ -31,6 +31,7 @@ def messages_on_stderr(level: int = logging.INFO) -> Iterator[None]:
     level_before = LOGGER.level
     LOGGER.addHandler(handler)
     LOGGER.setLevel(level)
+
     try:
         yield
     finally:

@@ -108,12 +108,14 @@ class Progress:
         parts = []
         for name, value in self._values.items():
             parts.append(f"{name} {_finite_mean(value):.4g}")
+
         if self._clock_start is None:
             return parts
 
         first_step, began = self._clock_start
         steps = self.step - first_step
         seconds = now - began
+
         if steps > 0 and seconds > 0:
             left = (self.total - self.step) * seconds / steps
             parts.insert(0, f"{steps / seconds:,.0f} steps/s")
@@ -136,6 +138,7 @@ def _rich_bar(total: int, start: int, forced: bool) -> RichBar:
         # Output to a file cannot disturb the bar; only on a terminal the two must be kept apart.
         redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
+
     bar.add_task("training", total=total, completed=start, info="")
     return bar
 

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
@@ -66,7 +65,7 @@ def scalars(values: Mapping[str, float]) -> summary_pb2.Summary:
     return summary_pb2.Summary(value=points)
 
 
-def session_start(hparams: Mapping[str, Any]) -> summary_pb2.Summary:
+def session_start(hparams: Mapping[str, object]) -> summary_pb2.Summary:
     """Build a row of the hyper-parameter tab from one run's values.
 
     A value that is not a number, a bool or text is shown as text.
@@ -89,14 +88,16 @@ def session_end(success: bool) -> summary_pb2.Summary:
     return _hparams_summary("session_end_info", session_end_info=info)
 
 
-def experiment(hparams: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> summary_pb2.Summary:
+def experiment(
+    hparams: Sequence[Mapping[str, object]], metrics: Sequence[str]
+) -> summary_pb2.Summary:
     """Build the columns of the hyper-parameter tab: every name in `hparams`, then the metrics.
 
     Args:
         hparams: one dict per run.
         metrics: names as logged.
     """
-    values: dict[str, list[Any]] = {}
+    values: dict[str, list[object]] = {}
     for run in hparams:
         for name, value in run.items():
             values.setdefault(name, []).append(value)
@@ -109,29 +110,31 @@ def experiment(hparams: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> 
     return _hparams_summary("experiment", experiment=content)
 
 
-def _column(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
+def _column(name: str, values: Sequence[object]) -> api_pb2.HParamInfo:
     """Describe one hyper-parameter: its type, and the values that can be selected."""
     texts = {str(value) for value in values}
     info = api_pb2.HParamInfo(name=name, differs=len(texts) > 1)
-    are_bools = [isinstance(value, bool) for value in values]
-    are_numbers = [isinstance(value, (int, float)) for value in values]
 
-    if all(are_bools):
+    bools = [value for value in values if isinstance(value, bool)]
+    numbers = [value for value in values if isinstance(value, (int, float))]
+
+    if len(bools) == len(values):
         info.type = api_pb2.DATA_TYPE_BOOL
-        info.domain_discrete.extend(sorted(set(values)))
-    elif all(are_numbers) and not any(are_bools):
+        info.domain_discrete.extend(sorted(set(bools)))
+    elif len(numbers) == len(values) and not bools:
         info.type = api_pb2.DATA_TYPE_FLOAT64
-        info.domain_interval.min_value = min(values)
-        info.domain_interval.max_value = max(values)
+        info.domain_interval.min_value = min(numbers)
+        info.domain_interval.max_value = max(numbers)
     else:
         info.type = api_pb2.DATA_TYPE_STRING
         info.domain_discrete.extend(sorted(texts))
     return info
 
 
-def _hparams_summary(tag: str, **content: Any) -> summary_pb2.Summary:
+def _hparams_summary(tag: str, **content: object) -> summary_pb2.Summary:
     data = plugin_data_pb2.HParamsPluginData(version=0, **content).SerializeToString()
     plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="hparams", content=data)
+
     # The content travels in the metadata; the tensor only has to be there.
     empty = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
     empty.tensor_shape.dim.add(size=0)

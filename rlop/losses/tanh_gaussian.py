@@ -15,9 +15,10 @@ LARGEST = 1 - 1e-6  # actions on the bound have no finite log-density, and data 
 
 
 def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    """Actions and their log-densities, with gradient through both.
+    """Draw actions and compute their log-densities, with gradient through both.
 
-        a = tanh(u),  u = mean + std z;   log pi(a) = sum_i [ log N(z_i; 0, 1) - log std_i - log(1 - a_i^2) ]
+        a = tanh(u),  u = mean + std z
+        log pi(a) = sum_i [ log N(z_i; 0, 1) - log std_i - log(1 - a_i^2) ]
 
     Args:
         mean: of u, `[*lead, m]`.
@@ -34,7 +35,10 @@ def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tenso
     _same_shape(mean, log_std)
     if normal.ndim == mean.ndim + 1:
         mean, log_std = mean.unsqueeze(-2), log_std.unsqueeze(-2)
-    if normal.ndim != mean.ndim or torch.broadcast_shapes(normal.shape, mean.shape) != normal.shape:
+    fits = normal.ndim == mean.ndim and all(
+        size in (1, drawn) for size, drawn in zip(mean.shape, normal.shape)
+    )
+    if not fits:
         raise ValueError(
             f"normal {tuple(normal.shape)}: expected the shape of mean, or [*lead, N, m]"
         )

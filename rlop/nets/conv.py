@@ -10,7 +10,11 @@ from rlop.nets.linear import Linear
 
 
 def stacked_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1, padding: int = 0
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: int = 1,
+    padding: int = 0,
 ) -> Tensor:
     """Apply one convolution per run.
 
@@ -86,8 +90,7 @@ class Conv2d(nn.Module):
 
 
 class MinAtarTorso(nn.Module):
-    """The network of the MinAtar paper: 16 filters of 3x3, then one hidden layer of `width` ReLU
-    units.
+    """The network of the MinAtar paper: 16 filters of 3x3, then `width` hidden ReLU units.
 
     Takes channel-last images `[R, B, 10, 10, C]` as MinAtar gives them.
 
@@ -114,8 +117,9 @@ NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # filters, side of a filter, stri
 
 
 class NatureTorso(nn.Module):
-    """The network of DQN on Atari: 32 filters of 8x8 stride 4, 64 of 4x4 stride 2, 64 of 3x3, then
-    `width` units.
+    """The network of DQN on Atari.
+
+    It has 32 filters of 8x8 with stride 4, 64 of 4x4 with stride 2, 64 of 3x3, then `width` units.
 
     Takes stacked frames, channels first, `[R, B, C, H, W]` with H and W of at least 36: (4, 84, 84)
     on Atari.
@@ -127,11 +131,13 @@ class NatureTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 512) -> None:
         super().__init__()
         channels, *size = obs_shape
+
         self.convs = nn.ModuleList()
         for filters, kernel, stride in NATURE:
             self.convs.append(Conv2d(runs, channels, filters, kernel, stride))
             size = [(side - kernel) // stride + 1 for side in size]
             channels = filters
+
         self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width

@@ -1,4 +1,4 @@
-"""Q(s, a) for continuous actions: E critics for each of R runs, on one stacked set of parameters."""
+"""Q(s, a) for continuous actions: E critics for each of R runs, their parameters stacked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rlop.nets.qnetwork import preprocess
 
 
 class Critics(nn.Module):
-    """Q_e(s, a) = w_e^T phi_e(s, a) + b_e, for E critics of R runs, on observation and action
-    together.
+    """E critics of R runs on observation and action together.
+
+        Q_e(s, a) = w_e^T phi_e(s, a) + b_e
 
     Args:
         obs_size: numbers in one flattened observation.
@@ -85,8 +86,9 @@ class Critics(nn.Module):
         return self.torso(torch.cat([obs, action], dim=-1))
 
     def candidates(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Return features `[*lead, B, K, D]` of K actions `[*lead, B, K, m]` at each `[*lead, B,
-        S]`.
+        """Return features `[*lead, B, K, D]` of K actions at each observation.
+
+        Observations are `[*lead, B, S]`, actions `[*lead, B, K, m]`.
         """
         count = action.shape[-2]
         if not self.plain:
@@ -98,9 +100,11 @@ class Critics(nn.Module):
         # actions.
         first = self.torso.layers[0]
         assert isinstance(first, Linear)  # `plain` says so
+
         size = obs.shape[-1]
         at_obs = stacked_affine(obs, first.weight[..., :size], first.bias)
         at_action = action.flatten(-3, -2) @ first.weight[..., size:].mT
+
         both = at_action.unflatten(-2, (-1, count)).add_(at_obs.unsqueeze(-2))
         return self.torso.above(both.flatten(-3, -2)).unflatten(-2, (-1, count))
 

@@ -30,11 +30,14 @@ def truncated_svd(weight: Tensor, rank: int, keep_values: bool = True) -> tuple[
     """
     if weight.ndim < 2 or not 1 <= rank <= min(weight.shape[-2:]):
         raise ValueError(
-            f"weight {tuple(weight.shape)}, rank {rank}: expected [..., O, I] and 1 <= rank <= min(O, I)"
+            f"weight {tuple(weight.shape)}, rank {rank}: "
+            "expected [..., O, I] and 1 <= rank <= min(O, I)"
         )
+
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     kept = values[..., :rank]
     root = kept.sqrt() if keep_values else torch.ones_like(kept)
+
     u = left[..., :rank] * root.unsqueeze(-2)
     v = root.unsqueeze(-1) * right[..., :rank, :]
     return u, v
@@ -65,10 +68,11 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
 @needs()
 def frobenius_penalty(ctx: TDContext) -> Tensor:
-    """`frobenius_decay` of every factorized layer of the online network, summed over layers and
-    critics, as a term.
+    """Penalize every factorized layer of the online network by `frobenius_decay`.
 
-    regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
+    The term is the sum over layers and critics.
+
+        regularizers={"frobenius": {"coef": 1e-4, "fn": frobenius_penalty}}
     """
     decays = []
     for name, u in ctx.parameters.items():
@@ -85,8 +89,9 @@ def frobenius_penalty(ctx: TDContext) -> Tensor:
 
 
 def effective_parameters(n_out: int, n_in: int, rank: int) -> int:
-    """Degrees of freedom of an O x I matrix of rank r, r (O + I - r); the factors hold r (O + I)
-    numbers.
+    """Count the degrees of freedom of an O x I matrix of rank r: r (O + I - r).
+
+    Its factors hold r (O + I) numbers.
 
     Args:
         n_out: O.
@@ -132,8 +137,9 @@ INITS: dict[str, Callable[[Tensor, int, Generator], tuple[Tensor, Tensor]]] = {
 
 
 class FactorizedLinear(nn.Module):
-    """Stacked affine layer of rank at most r, U V x + b: u `[*lead, O, r]`, v `[*lead, r, I]`, bias
-    `[*lead, O]`.
+    """Stacked affine layer of rank at most r, U V x + b.
+
+    Its parameters: u `[*lead, O, r]`, v `[*lead, r, I]`, bias `[*lead, O]`.
 
     Initialized from the truncated SVD of a weight drawn as `Linear` draws it (`spectral`), from the
     same with singular values 1 (`spectral_ones`), or entry by entry with normal numbers such that
@@ -164,6 +170,7 @@ class FactorizedLinear(nn.Module):
             raise InputError(
                 f"factorized = {rank}: expected a rank in [1, {min(in_features, out_features)}]"
             )
+
         self.rank = rank
         self.init = init
         self.u = nn.Parameter(torch.empty(*lead, out_features, rank))

@@ -44,8 +44,7 @@ class Stage(nn.Module):
 
 
 class ImpalaTorso(nn.Module):
-    """The larger network of IMPALA: three stages, then one hidden layer of `width` ReLU units; 256
-    in the paper.
+    """The larger network of IMPALA: three stages, then `width` hidden ReLU units (paper: 256).
 
     Takes stacked frames, channels first, `[R, B, C, H, W]`.
 
@@ -56,11 +55,13 @@ class ImpalaTorso(nn.Module):
     def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 256) -> None:
         super().__init__()
         channels, *size = obs_shape
+
         self.stages = nn.ModuleList()
         for filters in CHANNELS:
             self.stages.append(Stage(runs, channels, filters))
             size = [(side + 1) // 2 for side in size]
             channels = filters
+
         self.hidden = Linear((runs,), channels * size[0] * size[1], width)
         self.activation = "relu"
         self.n_features = width

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from rlop.nets.conv import Conv2d
 from rlop.nets.linear import Linear
+from rlop.nets.parts import head_of, torso_of
 
 HEADS: dict[str, Callable[..., Tensor]] = {
     "small_head": nn.init.xavier_uniform_,
@@ -41,25 +41,26 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
             _reinit_run(network, init, run, generator)
 
 
-def _reinit_run(network: Any, init: str, run: int, generator: Generator) -> None:
+def _reinit_run(network: nn.Module, init: str, run: int, generator: Generator) -> None:
     """Draw the weights of one run of one network."""
     if init == "dopamine":
         for layer in network.modules():
-            if type(layer) in (Linear, Conv2d):
+            if type(layer) is Linear or type(layer) is Conv2d:
                 _draw_by_fan_in(layer, run, generator)
         return
 
     if init == "orthogonal":
-        for layer in network.torso.modules():
+        for layer in torso_of(network).modules():
             if isinstance(layer, Linear):
                 _draw(layer, run, nn.init.orthogonal_, math.sqrt(2), generator)
+
     if init != "default":
-        _draw(network.head, run, HEADS[init], HEAD_GAIN, generator)
+        _draw(head_of(network), run, HEADS[init], HEAD_GAIN, generator)
 
 
 @torch.no_grad()
 def _draw_by_fan_in(layer: Linear | Conv2d, run: int, generator: Generator) -> None:
-    """Draw one run's weights of a layer uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
+    """Draw one run's weights uniform in +-sqrt(sqrt(3) / fan_in), and zero its biases."""
     bound = math.sqrt(math.sqrt(3) / layer.weight[run][0].numel())
     layer.weight[run].uniform_(-bound, bound, generator=generator)
     layer.bias[run].zero_()
@@ -67,7 +68,11 @@ def _draw_by_fan_in(layer: Linear | Conv2d, run: int, generator: Generator) -> N
 
 @torch.no_grad()
 def _draw(
-    layer: Linear, run: int, init: Callable[..., Tensor], gain: float, generator: Generator
+    layer: Linear,
+    run: int,
+    init: Callable[..., Tensor],
+    gain: float,
+    generator: Generator,
 ) -> None:
     """Draw one run's weight matrices, one for each critic, and zero its biases."""
     layer.bias[run].zero_()

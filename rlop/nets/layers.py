@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from rlop.nets.linear import LayerNorm, Linear
 from rlop.nets.masks import MaskedLinear, layer_densities, mask_
 from rlop.nets.mup import ScaledLinear
 from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere, unit_rows_
+from rlop.nets.parts import activation_of, head_of, torso_of, width_of
 from rlop.nets.stack import LinearStack
 from rlop.types import InputError
 
@@ -29,14 +30,14 @@ NORMS: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
 INPUT_SHIFT = 3.0  # of the first hyperspherical layer, as in SimbaV2
 
 # Each option replaces the hidden layers, so that only one may be on. Option -> its value when off.
-KINDS: Mapping[str, Any] = {
+KINDS: Mapping[str, object] = {
     "factorized": None,
     "density": 1.0,
     "hyperspherical": False,
     "parametrization": "standard",
 }
 # Options that do nothing unless another is on. Option -> the other, and its value when off.
-DETAILS: Mapping[str, tuple[str, Any]] = {
+DETAILS: Mapping[str, tuple[str, object]] = {
     "stack_init": ("linear_stack", 0),
     "factorized_init": ("factorized", None),
     "mask": ("density", 1.0),
@@ -82,11 +83,13 @@ class Layers:
                 f"{replacing[0]}: not together with {replacing[1]}, "
                 "each makes the hidden layers its own way"
             )
+
         if self.parametrization != "standard" and self.linear_stack:
             raise InputError(
                 f"linear_stack: not with parametrization = {self.parametrization}, "
                 "without a rule for it"
             )
+
         if self.hyperspherical and self.norm != "none":
             raise InputError(
                 f"norm = {self.norm}: not with hyperspherical, "
@@ -122,7 +125,7 @@ class Extended(nn.Module):
         super().__init__()
         self.body = body
         self.after = nn.Sequential(*after)
-        self.n_features = body.n_features
+        self.n_features = width_of(body)
         self.activation = activation
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -149,14 +152,17 @@ def with_layers(network: Network, layers: Layers) -> Network:
     if layers == Layers():
         return network
 
-    torso: Any = network.torso
-    head: Any = network.head
-    lead, n_outputs = head.weight.shape[:-2], head.weight.shape[-2]
+    torso = torso_of(network)
+    head = head_of(network)
+    lead = head.weight.shape[:-2]
+    n_outputs, n_features = head.weight.shape[-2:]
+
     _replace_hidden(torso, lead, layers)
+
     if layers.parametrization != "standard" or layers.zero_head:
         network.head = ScaledLinear(
             lead,
-            torso.n_features,
+            n_features,
             n_outputs,
             layers.parametrization,
             "output",
@@ -166,11 +172,12 @@ def with_layers(network: Network, layers: Layers) -> Network:
 
     after: list[nn.Module] = []
     if layers.linear_stack:
-        after.append(LinearStack(lead, torso.n_features, layers.linear_stack, layers.stack_init))
+        after.append(LinearStack(lead, n_features, layers.linear_stack, layers.stack_init))
     if layers.feature_norm is not None:
         after.append(Sphere(layers.feature_norm))
+
     if after:
-        activation = "identity" if layers.linear_stack else torso.activation
+        activation = "identity" if layers.linear_stack else activation_of(torso)
         network.torso = Extended(torso, after, activation)
     return network
 
@@ -203,18 +210,21 @@ def _replace_hidden(torso: nn.Module, lead: Sequence[int], layers: Layers) -> No
         owner.register_module(name, layer)
 
 
-def _fix_bias(layer: Any) -> None:
+def _fix_bias(layer: nn.Module) -> None:
     """Exclude the bias of a layer, which batch normalization subtracts, from training.
 
     Its gradient would be rounding noise, from which Adam makes steps of full length.
     """
+    assert isinstance(layer.bias, Tensor)
     bias = layer.bias.data
     del layer.bias
     layer.register_buffer("bias", bias)
 
 
 def hidden_layers(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    layers: Layers,
 ) -> list[nn.Module]:
     """Make the hidden layers of a network.
 
@@ -249,7 +259,10 @@ def hidden_layers(
 
 
 def _factorized(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], rank: int, init: str
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    rank: int,
+    init: str,
 ) -> list[nn.Module]:
     """Make factorized layers; those that are not larger than the rank stay dense."""
     if all(rank >= min(shape) for shape in shapes):
@@ -286,9 +299,7 @@ class Constraints:
                 self.spheres.append(f"{name}.weight")
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> None:
-        """Restore them among the network's parameters by name, in place, without branches on
-        values.
-        """
+        """Restore them in place among parameters by name, without branches on values."""
         mask_(parameters, self.masks)
         for name in self.spheres:
             unit_rows_(parameters[name])

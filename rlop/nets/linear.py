@@ -75,8 +75,7 @@ class Linear(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Stacked `nn.LayerNorm` over the last axis: gain and shift `[*lead, D]`, input `[*lead, B,
-    D]`.
+    """Stacked `nn.LayerNorm` over the last axis of `[*lead, B, D]`, gain and shift `[*lead, D]`.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
@@ -104,8 +103,9 @@ class Drawn(Protocol):
 
 
 def reset_runs(module: nn.Module, seeds: Sequence[int]) -> None:
-    """Draw the parameters of every run from its own seed, so that a run does not depend on its
-    neighbors.
+    """Draw the parameters of every run from its own seed.
+
+    So a run does not depend on its neighbors.
 
     Runs with the same seed start from the same network: comparisons of hyper-parameter values are
     paired.

@@ -23,7 +23,9 @@ KINDS = ("er", "uniform")
 
 
 def layer_densities(
-    shapes: Sequence[tuple[int, int]], density: float, kind: str = "er"
+    shapes: Sequence[tuple[int, int]],
+    density: float,
+    kind: str = "er",
 ) -> list[float]:
     """Density of every layer such that together they keep a given share of the weights.
 
@@ -43,6 +45,7 @@ def layer_densities(
     check_range("density", density, low=0, high=1, low_open=True)
     if kind == "uniform":
         return [density] * len(shapes)
+
     sizes = [n_out * n_in for n_out, n_in in shapes]
     units = [n_out + n_in for n_out, n_in in shapes]
     wanted = density * sum(sizes)
@@ -64,12 +67,18 @@ def layer_densities(
 
 
 def random_mask(shape: Sequence[int], density: float, generator: Generator) -> Tensor:
-    """A uniformly random mask `[..., O, I]` with exactly round(density O I) True in each matrix, at
-    least one.
+    """Draw a uniformly random mask `[..., O, I]`.
+
+    Exactly round(density O I) entries of each matrix are True, at least one.
     """
     size = shape[-2] * shape[-1]
-    order = torch.rand(*shape[:-2], size, generator=generator).argsort(-1).argsort(-1)
-    return (order < max(1, round(density * size))).unflatten(-1, tuple(shape[-2:]))
+    count = max(1, round(density * size))
+    numbers = torch.rand(*shape[:-2], size, generator=generator)
+
+    # Ranks of random numbers are a random order.
+    rank = numbers.argsort(-1).argsort(-1)
+    keep = rank < count
+    return keep.unflatten(-1, tuple(shape[-2:]))
 
 
 class MaskedLinear(Linear):
@@ -90,7 +99,11 @@ class MaskedLinear(Linear):
     mask: Tensor
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, density: float
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        density: float,
     ) -> None:
         super().__init__(lead, in_features, out_features)
         check_range("density", density, low=0, high=1, low_open=True)
@@ -125,7 +138,7 @@ def mask_(params: Named, masks: Named) -> None:
 
 @torch.no_grad()
 def magnitude_masks(params: Named, density: float, masks: Named | None = None) -> dict[str, Tensor]:
-    """Masks that keep the largest weights of a whole network, run by run: global magnitude pruning.
+    """Make masks that keep the largest weights of a network, run by run: global pruning.
 
     For iterative pruning by a fifth a round: `magnitude_masks(params, 0.8 ** round, masks)`.
 
@@ -203,7 +216,9 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
 
 
 def rewind_schedule(
-    schedule: Callable[[int], float], pruned_at: int, rewind_to: int
+    schedule: Callable[[int], float],
+    pruned_at: int,
+    rewind_to: int,
 ) -> Callable[[int], float]:
     """Rewind the learning rate: from the step of pruning on, replay the schedule of an early step.
 
@@ -257,7 +272,7 @@ def jaccard(first: Named, second: Named) -> Tensor:
 
 
 def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density: float) -> int:
-    """Width at which a sparse network has as many parameters as a dense one, or just fewer.
+    """Return the width that gives a sparse network a dense one's parameters, or just fewer.
 
     Counted are the weights that are kept in the hidden layers, the whole head, and all biases.
 
@@ -273,11 +288,15 @@ def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density:
         return share * hidden + depth * units + n_out * (units + 1)
 
     check_range("density", density, low=0, high=1, low_open=True)
-    low, high = (
-        width,
-        round(width / density) + 1,
-    )  # at width / density even one hidden layer has more
+    allowed = count(width, 1.0)
+
+    # At width / density even one hidden layer has more.
+    low = width
+    high = round(width / density) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle, density) <= count(width, 1.0) else (low, middle)
+        if count(middle, density) <= allowed:
+            low = middle
+        else:
+            high = middle
     return low

@@ -65,9 +65,7 @@ class MLP(nn.Module):
         return self.above(self.layers[0](x.flatten(first_obs_axis)))
 
     def above(self, x: Tensor) -> Tensor:
-        """Return the features from the first layer's product: `[*lead, B, hidden[0]]` to `[*lead,
-        B, D]`.
-        """
+        """Return features `[*lead, B, D]` from the first product `[*lead, B, hidden[0]]`."""
         phi = ACTIVATIONS[self.activation]
         dtype = x.dtype
         product_dtype = PRECISIONS[self.precision] or dtype

@@ -1,4 +1,4 @@
-"""Batch normalization, batch renormalization and spheres, with statistics for each run and critic."""
+"""Batch normalization, batch renormalization and spheres, for each run and critic."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Stacked `nn.BatchNorm1d`: gain and shift `[*lead, D]`, input `[*lead, B, D]`; or batch
-    renormalization.
+    """Stacked `nn.BatchNorm1d`, or batch renormalization.
+
+    Gain and shift are `[*lead, D]`, the input `[*lead, B, D]`.
 
     A pass that records a gradient for `gain` normalizes with its own batch and moves the running
     statistics; every other (no_grad, a target network, `eval()`) normalizes with the running ones.
@@ -37,7 +38,8 @@ class BatchNorm(nn.Module):
     probed is not.
 
         batch          y = (x - m_B) / s_B
-        batch_renorm   y = (x - m_B) / s_B r + d,  r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
+        batch_renorm   y = (x - m_B) / s_B r + d
+                       r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
     r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
     that passes over differently distributed batches share one function.
@@ -75,8 +77,10 @@ class BatchNorm(nn.Module):
         self.renorm = renorm
         self.momentum = momentum
         self.warmup = warmup
+
         self.gain = nn.Parameter(torch.ones(*lead, features))
         self.shift = nn.Parameter(torch.zeros(*lead, features))
+
         self.register_buffer("mean", torch.zeros(*lead, features))
         self.register_buffer("variance", torch.ones(*lead, features))
         self.register_buffer("passes", torch.zeros(()))
@@ -94,11 +98,13 @@ class BatchNorm(nn.Module):
         mean = x.mean(-2)
         variance = x.var(-2, correction=0)
         normal = batch_norm(x, mean, variance)
+
         with torch.no_grad():
             scale, offset = self.correction(mean, variance)
             self.move_running(self.mean, mean)
             self.move_running(self.variance, variance)
             self.passes.add_(1)
+
         return normal * scale + offset if self.renorm else normal
 
     def move_running(self, running: Tensor, batch: Tensor) -> None:
@@ -119,8 +125,9 @@ class BatchNorm(nn.Module):
 
 
 class Sphere(nn.Module):
-    """Features of constant length, radius x / ||x||: dot products of features are cosines times
-    radius squared.
+    """Features of constant length, radius x / ||x||.
+
+    Dot products of features are cosines times radius squared.
 
     Args:
         radius: the length, > 0.
@@ -138,8 +145,9 @@ class Sphere(nn.Module):
 
 
 class HypersphericalLinear(nn.Module):
-    """Unit weights on unit inputs, a learned scale for each unit and no bias: scale * (W x /
-    ||x||), ||W_i|| = 1.
+    """Unit weights on unit inputs, a learned scale for each unit and no bias.
+
+        scale * (W x / ||x||),  ||W_i|| = 1
 
     Length is all in `scale`, so that neither growing weights nor growing features change what a
     step of Adam means. Whoever trains it applies `unit_rows_` to the weight after every step
@@ -158,7 +166,11 @@ class HypersphericalLinear(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, shift: float | None = None
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        shift: float | None = None,
     ) -> None:
         super().__init__()
         self.shift = shift
@@ -184,8 +196,7 @@ class HypersphericalLinear(nn.Module):
 
 @torch.no_grad()
 def unit_rows_(weight: Tensor) -> None:
-    """Scale every row of `[..., O, I]` to length 1, in place: a projection onto spheres,
-    idempotent.
+    """Scale every row of `[..., O, I]` to length 1, in place: an idempotent projection.
 
     Args:
         weight: changed in place; a row of zeros stays.

@@ -10,8 +10,7 @@ MAX_COMPILED = 4  # networks that a compiled graph takes one by one; more take l
 
 
 def in_pieces(weight: Tensor, rows: int) -> bool:
-    """Return whether stacked networks should take `rows` inputs each in chunks, one network at a
-    time.
+    """Return whether stacked networks should take `rows` inputs each in chunks, one by one.
 
     On a CPU, one product after another is faster than a batched one as soon as arithmetic
     dominates, and a chunk's activations are still in the cache when the gradient comes back for
@@ -28,8 +27,7 @@ def in_pieces(weight: Tensor, rows: int) -> bool:
 
 
 def one_by_one(module: nn.Module) -> list[dict[str, Tensor]]:
-    """Return parameters and buffers of every network of a stack, by name, run by run and critic by
-    critic.
+    """Return parameters and buffers by name of every network of a stack: by run, then critic.
 
     `torch.func.functional_call` runs the module's own code with them.
 

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from rlop.nets.linear import Linear
+from rlop.nets.parts import width_of
 from rlop.nets.qnetwork import preprocess
 
 
 class GaussianPolicy(nn.Module):
-    """Mean and log standard deviation of u, where the action is tanh(u); see
-    `rlop.losses.tanh_gaussian`.
+    """Mean and log standard deviation of u, where the action is tanh(u).
+
+    See `rlop.losses.tanh_gaussian`.
 
     Args:
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
@@ -32,7 +34,7 @@ class GaussianPolicy(nn.Module):
     ) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, 2 * n_actions)  # type: ignore[arg-type]  # an int
+        self.head = Linear((runs,), width_of(torso), 2 * n_actions)
         self.log_std_range = log_std_range
         self.affine: nn.Parameter | None = None
         if log_std_affine is not None:

@@ -11,6 +11,7 @@ from rlop.nets.conv import MinAtarTorso, NatureTorso
 from rlop.nets.impala import ImpalaTorso
 from rlop.nets.linear import Linear
 from rlop.nets.mlp import ACTIVATIONS, MLP
+from rlop.nets.parts import width_of
 from rlop.types import InputError, Spec
 
 NETWORKS = ("auto", "mlp", "minatar", "nature", "impala")
@@ -18,8 +19,7 @@ NATURE_MIN_SIDE = 36  # pixels; the three convolutions leave nothing of smaller 
 
 
 def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Convert observations to what networks read: bytes are divided by 255, booleans become 0 and
-    1.
+    """Convert observations to what networks read: bytes over 255, booleans as 0 and 1.
 
     Args:
         obs: of any shape.
@@ -40,7 +40,7 @@ class QNetwork(nn.Module):
     def __init__(self, torso: nn.Module, n_outputs: int, runs: int) -> None:
         super().__init__()
         self.torso = torso
-        self.head = Linear((runs,), torso.n_features, n_outputs)  # type: ignore[arg-type]  # an int
+        self.head = Linear((runs,), width_of(torso), n_outputs)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Return features `[R, B, D]` and outputs `[R, B, A]`."""
@@ -122,6 +122,7 @@ def check_shape(network: str, shape: tuple[int, ...]) -> None:
         "impala": (is_image, "(channels, height, width)"),
         "nature": (is_image and min(shape[1:]) >= NATURE_MIN_SIDE, "(channels, >= 36, >= 36)"),
     }
+
     fits, words = expected.get(network, (True, ""))
     if not fits:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Linear layers between torso and head: the same functions, but gradient descent prefers low rank."""
+"""Linear layers between torso and head: the same functions, with a bias to low rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ class Matrix(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, init: str = "default"
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        init: str = "default",
     ) -> None:
         super().__init__()
         self.init = init
@@ -41,8 +45,9 @@ class Matrix(nn.Module):
 
 
 class LinearStack(nn.Sequential):
-    """l square linear maps without biases, x -> W_l ... W_1 x: which lets the rank of the features
-    fall.
+    """l square linear maps without biases, which let the rank of the features fall.
+
+        x -> W_l ... W_1 x
 
     Under gradient flow from balanced weights a singular value s of the product moves by l s^(2 -
     2/l) times what it
@@ -63,7 +68,11 @@ class LinearStack(nn.Sequential):
     """
 
     def __init__(
-        self, lead: Sequence[int], features: int, length: int, init: str = "default"
+        self,
+        lead: Sequence[int],
+        features: int,
+        length: int,
+        init: str = "default",
     ) -> None:
         super().__init__(*(Matrix(lead, features, features, init) for _ in range(length)))
 

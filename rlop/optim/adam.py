@@ -77,11 +77,15 @@ def fused_adam_(
     for rate, stretch in groupby(lr.tolist()):
         start = stop
         stop += len(list(stretch))
-        tensors = [params, grads, means, squares]
+        p, g, m, s = params, grads, means, squares
         if stop - start < len(lr):
-            tensors = [[t[start:stop] for t in listed] for listed in tensors]
+            p, g = [t[start:stop] for t in params], [t[start:stop] for t in grads]
+            m, s = [t[start:stop] for t in means], [t[start:stop] for t in squares]
         torch._fused_adam_(
-            *tensors,
+            p,
+            g,
+            m,
+            s,
             [],
             [step] * len(params),
             lr=rate,

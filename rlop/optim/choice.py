@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -26,7 +26,10 @@ MakeOptimizer: TypeAlias = Callable[[list[Tensor], Tensor], "RunOptimizer"]
 class RunOptimizer(Protocol):
     """An optimizer of parameters `[R, ...]`."""
 
-    state: MutableMapping[Tensor, dict[str, Tensor]]
+    @property
+    def state(self) -> Mapping[Any, dict[str, Any]]:
+        """What the optimizer remembers of each parameter: name -> tensor."""
+        ...
 
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:
         """Make one step with these gradients in the runs that are active, `[R]` bool."""

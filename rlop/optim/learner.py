@@ -96,7 +96,7 @@ class Learner:
 
         Running statistics are copied.
         """
-        if self.target is None:
+        if self.target is None or self.tau is None:
             return
         lagging, online = list(self.target.parameters()), list(self.parameters.values())
         update_target_(lagging, online, self.tau)

@@ -7,8 +7,9 @@ sum z_i^2 ends where
 
 is least, exactly if the model is linear. Two forms of the constraint are here:
 
-    signed    f_i(w) + z_i = y_i             for losses of an error: regress on y - z
-    unsigned  sqrt(2 L_i(w)) = z_i           for any loss >= 0, one slack level a minibatch: `unsigned_loss`
+    signed    f_i(w) + z_i = y_i       for losses of an error: regress on y - z
+    unsigned  sqrt(2 L_i(w)) = z_i     for any loss >= 0, one slack level a minibatch, see
+                                       `unsigned_loss`
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ class RMD(SMD):
     """`SMD` whose loss is relaxed by a slack for each transition of a data set.
 
         optimizer = RMD(net.parameters(), lr, lam=3.0); optimizer.allot(N)
-        z = optimizer.read(index)                                   # [R, B]
-        loss = huber(q - target + z).mean(-1)                       # signed, or unsigned_loss(loss, z)
+        z = optimizer.read(index)                 # [R, B]
+        loss = huber(q - target + z).mean(-1)     # signed, or unsigned_loss(loss, z)
         *grads, slope = torch.autograd.grad(loss.sum(), [*net.parameters(), z])
         optimizer.apply(grads); optimizer.relax(index, slope)
 

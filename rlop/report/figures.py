@@ -27,7 +27,7 @@ DASHES = ("-", "--", ":", "-.")
 # Scores near zero are all the same: never on a logarithmic axis.
 SCORES = ("eval/return", "eval/normalized_score")
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
-STYLE: dict[str, Any] = {
+STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 11,
     "axes.titlesize": 12,
@@ -64,6 +64,7 @@ def band(
     steps, values = _side_by_side(curves)
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
+
     t = np.full(len(steps), np.nan)
     for step, n in enumerate(count.tolist()):
         if n > 1:
@@ -118,6 +119,7 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
     # The defaults, since a user's matplotlibrc must not change the picture.
     settings: Any = dict(matplotlib.rcParamsDefault)
     settings.update(STYLE)
+
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
         yield figure
@@ -206,6 +208,7 @@ def _set_scale(axis: Axes, means: np.ndarray) -> None:
     positive = means[means > 0]
     if not positive.size:
         return
+
     low, high = positive.min(), positive.max()
     if high <= 1e3 * low:
         return
@@ -213,6 +216,7 @@ def _set_scale(axis: Axes, means: np.ndarray) -> None:
     if (means <= 0).any():
         axis.set_yscale("symlog", linthresh=high / 1e4)
         return
+
     axis.set_yscale("log", nonpositive="clip")
     # A band may reach below zero; it must not stretch the axis over empty decades.
     axis.set_ylim(bottom=low / 3)

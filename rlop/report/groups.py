@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -41,13 +41,14 @@ def load(source: str | Path) -> list[History]:
     histories = [read_metrics(file.parent) for file in files]
     configs = [_flatten(history.config) for history in histories]
     varying = _varying_keys(configs)
+
     for history, config in zip(histories, configs):
         for hparams in history.hparams:
             _add_missing(hparams, config, varying)
     return histories
 
 
-def group_runs(hparams: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+def group_runs(hparams: Sequence[Mapping[str, object]]) -> dict[str, list[int]]:
     """Group the runs that differ in nothing but `seed`.
 
     Args:
@@ -111,7 +112,7 @@ def as_list(histories: Histories) -> list[History]:
     return list(histories)
 
 
-def all_hparams(histories: Iterable[History]) -> list[dict[str, Any]]:
+def all_hparams(histories: Iterable[History]) -> list[dict[str, object]]:
     """Return the hyper-parameters of the runs of all histories, in order."""
     hparams = []
     for history in histories:
@@ -132,7 +133,11 @@ def _frozen_at(history: History) -> np.ndarray:
 # ---- keys of configurations
 
 
-def _add_missing(hparams: dict[str, Any], config: Mapping[str, Any], keys: Sequence[str]) -> None:
+def _add_missing(
+    hparams: dict[str, object],
+    config: Mapping[str, object],
+    keys: Sequence[str],
+) -> None:
     """Copy the values of these keys, unless the run has its own under the last part of the name."""
     keys_before = list(hparams)
     for key in keys:
@@ -184,7 +189,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _all_keys(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+def _all_keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
     """Return the keys of all mappings, each once, in the order in which they appeared."""
     keys: dict[str, None] = {}
     for mapping in mappings:
@@ -192,9 +197,9 @@ def _all_keys(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(keys)
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Turn nested mappings into one with dotted keys."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{name}.")
@@ -203,7 +208,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _varying_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _varying_keys(configs: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the keys in which configurations differ, without those of the bookkeeping."""
     varying = []
     for key in _all_keys(configs):

@@ -164,6 +164,7 @@ def _cells(metric_curves: Curves, groups: Groups, kind: str, statistic: str) -> 
     """Format one column: a number of every curve, and the statistic of every group."""
     _, key = AT[kind]
     cells = []
+
     for runs in groups.values():
         numbers = []
         for run in runs:

@@ -22,7 +22,10 @@ Command: TypeAlias = Sequence[str]
 
 
 def commands(
-    config: str, over: Mapping[str, Sequence[str]], rest: Sequence[str], logdir: Path
+    config: str,
+    over: Mapping[str, Sequence[str]],
+    rest: Sequence[str],
+    logdir: Path,
 ) -> dict[str, list[str]]:
     """Build the command lines of a sweep, by label.
 
@@ -88,6 +91,7 @@ def submit(jobs: Mapping[str, Command], cluster: str, folder: Path, minutes: int
 
     executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=cluster)
     executor.update_parameters(timeout_min=minutes)
+
     ids = []
     for argv in jobs.values():
         job = executor.submit(submitit.helpers.CommandFunction(list(argv)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from rlop.training.names import agent_class, agent_name
 from rlop.types import InputError, Spec
 
 FORMAT = 2
+SECTIONS = ("regularizers", "projections")  # of a configuration, whose parts may be functions
 
 
 def save(
@@ -44,7 +46,7 @@ def save(
         "format": FORMAT,
         "agent": agent_name(type(agent)),
         "spec": asdict(agent.spec),
-        "config": named(to_dict(agent.config)),
+        "config": stored_config(agent.config),
         "seeds": seeds,
         "variants": variants,
         "state": agent.state_dict(),
@@ -113,17 +115,22 @@ def load_agent(
     return agent, content
 
 
-def named(config: Any) -> Any:
-    """Replace the functions in a configuration by their import paths: a checkpoint holds names,
-    never functions.
-    """
-    if isinstance(config, Mapping):
-        return {key: named(value) for key, value in config.items()}
-    if isinstance(config, list):
-        return [named(value) for value in config]
-    if callable(config):
-        return f"{config.__module__}:{config.__qualname__}"
-    return config
+def stored_config(config: Any) -> dict[str, Any]:
+    """Return a configuration as a checkpoint holds it: with names in place of functions."""
+    stored = to_dict(config)
+    for section in SECTIONS:
+        for name, entry in stored.get(section, {}).items():
+            if isinstance(entry, dict) and "fn" in entry:
+                entry["fn"] = function_name(config.__dict__[section][name]["fn"])
+    return stored
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the import path of a function, `module:name`; of another object, `module:<Class>`."""
+    if inspect.isroutine(function):
+        return f"{function.__module__}:{function.__qualname__}"
+    cls = type(function)
+    return f"{cls.__module__}:<{cls.__qualname__}>"
 
 
 def check_part(path: str | Path, name: str, kind: type, allow: Collection[str]) -> None:
@@ -186,15 +193,20 @@ def find_function(
     if name in parts:
         return parts[name]
 
-    module_name = stored.partition(":")[0]
-    has_path = is_import_path(stored) and "<" not in stored  # unlike lambdas and local functions
+    # Lambdas, local functions, methods and objects have no import path.
+    module_name, _, attribute = stored.partition(":")
+    has_path = attribute.isidentifier()
     if has_path and module_name in allow:
-        return load_part(stored, "a function")
+        function = load_part(stored, "a function")
+        if not callable(function):
+            raise InputError(f"{path}: {name!r} is {stored!r}, expected a function")
+        return function
+
     way_out = f"load_agent(..., parts={{{name!r}: function}})"
     if has_path:
         way_out += f", or allow=[{module_name!r}]"
     raise InputError(
-        f"{path}: {name!r} was the function {stored}, and a checkpoint imports nothing; "
+        f"{path}: {name!r} was a function ({stored}), and a checkpoint imports nothing; "
         f"give it again: {way_out}"
     )
 

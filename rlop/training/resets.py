@@ -1,19 +1,18 @@
-"""Scheduled resets of weights: shrink and perturb, recycling of dormant units (ReDo), pruning by
-magnitude.
-"""
+"""Scheduled resets of weights: shrink and perturb, ReDo (dormant units), magnitude pruning."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rlop.agent import Agent
 from rlop.config.schema import Index, NonNegative, Share, option, options
 from rlop.nets.conv import Conv2d
 from rlop.nets.factorized import FactorizedLinear
@@ -22,27 +21,27 @@ from rlop.nets.linear import Linear, reset_runs
 from rlop.nets.masks import MaskedLinear, prune_
 from rlop.nets.norms import HypersphericalLinear
 from rlop.nets.stack import Matrix
+from rlop.optim.choice import RunOptimizer
 from rlop.probes.units import dormant_units
 from rlop.runs import per_run
 from rlop.types import Batch, InputError
 
 Named = Mapping[str, Tensor]
 
-# layer -> (parameters whose rows are its units, parameter whose columns are those of the layer
-# before)
+# layer -> (parameters with a row for each of its units, parameter with a column for each unit of
+# the layer before)
 PARTS: Mapping[type[nn.Module], tuple[tuple[str, ...], str]] = {
     Linear: (("weight", "bias"), "weight"),
     Conv2d: (("weight", "bias"), "weight"),
     FactorizedLinear: (("u", "bias"), "v"),
     HypersphericalLinear: (("weight", "scale"), "weight"),
-    Matrix: ((), "weight"),  # its outputs pass no activation, so that they are not recycled
+    Matrix: ((), "weight"),  # its outputs are not recycled
 }
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Units between two layers: how the parameters are called, and what the units do on some batch.
-    """
+    """Units between two layers: the names of their parameters, and their activations on a batch."""
 
     incoming: tuple[str, ...]  # parameters `[*lead, D, ...]`, one row for each unit
     outgoing: str  # parameter `[*lead, O, D k, ...]`, k columns for each unit, side by side
@@ -53,7 +52,9 @@ class Hidden:
 def shrink_and_perturb_(
     params: Named, fresh: Named, shrink: float, noise: float, active: Tensor
 ) -> None:
-    """p <- shrink p + noise p_0 with p_0 from a new draw of the initialisation, in place.
+    """Shrink parameters and add a new draw of the initialization, in place.
+
+        p <- shrink p + noise p_0
 
     shrink 0 and noise 1 is a full reset.
 
@@ -67,15 +68,15 @@ def shrink_and_perturb_(
         Schwarzer et al., "BBF", arXiv:2305.19452.
     """
     for name, p in params.items():
-        p.copy_(torch.where(per_run(active, p), shrink * p + noise * fresh[name], p))
+        mixed = shrink * p + noise * fresh[name]
+        p.copy_(torch.where(per_run(active, p), mixed, p))
 
 
 @torch.no_grad()
 def redo_(
     params: Named, fresh: Named, hidden: Sequence[Hidden], tau: float, active: Tensor
 ) -> dict[str, Tensor]:
-    """Recycle dormant units, in place: their incoming weights are drawn anew, their outgoing ones
-    become 0.
+    """Recycle dormant units, in place: draw incoming weights again, and zero outgoing ones.
 
     A weight between two recycled units becomes 0. Where the units were exactly silent, the network
     computes what it did before.
@@ -87,89 +88,129 @@ def redo_(
         tau: a unit is dormant when its score is at most tau, see `rlop.probes.units.dormant_units`.
         active: `[R]` bool; other runs keep their parameters.
     Returns:
-        name -> bool, broadcastable to the parameter: what was reset.
+        Name -> bool, broadcastable to the parameter, True where it was reset.
     Raises:
         ValueError: when the activations do not fit the parameters.
     Reference: Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML
         2023, arXiv:2302.12902.
-    Differs from: dopamine `labs/redo`, which sets the bias to 0, where its initialisation has it;
-        here it is drawn too.
+    Differs from: dopamine `labs/redo`, which sets the bias to 0, as its initialization does; here
+        it is drawn as well.
     """
-    touched: dict[str, Tensor] = {}
-    found = []
+    recycled = []
     for units in hidden:
         dormant = dormant_units(units.activations, tau)
-        found.append(dormant & per_run(active, dormant))
-        misfit = any(params[name].shape[: dormant.ndim] != dormant.shape for name in units.incoming)
-        if misfit or params[units.outgoing].shape[dormant.ndim] % dormant.shape[-1]:
-            raise ValueError(
-                f"activations {tuple(units.activations.shape)}: do not fit {units.incoming[0]}"
-            )
-    for units, dormant in zip(hidden, found, strict=True):
+        check_fit(params, units, dormant)
+        recycled.append(dormant & per_run(active, dormant))
+
+    touched: dict[str, Tensor] = {}
+    for units, dormant in zip(hidden, recycled, strict=True):
         for name in units.incoming:
             p = params[name]
             rows = dormant.view(*dormant.shape, *[1] * (p.ndim - dormant.ndim))
             p.copy_(torch.where(rows, fresh[name], p))
             touched[name] = rows
-    for units, dormant in zip(hidden, found, strict=True):
-        p, axis = params[units.outgoing], dormant.ndim  # [*lead, O, D k, ...]
-        columns = dormant.repeat_interleave(p.shape[axis] // dormant.shape[-1], dim=-1).unsqueeze(
-            -2
-        )
+
+    # Outgoing weights come after all incoming ones, so that 0 wins between two recycled units.
+    for units, dormant in zip(hidden, recycled, strict=True):
+        p = params[units.outgoing]  # [*lead, O, D k, ...]
+        repeats = p.shape[dormant.ndim] // dormant.shape[-1]
+        columns = dormant.repeat_interleave(repeats, dim=-1).unsqueeze(-2)
         columns = columns.view(*columns.shape, *[1] * (p.ndim - columns.ndim))
         p.masked_fill_(columns, 0)
-        touched[units.outgoing] = touched.get(units.outgoing, torch.zeros_like(columns)) | columns
+        before = touched.get(units.outgoing, torch.zeros_like(columns))
+        touched[units.outgoing] = before | columns
     return touched
 
 
+def check_fit(params: Named, units: Hidden, dormant: Tensor) -> None:
+    """Raise ValueError unless the activations of some units fit their parameters.
+
+    Args:
+        params: by name.
+        units: their parameters' names.
+        dormant: `[*lead, D]`.
+    """
+    rows_fit = all(params[name].shape[: dormant.ndim] == dormant.shape for name in units.incoming)
+    columns = params[units.outgoing].shape[dormant.ndim]
+    if not rows_fit or columns % dormant.shape[-1]:
+        shape = tuple(units.activations.shape)
+        raise ValueError(f"activations {shape}: do not fit {units.incoming[0]}")
+
+
 @torch.no_grad()
-def hidden_units(network: nn.Module, agent: Any, batch: Batch) -> list[Hidden]:
-    """The units of a network whose layers feed one another in a line, and what they do on a batch.
+def hidden_units(network: nn.Module, agent: Agent, batch: Batch) -> list[Hidden]:
+    """Find the units of a network whose layers feed one another in a line, and their activations.
 
     Args:
         network: with layers of the types in `PARTS`, registered in the order of use; images are
             flattened channel by channel.
         agent: its `features(batch)` passes the batch through the network up to the head's input.
-        batch: of transitions; the units are looked at in s (and a).
+        batch: of transitions; activations are those at s (and a).
     Raises:
         InputError: for a network that is not such a line.
     """
     layers = [(name, layer) for name, layer in network.named_modules() if parts(layer) is not None]
     inputs: dict[str, Tensor] = {}
 
-    def remember(name: str) -> Any:
-        return lambda _, args: inputs.update(
-            {name: inputs.get(name, args[0])}
-        )  # the first pass, that of s
+    def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            inputs.setdefault(name, arguments[0])  # the first pass is that of s
 
-    hooks = [layer.register_forward_pre_hook(remember(name)) for name, layer in layers]
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in layers]
     features, _ = agent.features(batch)
-    for hook in hooks:
-        hook.remove()
-    inputs.setdefault(layers[-1][0], features)
+    for handle in hooks:
+        handle.remove()
+
+    last = layers[-1][0]
+    inputs.setdefault(last, features)
     if list(inputs) != [name for name, _ in layers]:
         raise InputError("resets: redo: expected a network whose layers feed one another in a line")
-    pairs = [(a, b) for a, b in pairwise(layers) if not isinstance(a[1], Matrix)]
-    return [_hidden(before, after, inputs[after[0]]) for before, after in pairs]
+
+    hidden = []
+    for (name, layer), (next_name, next_layer) in pairwise(layers):
+        if not isinstance(layer, Matrix):  # its outputs pass no activation
+            units = units_between(name, layer, next_name, next_layer, inputs[next_name])
+            hidden.append(units)
+    return hidden
 
 
 def parts(layer: nn.Module) -> tuple[tuple[str, ...], str] | None:
-    """The row of `PARTS` for a layer, None for a module that is no such layer."""
-    return next((row for kind, row in PARTS.items() if isinstance(layer, kind)), None)
+    """Return the row of `PARTS` for a layer, None for any other module."""
+    for kind, row in PARTS.items():
+        if isinstance(layer, kind):
+            return row
+    return None
 
 
-def _hidden(before: tuple[str, nn.Module], after: tuple[str, nn.Module], x: Tensor) -> Hidden:
-    """Units between two layers, from the second one's input."""
-    rows, columns = parts(before[1])[0], parts(after[1])[1]  # type: ignore[index]
-    shape = getattr(before[1], rows[-1]).shape  # [*lead, D]
-    rows = tuple(
-        row for row in rows if isinstance(getattr(before[1], row), nn.Parameter)
-    )  # a bias may not be trained
-    if isinstance(after[1], Conv2d):
+def units_between(
+    name: str, layer: nn.Module, next_name: str, next_layer: nn.Module, x: Tensor
+) -> Hidden:
+    """Return the units between two layers.
+
+    Args:
+        name: of the first layer.
+        layer: the first layer.
+        next_name: of the second layer.
+        next_layer: the second layer.
+        x: input of the second layer.
+    """
+    row, next_row = parts(layer), parts(next_layer)
+    assert row is not None  # both layers are among `PARTS`
+    assert next_row is not None
+    parameters = dict(layer.named_parameters(recurse=False))
+    tensors = {**parameters, **dict(layer.named_buffers(recurse=False))}
+    n_units = tensors[row[0][-1]].shape[-1]
+
+    if isinstance(next_layer, Conv2d):
         x = x.movedim(2, -1).flatten(1, 3)
-    elif x.shape[-1] != shape[-1]:  # flattened images, [*lead, B, D k]
-        x = x.unflatten(-1, (shape[-1], -1)).mT.flatten(-3, -2)
-    return Hidden(tuple(f"{before[0]}.{row}" for row in rows), f"{after[0]}.{columns}", x)
+    elif x.shape[-1] != n_units:  # flattened images, [*lead, B, D k]
+        x = x.unflatten(-1, (n_units, -1)).mT.flatten(-3, -2)
+
+    trained = [kind for kind in row[0] if kind in parameters]  # a bias may be a buffer
+    incoming = tuple(f"{name}.{kind}" for kind in trained)
+    return Hidden(incoming, f"{next_name}.{next_row[1]}", x)
 
 
 @options
@@ -192,75 +233,101 @@ class ResetOptions:
     )
 
 
+class ResetsConfig:
+    """Base of the options of an agent with scheduled resets."""
+
+    resets: ResetOptions
+
+
 class Resets:
-    """The scheduled resets of an agent's Q-network, critics or policy, as its option `resets` says.
+    """The scheduled resets of an agent's main network, as its option `resets` says.
 
     New numbers come from the run's seed and the step, so that a run does not depend on its
-    neighbours, nor on whether training was interrupted. The optimizer's moments of what was reset
+    neighbors, nor on whether training was interrupted. The optimizer's moments of reset weights
     become 0; its count of steps goes on. Masks and projections hold afterwards. The target network
-    follows in its own time.
+    follows at its own pace.
 
     Args:
-        agent: with `config`, `runs.seeds`, `features`, and `learner` or `learners["critics"]`.
+        agent: whose main network is reset.
+    Raises:
+        InputError: for options that do not fit the network.
     """
 
-    def __init__(self, agent: Any) -> None:
+    def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self.options: ResetOptions = getattr(agent.config, "resets", ResetOptions())
-        if self.options.every:
-            self.learner: Any = agent.main
-            self.chosen = self._choose()
-            self.masked = {
-                n: m for n, m in self.learner.online.named_modules() if isinstance(m, MaskedLinear)
-            }
-            if self.options.kind == "prune" and not self.masked:
-                raise InputError(
-                    "resets: prune: expected layers with masks to prune, as layers.density < 1 makes them"
-                )
+        self.options = ResetOptions()
+        if isinstance(agent.config, ResetsConfig):
+            self.options = agent.config.resets
+        if not self.options.every:
+            return
+
+        self.chosen = self._choose()
+        self.masked = {}
+        for name, module in agent.main.online.named_modules():
+            if isinstance(module, MaskedLinear):
+                self.masked[name] = module
+        if self.options.kind == "prune" and not self.masked:
+            raise InputError(
+                "resets: prune: expected layers with masks to prune, "
+                "as layers.density < 1 makes them"
+            )
 
     def _choose(self) -> dict[str, Tensor]:
-        found = self.learner.parameters
-        for beginning in self.options.layers:
-            if not any(name.startswith(beginning) for name in found):
+        """Return the parameters that shrink_and_perturb acts on, by name."""
+        parameters, beginnings = self.agent.main.parameters, self.options.layers
+        for beginning in beginnings:
+            if not any(name.startswith(beginning) for name in parameters):
                 raise InputError(
-                    f"resets.layers: no parameter's name begins with {beginning!r}; one of {list(found)}"
+                    f"resets.layers: no parameter's name begins with {beginning!r}; "
+                    f"one of {list(parameters)}"
                 )
-        return {name: p for name, p in found.items() if name.startswith(self.options.layers or "")}
+        return {name: p for name, p in parameters.items() if name.startswith(beginnings or "")}
 
     def due(self, step: int) -> bool:
-        """Whether there is a reset after this step."""
+        """Tell whether there is a reset after this step."""
         every, until = self.options.every, self.options.until
         return every > 0 and step % every == 0 and (until is None or step <= until)
 
     def __call__(self, batch: Batch, step: int) -> None:
-        """Reset, with dormancy measured on `batch`."""
-        learner, options, fresh = self.learner, self.options, self.draw(step)
+        """Reset after a step.
+
+        Args:
+            batch: on which dormancy is measured.
+            step: gradient steps done.
+        """
+        learner, options = self.agent.main, self.options
         if options.kind == "redo":
             hidden = hidden_units(learner.online, self.agent, batch)
+            fresh = self.draw(step)
             touched = redo_(learner.parameters, fresh, hidden, options.tau, learner.active)
         elif options.kind == "prune":
-            touched = prune_(self.masked, options.keep ** (step // options.every), learner.active)
+            share = options.keep ** (step // options.every)
+            touched = prune_(self.masked, share, learner.active)
         else:
+            fresh = self.draw(step)
             shrink_and_perturb_(self.chosen, fresh, options.shrink, options.noise, learner.active)
             touched = {name: per_run(learner.active, p) for name, p in self.chosen.items()}
+
         for name, mask in touched.items():
             clear_moments_(learner.optimizer, learner.parameters[name], mask)
         learner.project()
 
     def draw(self, step: int) -> dict[str, Tensor]:
-        """Initial parameters drawn anew for this step."""
-        network = copy.deepcopy(self.learner.online).cpu()
-        seeds = [
-            int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-            for seed in self.agent.runs.seeds
-        ]
+        """Draw initial parameters for this step, by name."""
+        seeds = []
+        for seed in self.agent.runs.seeds:
+            state = np.random.SeedSequence([seed, step]).generate_state(1)
+            seeds.append(int(state[0]))
+
+        network = copy.deepcopy(self.agent.main.online).cpu()
         reset_runs(network, seeds)
-        reinit_runs([(network, getattr(self.agent.config, "init", "default"))], seeds)
-        return {name: p.detach().to(self.agent.device) for name, p in network.named_parameters()}
+        reinit_runs([(network, self.agent.init)], seeds)
+        device = self.agent.device
+        return {name: p.detach().to(device) for name, p in network.named_parameters()}
 
 
 @torch.no_grad()
-def clear_moments_(optimizer: torch.optim.Optimizer, parameter: Tensor, mask: Tensor) -> None:
+def clear_moments_(optimizer: RunOptimizer, parameter: Tensor, mask: Tensor) -> None:
     """Set what an optimizer remembers of some weights to 0, in place.
 
     Args:

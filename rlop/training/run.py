@@ -28,6 +28,7 @@ from rlop.training.options import Experiment, TrainOptions
 from rlop.types import InputError
 
 DEFAULT_AGENT = "DQN"
+COLLECTED = (".hdf5", ".h5")  # what `rlop collect` writes
 
 
 def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[Experiment, str]:
@@ -125,7 +126,9 @@ def data_of(experiment: Experiment) -> Dataset | RollingWindow:
 
 def is_to_be_collected(experiment: Experiment) -> bool:
     """Tell whether the data file is missing and the configuration says how to make it."""
-    return experiment.collect is not None and not Path(experiment.data).exists()
+    path = Path(experiment.data)
+    names_a_file = path.suffix.lower() in COLLECTED  # and not a source such as d4rl:NAME
+    return experiment.collect is not None and names_a_file and not path.exists()
 
 
 def _collect(experiment: Experiment) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from rlop.data import Dataset
 
@@ -51,6 +52,17 @@ def arrays(lengths, terminated, n_actions=3, seed=0, states=None):
 def make(lengths, terminated, **options):
     """A data set of `arrays` with three actions."""
     return Dataset.from_arrays(**arrays(lengths, terminated, **options), n_actions=3)
+
+
+# Lengths of episodes, and whether each terminates.
+EPISODES = st.lists(st.tuples(st.integers(1, 7), st.booleans()), min_size=1, max_size=8)
+
+
+@st.composite
+def datasets(draw):
+    """Data sets of `make`."""
+    lengths, terminated = zip(*draw(EPISODES))
+    return make(lengths, list(terminated), seed=draw(st.integers(0, 99)))
 
 
 def d4rl_arrays(rows, terminals=(), timeouts=None, seed=0, **changes):

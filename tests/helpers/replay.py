@@ -20,7 +20,7 @@ def folder_of(root):
 
 
 def about(cursor, capacity):
-    """Rows that a buffer of horizon 1 calls invalid: from one before the cursor to three behind."""
+    """Rows that a buffer of horizon 1 calls invalid: from one before the cursor to three after."""
     return np.array([(cursor - 1 + i) % capacity for i in range(5)])
 
 

@@ -26,3 +26,29 @@ def parameters_of(agent: Agent) -> dict[str, torch.Tensor]:
         for key, parameter in learner.parameters.items():
             parameters[f"{name}.{key}"] = parameter
     return parameters
+
+
+def first_batch(agent, data, dtype=torch.float32):
+    """Return the first minibatch that a training would draw, and its noise.
+
+    Args:
+        agent: whose seeds and noise are used.
+        data: prepared for it, where it needs that.
+        dtype: of all real numbers.
+    """
+    table = Table(data.columns())
+    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
+    index, noise = streams.next()
+    batch = table.gather(index)
+
+    columns = {}
+    for name, column in batch._asdict().items():
+        if name != "extra" and column.is_floating_point():
+            columns[name] = column.to(dtype)
+    noise = {name: drawn.to(dtype) for name, drawn in noise.items()}
+    return batch._replace(**columns), noise
+
+
+def all_rows(data, runs=1):
+    """Return the whole data set as one minibatch, the same for every run."""
+    return Table(data.columns()).gather(torch.arange(len(data)).expand(runs, -1))

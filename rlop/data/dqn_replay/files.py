@@ -106,7 +106,7 @@ def read_array(path: Path, kinds: str) -> np.ndarray:
     with opened(path) as file:
         array = np.load(file, allow_pickle=False)
         if file.read(1):
-            raise InputError(f"{path}: goes on behind its array")
+            raise InputError(f"{path}: goes on after its array")
     if array.dtype.kind not in kinds:
         raise _unexpected(path, array, kinds)
     return array
@@ -115,6 +115,7 @@ def read_array(path: Path, kinds: str) -> np.ndarray:
 def read_column(path: Path, kinds: str, rows: int) -> np.ndarray:
     """Read an array with one entry per transition, `[rows]`."""
     array = read_array(path, kinds)
+
     if array.ndim != 1:
         raise _unexpected(path, array, kinds)
     if len(array) != rows:
@@ -137,6 +138,7 @@ def read_checkpoint(folder: Path, suffix: int) -> Checkpoint:
     """
     check_complete(folder, [suffix])
     path = {name: folder / file_name(name, suffix) for name in (*STORED, *ABOUT, FLAG)}
+
     frames = path["observation"]
     with opened(frames) as file:
         shape = read_header(file, frames)
@@ -160,7 +162,9 @@ def read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
     read = np.lib.format.read_array_header_2_0
     if np.lib.format.read_magic(file) == (1, 0):
         read = np.lib.format.read_array_header_1_0
+
     shape, is_fortran, dtype = read(file)
+
     if dtype != np.uint8 or len(shape) != 3 or is_fortran:
         raise InputError(
             f"{path}: {dtype} of shape {shape}, expected uint8 frames [N, height, width]"
@@ -200,7 +204,7 @@ def read_frames(path: Path, place: np.ndarray, out: np.ndarray, whole: bool) -> 
             frames = _read_exactly(file, len(rows) * size, path)
             _put(frames.reshape(-1, *shape[1:]), rows, out)
         if whole and file.read(1):
-            raise InputError(f"{path}: goes on behind its {shape[0]} frames")
+            raise InputError(f"{path}: goes on after its {shape[0]} frames")
 
 
 def _read_exactly(file: BinaryIO, size: int, path: Path) -> np.ndarray:

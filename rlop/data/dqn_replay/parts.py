@@ -105,6 +105,7 @@ def read_parts(folder: Path, suffixes: Sequence[int], subset: Subset) -> list[Pa
         if subset.kind == "each":
             rows = round(subset.share * rows)
         rows = min(rows_left, rows)
+
         if subset.kind == "first":
             rows_left -= rows
         if rows > 0:
@@ -118,8 +119,9 @@ def _part(folder: Path, suffix: int, checkpoint: Checkpoint, rows: int, subset: 
     is_whole = rows == checkpoint.shape[0]
     first, length = ring(checkpoint.add_count, rows, is_whole)
     position = valid_positions(columns["terminal"], first, length, checkpoint.invalid_range)
+
     if FLAG in columns:
-        # The row behind a truncated one belongs to another episode.
+        # The row after a truncated one belongs to another episode.
         truncated = columns[FLAG][(first + position) % rows] != 0
         position = position[~truncated]
 
@@ -129,6 +131,7 @@ def _part(folder: Path, suffix: int, checkpoint: Checkpoint, rows: int, subset: 
         count = round(subset.share * len(position))
         drawn = rng.choice(position, count, replace=False)
         position = np.sort(drawn)
+
     kept = _frames_of(position, length)
     return Part(folder, suffix, checkpoint.shape, columns, first, position, kept)
 
@@ -250,14 +253,16 @@ def _columns(part: Part, frames: np.ndarray, offset: int) -> dict[str, np.ndarra
     row = part.rows(position)
     terminal = part.columns["terminal"] != 0
     terminated = terminal[row]
+
     last = offset + np.searchsorted(part.kept, position)
     follows = np.append(np.diff(position) == 1, False)
 
-    # Behind a terminal row stand three rows of padding, then the first of the next episode.
+    # After a terminal row stand three rows of padding, then the first of the next episode.
     first = (position >= DEPTH) & terminal[part.rows(position - DEPTH)]
     if len(position) and position[0] == DEPTH - 1:
         padding = frames[last[0] - DEPTH + 1 : last[0]]
         first[0] = not padding.any()
+
     return {
         "action": part.columns["action"][row],
         "reward": part.columns["reward"][row],

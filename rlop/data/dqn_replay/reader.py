@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from rlop.config.checks import check_range, nearest
 from rlop.data.dataset import Dataset
@@ -27,7 +27,16 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-# Options that may stand in a query, and what reads their texts.
+class Query(TypedDict, total=False):
+    """Options that may stand in a query."""
+
+    subset: str
+    files: list[int]
+    seed: int
+    memory_gb: float
+
+
+# Option of a query -> what reads its text.
 QUERY: Mapping[str, Callable[[str], object]] = {
     "subset": str,
     "files": _numbers,
@@ -53,7 +62,7 @@ def read_dqn_replay(
 
     Observations are `[4, 84, 84]`, oldest frame first. Transitions are those that Dopamine's buffer
     would sample, in the order in which they were played; `next_obs` of a terminal one is the stack
-    of the row behind it, as there, which targets mask. A frame is kept once, 7.06 GB for a million
+    of the row after it, as there, which targets mask. A frame is kept once, 7.06 GB for a million
     of 84 x 84. Rewards in the published files are clipped already, and time-outs count as terminal
     in them.
 
@@ -131,6 +140,7 @@ def find(name: str, root: str | Path | None = None) -> Path:
     match = re.fullmatch(r"(\w+)(?:/(\d+))?", name.removeprefix(PREFIX))
     if match is None:
         raise InputError(f"{name}: expected {PREFIX}GAME/RUN, e.g. {PREFIX}Breakout/1")
+
     base = root or os.environ.get(VARIABLE)
     if not base:
         raise InputError(
@@ -143,6 +153,7 @@ def find(name: str, root: str | Path | None = None) -> Path:
         if not path.is_dir():
             neighbors = sorted(entry.name for entry in path.parent.glob("*") if entry.is_dir())
             raise InputError(f"{name}: no folder {path}{nearest(path.name, neighbors)}")
+
     return run / "replay_logs"
 
 
@@ -157,9 +168,9 @@ def _frames_shape(parts: Sequence[Part]) -> tuple[int, ...]:
     return (count, *parts[0].shape[1:])
 
 
-def _parse_query(name: str, query: Mapping[str, str]) -> dict[str, Any]:
+def _parse_query(name: str, query: Mapping[str, str]) -> Query:
     """Convert the texts of a query."""
-    parsed: dict[str, Any] = {}
+    parsed: dict[str, object] = {}
     for key, text in query.items():
         if key not in QUERY:
             raise InputError(f"{name}: no option {key!r} in a query{nearest(key, QUERY)}")
@@ -169,7 +180,7 @@ def _parse_query(name: str, query: Mapping[str, str]) -> dict[str, Any]:
             raise InputError(
                 f"{name}: {key} = {text!r}: expected a number, or numbers with commas"
             ) from None
-    return parsed
+    return cast(Query, parsed)
 
 
 def _parse_subset(name: str, subset: str, seed: int) -> Subset:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from rlop.data.sampler import Table
@@ -47,7 +48,10 @@ def ring(add_count: int, rows: int, whole: bool) -> tuple[int, int]:
 
 
 def valid_positions(
-    terminal: np.ndarray, first: int, length: int, invalid_range: np.ndarray
+    terminal: np.ndarray,
+    first: int,
+    length: int,
+    invalid_range: np.ndarray,
 ) -> np.ndarray:
     """Return the temporal positions at which a transition may be sampled, ascending.
 
@@ -105,7 +109,7 @@ class Stacks:
         return len(self.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype:
         """The frames' dtype."""
         return self.frames.dtype
 
@@ -118,9 +122,7 @@ class Stacks:
             return np.asarray(chosen)
         return chosen
 
-    def __array__(
-        self, dtype: np.dtype[Any] | type | None = None, copy: bool | None = None
-    ) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         rows = self.last[..., None] + np.arange(1 - DEPTH, 1)
         stacked = np.asarray(self.frames)[rows]
         if dtype is None:
@@ -150,7 +152,9 @@ class FrameTable(Table):
     """
 
     def __init__(
-        self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+        self,
+        columns: Mapping[str, np.ndarray],
+        device: torch.device | str = "cpu",
     ) -> None:
         others = dict(columns)
         obs = cast(Stacks, others.pop("obs"))

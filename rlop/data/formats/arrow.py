@@ -48,6 +48,7 @@ def _episode(label: str, table: pyarrow.Table, spaces: Mapping[str, SpaceJSON]) 
             raise InputError(f"{label}: no {key!r}{nearest(key, table.column_names)}")
 
     columns = {key: _array(table[key].combine_chunks())[:-1] for key in COLUMNS}
+
     leaves = dict(_leaves(table[OBSERVATIONS].combine_chunks(), ""))
     for path, leaf in leaves.items():
         shape = spaces.get(path, {}).get("shape")
@@ -55,6 +56,7 @@ def _episode(label: str, table: pyarrow.Table, spaces: Mapping[str, SpaceJSON]) 
             continue
         if leaf[0].size == np.prod(shape, dtype=int):
             leaves[path] = leaf.reshape(len(leaf), *shape)
+
     return Episode(label, leaves, columns)
 
 

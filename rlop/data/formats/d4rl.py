@@ -81,6 +81,7 @@ def read_d4rl(
     """
     name = str(source).removeprefix(PREFIX)
     about = source_of(name)
+
     if next_obs not in ("shifted", "stored"):
         raise InputError(f"{PREFIX}{name}: next_obs = {next_obs!r}: expected shifted or stored")
     if terminate_on_end and next_obs == "stored":
@@ -134,7 +135,11 @@ def find(name: str, download: bool = True) -> Path:
 
 
 def _qlearning(
-    path: Path, about: Source, keep_timeouts: bool, n_actions: int | None, infos: bool
+    path: Path,
+    about: Source,
+    keep_timeouts: bool,
+    n_actions: int | None,
+    infos: bool,
 ) -> Dataset:
     """Read the transitions of `qlearning_dataset`."""
     with open_hdf5(path) as file:
@@ -142,6 +147,7 @@ def _qlearning(
         names = ["obs", "action", "reward", "terminated"]
         if has_timeouts:
             names.append("truncated")
+
         arrays = {name: read_key(file, path, D4RL[name]) for name in names}
         further = read_infos(file) if infos else {}
 
@@ -157,6 +163,7 @@ def _qlearning(
             further = _without_last_row(further)
         else:
             drop_like_d4rl(arrays)
+
         return Dataset.from_arrays(
             arrays["obs"],
             arrays["action"],

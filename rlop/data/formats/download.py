@@ -53,11 +53,13 @@ def download(url: str, path: Path) -> None:
             f"{url}: broke off after {received:,} of {total} bytes{fault}; "
             f"they are kept in {part}, run again to continue"
         )
+
     if not _opens(part):
         part.unlink()
         raise InputError(
             f"{url}: the {received:,} bytes received are not a whole HDF5 file; nothing is kept"
         )
+
     os.replace(part, path)
 
 
@@ -178,6 +180,7 @@ def _progress(label: str, answer: _Answer) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
+
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=answer.total, completed=answer.start)
         yield lambda n: bar.update(task, advance=n)

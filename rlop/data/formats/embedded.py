@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from rlop.config.checks import nearest
 from rlop.data.dataset import Dataset
-from rlop.data.formats.generate import coverage, generate
+from rlop.data.formats.generate import Coverage, coverage, generate
 from rlop.data.formats.hdf5 import write_hdf5
 from rlop.data.options import check_options, split_query
 from rlop.envs import TabularMDP, chain, gridworld
@@ -29,7 +29,7 @@ def read_embedded(source: str, **options: object) -> Dataset:
     """Roll out `gridworld` or `chain`.
 
     Options are keywords or stand in a query: `gridworld?size=8&steps=20000&epsilon=0.5`. They are
-    those of the environment (`rlop.envs.gridworld`, `rlop.envs.chain`) and of
+    the parameters of the environment (`rlop.envs.gridworld`, `rlop.envs.chain`) and of
     `rlop.data.formats.generate.generate`: steps (20,000 unless given), epsilon, gamma,
     max_episode_steps, start. `seed` draws both the environment and the data, unless `data_seed` is
     given for the latter.
@@ -52,6 +52,7 @@ def read_embedded(source: str, **options: object) -> Dataset:
     infos = {
         key.removeprefix(INFOS): column for key, column in columns.items() if key.startswith(INFOS)
     }
+
     return Dataset.from_arrays(
         columns["observations"],
         columns["actions"],
@@ -67,7 +68,7 @@ def read_embedded(source: str, **options: object) -> Dataset:
     )
 
 
-def write_embedded(source: str, path: str | Path, overwrite: bool = False) -> dict[str, Any]:
+def write_embedded(source: str, path: str | Path, overwrite: bool = False) -> Coverage:
     """Write an embedded data set to HDF5 in D4RL's layout, with what rebuilds its environment.
 
     Args:
@@ -83,12 +84,14 @@ def write_embedded(source: str, path: str | Path, overwrite: bool = False) -> di
     """
     name, _ = split_query(source)
     rolled = _roll_out(source, {})
+
     metadata = {
         "env_id": IDS[name],
         "env_kwargs": rolled.env_kwargs,
         "n_actions": rolled.mdp.n_actions,
         "policy": source,
     }
+
     write_hdf5(path, rolled.columns, metadata, overwrite=overwrite)
     return coverage(rolled.columns, rolled.mdp)
 
@@ -127,7 +130,7 @@ def _roll_out(source: str, options: Mapping[str, object]) -> _RollOut:
 
     given = {**query, **options}
     check_options(name, given, defaults)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for key, value in given.items():
         values[key] = _value(name, key, value, defaults[key])
 
@@ -142,8 +145,8 @@ def _roll_out(source: str, options: Mapping[str, object]) -> _RollOut:
             env_kwargs[key] = value
 
     mdp = build(**build_kwargs)
-    seed = values.get("data_seed", values.get("seed", 0))
-    columns = generate(mdp, **of_data, seed=seed)
+    of_data["seed"] = values.get("data_seed", values.get("seed", 0))
+    columns = generate(mdp, **of_data)
     return _RollOut(mdp, columns, env_kwargs)
 
 
@@ -157,9 +160,11 @@ def _value(name: str, key: str, value: object, default: object) -> object:
     kind = type(default)
     if not isinstance(value, str) or kind is str:
         return value
+
     try:
         if kind is float and "," in value:
             return tuple(map(float, value.split(",")))
-        return kind(value)  # type: ignore[call-arg]  # the defaults are numbers
+        read = cast(Callable[[str], object], kind)  # a class of numbers
+        return read(value)
     except ValueError as error:
         raise InputError(f"{name}: {key} = {value!r}: expected {kind.__name__}") from error

@@ -104,6 +104,7 @@ def _numbers(path: str, leaf: np.ndarray, space: SpaceJSON) -> np.ndarray:
     """Return a part: bytes and booleans as they are, discrete values one-hot, else float32."""
     where = join(OBSERVATIONS, path)
     kind = space.get("type", "Box")
+
     if kind == "Discrete":
         return _one_hot(where, leaf, space)
 
@@ -116,6 +117,7 @@ def _numbers(path: str, leaf: np.ndarray, space: SpaceJSON) -> np.ndarray:
             f"{where}: rows {leaf.shape[1:]}, expected {tuple(space['shape'])}; "
             "JPEG images are not read"
         )
+
     if leaf.dtype in (np.uint8, np.bool_):
         return leaf
     return leaf.astype(np.float32, copy=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,6 +17,16 @@ PARALLEL = 1024
 
 # Largest distance of a count from a whole number that is still rounding.
 COUNT_TOLERANCE = 1e-6
+
+
+class Coverage(TypedDict):
+    """How much of an MDP a data set has seen; terminal states, where nobody acts, are left out."""
+
+    counts: np.ndarray  # rows of each pair, [S, A] int64
+    pairs: float  # fraction that has a row
+    states: float  # fraction that has a row
+    episodes: int  # an unfinished last one included
+    mean_return: float  # undiscounted
 
 
 def generate(
@@ -97,6 +107,7 @@ def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
     """
     if repeats < 1:
         raise InputError(f"repeats: expected at least 1, got {repeats}")
+
     exact = mdp.transition[~mdp.terminal] * repeats
     count = np.rint(exact).astype(np.int64)
     off = np.abs(exact - count).max(initial=0.0)
@@ -112,18 +123,13 @@ def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
     return _columns(mdp, state, action, following, np.ones(len(state), bool))
 
 
-def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
+def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> Coverage:
     """Measure how much of an MDP a data set has seen.
 
     Args:
         data: columns as from `generate`; where infos/state is missing, states are found from the
             observations.
         mdp: the process.
-
-    Returns:
-        counts: rows of each pair, `[S, A]` int64; pairs, states: the fraction that has a row,
-        terminal states (where nobody acts) left out; episodes: their number, an unfinished last
-        one included; mean_return: undiscounted.
 
     Raises:
         InputError: no rows, or an observation of no state of the MDP.
@@ -135,6 +141,7 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
         state = np.asarray(data["infos/state"])
     else:
         state = state_index(mdp, data["observations"])
+
     pair = state * mdp.n_actions + np.asarray(data["actions"])
     n_pairs = mdp.n_states * mdp.n_actions
     counts = np.bincount(pair, minlength=n_pairs)
@@ -145,6 +152,7 @@ def coverage(data: Mapping[str, np.ndarray], mdp: TabularMDP) -> dict[str, Any]:
     begins = np.flatnonzero(np.append(True, ends[:-1]))
     rewards = np.asarray(data["rewards"], np.float64)
     returns = np.add.reduceat(rewards, begins)
+
     return {
         "counts": counts,
         "pairs": float(seen.mean()),
@@ -209,7 +217,11 @@ def _episodes(
 
 
 def _columns(
-    mdp: TabularMDP, state: np.ndarray, action: np.ndarray, following: np.ndarray, last: np.ndarray
+    mdp: TabularMDP,
+    state: np.ndarray,
+    action: np.ndarray,
+    following: np.ndarray,
+    last: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return the columns of D4RL's files for transitions `[N]` between states."""
     terminals = mdp.terminal[following]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -66,21 +65,26 @@ def read_hdf5(
     with open_hdf5(path) as file:
         has_next = D4RL["next_obs"] in file
         stored = next_obs == "stored" or (next_obs == "auto" and has_next)
+
         names = ["obs", "action", "reward", "terminated"]
         if stored:
             names.append("next_obs")
         if D4RL["truncated"] in file:
             names.append("truncated")
+
         arrays = {name: read_key(file, path, D4RL[name]) for name in names}
         further = read_infos(file) if infos else {}
         metadata = dict(file.attrs)
 
     if "truncated" not in arrays:
         arrays["truncated"] = _timeouts(arrays["terminated"], time_limit)
+
     if not stored:
         drop_like_d4rl(arrays)
+
     if n_actions is None and "n_actions" in metadata:
         n_actions = int(metadata["n_actions"])
+
     env_kwargs = {} if env_id else json.loads(metadata.get("env_kwargs", "{}"))
 
     with messages_of(path, D4RL):
@@ -114,6 +118,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path}: no such file")
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: not an HDF5 file")
+
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -165,7 +170,7 @@ def drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
 def write_hdf5(
     path: str | Path,
     arrays: Mapping[str, np.ndarray],
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, object],
     overwrite: bool = False,
 ) -> None:
     """Write arrays under their keys and metadata as attributes of the file; all of it or nothing.

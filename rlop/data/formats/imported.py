@@ -65,6 +65,7 @@ def _find(name: str, module_name: str, attribute: str) -> Callable[..., object]:
         raise InputError(
             f"{name}: module {module_name!r} has no {attribute!r}{nearest(attribute, public)}"
         )
+
     if not callable(function):
         raise InputError(f"{name}: found {type(function).__name__}, expected a function")
     return function

@@ -17,7 +17,7 @@ D4RL = {
     "truncated": "timeouts",
     "next_obs": "next_observations",
 }
-# Ours -> those of Stable Baselines' expert files, where they differ.
+# Ours -> Stable Baselines' in its expert files, where they differ.
 EXPERT = {"action": "actions", "reward": "rewards"}
 
 

@@ -75,10 +75,12 @@ def read_minari(
     name = str(source).removeprefix(PREFIX)
     folder = find(name, download) / "data"
     about = _metadata(folder)
+
     obs_space = _space(about, "observation_space")
     action_space = _space(about, "action_space")
     if n_actions is None:
         n_actions = _n_actions(folder, action_space)
+
     own_id, own_kwargs = _environment(about)
 
     spaces = leaf_spaces(obs_space)
@@ -169,7 +171,7 @@ def _n_actions(folder: Path, space: SpaceJSON) -> int | None:
     return space["n"] if kind == "Discrete" else None
 
 
-def _environment(about: Metadata) -> tuple[str | None, dict[str, Any]]:
+def _environment(about: Metadata) -> tuple[str | None, dict[str, object]]:
     """Return id and arguments of the environment to evaluate in.
 
     It is the data set's own unless the metadata name another for evaluation.
@@ -180,16 +182,20 @@ def _environment(about: Metadata) -> tuple[str | None, dict[str, Any]]:
 
     spec = json.loads(text)
     kwargs = dict(spec.get("kwargs", {}))
+
     limit = spec.get("max_episode_steps")
     registered = gymnasium.registry.get(spec["id"])
     is_usual = registered is not None and registered.max_episode_steps == limit
     if limit is not None and not is_usual:
         kwargs["max_episode_steps"] = limit
+
     return spec["id"], kwargs
 
 
 def _columns(
-    episodes: Iterable[Episode], spaces: Mapping[str, SpaceJSON], keys: Sequence[str] | None
+    episodes: Iterable[Episode],
+    spaces: Mapping[str, SpaceJSON],
+    keys: Sequence[str] | None,
 ) -> dict[str, np.ndarray]:
     """Join episodes into the arrays of `Dataset.from_arrays`."""
     parts: dict[str, list[np.ndarray]] = {}

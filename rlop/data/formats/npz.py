@@ -56,6 +56,7 @@ def read_npz(
     path = Path(path)
     if time_limit is not None:
         check_range("time_limit", time_limit, low=1)
+
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
@@ -71,6 +72,7 @@ def read_npz(
     stored_actions = arrays.pop("n_actions", None)
     if n_actions is None and stored_actions is not None:
         n_actions = int(stored_actions)
+
     stored_id = arrays.pop("env_id", None)
     if env_id is None and stored_id is not None:
         env_id = str(stored_id)
@@ -79,6 +81,7 @@ def read_npz(
         if time_limit is None and env_id is not None:
             time_limit = time_limit_of(env_id)
         arrays = _expert(arrays, time_limit)
+
     with keys.messages_of(path, keys.EXPERT if is_expert else {}):
         return Dataset.from_arrays(
             arrays["obs"],
@@ -94,9 +97,12 @@ def read_npz(
 
 
 def _read(
-    file: NpzFile, path: Path, required: Sequence[str], optional: Sequence[str] = ()
+    file: NpzFile,
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Read the required arrays, and those of the optional ones that the archive has."""
+    """Read the required arrays, and the optional ones where the archive has them."""
     for key in required:
         if key not in file.files:
             raise InputError(
@@ -113,6 +119,7 @@ def _read(
             raise InputError(
                 f"{path}: {key}: an object array, which would need unpickling; save numbers"
             ) from error
+
     return arrays
 
 
@@ -126,6 +133,7 @@ def _expert(arrays: dict[str, np.ndarray], time_limit: int | None) -> dict[str, 
         ends = np.flatnonzero(end)
         lengths = np.diff(ends, prepend=-1)
         truncated[ends[lengths < time_limit]] = False
+
     return {
         "obs": arrays["obs"],
         "action": arrays["actions"],

@@ -1,0 +1,102 @@
+"""Offline learning with a known answer."""
+
+import numpy as np
+import pytest
+import torch
+from rlop.agents import DQN, DiscreteCQL
+
+import rlop
+from rlop.data.dataset import Dataset
+from rlop.data.formats.generate import full_coverage
+from rlop.envs import chain, gridworld, policy_q
+from rlop.training.evaluate import TabularEvaluator
+
+QUIET = {"log_every": 0, "probe_every": 0, "progress": False}
+
+
+def covered(mdp):
+    """Return every state-action pair of an MDP once."""
+    rows = full_coverage(mdp)
+
+    return Dataset.from_arrays(
+        rows["observations"],
+        rows["actions"],
+        rows["rewards"],
+        rows["terminals"],
+        rows["timeouts"],
+        rows["next_observations"],
+        n_actions=mdp.n_actions,
+    )
+
+
+def final_error(mdp, steps, **options):
+    """Train DQN on all transitions, and return max |Q - Q*| of each run.
+
+    The greedy policy must reach the goal.
+    """
+    data = covered(mdp)
+    agent = DQN(data.spec, gamma=0.9, **options)
+    evaluate = TabularEvaluator(mdp, agent.runs.values["gamma"], horizon=50)
+    history = rlop.train(agent, data, steps, evaluate=evaluate, eval_every=steps, **QUIET)
+
+    assert (history.get("eval/return")[1][-1] == 1).all()
+    return history.get("eval/q_error_max")[1][-1]
+
+
+@pytest.mark.parametrize("backup", ["max", "double"])
+def test_chain_reaches_the_optimal_q(backup):
+    options = {"lr": 1e-3, "adam_eps": 1e-3, "target_period": 25, "batch_size": 10}
+    error = final_error(chain(6), 2500, seeds=2, backup=backup, hidden=(64, 64), **options)
+    assert error.max() < 1e-3
+
+
+def test_small_gridworld_reaches_the_optimal_q():
+    options = {"lr": 1e-3, "adam_eps": 1e-3, "target_period": 50, "batch_size": 64}
+    mdp = gridworld(5, slip=0.0, seed=1)
+    assert final_error(mdp, 3000, hidden=(128, 128), **options).max() < 0.02
+
+
+@pytest.mark.slow
+def test_gridworld_reaches_the_optimal_q_to_two_percent_of_its_range():
+    options = {"lr": 1e-3, "adam_eps": 1e-4, "target_period": 100, "batch_size": 256}
+    mdp = gridworld(16, slip=0.0)
+    assert final_error(mdp, 20_000, seeds=3, hidden=(256, 256), **options).max() < 0.02
+
+
+@pytest.mark.parametrize("backup", ["sarsa", "behavior"])
+def test_the_value_of_the_behavior_policy_is_learned(backup):
+    """On uniformly random data of the chain, where `max` learns Q*."""
+    data = rlop.load_dataset("chain?steps=4000&epsilon=1.0&max_episode_steps=200")
+    options = {"hidden": (64,), "lr": 2e-3, "target_period": 25, "batch_size": 256}
+    agent = DQN(data.spec, backup=backup, gamma=0.9, **options)
+    rlop.train(agent, data, 1500, **QUIET)
+
+    obs = torch.from_numpy(chain(6).observations)[None]
+    q = agent.q_values(obs)[0, :5].numpy()
+    expected = policy_q(chain(6), np.full((6, 2), 0.5), 0.9)[:5]
+    np.testing.assert_allclose(q, expected, atol=0.06)
+
+
+def test_monte_carlo_regresses_on_the_return():
+    data = rlop.load_dataset("chain?steps=2000&epsilon=0.0")
+    agent = DQN(data.spec, backup="mc", hidden=(32,), lr=3e-3, gamma=0.9, batch_size=32)
+    history = rlop.train(agent, data, 1000, **{**QUIET, "log_every": 100})
+    mean_return = np.mean(0.9 ** np.arange(5))
+
+    assert history.get("loss/td")[1][-1].item() < 1e-3
+    assert history.get("q/data")[1][-1].item() == pytest.approx(mean_return, abs=0.05)
+
+
+def test_cql_stays_with_the_data_where_dqn_overestimates():
+    """Half of the actions are never seen: DQN bootstraps from their invented values."""
+    data = rlop.load_dataset("gridworld?size=6&steps=3000&epsilon=0.1&observation=random&seed=3")
+    mdp = gridworld(6, observation="random", seed=3)
+    returns = {}
+    for make in (DQN, DiscreteCQL):
+        agent = make(data.spec, seeds=2, hidden=(64, 64))
+        rlop.train(agent, data, 1500, **QUIET)
+        scores = TabularEvaluator(mdp, (0.99, 0.99), 50)(agent)
+        returns[make] = scores["eval/return"].mean()
+
+    assert returns[DiscreteCQL] > 0.9
+    assert returns[DiscreteCQL] > returns[DQN]
