@@ -73,6 +73,7 @@ ORDER = [
     "training.evaluate",
     "training.compile",
     "training.sums",
+    "training.feed",
     "training.loop",
     "training.run",
     "training",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
+from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
 from rlop.training.names import agent_name
 from rlop.training.options import TrainOptions
@@ -98,25 +98,6 @@ def train(
         finally:
             loop.save(logger.logdir)
     return history
-
-
-@dataclass(frozen=True)
-class Feed:
-    """Where the batches of one data set come from, and the update that takes them.
-
-    Args:
-        table: the transitions, on the device.
-        streams: rows `[R, B]`, or batches that were gathered ahead, and the noise of each step.
-        gather: what makes the update's first argument of them.
-        update: one update of every run.
-        launch: several updates as one call.
-    """
-
-    table: Table
-    streams: Streams | Prefetcher
-    gather: Callable[[Any], Any]
-    update: Update
-    launch: Launch
 
 
 class Loop:
@@ -412,8 +393,3 @@ class Loop:
         self.agent.load_state_dict(content["state"])
         self.step = content["step"]
         self.continue_streams(content["streams"])
-
-
-def as_is(batch: Any) -> Any:
-    """Return the argument, which the update gathers itself or which was gathered ahead."""
-    return batch
