@@ -51,8 +51,7 @@ class BC(Agent):
 
         cross_entropy   -log softmax(W phi(s) + b)_a
         mse             |tanh(W phi(s) + b) - a|^2 / m
-        nll             -log pi(a|s), pi a Gaussian squashed by tanh whose width depends on the
-        state
+        nll             -log pi(a|s), pi a squashed Gaussian with a width for each state
 
     The optimizer `rmd` descends `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
 

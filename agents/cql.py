@@ -311,7 +311,7 @@ class CQL(Agent):
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return online phi(s, a) and phi(s', a'), `[R, E, B, D]` each.
 
-        A' is tanh of the policy's mean.
+        Here a' is the tanh of the policy's mean.
         """
         features = self.critics(batch.obs, batch.action)[0]
         next_features = self.critics(batch.next_obs, self.act(batch.next_obs))[0]

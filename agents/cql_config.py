@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from rlop.config.schema import (
     Count,
     Index,
+    NonEmpty,
     NonNegative,
     Number,
     Positive,
@@ -62,7 +63,9 @@ class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
     )
     alpha_lr: Sweep[NonNegative] = option(3e-4, "learning rate of the trained weight")
     policy_lr: Sweep[Positive] = option(1e-4, "learning rate of the policy")
-    policy_hidden: tuple[Count, ...] = option((256, 256), "widths of the policy")
+    policy_hidden: Annotated[tuple[Count, ...], NonEmpty()] = option(
+        (256, 256), "widths of the policy"
+    )
     entropy_coef: Positive = option(1.0, "weight of the entropy at the start")
     entropy_lr: Sweep[NonNegative] = option(
         1e-4, "learning rate of the logarithm of that weight; 0 keeps it"

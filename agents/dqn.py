@@ -290,7 +290,7 @@ class DQN(Agent):
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return online phi(s) and phi(s'), `[R, B, D]` each.
 
-        Phi does not depend on a discrete action.
+        The features phi do not depend on a discrete action.
         """
         return self.online.features(batch.obs), self.online.features(batch.next_obs)
 

@@ -9,6 +9,7 @@ from rlop.config.schema import (
     Choice,
     Count,
     Discount,
+    NonEmpty,
     Positive,
     Share,
     Sweep,
@@ -29,7 +30,7 @@ from rlop.types import InputError
 class NetworkOptions:
     """Options of the network that is trained."""
 
-    hidden: tuple[Count, ...] = option(
+    hidden: Annotated[tuple[Count, ...], NonEmpty()] = option(
         (256, 256), "widths; the convolutional networks' hidden layer takes the last"
     )
     activation: str = option("relu", "activation after each hidden layer")

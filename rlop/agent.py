@@ -129,6 +129,11 @@ class Agent(ABC):
         self.penalties = Penalties(make_regularizers(penalties), coefs)
         self._projections = []
         for name, term in projections.items():
+            if "fn" in term.options:
+                raise InputError(
+                    f"agent: projections.{name}: expected the import path of a subclass of "
+                    "rlop.projections.Projection as its name, in place of fn"
+                )
             projection = make_projection(name, **term.options)
             self._projections.append((projection, numbers[f"projections.{name}"]))
 
@@ -166,10 +171,9 @@ class Agent(ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the losses and the metrics of one update, `[R]` each.
+        """Return the losses, by learner, and the metrics of one update, `[R]` each.
 
-        All losses are taken at the present parameters. A loss descends only the learner that it is
-        named after; that of the main learner comes first.
+        All losses are taken at the present parameters. A loss descends only its learner.
         """
 
     @abstractmethod
@@ -217,10 +221,10 @@ class Agent(ABC):
         norms = step_together(steps, batch)
 
         metrics = {name: value.detach() for name, value in metrics.items()}
-        metrics["grad/norm"] = norms[0]
-        for name, norm in zip(losses, norms):
-            if name in self.logged_norms:
-                metrics[f"grad/norm_{name}"] = norm
+        norm_of = dict(zip(losses, norms))
+        metrics["grad/norm"] = norm_of[next(iter(self.learners))]
+        for name in self.logged_norms:
+            metrics[f"grad/norm_{name}"] = norm_of[name]
         if self.main.slacks is not None:
             metrics["slack/abs"] = batch.extra["slack"].detach().abs().flatten(1).mean(1)
         return metrics
@@ -330,7 +334,7 @@ def with_preset(
         InputError: for an unknown preset.
     """
     preset = options.get("preset")
-    if preset is None:
+    if preset is None or not presets:
         return dict(options)
     check_known("agent: preset", preset, presets)
     return {**presets[preset], **options}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from typing import ClassVar, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,18 +52,25 @@ class Runs:
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:
-    """Return the seeds: 0, 1, 2, 3 for the number `4`; a list is taken as it is.
+    """Return the seeds: `4` means 0, 1, 2, 3; a list stays as it is.
 
     Raises:
-        InputError: for no seeds, a negative one, or the same one twice.
+        InputError: for no seeds, a negative one, one that is no whole number, or the same one
+            twice.
     """
-    listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    listed: list[int] = []
+    if isinstance(seeds, Integral) and not isinstance(seeds, bool):
+        listed = list(range(int(seeds)))
+    elif isinstance(seeds, (Sequence, np.ndarray)) and not isinstance(seeds, str):
+        listed = list(seeds)
+
+    are_whole = all(isinstance(seed, Integral) for seed in listed)
     has_duplicates = len(set(listed)) != len(listed)
-    if not listed or min(listed) < 0 or has_duplicates:
+    if not listed or not are_whole or min(listed) < 0 or has_duplicates:
         raise InputError(
             f"seeds = {seeds}: expected a number of at least 1 or a list of different seeds >= 0"
         )
-    return listed
+    return [int(seed) for seed in listed]
 
 
 def expand(

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure what the command line names."""
     options = parse(argv)
     if options.what not in INNER and options.rounds is None:
-        options.rounds = 7 if options.against is None else 3
+        options.rounds = 7 if options.against is None else 4
     if options.what in INNER:
         print(json.dumps(INNER[options.what](options)))
         return
@@ -91,14 +91,11 @@ def run_updates(content: dict[str, object], options: argparse.Namespace) -> None
 
 
 def run_against(content: dict[str, object], options: argparse.Namespace) -> None:
-    """Compare the update with that of another checkout, case by case."""
+    """Compare the update with that of another checkout."""
     chosen = against.cases(options.cases, options.compiled)
-    comparisons: list[against.Comparison] = []
-    for comparison in against.benchmark(options.against, chosen, options.rounds, options.seconds):
-        comparisons.append(comparison)
-        print(against.text([comparison]).splitlines()[-1], flush=True)
-        save("against", {**content, "cases": comparisons}, options.out)
+    comparisons = against.benchmark(options.against, chosen, options.rounds, options.seconds)
     print("\n" + against.text(comparisons))
+    save("against", {**content, "cases": comparisons}, options.out)
 
 
 def save(subject: str, content: dict[str, object], out: Path) -> None:
@@ -132,7 +129,7 @@ def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
     parser.add_argument(
         "--rows", type=int, default=rows, help="transitions in memory, default %(default)s"
     )
-    parser.add_argument("--rounds", type=int, default=None, help="default 7; 3 with --against")
+    parser.add_argument("--rounds", type=int, default=None, help="default 7; 4 with --against")
     parser.add_argument(
         "--seconds", type=float, default=seconds, help="of a measurement, default %(default)s"
     )

@@ -1,6 +1,7 @@
 """The catalogue is whole, strictly read, and names things that exist."""
 
 import pkgutil
+import re
 from importlib import import_module
 
 import pytest
@@ -11,7 +12,7 @@ from rlop.experiments.catalogue import WORKSHOP, load_workshop, workshop
 from rlop.types import InputError
 
 ABSTRACTS = workshop().abstracts
-HOMES = sorted({home for row in ABSTRACTS for home in row.homes})
+HOMES = sorted(set().union(*(row.homes for row in ABSTRACTS)))
 
 
 def test_the_catalogue_holds_51_abstracts_with_distinct_titles():
@@ -38,7 +39,7 @@ def test_every_experiment_is_a_module_that_names_its_source(name):
     module = import_module(f"rlop.experiments.{name}")
     text = " ".join(module.__doc__.split())
     assert callable(module.run)
-    assert any(source in text for source in ("arXiv", "2021 workshop", "title was not found"))
+    assert re.search("arXiv|2021 workshop|title was not found", text)
 
 
 @pytest.mark.parametrize(

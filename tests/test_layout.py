@@ -74,6 +74,7 @@ ORDER = [
     "training.evaluate",
     "training.compile",
     "training.sums",
+    "training.feed",
     "training.loop",
     "training.run",
     "training",

@@ -1,5 +1,6 @@
 """Expansion of seeds, swept values and variants into runs; numbers with one entry a run."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -47,7 +48,14 @@ def test_every_combination_is_one_run_with_its_label(first, second, seeds):
     assert len(runs) == len(rows) == len(set(runs.labels)) == n_runs
 
 
-@pytest.mark.parametrize("seeds", [0, [], [1, 1], [-1]])
+@pytest.mark.parametrize("seeds", [np.int64(2), [0, 1], (0, 1), np.array([0, 1])])
+def test_seeds_are_a_number_or_a_list_of_plain_integers(seeds):
+    listed = seed_list(seeds)
+    assert listed == [0, 1]
+    assert all(type(seed) is int for seed in listed)
+
+
+@pytest.mark.parametrize("seeds", [0, [], [1, 1], [-1], [0.5], True, "01", 1.0])
 def test_impossible_seeds(seeds):
     with pytest.raises(InputError, match="seeds"):
         seed_list(seeds)

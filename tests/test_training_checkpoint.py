@@ -5,10 +5,11 @@ import os
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from helpers.training import parameters_of
-from rlop.agents import DQN
+from rlop.agents import BC, DQN
 
 import rlop
 from rlop.training.checkpoint import agent_class, load, load_agent, save
@@ -207,7 +208,7 @@ def test_a_name_that_leads_to_no_function_is_refused(tiny, tmp_path):
 # --- parts named by import path
 
 MODULE = """
-from rlop.agents import DQN
+from rlop.agents import BC, DQN
 
 def feature_norm(context):
     return context.features.square().sum(-1).mean(-1)
@@ -281,6 +282,33 @@ def test_load_agent_takes_agents_but_no_functions_of_imported_modules(stranger, 
     else:
         again, _ = load_agent(path)
         assert_acts_alike(agent, again, tiny)
+
+
+@pytest.mark.parametrize("section", ["regularizers", "projections"])
+def test_variants_of_a_checkpoint_import_nothing_either(tiny, tmp_path, module, section):
+    rlop.train(make(tiny), tiny, 5, logdir=tmp_path / "run", **QUIET)
+    path = tmp_path / "run" / FILE
+    content = load(path)
+    content["variants"] = {"x": {f"{section}.{module}:feature_norm": 1.0}}
+    torch.save(content, path)
+    with pytest.raises(InputError, match="imports nothing"):
+        load_agent(path)
+    assert module not in sys.modules
+
+
+def test_numbers_of_numpy_are_stored_as_plain_ones(tiny, tmp_path):
+    agent = make(tiny, seeds=np.arange(2), variants={"a": {"lr": np.float64(1e-3)}})
+    path = save(tmp_path / FILE, agent, step=0)
+    again, content = load_agent(path)
+    assert content["seeds"] == [0, 1]
+    assert again.runs == agent.runs
+
+
+def test_a_resume_from_the_checkpoint_of_another_agent_is_refused(tiny, tmp_path):
+    rlop.train(make(tiny), tiny, 5, logdir=tmp_path, **QUIET)
+    other = BC(tiny.spec, hidden=(8,), batch_size=8)
+    with pytest.raises(InputError, match="checkpoint is of the agent DQN, expected BC"):
+        rlop.train(other, tiny, 10, logdir=tmp_path, resume=True, **QUIET)
 
 
 # --- names of agents

@@ -147,3 +147,26 @@ def test_a_recorded_launch_equals_updates_one_by_one(tiny, compiles):
     rlop.train(many, tiny, 96, updates_per_launch=24, compile=compiles, **OFTEN)
     for name, parameter in parameters_of(single).items():
         torch.testing.assert_close(parameters_of(many)[name], parameter, rtol=1e-4, atol=1e-5)
+
+
+def test_launches_and_single_updates_reset_alike_when_the_target_moves_at_every_step(tiny):
+    """The target takes part in the update before a reset, whether or not it moves in a launch."""
+    resets = {"every": 4, "kind": "shrink_and_perturb"}
+    parameters = []
+    for size in (1, 2, 4):
+        agent = DQN(tiny.spec, hidden=(8,), batch_size=8, target_period=1, tau=0.1, resets=resets)
+        rlop.train(
+            agent,
+            tiny,
+            12,
+            updates_per_launch=size,
+            log_every=4,
+            probe_every=0,
+            eval_every=0,
+            checkpoint_every=0,
+            progress=False,
+        )
+        flat = [p.detach().flatten() for p in agent.target.parameters()]
+        parameters.append(torch.cat(flat))
+    assert torch.equal(parameters[0], parameters[1])
+    assert torch.equal(parameters[0], parameters[2])

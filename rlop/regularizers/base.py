@@ -129,6 +129,11 @@ def as_regularizer(part: object, name: str) -> Regularizer:
         return part
     if isinstance(part, Declared):
         return FunctionRegularizer(part.function, part.needs)
+    if isinstance(part, nn.Module):
+        raise InputError(
+            f"regularizers.{name}: a module would not be trained; expected a subclass of "
+            "rlop.regularizers.Regularizer whose `attach` returns it"
+        )
     if callable(part) and not isinstance(part, type):
         return FunctionRegularizer(part)
     raise InputError(

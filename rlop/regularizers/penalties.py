@@ -26,6 +26,10 @@ def make_regularizers(terms: Mapping[str, Term]) -> dict[str, Regularizer]:
     for name, term in terms.items():
         options = dict(term.options)
         function = options.pop("fn", None)
+        if function is not None and options:
+            raise InputError(
+                f"regularizers.{name}: a function takes no options, found {', '.join(options)}"
+            )
         part = make_regularizer(name, **options) if function is None else function
         regularizers[name] = as_regularizer(part, name)
     return regularizers
@@ -76,7 +80,7 @@ class Penalties:
         modules = {}
         for name, penalty in self.penalties.items():
             if isinstance(penalty, nn.Module):
-                modules[name] = penalty
+                modules[name.replace(".", "/")] = penalty  # the name of a module has no dots
         if modules:
             network.add_module(KEPT.rstrip("."), nn.ModuleDict(modules))
 

@@ -18,11 +18,13 @@ from rlop.config.files import atomic, to_dict
 from rlop.config.parts import is_import_path, load_part
 from rlop.projections import Projection
 from rlop.regularizers import Regularizer
+from rlop.runs import seed_list
 from rlop.training.names import agent_class, agent_name
-from rlop.types import InputError, Spec
+from rlop.types import Declared, InputError, Spec
 
 FORMAT = 2
-SECTIONS = ("regularizers", "projections")  # of a configuration, whose parts may be functions
+# Sections of a configuration whose entries name parts, and the base class of these parts.
+SECTIONS: dict[str, type] = {"regularizers": Regularizer, "projections": Projection}
 
 
 def save(
@@ -37,18 +39,14 @@ def save(
         streams: state of the random streams, for an exact continuation.
     """
     path = Path(path)
-    seeds = agent.seeds if isinstance(agent.seeds, int) else list(agent.seeds)
-    variants = None
-    if agent.variants:
-        variants = {name: dict(changes) for name, changes in agent.variants.items()}
 
     content = {
         "format": FORMAT,
         "agent": agent_name(type(agent)),
         "spec": asdict(agent.spec),
         "config": stored_config(agent.config),
-        "seeds": seeds,
-        "variants": variants,
+        "seeds": seed_list(agent.seeds),
+        "variants": to_dict(agent.variants) if agent.variants else None,
         "state": agent.state_dict(),
         "streams": streams,
         "step": step,
@@ -108,6 +106,7 @@ def load_agent(
     content = load(path, device)
     spec = Spec(**{**content["spec"], "obs_shape": tuple(content["spec"]["obs_shape"])})
     check_part(path, content["agent"], Agent, allow)
+    check_variants(path, content["variants"] or {}, allow)
     config = with_functions(path, content["config"], allow, parts or {})
     cls = agent_class(content["agent"])
     agent = cls(spec, seeds=content["seeds"], variants=content["variants"], device=device, **config)
@@ -127,6 +126,8 @@ def stored_config(config: Any) -> dict[str, Any]:
 
 def function_name(function: Callable[..., Any]) -> str:
     """Return the import path of a function, `module:name`; of another object, `module:<Class>`."""
+    if isinstance(function, Declared):
+        function = function.function
     if inspect.isroutine(function):
         return f"{function.__module__}:{function.__qualname__}"
     cls = type(function)
@@ -161,6 +162,25 @@ def check_part(path: str | Path, name: str, kind: type, allow: Collection[str]) 
         )
 
 
+def check_variants(
+    path: str | Path, variants: Mapping[str, Mapping[str, float]], allow: Collection[str]
+) -> None:
+    """Check the parts that only variants name, as in `{"x": {"regularizers.dr3": 0.1}}`.
+
+    Args:
+        path: the checkpoint file, for the message.
+        variants: of the checkpoint.
+        allow: modules that the caller allows.
+    Raises:
+        InputError: as `check_part`.
+    """
+    for changes in variants.values():
+        for key in changes:
+            section, _, name = key.partition(".")
+            if section in SECTIONS:
+                check_part(path, name, SECTIONS[section], allow)
+
+
 def with_functions(
     path: str | Path,
     config: Mapping[str, Any],
@@ -169,7 +189,7 @@ def with_functions(
 ) -> dict[str, Any]:
     """Return a checkpoint's configuration with its parts checked, and its functions put back."""
     result = dict(config)
-    for section, kind in (("regularizers", Regularizer), ("projections", Projection)):
+    for section, kind in SECTIONS.items():
         if section not in config:
             continue
         terms = {}

@@ -18,20 +18,17 @@ from rlop.agent import Agent, Noise
 from rlop.types import InputError, Metrics
 
 MAX_UPDATES = 32  # in a launch
-PAYS_FROM = (
-    50_000  # steps; compilation takes about half a minute, which fewer steps do not win back
-)
-Update: TypeAlias = Callable[
-    [Any, Noise], Metrics
-]  # (batch or rows [R, B], noise) -> metrics; updates in place
+PAYS_FROM = 50_000  # steps; compiling takes half a minute, which shorter trainings do not recoup
+
+# (batch, or its rows [R, B], noise) -> metrics; changes the agent in place
+Update: TypeAlias = Callable[[Any, Noise], Metrics]
 
 
 def launch_size(intervals: Sequence[int], target_period: int) -> int:
-    """Return how many updates fit into one launch, so that whatever happens between updates falls
-    between launches.
+    """Return how many updates fit into one launch.
 
-    The largest K up to `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of
-    `target_period`.
+    Everything that happens between updates must fall between launches: the largest K up to
+    `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of `target_period`.
 
     Args:
         intervals: in gradient steps, 0 for what never happens.
@@ -47,11 +44,11 @@ def launch_size(intervals: Sequence[int], target_period: int) -> int:
 
 
 class Launch:
-    """K updates as one call `(rows [K, R, B], noise {name: [K, R, ...]}) -> sums of the metrics
-    {name: [R]}`.
+    """K updates as one call, which returns the sum of each metric.
 
-    On CUDA the first call records a graph, and every call replays it: one launch in place of K
-        times hundreds. On other devices the updates run one after another, with the same numbers.
+    On CUDA the first call records a graph, and every call replays it: one launch instead of
+    hundreds for each of the K updates. On other devices the updates run one after another, with the
+    same numbers.
 
     Args:
         agent: its target network moves every `target_period` steps, within the launch where K is a
@@ -77,17 +74,20 @@ class Launch:
 
     def updates(self, rows: Any, noise: Noise) -> Metrics:
         """Make the K updates, one after another."""
-        sums: Metrics = {}
+        names: tuple[str, ...] = ()
+        sums: Tensor | None = None  # [M, R]
         for k in range(self.size):
             noise_of_one = {name: values[k] for name, values in noise.items()}
             metrics = self.update(rows[k], noise_of_one)
-            sums = {
-                name: value + sums[name] if name in sums else value
-                for name, value in metrics.items()
-            }
+
+            # Stacked, and so copied: an update may change a metric's tensor in place later.
+            names = tuple(metrics)
+            values = torch.stack(tuple(metrics.values()))
+            sums = values if sums is None else sums + values
             if self.moves_target and (k + 1) % self.agent.target_period == 0:
                 self.agent.update_target()
-        return sums
+        assert sums is not None  # K is at least 1
+        return dict(zip(names, sums.unbind(0)))
 
 
 def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:

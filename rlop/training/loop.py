@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,9 @@ from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
+from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
+from rlop.training.names import agent_name
 from rlop.training.options import TrainOptions
 from rlop.training.resets import Resets
 from rlop.training.sums import Sums
@@ -99,25 +100,6 @@ def train(
     return history
 
 
-@dataclass(frozen=True)
-class Feed:
-    """Where the batches of one data set come from, and the update that takes them.
-
-    Args:
-        table: the transitions, on the device.
-        streams: rows `[R, B]`, or batches that were gathered ahead, and the noise of each step.
-        gather: what makes the update's first argument of them.
-        update: one update of every run.
-        launch: several updates as one call.
-    """
-
-    table: Table
-    streams: Streams | Prefetcher
-    gather: Callable[[Any], Any]
-    update: Update
-    launch: Launch
-
-
 class Loop:
     """State of one training: agent, table of transitions, random streams, running sums of the
     metrics.
@@ -150,6 +132,7 @@ class Loop:
         self.step = 0
         self.feed: Feed
         self.number: int | None = None  # draw of a rolling window that is loaded
+        self.stream_state: StreamState | None = None  # where streams were when a draw was dropped
         self.sums = Sums()
         self.resets = Resets(agent)
 
@@ -205,10 +188,14 @@ class Loop:
         self.sums.add(metrics, count)
         self.step += count
 
+        # A target that moves within a launch moves before a reset; so it does with single updates.
+        period = self.agent.target_period
+        within_launch = count % period == 0
+        if within_launch and count == 1:
+            self.agent.update_target()
         if self.resets.due(self.step):
             self.resets(self.probe_batch, self.step)
-        moved = count > 1 and feed.launch.moves_target
-        if not moved and self.step % self.agent.target_period == 0:
+        if not within_launch and self.step % period == 0:
             self.agent.update_target()
         return count
 
@@ -219,8 +206,11 @@ class Loop:
 
         Random streams restart and recorded CUDA graphs are discarded.
         """
-        # Free the previous draw before the next one is read: memory may not hold both.
+        # Free the previous draw before the next one is read: memory may not hold both. If the next
+        # one cannot be read, a checkpoint still knows where the random streams were.
         if self.number is not None:
+            self.stream_state = self.feed.streams.state_dict()
+            self.number = None
             del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
@@ -296,6 +286,11 @@ class Loop:
             InputError: for a number asked for that does not fit the intervals.
         """
         asked = self.options.updates_per_launch
+        on_cuda = self.agent.device.type == "cuda"
+        if asked > 1 and on_cuda and table.on_disk:
+            raise InputError(
+                f"updates_per_launch = {asked}: on CUDA expected data in memory, not on disk"
+            )
         period = self.agent.target_period
         intervals = [
             self.options.steps,
@@ -317,7 +312,7 @@ class Loop:
                 )
             return asked
 
-        replays = self.agent.device.type == "cuda" and not table.on_disk
+        replays = on_cuda and not table.on_disk
         return launch_size(intervals, period) if replays else 1
 
     # --- what happens now and then
@@ -381,16 +376,20 @@ class Loop:
     def save(self, logdir: Path | None) -> None:
         """Write the checkpoint, if there is a folder for it."""
         if logdir is not None:
-            streams = self.feed.streams.state_dict()
+            streams = self.stream_state if self.number is None else self.feed.streams.state_dict()
             checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, streams)
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Continue from the content of a checkpoint."""
+        """Continue from the content of a checkpoint.
+
+        Raises:
+            InputError: when it is one of another agent.
+        """
+        name = agent_name(type(self.agent))
+        if content["agent"] != name:
+            raise InputError(
+                f"resume: the checkpoint is of the agent {content['agent']}, expected {name}"
+            )
         self.agent.load_state_dict(content["state"])
         self.step = content["step"]
         self.continue_streams(content["streams"])
-
-
-def as_is(batch: Any) -> Any:
-    """Return the argument, which the update gathers itself or which was gathered ahead."""
-    return batch

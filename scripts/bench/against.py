@@ -1,7 +1,8 @@
 """`update --against CHECKOUT`: the cost of an update here and in another checkout of rlop.
 
-Every measurement is a fresh process on one thread with PYTHONPATH set to its checkout. The two
-checkouts alternate, and so does the one that goes first, so that both meet the same load.
+Every round is a fresh process for each checkout, on one thread, with PYTHONPATH set to it, that
+times all cases. The two checkouts alternate, and so does the one that goes first, so that both meet
+the same load.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -24,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MLP = {"hidden": [256, 256]}
 MINATAR = {"network": "minatar", "hidden": [128], "batch_size": 32}
 CQL = {"hidden": [256, 256], "policy_hidden": [256, 256], "batch_size": 256, "action_samples": 10}
-LIMIT = 600  # seconds for one process, compilation included
 
 
 @dataclass(frozen=True)
@@ -100,30 +100,32 @@ def cases(groups: Iterable[str], compiled: bool) -> list[Case]:
     return result
 
 
-def benchmark(
-    old: Path, chosen: Sequence[Case], rounds: int, seconds: float
-) -> Iterator[Comparison]:
-    """Compare this checkout with another one, case by case.
+def benchmark(old: Path, chosen: Sequence[Case], rounds: int, seconds: float) -> list[Comparison]:
+    """Compare this checkout with another one.
 
     Args:
         old: folder of the other checkout, with `rlop/` and `agents/`.
         chosen: the cases.
-        rounds: measurements of each checkout for each case.
+        rounds: processes for each checkout.
         seconds: of updates in a measurement.
     Raises:
         InputError: the folder is no checkout, or a process failed.
     """
     check_checkout(old)
-    for case in chosen:
-        new_ms: list[float] = []
-        old_ms: list[float] = []
-        for round_ in range(rounds):
-            order = [(ROOT, new_ms), (old, old_ms)]
-            if round_ % 2:
-                order.reverse()
-            for checkout, results in order:
-                results.append(time_update(checkout, case, seconds))
-        yield compare(case, new_ms, old_ms)
+    new_rounds: list[list[float]] = []
+    old_rounds: list[list[float]] = []
+    for round_ in range(rounds):
+        order = [(ROOT, new_rounds), (old, old_rounds)]
+        if round_ % 2:
+            order.reverse()
+        for checkout, results in order:
+            results.append(time_updates(checkout, chosen, seconds))
+        print(f"round {round_ + 1} of {rounds}", flush=True)
+
+    comparisons = []
+    for case, new_ms, old_ms in zip(chosen, zip(*new_rounds), zip(*old_rounds)):
+        comparisons.append(compare(case, list(new_ms), list(old_ms)))
+    return comparisons
 
 
 def compare(case: Case, new_ms: list[float], old_ms: list[float]) -> Comparison:
@@ -146,38 +148,30 @@ def check_checkout(folder: Path) -> None:
             raise InputError(f"--against {folder}: has no {package}/, expected a checkout of rlop")
 
 
-def time_update(checkout: Path, case: Case, seconds: float) -> float:
-    """Return the milliseconds of one update, measured in a fresh process.
+def time_updates(checkout: Path, chosen: Sequence[Case], seconds: float) -> list[float]:
+    """Return the milliseconds of one update of every case, measured in a fresh process.
 
     Raises:
-        InputError: the process failed; the message is its last line.
+        InputError: the process failed; the message names the case and has the last line.
     """
-    command = [sys.executable, str(CHILD), case.agent, json.dumps(case.options)]
-    command += ["--obs-shape", json.dumps(case.obs_shape), "--actions", str(case.actions)]
-    command += ["--runs", str(case.runs), "--seconds", str(seconds)]
-    switches = {
-        "--continuous": case.continuous,
-        "--pixels": case.pixels,
-        "--compiled": case.compiled,
-    }
-    command += [name for name, is_on in switches.items() if is_on]
-
+    cases_text = json.dumps([asdict(case) for case in chosen])
     path = str(checkout.resolve())
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command,
+        [sys.executable, str(CHILD), str(seconds), cases_text],
         cwd=path,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=LIMIT,
     )
+
+    lines = done.stdout.splitlines()
     if done.returncode:
         messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise InputError(f"{case.label} in {checkout}: {messages[-1]}")
-
-    return float(json.loads(done.stdout.splitlines()[-1]))
+        failed = chosen[min(len(lines), len(chosen) - 1)]
+        raise InputError(f"{failed.label} in {checkout}: {messages[-1]}")
+    return [float(line) for line in lines]
 
 
 def text(comparisons: Sequence[Comparison]) -> str:

@@ -1,16 +1,20 @@
-"""Time the update of one agent in the checkout that PYTHONPATH names; print milliseconds as JSON.
+"""Time updates in the checkout that PYTHONPATH names; print a line of milliseconds for each.
 
 `scripts.bench.against` starts this file as a process of its own. It imports nothing of the
 benchmark, and of rlop only names that old and new checkouts share, so that it runs on both.
 
-    PYTHONPATH=CHECKOUT python scripts/bench/one_update.py DQN '{"hidden": [256, 256]}' ...
+    PYTHONPATH=CHECKOUT python scripts/bench/one_update.py SECONDS CASES
+
+CASES is a list of mappings in JSON, with the fields of `scripts.bench.against.Case`.
 """
 
-import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -19,28 +23,28 @@ from rlop.types import Batch, Spec
 
 WARM_UP = 2  # updates before the clock starts; the first one compiles
 
+Case = dict[str, Any]
+Noise = dict[str, torch.Tensor]
+Update = Callable[[Batch, Noise], dict[str, torch.Tensor]]
+
 
 def main() -> None:
-    """Build the agent, warm it up, time its updates."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("agent", help="name in rlop.agents")
-    parser.add_argument("options", type=json.loads, help="of the agent, as JSON")
-    parser.add_argument("--obs-shape", type=json.loads, required=True)
-    parser.add_argument("--actions", type=int, required=True)
-    parser.add_argument("--continuous", action="store_true")
-    parser.add_argument("--pixels", action="store_true", help="observations are booleans")
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--compiled", action="store_true")
-    parser.add_argument("--seconds", type=float, default=1.0)
-    options = parser.parse_args()
-
+    """Time every case that the command line holds."""
     torch.set_num_threads(1)
+    seconds = float(sys.argv[1])
+    for case in json.loads(sys.argv[2]):
+        print(time_update(case, seconds), flush=True)
+
+
+def time_update(case: Case, seconds: float) -> float:
+    """Build the agent of a case, warm it up, return the milliseconds of an update."""
     torch.manual_seed(0)
-    spec = make_spec(options)
-    agent = agents_module().__dict__[options.agent](spec, seeds=options.runs, **options.options)
-    batch = make_batch(spec, options.runs, agent.batch_size)
-    noise = make_noise(agent.noise, options.runs)
-    update = compiled(agent.update) if options.compiled else agent.update
+    spec = make_spec(case)
+    make_agent = agents_module().__dict__[case["agent"]]
+    agent = make_agent(spec, seeds=case["runs"], **case["options"])
+    batch = make_batch(spec, case["runs"], agent.batch_size)
+    noise = make_noise(agent.noise, case["runs"])
+    update = compiled(agent.update) if case["compiled"] else agent.update
 
     def step(count: int) -> None:
         update(batch, noise)
@@ -49,10 +53,10 @@ def main() -> None:
 
     for count in range(1, WARM_UP + 1):
         step(count)
-    print(json.dumps(milliseconds(step, options.seconds)))
+    return milliseconds(step, seconds)
 
 
-def agents_module():
+def agents_module() -> ModuleType:
     """Import `rlop.agents`, also from an old checkout that finds it only when installed."""
     try:
         return import_module("rlop.agents")
@@ -63,13 +67,13 @@ def agents_module():
     return import_module("rlop.agents")
 
 
-def make_spec(options: argparse.Namespace) -> Spec:
+def make_spec(case: Case) -> Spec:
     """Describe the data that the agent is made for."""
-    dtype = "bool" if options.pixels else "float32"
-    shape = tuple(options.obs_shape)
-    if options.continuous:
-        return Spec(shape, action_shape=(options.actions,), obs_dtype=dtype)
-    return Spec(shape, n_actions=options.actions, obs_dtype=dtype)
+    dtype = "bool" if case["pixels"] else "float32"
+    shape = tuple(case["obs_shape"])
+    if case["continuous"]:
+        return Spec(shape, action_shape=(case["actions"],), obs_dtype=dtype)
+    return Spec(shape, n_actions=case["actions"], obs_dtype=dtype)
 
 
 def make_batch(spec: Spec, runs: int, size: int) -> Batch:
@@ -95,24 +99,24 @@ def make_batch(spec: Spec, runs: int, size: int) -> Batch:
     )
 
 
-def make_noise(shapes: dict, runs: int) -> dict[str, torch.Tensor]:
+def make_noise(shapes: dict[str, tuple[str, tuple[int, ...]]], runs: int) -> Noise:
     """Draw the random numbers of one update; every update uses the same ones."""
     draws = {"uniform": torch.rand, "normal": torch.randn}
     return {name: draws[kind](runs, *shape) for name, (kind, shape) in shapes.items()}
 
 
-def compiled(update):
+def compiled(update: Update) -> Update:
     """Compile an update with the settings of rlop's training loop."""
     graph = torch.compile(update, fullgraph=True, isolate_recompiles=True)
 
-    def run(batch: Batch, noise: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def run(batch: Batch, noise: Noise) -> dict[str, torch.Tensor]:
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             return graph(batch, noise)
 
     return run
 
 
-def milliseconds(step, seconds: float) -> float:
+def milliseconds(step: Callable[[int], None], seconds: float) -> float:
     """Processor time of one update, over about `seconds` of them."""
     count = 0
     started = time.process_time()
@@ -123,4 +127,4 @@ def milliseconds(step, seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
