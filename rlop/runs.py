@@ -131,7 +131,9 @@ def _choices(hyper: Mapping[str, float | Sequence[float]]) -> dict[str, list[flo
 
 
 def _check_names(
-    variant: str, changes: Mapping[str, float], choices: Mapping[str, list[float]]
+    variant: str,
+    changes: Mapping[str, float],
+    choices: Mapping[str, list[float]],
 ) -> None:
     """Refuse a variant that changes an unknown hyper-parameter."""
     unknown = set(changes) - set(choices)

@@ -85,7 +85,11 @@ def support(low: float, high: float, n: int, like: Tensor) -> Tensor:
 
 
 def project_categorical(
-    particles: Tensor, weights: Tensor, low: float, high: float, n: int
+    particles: Tensor,
+    weights: Tensor,
+    low: float,
+    high: float,
+    n: int,
 ) -> Tensor:
     """Project particles onto n evenly spaced atoms, and return the atoms' probabilities.
 

@@ -120,7 +120,12 @@ class LabelNoise(SweptOptions):
         return {"label": ("uniform", (batch_size,))}
 
     def __call__(
-        self, label: Tensor, drawn: Tensor, probability: Tensor, steps: Tensor, n_actions: int
+        self,
+        label: Tensor,
+        drawn: Tensor,
+        probability: Tensor,
+        steps: Tensor,
+        n_actions: int,
     ) -> Tensor:
         """Return the noisy labels `[R, B]`.
 

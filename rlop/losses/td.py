@@ -32,7 +32,11 @@ def select(q_values: Tensor, action: Tensor) -> Tensor:
 
 
 def td_target(
-    reward: Tensor, next_value: Tensor, terminated: Tensor, discount: Tensor, gamma: Tensor
+    reward: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    discount: Tensor,
+    gamma: Tensor,
 ) -> Tensor:
     """Return reward + gamma * discount * (1 - terminated) * next_value, detached.
 
@@ -74,14 +78,20 @@ def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
 
 
 def max_action(
-    target: Tensor, online: Tensor | None, batch: Batch, noise: Mapping[str, Tensor]
+    target: Tensor,
+    online: Tensor | None,
+    batch: Batch,
+    noise: Mapping[str, Tensor],
 ) -> Tensor:
     """Back up the action that is largest in the target network."""
     return target.argmax(-1)
 
 
 def double_action(
-    target: Tensor, online: Tensor | None, batch: Batch, noise: Mapping[str, Tensor]
+    target: Tensor,
+    online: Tensor | None,
+    batch: Batch,
+    noise: Mapping[str, Tensor],
 ) -> Tensor:
     """Back up the action that is largest in the online network.
 
@@ -93,14 +103,20 @@ def double_action(
 
 
 def sarsa_action(
-    target: Tensor, online: Tensor | None, batch: Batch, noise: Mapping[str, Tensor]
+    target: Tensor,
+    online: Tensor | None,
+    batch: Batch,
+    noise: Mapping[str, Tensor],
 ) -> Tensor:
     """Back up the action that the data took next."""
     return batch.extra["next_action"]
 
 
 def behavior_action(
-    target: Tensor, online: Tensor | None, batch: Batch, noise: Mapping[str, Tensor]
+    target: Tensor,
+    online: Tensor | None,
+    batch: Batch,
+    noise: Mapping[str, Tensor],
 ) -> Tensor:
     """Back up an action that is drawn from the behavior policy."""
     return sample_action(batch.extra["next_policy"], noise["action"])
@@ -236,7 +252,11 @@ LAGRANGE_MAX = 1e6  # alpha' is clipped there in all three
 
 
 def lagrange_penalty(
-    gap: Tensor, log_weight: Tensor, alpha: Tensor, threshold: Tensor, form: str
+    gap: Tensor,
+    log_weight: Tensor,
+    alpha: Tensor,
+    threshold: Tensor,
+    form: str,
 ) -> Tensor:
     """Return the conservative term with a trained weight alpha'.
 

@@ -72,7 +72,11 @@ def _draw_by_fan_in(layer: Linear | Conv2d, run: int, generator: Generator) -> N
 
 @torch.no_grad()
 def _draw(
-    layer: Linear, run: int, init: Callable[..., Tensor], gain: float, generator: Generator
+    layer: Linear,
+    run: int,
+    init: Callable[..., Tensor],
+    gain: float,
+    generator: Generator,
 ) -> None:
     """Draw one run's weight matrices, one for each critic, and zero its biases."""
     layer.bias[run].zero_()

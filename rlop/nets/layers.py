@@ -218,7 +218,9 @@ def _fix_bias(layer: nn.Module) -> None:
 
 
 def hidden_layers(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], layers: Layers
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    layers: Layers,
 ) -> list[nn.Module]:
     """Make the hidden layers of a network.
 
@@ -253,7 +255,10 @@ def hidden_layers(
 
 
 def _factorized(
-    lead: Sequence[int], shapes: Sequence[tuple[int, int]], rank: int, init: str
+    lead: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    rank: int,
+    init: str,
 ) -> list[nn.Module]:
     """Make factorized layers; those that are not larger than the rank stay dense."""
     if all(rank >= min(shape) for shape in shapes):

@@ -24,7 +24,9 @@ KINDS = ("er", "uniform")
 
 
 def layer_densities(
-    shapes: Sequence[tuple[int, int]], density: float, kind: str = "er"
+    shapes: Sequence[tuple[int, int]],
+    density: float,
+    kind: str = "er",
 ) -> list[float]:
     """Divide the weights that are kept among layers, and return each layer's density.
 

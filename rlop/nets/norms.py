@@ -176,7 +176,11 @@ class HypersphericalLinear(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, shift: float | None = None
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        shift: float | None = None,
     ) -> None:
         super().__init__()
         self.shift = shift

@@ -17,7 +17,11 @@ class Matrix(nn.Module):
     """
 
     def __init__(
-        self, lead: Sequence[int], in_features: int, out_features: int, init: str = "default"
+        self,
+        lead: Sequence[int],
+        in_features: int,
+        out_features: int,
+        init: str = "default",
     ) -> None:
         super().__init__()
         self.init = init
@@ -61,7 +65,11 @@ class LinearStack(nn.Sequential):
     """
 
     def __init__(
-        self, lead: Sequence[int], features: int, length: int, init: str = "default"
+        self,
+        lead: Sequence[int],
+        features: int,
+        length: int,
+        init: str = "default",
     ) -> None:
         maps = [Matrix(lead, features, features, init) for _ in range(length)]
         super().__init__(*maps)

@@ -100,7 +100,9 @@ def optimizer_options(optimizer: str | Mapping[str, object]) -> OptimizerOptions
 
 
 def optimizer_maker(
-    options: OptimizerOptions, numbers: Mapping[str, Tensor], **constants: object
+    options: OptimizerOptions,
+    numbers: Mapping[str, Tensor],
+    **constants: object,
 ) -> MakeOptimizer:
     """Return the function that makes the optimizer of a `Learner`.
 

@@ -24,7 +24,10 @@ def run_norms(grads: Sequence[Tensor]) -> Tensor:
 
 
 def clip_runs(
-    grads: Sequence[Tensor], norms: Tensor, active: Tensor, max_norm: float | None
+    grads: Sequence[Tensor],
+    norms: Tensor,
+    active: Tensor,
+    max_norm: float | None,
 ) -> list[Tensor]:
     """Scale each run's gradient to norm at most `max_norm`; zero that of runs that are not active.
 

@@ -55,7 +55,11 @@ def unsigned_loss(loss: Tensor, slack: Tensor) -> Tensor:
 
 @torch.no_grad()
 def slack_(
-    slack: Tensor, index: Tensor, slope: Tensor, rate: Tensor, active: Tensor | None = None
+    slack: Tensor,
+    index: Tensor,
+    slope: Tensor,
+    rate: Tensor,
+    active: Tensor | None = None,
 ) -> None:
     """Make one gradient step of the slacks of a minibatch, in place.
 

@@ -48,7 +48,10 @@ class SGD(RunOptimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: Tensor | float, momentum: Tensor | float = 0.0
+        self,
+        params: Iterable[Tensor],
+        lr: Tensor | float,
+        momentum: Tensor | float = 0.0,
     ) -> None:
         params = list(params)
         rates = run_values(lr, params[0])

@@ -167,7 +167,8 @@ class SMD(RunOptimizer):
 
 
 def _centers(
-    params: Sequence[Tensor], reference: str | Sequence[Tensor]
+    params: Sequence[Tensor],
+    reference: str | Sequence[Tensor],
 ) -> Sequence[Tensor | None]:
     """Return the center of the potential of each parameter, None for zero."""
     if not isinstance(reference, str):

@@ -53,7 +53,11 @@ class Hidden:
 
 @torch.no_grad()
 def redo_(
-    params: Named, fresh: Named, hidden: Sequence[Hidden], tau: float, active: Tensor
+    params: Named,
+    fresh: Named,
+    hidden: Sequence[Hidden],
+    tau: float,
+    active: Tensor,
 ) -> dict[str, Tensor]:
     """Recycle dormant units, in place: redraw their incoming weights, zero their outgoing ones.
 
@@ -158,7 +162,8 @@ def hidden_units(network: nn.Module, features: Features, batch: Batch) -> list[H
 
 
 def _input_recorder(
-    inputs: dict[str, Tensor], name: str
+    inputs: dict[str, Tensor],
+    name: str,
 ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
     """Return a hook that keeps the input of a layer's first pass, that of s."""
 
@@ -177,7 +182,9 @@ def parts_of(layer: nn.Module) -> Parts | None:
 
 
 def _units_between(
-    before: tuple[str, nn.Module], after: tuple[str, nn.Module], x: Tensor
+    before: tuple[str, nn.Module],
+    after: tuple[str, nn.Module],
+    x: Tensor,
 ) -> Hidden:
     """Return the units between two named layers.
 

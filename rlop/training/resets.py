@@ -157,7 +157,11 @@ class Resets:
 
 @torch.no_grad()
 def shrink_and_perturb_(
-    params: Named, fresh: Named, shrink: float, noise: float, active: Tensor
+    params: Named,
+    fresh: Named,
+    shrink: float,
+    noise: float,
+    active: Tensor,
 ) -> None:
     """Mix parameters with a new draw of the initialization, in place.
 
