@@ -110,11 +110,13 @@ class BC(Agent):
             config.layer_norm,
             config.precision,
         )
+
         network: GaussianPolicy | QNetwork
         if self.loss_kind == "nll":
             network = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
         else:
             network = QNetwork(torso, spec.n_actions or spec.action_shape[0], count)
+
         network = with_layers(network, config.layers)
         reset_runs(network, self.runs.seeds)
         self.activation = str(network.torso.activation)
@@ -181,9 +183,11 @@ class BC(Agent):
             probability = hyper["label_noise.probability"]
             steps = self.main.steps
             label = config.label_noise(label, noise["label"], probability, steps, logits.shape[-1])
+
         if config.logit_adjustment:
             gamma, tau = hyper["logit_adjustment.gamma"], hyper["logit_adjustment.tau"]
             logits = vs_logits(logits, self.counts, gamma, tau)
+
         return F.cross_entropy(logits.movedim(-1, 1), label, reduction="none").mean(-1)
 
     @torch.no_grad()
@@ -193,6 +197,7 @@ class BC(Agent):
         """
         if self.loss_kind == "nll":
             return torch.tanh(self.policy(obs)[0])
+
         outputs = self.policy(obs)[1]
         return outputs.argmax(-1) if self.spec.n_actions is not None else torch.tanh(outputs)
 

@@ -81,8 +81,10 @@ class CQL(Agent):
         config, hyper = self.config, self.hyper
         self.target_period = config.target_period
         self.init = config.init
+
         critics, policy = make_networks(self.spec, config, self.runs.seeds)
         self.activation = str(critics.torso.activation)
+
         learners = {
             "critics": self.main_learner(critics, tau=hyper["tau"]),
             "policy": self.adam_learner(policy, hyper["policy_lr"]),
@@ -102,15 +104,18 @@ class CQL(Agent):
         """Return the random numbers for candidates, policy loss, backup and target noise."""
         config, (n_dims,) = self.config, self.spec.action_shape
         candidates = (config.batch_size, config.action_samples, n_dims)
+
         noise: NoiseShapes = {
             "random": ("uniform", candidates),
             "here": ("normal", candidates),
             "there": ("normal", candidates),
             "policy": ("normal", (config.batch_size, n_dims)),
         }
+
         if config.backup != "mean":
             draws = 1 if config.backup == "sample" else config.backup_samples
             noise["backup"] = ("normal", (config.batch_size, draws, n_dims))
+
         if config.target_noise:
             noise |= config.target_noise.draws(config.batch_size)
         return noise
@@ -150,9 +155,12 @@ class CQL(Agent):
         # Critics: TD loss and conservative term, summed over critics.
         next_action, target = self.backup(batch, noise, next_pi)
         features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
+
         q_values, log_density = self.candidates(batch, noise, pi, next_pi)
         td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+
         diff = self.conservative_diff(q_values, log_density, q)  # [R, E]
+
         context = self.context(
             batch,
             features=features,
@@ -161,6 +169,7 @@ class CQL(Agent):
             target=target,
             **self.optional_features(batch, next_action),
         )
+
         conservative = self.penalty(diff, trained=False).sum(-1)
         critic_loss, penalties = self.penalties.add_to(td_loss + conservative, context)
 
@@ -184,6 +193,7 @@ class CQL(Agent):
             "policy/entropy": -log_pi.mean(-1),
             "policy/entropy_coef": self.entropy_coef,
         }
+
         if "multiplier" in self.learners:
             losses["multiplier"] = -self.penalty(diff.detach()).mean(-1)
             metrics["lagrange/weight"] = self.log_weight("multiplier").exp()
@@ -193,10 +203,12 @@ class CQL(Agent):
     def optional_features(self, batch: Batch, next_action: Tensor) -> dict[str, Tensor]:
         """Return the features `[R, E, B, D]` that some regularizer reads, beside phi(s, a)."""
         features = {}
+
         if "next_features" in self.needs:
             features["next_features"] = self.critics(batch.next_obs, next_action)[0]
         if "next_features_target" in self.needs:
             features["next_features_target"] = self.target(batch.next_obs, next_action)[0]
+
         if "initial_features" in self.needs:
             features["initial_features"] = initial_features(self.main, batch.obs, batch.action)
         return features
@@ -205,17 +217,20 @@ class CQL(Agent):
     def backup(self, batch: Batch, noise: Noise, next_pi: Moments) -> tuple[Tensor, Tensor]:
         """Return the action a' that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
         config, hyper = self.config, self.hyper
+
         mean = next_pi[0]
         unit = noise["backup"] if "backup" in noise else torch.zeros_like(mean.unsqueeze(2))
         actions, log_pi = tanh_gaussian.sample(*next_pi, unit)  # [R, B, K, m], [R, B, K]
 
         values = self.target.values(batch.next_obs, actions)
         value, best = td.pessimistic_max(values, min_first=config.backup != "max_then_min")
+
         if config.backup_entropy:
             value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
 
         target = td.td_target(batch.reward, value, batch.terminated, batch.discount, hyper["gamma"])
         target = noisy_target(target, noise, config.target_noise, hyper, self.main.steps)
+
         action = td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(mean))
         return action, target
 
@@ -248,6 +263,7 @@ class CQL(Agent):
             candidates = torch.cat([q_values, q.unsqueeze(-1)], dim=-1)
 
         diff = td.conservative_gap(candidates, q, self.hyper["temperature"])
+
         high = math.inf if config.clip_diff_max is None else config.clip_diff_max
         return diff.clamp(config.clip_diff_min, high).mean(-1)
 
@@ -279,6 +295,7 @@ class CQL(Agent):
         if self.config.bc_steps:
             cloned = tanh_gaussian.log_prob(*pi, batch.action)
             objective = torch.where(self.main.steps < self.config.bc_steps, cloned, q)
+
         loss = (self.entropy_coef.unsqueeze(-1) * log_pi - objective).mean(-1)
         return loss, log_pi, q
 
@@ -286,6 +303,7 @@ class CQL(Agent):
         """Return the loss of the entropy's weight, `[R]`: it grows below the target entropy."""
         (n_dims,) = self.spec.action_shape
         error = log_pi.detach().mean(-1) + self.hyper["target_entropy"] * n_dims
+
         weight = self.log_weight("entropy")
         if self.config.entropy_loss == "exp":
             weight = weight.exp()

@@ -83,6 +83,7 @@ class DQN(Agent):
         config, seeds = self.config, self.runs.seeds
         self.target_period = config.target_period
         self.init = config.init
+
         self.head = make_head(config.head)
         torso = make_torso(
             self.spec,
@@ -94,6 +95,7 @@ class DQN(Agent):
             config.precision,
         )
         network = QNetwork(torso, self.n_actions * self.head.n, len(seeds))
+
         network = with_layers(network, config.layers)
         reset_runs(network, seeds)
         reinit_runs([(network, config.init)], seeds)
@@ -102,6 +104,7 @@ class DQN(Agent):
         learner = self.main_learner(
             network, tau=self.hyper["tau"], bootstraps=config.backup != "mc"
         )
+
         self.needs = self.penalties.needs
         self.counts = torch.ones(self.n_actions, device=self.device)  # see `prepare`
         return {"q": learner}
@@ -109,9 +112,11 @@ class DQN(Agent):
     def make_noise(self) -> NoiseShapes:
         """Return the random numbers of head, `behavior` backup and target noise."""
         config = self.config
+
         noise = dict(self.head.draws())
         if config.backup == "behavior":
             noise["action"] = ("uniform", (config.batch_size,))
+
         if config.target_noise:
             noise |= config.target_noise.draws(config.batch_size)
         return noise
@@ -138,6 +143,7 @@ class DQN(Agent):
         Counts the data's actions and gives each row its slack.
         """
         rows = self.rows(data)
+
         self.main.allot(len(rows))
         self.counts.copy_(action_counts(rows.action, self.n_actions, self.device))
         return rows
@@ -150,14 +156,17 @@ class DQN(Agent):
 
         if config.backup == "sarsa":
             data = data.with_next_action()
+
         if config.backup == "behavior":
             data = data.with_next_policy()
+
         return data.n_step(config.n_step, gamma) if config.n_step > 1 else data
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of the Q-network `[R]`, and its parts."""
         features, z, next_features, next_z_online = self.forward(batch, noise)
         next_features_target, next_z = self.forward_target(batch, noise)
+
         q_values = self.head.mean(z)  # [R, B, A]
         q = td.select(q_values, batch.action)  # [R, B]
 
@@ -182,6 +191,7 @@ class DQN(Agent):
             next_features_target=next_features_target,
             initial_features=start,
         )
+
         total, penalties = self.penalties.add_to(td_loss + self.hyper["alpha"] * gap, context)
 
         metrics = {
@@ -217,8 +227,10 @@ class DQN(Agent):
             # One pass over both states, so that gradient flows through both features.
             both = torch.cat([batch.obs, batch.next_obs], dim=1)
             features, z = self.outputs(self.online, both, noise)
+
             features, next_features = features.chunk(2, dim=1)
             z, next_z = z.chunk(2, dim=1)
+
             return features, z, next_features, next_z.detach()
 
         features, z = self.outputs(self.online, batch.obs, noise)
@@ -234,6 +246,7 @@ class DQN(Agent):
         """Run the target network at s'; (None, None) where nothing reads it."""
         if self.config.backup == "mc" and "next_features_target" not in self.needs:
             return None, None
+
         return self.outputs(self.target, batch.next_obs, noise)
 
     def outputs(self, network: QNetwork, obs: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

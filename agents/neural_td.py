@@ -79,7 +79,9 @@ class TwoLayer(nn.Module):
         """Draw one run."""
         half = self.weight.shape[1] // 2
         signs = 2.0 * torch.randint(2, (half,), generator=generator) - 1
+
         normal = torch.randn(half, self.weight.shape[2], generator=generator)
+
         self.signs[run] = torch.cat([signs, -signs])
         self.weight.data[run] = normal.repeat(2, 1)
 
@@ -128,6 +130,7 @@ class NeuralTD(Agent):
         """Build the two-layer network of every run from its seed."""
         config = self.config
         size = max(1, math.prod(self.spec.obs_shape)) + config.bias
+
         network = TwoLayer(len(self.runs), size, config.width)
         reset_runs(network, self.runs.seeds)
         network = network.to(self.device)
@@ -137,6 +140,7 @@ class NeuralTD(Agent):
             projection = make_projection(config.projection, parametrization="ntk")
             attached = projection.attach(dict(network.named_parameters()), lead=1)
             projections = [(attached, self.hyper["radius"])]
+
         learner = Learner(network, lr=self.hyper["lr"], make=SGD, projections=projections)
 
         self.mean = network.weight.detach().clone()  # of the iterates, [R, m, d]
@@ -196,8 +200,10 @@ class NeuralTD(Agent):
         target = td.td_target(
             batch.reward, next_value, batch.terminated, batch.discount, hyper["gamma"]
         )
+
         target = noisy_target(target, noise, config.target_noise, hyper, self.main.steps)
         loss = td.mse(value - target).mean(-1) / 2
+
         metrics = {
             "loss/td": loss,
             "loss/total": loss,
@@ -209,6 +215,7 @@ class NeuralTD(Agent):
     def update(self, batch: Batch, noise: Noise) -> Metrics:
         """Step every run down the gradient and onto the ball, then into the average."""
         metrics = super().update(batch, noise)
+
         self.average()
         metrics["weights/travel"] = self.travel()
         return metrics

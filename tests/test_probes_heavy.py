@@ -225,7 +225,7 @@ def test_kare_is_that_of_one_run(tiny, head):
 
     for run in range(2):
         kernel = last_layer_gram(phi[run], batch.action[run])
-        bootstrap = agent.gamma[run] * (1 - batch.terminated[run]) * next_value[run]
+        bootstrap = agent.hyper["gamma"][run] * (1 - batch.terminated[run]) * next_value[run]
         ridge = 1e-3 * kernel.trace().item() / 64**2
         expected = kare(kernel, batch.reward[run] + bootstrap, ridge)
         torch.testing.assert_close(values[run], expected, rtol=1e-5, atol=0)

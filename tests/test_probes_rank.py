@@ -237,9 +237,9 @@ def test_ranks_of_a_spectrum_that_is_nan_are_nan():
 
 
 def test_the_old_name_means_what_it_meant_in_each_place_and_names_the_new_one():
-    with pytest.warns(DeprecationWarning, match=r"use rlop\.rank_measures"):
+    with pytest.warns(DeprecationWarning, match=r"rlop\.rank_measures"):
         assert rlop.feature_rank is rlop.rank_measures is rank_measures
-    with pytest.warns(DeprecationWarning, match=r"use rlop\.probes\.lyle_rank"):
+    with pytest.warns(DeprecationWarning, match=r"rlop\.probes\.lyle_rank"):
         assert rlop.probes.feature_rank is lyle_rank
     assert "feature_rank" not in rlop.__all__ + rlop.probes.__all__
     with pytest.raises(AttributeError, match="feature_runk"):

@@ -18,9 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, replace
 from functools import wraps
-from typing import Any, TypeVar, cast, get_args
-
-from typing_extensions import dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
 from rlop.config.annotations import bare, members_of
 from rlop.config.ranges import (
