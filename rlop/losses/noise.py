@@ -31,8 +31,7 @@ def label_noise(target: Tensor, noise: Tensor, scale: Tensor) -> Tensor:
 
         target + scale std(target) noise
 
-    The standard deviation is that of the B numbers, over B and not B - 1: a batch of one has no
-    noise.
+    The standard deviation of the B numbers is over B, not B - 1: a batch of one has no noise.
 
     Args:
         target: `[R, B]`, detached.

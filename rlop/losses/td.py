@@ -275,7 +275,7 @@ def lagrange_penalty(
         form: a key of `LAGRANGES`.
     Returns:
         `[R, E]`.
-    Reference: Kumar et al., arXiv:2006.04779; the formulas are those of the codes named in
+    Reference: Kumar et al., arXiv:2006.04779; the formulas come from the codes named in
         `LAGRANGES`.
     """
     _check_same("lagrange_penalty", gap[:, 0], log_weight)

@@ -81,7 +81,7 @@ class ScaledLinear(Linear):
     """`Linear` with a constant in front of its weight, (m W) x + b, for Adam.
 
     At the base width it is `Linear`. A layer that reads ratio times as many units as at the base
-    width has m = ratio^-a; its weight is drawn as that of `Linear` times ratio^(1/2 - b), and its
+    width has m = ratio^-a; its weight is drawn as in `Linear` times ratio^(1/2 - b), and its
     bias as at the base width. Projections and penalties on weights see `weight`, without m.
 
     In muP's hidden layers m stands for a smaller learning rate of m W, so the gradient of `weight`
@@ -133,7 +133,7 @@ class ScaledLinear(Linear):
         """Map `[*lead, B, I]` to `[*lead, B, O]`, computed in the dtype of `x`."""
         scaled = self.multiplier * self.weight
         if self.folds_rate:
-            # The value of m W, and the gradient with respect to m W as that of W: see the class.
+            # The value is m W, the gradient of W the one with respect to m W: see the class.
             zero = self.weight - self.weight.detach()
             scaled = scaled.detach() + zero
         return stacked_affine(x, scaled.to(x.dtype), self.bias.to(x.dtype))

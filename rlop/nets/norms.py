@@ -117,7 +117,7 @@ class BatchNorm(nn.Module):
         return normal
 
     def move_running(self, running: Tensor, batch: Tensor) -> None:
-        """Move running statistics `[*lead, D]` toward the batch's; those of a diverged run stay."""
+        """Move running statistics `[*lead, D]` toward the batch's, except in a diverged run."""
         moved = running.lerp(batch, 1 - self.momentum)
         running.copy_(torch.where(moved.isfinite(), moved, running))
 

@@ -29,7 +29,7 @@ def clip_runs(
     active: Tensor,
     max_norm: float | None,
 ) -> list[Tensor]:
-    """Scale each run's gradient to norm at most `max_norm`; zero that of runs that are not active.
+    """Scale each run's gradient to norm at most `max_norm`; zero it in runs that are not active.
 
     Args:
         grads: tensors `[R, ...]`.

@@ -33,7 +33,7 @@ def unsigned_loss(loss: Tensor, slack: Tensor) -> Tensor:
     """Return what RMD descends for a loss L >= 0: (s - z)^2 / 2.
 
     Here s = sqrt(2 L), and z is the minibatch's mean slack. The gradient is (s - z)/s grad L: the
-    step is that of L, with an lr that is negative where the slack is larger than the loss. The
+    step descends L, with an lr that is negative where the slack is larger than the loss. The
     gradient with respect to a slack is -(s - z)/B.
 
     Args:

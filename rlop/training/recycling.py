@@ -165,7 +165,7 @@ def _input_recorder(
     inputs: dict[str, Tensor],
     name: str,
 ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    """Return a hook that keeps the input of a layer's first pass, that of s."""
+    """Return a hook that keeps the input of a layer's first pass, which is of s."""
 
     def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.setdefault(name, args[0])
