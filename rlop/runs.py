@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Integral
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlop.config.checks import check_range
-from rlop.config.schema import change
+from rlop.config.schema import change, swept_fields
 from rlop.types import InputError
 
 Variants: TypeAlias = Mapping[str, Mapping[str, float]]  # name -> hyper-parameter -> value
@@ -24,12 +24,6 @@ class SweptOptions:
 
     # Fields that take a number, or a list to train side by side.
     swept: ClassVar[tuple[str, ...]] = ()
-
-
-class ConfigWithSweeps(Protocol):
-    """Options of an agent."""
-
-    swept: ClassVar[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -145,7 +139,7 @@ def _check_names(
 
 
 def expand_options(
-    config: ConfigWithSweeps,
+    config: object,
     terms: Mapping[str, float | Sequence[float]],
     nested: Mapping[str, SweptOptions],
     seeds: int | Sequence[int],
@@ -154,7 +148,7 @@ def expand_options(
     """Expand an agent's configuration along the run axis.
 
     Args:
-        config: a dataclass; its fields in `swept` take a number, or a list to train side by side.
+        config: a dataclass; `swept_of` names the fields that take a list, to train side by side.
         terms: `regularizers.<name>` or `projections.<name>` -> coefficient or radius.
         nested: name of a field -> options with numbers of their own; they become `<name>.<option>`.
         seeds: see `seed_list`.
@@ -173,20 +167,30 @@ def expand_options(
 
     # Variants may give nested options other numbers: those are held to their ranges here.
     for name, options in nested.items():
-        values = {key: list(runs.values[f"{name}.{key}"]) for key in options.swept}
+        values = {key: list(runs.values[f"{name}.{key}"]) for key in swept_of(options)}
         change(options, values, where=name)
     return runs
 
 
-def _swept_values(options: ConfigWithSweeps) -> dict[str, float | Sequence[float]]:
+def swept_of(options: object) -> tuple[str, ...]:
+    """Return the names of the fields that may differ between runs.
+
+    The attribute `swept` lists them in the order of the runs' labels; without one, they are the
+    fields declared `Sweep[...]`.
+    """
+    named: tuple[str, ...] | None = getattr(options, "swept", None)
+    return swept_fields(type(options)) if named is None else named
+
+
+def _swept_values(options: object) -> dict[str, float | Sequence[float]]:
     """Return the fields that may differ between runs, by name."""
-    return {name: getattr(options, name) for name in options.swept}
+    return {name: getattr(options, name) for name in swept_of(options)}
 
 
-def _check_variant(name: str, changes: Mapping[str, float], config: ConfigWithSweeps) -> None:
+def _check_variant(name: str, changes: Mapping[str, float], config: object) -> None:
     """Hold the values of a variant to the ranges of the configuration."""
     where = f"variants.{name}"
-    options = {key: value for key, value in changes.items() if key in config.swept}
+    options = {key: value for key, value in changes.items() if key in swept_of(config)}
     change(config, options, where)
 
     try:

@@ -379,6 +379,7 @@ def swing_up(obs, rng):
     return torque[:, None].astype(np.float32)
 
 
+@pytest.mark.slow
 def test_pendulum_is_learned_far_beyond_the_policy_that_made_the_data(tmp_path):
     collect("Pendulum-v1", swing_up, 10_000, tmp_path / "pendulum.hdf5", n_envs=50)
     raw = rlop.load_dataset(tmp_path / "pendulum.hdf5")

@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rlop.agents import BC, CQL, DQN, DiscreteCQL, NeuralTD
 
-from rlop.runs import expand, per_run, run_values, seed_list
+from rlop.config.schema import Count, Discount, Positive, Sweep, option, options, swept_fields
+from rlop.runs import expand, expand_options, per_run, run_values, seed_list, swept_of
 from rlop.types import InputError
 
 
@@ -83,3 +85,24 @@ def test_numbers_of_runs_broadcast_against_their_parameters():
     shared = run_values(0.5, like)
     shared[0] = 7.0
     assert shared.tolist() == [7.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("agent", [BC, CQL, DQN, DiscreteCQL, NeuralTD])
+def test_what_an_agent_lists_as_swept_is_what_it_declares_so(agent):
+    assert sorted(agent.Config.swept) == sorted(swept_fields(agent.Config))
+
+
+@options
+class Silent:
+    """Options that list no `swept`."""
+
+    lr: Sweep[Positive] = option(0.1)
+    width: Count = option(4)
+    betas: tuple[float, float] = option((0.5, 0.9))
+    gamma: Sweep[Discount] = option(0.9)
+
+
+def test_a_configuration_without_a_list_sweeps_the_fields_that_it_declares_so():
+    assert swept_of(Silent()) == ("lr", "gamma")
+    runs = expand_options(Silent(gamma=[0.5, 0.9]), {}, {}, 1, None)
+    assert runs.values == {"lr": (0.1, 0.1), "gamma": (0.5, 0.9)}

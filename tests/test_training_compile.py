@@ -132,6 +132,7 @@ def test_compiled_pieces_equal_eager_ones(moves, monkeypatch, compile_by):
         torch.testing.assert_close(ours, parameter, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_many_compiled_trainings_in_a_process_do_not_share_a_limit(tiny, compile_by):
     compile_by("eager")
     for _ in range(torch._dynamo.config.recompile_limit + 1):

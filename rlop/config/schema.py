@@ -20,7 +20,7 @@ from dataclasses import MISSING, Field, dataclass, field, replace
 from functools import wraps
 from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
-from rlop.config.annotations import bare, members_of
+from rlop.config.annotations import bare, kind_of, members_of
 from rlop.config.ranges import (
     Choice,
     Count,
@@ -154,6 +154,17 @@ def change(instance: C, values: Mapping[str, object], where: str) -> C:
 def describe(item: Field[object]) -> str:
     """Return the description that a field was declared with."""
     return str(item.metadata.get("description", ""))
+
+
+def swept_fields(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields that are declared `Sweep[...]`."""
+    hints = hints_of(cls)
+    names = []
+    for name in options_of(cls):
+        kinds = [kind_of(member) for member in members_of(hints[name])]
+        if list in kinds and float in kinds:
+            names.append(name)
+    return tuple(names)
 
 
 def flags_of(cls: type) -> list[str]:

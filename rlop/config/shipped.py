@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# An installed wheel holds them in the package, a checkout beside it.
+# In a wheel they lie inside the package, in a checkout next to it.
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOTS = (_PACKAGE, _PACKAGE.parent)
 

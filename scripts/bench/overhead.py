@@ -205,7 +205,7 @@ def overhead_text(problem: Problem, overhead: Overhead) -> str:
 
     rows.append(["together", "", "", show(overhead["percent"]), ""])
     title = f"\n{problem.name}: {overhead['update_ms']:.2f} ms an update"
-    return title + "\n" + table(["beside it", "CPU ms", "every", "% of the updates", ""], rows)
+    return title + "\n" + table(["side task", "CPU ms", "every", "% of the updates", ""], rows)
 
 
 def terms_text(problem: Problem, added: dict[str, Cost]) -> str:
