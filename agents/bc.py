@@ -14,12 +14,13 @@ from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian
 from rlop.losses.imbalance import LogitAdjustment, action_counts, vs_logits
 from rlop.losses.noise import LabelNoise
-from rlop.nets import GaussianPolicy, QNetwork, make_torso, reset_runs, with_layers
+from rlop.nets import GaussianPolicy, QNetwork, reset_runs, with_layers
 from rlop.optim import unsigned_loss
 from rlop.optim.choice import RMDOptions
 from rlop.optim.learner import Learner
 from rlop.types import Batch, InputError, Metrics
 
+from .networks import make_q_network, torso_of
 from .option_groups import NetworkOptions, OptimizationOptions
 
 
@@ -101,25 +102,16 @@ class BC(Agent):
     def make_learners(self) -> dict[str, Learner]:
         """Build the policy of every run from its seed."""
         config, spec, count = self.config, self.spec, len(self.runs)
-        torso = make_torso(
-            spec,
-            count,
-            config.network,
-            config.hidden,
-            config.activation,
-            config.layer_norm,
-            config.precision,
-        )
-
+        seeds = self.runs.seeds
         network: GaussianPolicy | QNetwork
         if self.loss_kind == "nll":
-            network = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
+            torso = torso_of(spec, config, count, config.network)
+            policy = GaussianPolicy(torso, spec.action_shape[0], count, config.log_std_range)
+            network = with_layers(policy, config.layers)
+            reset_runs(network, seeds)
         else:
-            network = QNetwork(torso, spec.n_actions or spec.action_shape[0], count)
-
-        network = with_layers(network, config.layers)
-        reset_runs(network, self.runs.seeds)
-        self.activation = str(network.torso.activation)
+            outputs = spec.n_actions or spec.action_shape[0]
+            network = make_q_network(spec, config, outputs, seeds, config.network)
 
         self.counts = torch.ones(spec.n_actions or 0, device=self.device)  # see `prepare`
         return {"policy": self.main_learner(network, form="unsigned")}

@@ -5,26 +5,22 @@ term.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from rlop.agent import Agent, Losses, Noise, NoiseShapes
-from rlop.data.dataset import Dataset
+from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.losses import tanh_gaussian, td
-from rlop.losses.noise import noisy_target
-from rlop.nets import Critics, GaussianPolicy
 from rlop.optim.learner import Learner
 from rlop.optim.rmd import relaxed
-from rlop.regularizers import initial_features
-from rlop.types import Batch, InputError, Metrics
+from rlop.types import Batch, Metrics
 
+from .actor_critic import ActorCritic, Moments
 from .cql_config import PRESETS, CQLConfig
-from .cql_networks import Moments, log_weight, make_networks
+from .networks import log_weight
 
 
-class CQL(Agent):
+class CQL(ActorCritic):
     """Continuous CQL(H) and CQL(rho) with E critics.
 
         target   y = r + gamma (1 - terminated) [ min_e Q'_e(s', a') - c log pi(a'|s') ]
@@ -60,30 +56,15 @@ class CQL(Agent):
 
     Config = CQLConfig
     presets = PRESETS
-    logged_norms = ("policy",)
     config: CQLConfig
-
-    def check(self) -> None:
-        """Raise InputError unless actions are vectors."""
-        if len(self.spec.action_shape) == 1:
-            return
-        actions = f"of shape {self.spec.action_shape}"
-        if self.spec.n_actions is not None:
-            actions = f"{self.spec.n_actions} discrete"
-        raise InputError(
-            f"{self.name}: expected continuous actions of shape (m,), the data has {actions}"
-        )
 
     def make_learners(self) -> dict[str, Learner]:
         """Build `critics` with their target network, `policy`, `entropy`, and `multiplier` with a
         Lagrange form.
         """
         config, hyper = self.config, self.hyper
-        self.target_period = config.target_period
-        self.init = config.init
-
-        critics, policy = make_networks(self.spec, config, self.runs.seeds)
-        self.activation = str(critics.torso.activation)
+        critics, policy = self.make_critics(), self.make_policy(config.log_std_affine)
+        self.draw(critics, policy)
 
         learners = {
             "critics": self.main_learner(critics, tau=hyper["tau"]),
@@ -96,8 +77,6 @@ class CQL(Agent):
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = log_weight(start, len(self.runs))
             learners["multiplier"] = self.adam_learner(multiplier, hyper["alpha_lr"])
-
-        self.needs = self.penalties.needs
         return learners
 
     def make_noise(self) -> NoiseShapes:
@@ -115,35 +94,7 @@ class CQL(Agent):
         if config.backup != "mean":
             draws = 1 if config.backup == "sample" else config.backup_samples
             noise["backup"] = ("normal", (config.batch_size, draws, n_dims))
-
-        if config.target_noise:
-            noise |= config.target_noise.draws(config.batch_size)
-        return noise
-
-    @property
-    def critics(self) -> Critics:
-        """The critics that are trained."""
-        return cast(Critics, self.learners["critics"].online)
-
-    @property
-    def target(self) -> Critics:
-        """Their target network."""
-        return self.learners["critics"].target
-
-    @property
-    def policy(self) -> GaussianPolicy:
-        """The policy."""
-        return cast(GaussianPolicy, self.learners["policy"].online)
-
-    def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is, after checking that its actions lie in [-1, 1].
-
-        Raises:
-            InputError: naming the range of the data.
-        """
-        tanh_gaussian.check_actions(data.action, data.name)
-        self.main.allot(self.config.n_critics, len(data))
-        return data
+        return noise | super().make_noise()
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
@@ -161,13 +112,14 @@ class CQL(Agent):
 
         diff = self.conservative_diff(q_values, log_density, q)  # [R, E]
 
+        pair, next_pair = (batch.obs, batch.action), (batch.next_obs, next_action)
         context = self.context(
             batch,
             features=features,
             q=q,
             q_values=q_values,
             target=target,
-            **self.optional_features(batch, next_action),
+            **self.penalties.features(self.main, pair, next_pair),
         )
 
         conservative = self.penalty(diff, trained=False).sum(-1)
@@ -200,23 +152,10 @@ class CQL(Agent):
             metrics["loss/lagrange"] = losses["multiplier"]
         return losses, metrics
 
-    def optional_features(self, batch: Batch, next_action: Tensor) -> dict[str, Tensor]:
-        """Return the features `[R, E, B, D]` that some regularizer reads, beside phi(s, a)."""
-        features = {}
-
-        if "next_features" in self.needs:
-            features["next_features"] = self.critics(batch.next_obs, next_action)[0]
-        if "next_features_target" in self.needs:
-            features["next_features_target"] = self.target(batch.next_obs, next_action)[0]
-
-        if "initial_features" in self.needs:
-            features["initial_features"] = initial_features(self.main, batch.obs, batch.action)
-        return features
-
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise, next_pi: Moments) -> tuple[Tensor, Tensor]:
         """Return the action a' that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
-        config, hyper = self.config, self.hyper
+        config = self.config
 
         mean = next_pi[0]
         unit = noise["backup"] if "backup" in noise else torch.zeros_like(mean.unsqueeze(2))
@@ -228,9 +167,7 @@ class CQL(Agent):
         if config.backup_entropy:
             value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
 
-        target = td.td_target(batch.reward, value, batch.terminated, batch.discount, hyper["gamma"])
-        target = noisy_target(target, noise, config.target_noise, hyper, self.main.steps)
-
+        target = self.bootstrap(batch, value, noise)
         action = td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(mean))
         return action, target
 
@@ -319,23 +256,3 @@ class CQL(Agent):
     def entropy_coef(self) -> Tensor:
         """Weight c of the entropy, `[R]`, detached."""
         return self.log_weight("entropy").detach().exp()
-
-    @torch.no_grad()
-    def act(self, obs: Tensor) -> Tensor:
-        """Return tanh of the policy's mean: `[R, B, *obs_shape]` to `[R, B, m]`."""
-        return torch.tanh(self.policy(obs)[0])
-
-    @torch.no_grad()
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return online phi(s, a) and phi(s', a'), `[R, E, B, D]` each.
-
-        Here a' is the tanh of the policy's mean.
-        """
-        features = self.critics(batch.obs, batch.action)[0]
-        next_features = self.critics(batch.next_obs, self.act(batch.next_obs))[0]
-        return features, next_features
-
-    @property
-    def head_weight(self) -> Tensor:
-        """Weight of the critics' linear heads, `[R, E, 1, D]`."""
-        return self.critics.head.weight

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from rlop.config.schema import (
     Count,
     Index,
-    NonEmpty,
     NonNegative,
     Number,
     Positive,
@@ -18,12 +17,12 @@ from rlop.config.schema import (
 )
 from rlop.types import InputError
 
-from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
+from .option_groups import ActorCriticOptions
 
 
 @options
-class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions):
-    """Options of `CQL`; those of the network, its optimization and penalties are the critics'."""
+class CQLConfig(ActorCriticOptions):
+    """Options of `CQL`."""
 
     swept: ClassVar[tuple[str, ...]] = (
         "lr",
@@ -44,7 +43,6 @@ class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
     )
     backup_samples: Count = option(10, "actions drawn by the two max backups")
     backup_entropy: bool = option(False, "subtract entropy_coef * log pi(a'|s') in the target")
-    n_critics: Count = option(2, "critics, each with its own initialization")
     conservative: Literal["H", "rho"] = option(
         "H", "CQL(H) with importance sampling, or CQL(rho) without, see `CQL`"
     )
@@ -63,9 +61,6 @@ class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
     )
     alpha_lr: Sweep[NonNegative] = option(3e-4, "learning rate of the trained weight")
     policy_lr: Sweep[Positive] = option(1e-4, "learning rate of the policy")
-    policy_hidden: Annotated[tuple[Count, ...], NonEmpty()] = option(
-        (256, 256), "widths of the policy"
-    )
     entropy_coef: Positive = option(1.0, "weight of the entropy at the start")
     entropy_lr: Sweep[NonNegative] = option(
         1e-4, "learning rate of the logarithm of that weight; 0 keeps it"
@@ -75,32 +70,12 @@ class CQLConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
     )
     target_entropy: Sweep[Number] = option(-1.0, "entropy aimed at, for each action dimension")
     bc_steps: Index = option(0, "first gradient steps, in which the policy clones the data")
-    log_std_range: tuple[float, float] = option(
-        (-20.0, 2.0), "ends of the policy's log standard deviation"
-    )
     log_std_affine: tuple[float, float] | None = option(
         None, "trained scale and shift of log std, from these values; null for none"
-    )
-    init: Literal["default", "small_head", "orthogonal"] = option(
-        "default", "initialization; orthogonal: critics only, policy as small_head"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.log_std_range[0] < self.log_std_range[1]:
-            raise InputError(
-                f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
-            )
-
-        # These layers draw their own weights.
-        own_draws = [*self.layers.replaced]
-        if self.layers.zero_head:
-            own_draws.append("zero_head")
-        if own_draws and self.init != "default":
-            raise InputError(
-                f"init = {self.init}: not with layers.{own_draws[0]}, whose draw it would undo"
-            )
-
         low, high = self.clip_diff_min, self.clip_diff_max
         if low is not None and high is not None and not low < high:
             raise InputError(

@@ -26,7 +26,7 @@ from rlop.losses import td
 from rlop.losses.distributional import select_atoms
 from rlop.losses.imbalance import action_counts, vs_logits
 from rlop.losses.noise import noisy_target
-from rlop.nets import QNetwork, make_torso, reinit_runs, reset_runs, with_layers
+from rlop.nets import QNetwork, reinit_runs
 from rlop.optim.learner import Learner
 from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
@@ -34,6 +34,7 @@ from rlop.types import Batch, InputError, Metrics
 
 from .dqn_config import PRESETS, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
+from .networks import make_q_network
 
 
 class DQN(Agent):
@@ -81,31 +82,15 @@ class DQN(Agent):
     def make_learners(self) -> dict[str, Learner]:
         """Build the Q-network of every run from its seed."""
         config, seeds = self.config, self.runs.seeds
-        self.target_period = config.target_period
-        self.init = config.init
-
         self.head = make_head(config.head)
-        torso = make_torso(
-            self.spec,
-            len(seeds),
-            config.network,
-            config.hidden,
-            config.activation,
-            config.layer_norm,
-            config.precision,
-        )
-        network = QNetwork(torso, self.n_actions * self.head.n, len(seeds))
+        outputs = self.n_actions * self.head.n
 
-        network = with_layers(network, config.layers)
-        reset_runs(network, seeds)
+        network = make_q_network(self.spec, config, outputs, seeds, config.network)
         reinit_runs([(network, config.init)], seeds)
-        self.activation = str(network.torso.activation)
-
         learner = self.main_learner(
             network, tau=self.hyper["tau"], bootstraps=config.backup != "mc"
         )
 
-        self.needs = self.penalties.needs
         self.counts = torch.ones(self.n_actions, device=self.device)  # see `prepare`
         return {"q": learner}
 
@@ -116,10 +101,7 @@ class DQN(Agent):
         noise = dict(self.head.draws())
         if config.backup == "behavior":
             noise["action"] = ("uniform", (config.batch_size,))
-
-        if config.target_noise:
-            noise |= config.target_noise.draws(config.batch_size)
-        return noise
+        return noise | super().make_noise()
 
     @property
     def n_actions(self) -> int:
@@ -179,7 +161,7 @@ class DQN(Agent):
         gap = self.conservative_gap(q_values, batch.action)
 
         start = None
-        if "initial_features" in self.needs:
+        if "initial_features" in self.penalties.needs:
             start = initial_features(self.main, batch.obs)
         context = self.context(
             batch,
@@ -223,7 +205,7 @@ class DQN(Agent):
         Returns:
             Features `[R, B, D]` and outputs z `[R, B, A, K]` at s, then the same at s', or None.
         """
-        if "next_features" in self.needs:
+        if "next_features" in self.penalties.needs:
             # One pass over both states, so that gradient flows through both features.
             both = torch.cat([batch.obs, batch.next_obs], dim=1)
             features, z = self.outputs(self.online, both, noise)
@@ -244,7 +226,7 @@ class DQN(Agent):
     @torch.no_grad()
     def forward_target(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
         """Run the target network at s'; (None, None) where nothing reads it."""
-        if self.config.backup == "mc" and "next_features_target" not in self.needs:
+        if self.config.backup == "mc" and "next_features_target" not in self.penalties.needs:
             return None, None
 
         return self.outputs(self.target, batch.next_obs, noise)

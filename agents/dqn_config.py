@@ -17,6 +17,7 @@ from rlop.config.schema import (
     options,
 )
 from rlop.losses.imbalance import LogitAdjustment
+from rlop.nets.init import InitConfig
 from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.types import InputError
@@ -26,7 +27,7 @@ from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions
 
 
 @options
-class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions):
+class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions, InitConfig):
     """Options of `DQN`."""
 
     swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "tau", "alpha", "temperature")

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from rlop.agent import Agent, Losses, Noise, NoiseShapes
+from rlop.agent import Agent, Losses, Noise
 from rlop.config.schema import Count, Discount, Positive, Sweep, option, options
 from rlop.data.dataset import Dataset
 from rlop.losses import td
-from rlop.losses.noise import TargetNoise, noisy_target
+from rlop.losses.noise import BootstrapConfig, TargetNoise
 from rlop.nets import preprocess, reset_runs
 from rlop.optim import SGD
 from rlop.optim.learner import Learner
@@ -27,7 +27,7 @@ CHUNK = 65_536  # observations measured at a time, to bound memory
 
 
 @options
-class NeuralTDConfig:
+class NeuralTDConfig(BootstrapConfig):
     """Options of `NeuralTD`."""
 
     swept: ClassVar[tuple[str, ...]] = ("lr", "gamma", "radius")
@@ -147,11 +147,6 @@ class NeuralTD(Agent):
         self.longest = torch.ones((), device=self.device)  # observations are divided by it
         return {"value": learner}
 
-    def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of the target noise."""
-        noise = self.config.target_noise
-        return noise.draws(self.config.batch_size) if noise else {}
-
     @property
     def online(self) -> TwoLayer:
         """The network, with the last weights."""
@@ -192,16 +187,11 @@ class NeuralTD(Agent):
 
         Its gradient is that of V(s) alone.
         """
-        config, hyper = self.config, self.hyper
         value = self.online(self.inputs(batch.obs))
         with torch.no_grad():
             next_value = self.online(self.inputs(batch.next_obs))
 
-        target = td.td_target(
-            batch.reward, next_value, batch.terminated, batch.discount, hyper["gamma"]
-        )
-
-        target = noisy_target(target, noise, config.target_noise, hyper, self.main.steps)
+        target = self.bootstrap(batch, next_value, noise)
         loss = td.mse(value - target).mean(-1) / 2
 
         metrics = {

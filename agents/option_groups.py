@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from rlop.agent import OptimizerConfig, TermsConfig
 from rlop.config.schema import (
     Choice,
     Count,
@@ -17,11 +16,13 @@ from rlop.config.schema import (
     option,
     options,
 )
-from rlop.losses.noise import TargetNoise
+from rlop.config.terms import TermsConfig
+from rlop.losses.noise import BootstrapConfig, TargetNoise
 from rlop.nets import Layers
+from rlop.nets.init import InitConfig
 from rlop.optim import optimizer_options
 from rlop.optim.choice import OPTIONS as OPTIMIZERS
-from rlop.optim.choice import RMDOptions
+from rlop.optim.choice import OptimizerConfig, RMDOptions
 from rlop.training.resets import ResetOptions, ResetsConfig
 from rlop.types import InputError
 
@@ -67,7 +68,7 @@ class OptimizationOptions(OptimizerConfig, ResetsConfig):
 
 
 @options
-class BootstrapOptions:
+class BootstrapOptions(BootstrapConfig):
     """Options of a bootstrapped target and of the network that it is taken from."""
 
     gamma: Sweep[Discount] = option(0.99, "discount factor")
@@ -88,3 +89,41 @@ class PenaltyOptions(TermsConfig):
     projections: Annotated[dict[str, object], Terms("rlop.projections:PROJECTIONS", "radius")] = (
         option({}, "name -> radius, [radii] or {radius: ..., option: ...}")
     )
+
+
+@options
+class ActorCriticOptions(
+    PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions, InitConfig
+):
+    """Options of an agent with critics and a policy.
+
+    Those of the network, its optimization and penalties are the critics'.
+    """
+
+    n_critics: Count = option(2, "critics, each with its own initialization")
+    policy_lr: Sweep[Positive] = option(3e-4, "learning rate of the policy")
+    policy_hidden: Annotated[tuple[Count, ...], NonEmpty()] = option(
+        (256, 256), "widths of the policy"
+    )
+    log_std_range: tuple[float, float] = option(
+        (-20.0, 2.0), "ends of the policy's log standard deviation"
+    )
+    init: Literal["default", "small_head", "orthogonal"] = option(
+        "default", "initialization; orthogonal: critics only, other networks as small_head"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.log_std_range[0] < self.log_std_range[1]:
+            raise InputError(
+                f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
+            )
+
+        # These layers draw their own weights.
+        own_draws = [*self.layers.replaced]
+        if self.layers.zero_head:
+            own_draws.append("zero_head")
+        if own_draws and self.init != "default":
+            raise InputError(
+                f"init = {self.init}: not with layers.{own_draws[0]}, whose draw it would undo"
+            )

@@ -20,7 +20,10 @@ from rlop.config import terms
 from rlop.config.checks import check_known
 from rlop.config.schema import build
 from rlop.data.dataset import Dataset
+from rlop.losses import td
+from rlop.losses.noise import BootstrapConfig, noisy_target
 from rlop.optim import Adam, optimizer_maker, optimizer_options
+from rlop.optim.choice import OptimizerConfig
 from rlop.optim.learner import Learner, step_together
 from rlop.projections import make_projection
 from rlop.regularizers.base import head_weight
@@ -34,22 +37,6 @@ NoiseShapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 Losses: TypeAlias = dict[str, Tensor]  # learner -> [R]
 
 REQUIRED_METRICS = ("loss/total",)  # of every update, [R] each
-
-
-class TermsConfig:
-    """Base of the options of an agent with regularizers and projections."""
-
-    regularizers: dict[str, Any]  # name -> coef, [coefs] or {coef: ..., option: ...}
-    projections: dict[str, Any]  # name -> radius, [radii] or {radius: ..., option: ...}
-
-
-class OptimizerConfig:
-    """Base of the options of an agent that lets its user choose the optimizer."""
-
-    optimizer: str | dict[str, Any]
-    adam_betas: tuple[float, float]
-    adam_eps: float
-    max_grad_norm: float | None
 
 
 class Agent(ABC):
@@ -70,9 +57,8 @@ class Agent(ABC):
         penalties: the regularizers of the main network, with their coefficients.
         noise: kinds and shapes of the random numbers that one update takes; the loop draws them.
         batch_size: transitions in a minibatch.
-        target_period: gradient steps between calls of `update_target`.
-        activation: name of the activation that makes the features.
-        init: name of the main network's initialization, see `rlop.nets.reinit_runs`.
+        activation: name of the activation that makes the features; that of the main network's
+            `torso`, where it has one.
     Raises:
         InputError: for unknown options, wrong types, impossible values, or data that the algorithm
             cannot use.
@@ -81,9 +67,7 @@ class Agent(ABC):
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
     logged_norms: ClassVar[tuple[str, ...]] = ()  # learners, after `main`, with `grad/norm_<name>`
-    target_period: int = 1
     activation: str = "relu"
-    init: str = "default"
 
     def __init__(
         self,
@@ -112,7 +96,7 @@ class Agent(ABC):
         config, variants = self.config, self.variants
         penalties: dict[str, terms.Term] = {}
         projections: dict[str, terms.Term] = {}
-        if isinstance(config, TermsConfig):
+        if isinstance(config, terms.TermsConfig):
             penalties = terms.read_terms(config.regularizers, terms.REGULARIZERS, variants)
             projections = terms.read_terms(config.projections, terms.PROJECTIONS, variants)
 
@@ -155,7 +139,13 @@ class Agent(ABC):
         """Build the networks and return their learners, the main one (see `main_learner`) first."""
 
     def make_noise(self) -> NoiseShapes:
-        """Return kinds and shapes of the random numbers that one update takes."""
+        """Return kinds and shapes of the random numbers that one update takes.
+
+        Those of the option `target_noise`, unless an agent adds its own.
+        """
+        config = self.config
+        if isinstance(config, BootstrapConfig) and config.target_noise:
+            return config.target_noise.draws(self.batch_size)
         return {}
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -166,7 +156,7 @@ class Agent(ABC):
         Raises:
             InputError: for data that the algorithm cannot use.
         """
-        self.main.allot(len(data))
+        self.main.allot(*self.head_weight.shape[1:-2], len(data))
         return data
 
     @abstractmethod
@@ -203,6 +193,12 @@ class Agent(ABC):
         return next(iter(self.learners.values()))
 
     @property
+    def target_period(self) -> int:
+        """Gradient steps between calls of `update_target`."""
+        config = self.config
+        return config.target_period if isinstance(config, BootstrapConfig) else 1
+
+    @property
     def active(self) -> Tensor:
         """Which runs are still trained, `[R]` bool.
 
@@ -234,13 +230,23 @@ class Agent(ABC):
         for learner in self.learners.values():
             learner.update_target()
 
+    def bootstrap(self, batch: Batch, next_value: Tensor, noise: Noise) -> Tensor:
+        """Return the TD target `[R, B]` of next values `[R, B]`, with the option `target_noise`."""
+        gamma = self.hyper["gamma"]
+        target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, gamma)
+        return noisy_target(target, noise, self.config.target_noise, self.hyper, self.main.steps)
+
     def context(self, batch: Batch, **values: Tensor | None) -> TDContext:
         """Return what regularizers may look at in one update.
 
         Args:
             batch: of the update.
-            values: the fields of `TDContext` that the agent computes.
+            values: the fields of `TDContext` that the agent computes. Without `q_values` the
+                data's action is the only candidate.
         """
+        q = values.get("q")
+        if q is not None:
+            values.setdefault("q_values", q.unsqueeze(-1))
         discount = self.hyper["gamma"].unsqueeze(-1) * batch.discount
         return TDContext(
             action=batch.action,
@@ -279,6 +285,8 @@ class Agent(ABC):
             eps=config.adam_eps,
             **constants,
         )
+        torso = getattr(network, "torso", None)
+        self.activation = str(getattr(torso, "activation", self.activation))
         self.penalties.attach(network, self.activation, self.runs.seeds, bootstraps)
         network = network.to(self.device)
 

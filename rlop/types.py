@@ -89,7 +89,7 @@ class TDContext:
 
     features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
     q: Tensor  # [R, B] value of the data action
-    q_values: Tensor  # [R, B, A] value of every action, or of candidates
+    q_values: Tensor  # [R, B, A] value of every action, or of the candidates an agent values
     target: Tensor  # [R, B] TD target, detached
     action: Tensor  # [R, B]
     terminated: Tensor  # [R, B] float

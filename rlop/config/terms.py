@@ -14,6 +14,13 @@ from rlop.types import InputError
 Numbers: TypeAlias = float | list[float]  # one, or several to train side by side
 
 
+class TermsConfig:
+    """Base of the options of an agent with regularizers and projections."""
+
+    regularizers: dict[str, object]  # name -> coef, [coefs] or {coef: ..., option: ...}
+    projections: dict[str, object]  # name -> radius, [radii] or {radius: ..., option: ...}
+
+
 @dataclass(frozen=True)
 class TermKind:
     """What the number of a term means.

@@ -138,6 +138,13 @@ class LabelNoise(SweptOptions):
         return flip_labels(label, drawn, until(self.off_after, probability, steps), n_actions)
 
 
+class BootstrapConfig:
+    """Base of the options of an agent with a bootstrapped target."""
+
+    target_period: int = 1  # gradient steps between target updates
+    target_noise: TargetNoise | None = None
+
+
 def noisy_target(
     target: Tensor,
     drawn: Mapping[str, Tensor],

@@ -19,6 +19,12 @@ HEAD_GAIN = 0.01  # so that all outputs start near 0
 HIDDEN_GAIN = math.sqrt(2)  # of orthogonal hidden layers
 
 
+class InitConfig:
+    """Base of the options of an agent that lets its user choose the initialization."""
+
+    init: str  # of the main network, a name that `reinit_runs` knows
+
+
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
     """Draw the weights of networks with a `torso` and a `head` again, each run from its own seed.
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from torch import Tensor, nn
 
 from rlop.config.schema import Count, Index, Positive, Share, option, options
+from rlop.nets.critic import Critics
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.linear import LayerNorm, Linear
 from rlop.nets.masks import MaskedLinear, layer_densities, mask_
@@ -156,6 +157,8 @@ def with_layers(network: Network, layers: Layers) -> Network:
     assert isinstance(head, Linear)
     *lead, n_outputs, _ = head.weight.shape
 
+    if isinstance(network, Critics):
+        network.plain = False
     _replace_hidden(torso, lead, layers)
     if layers.parametrization != "standard" or layers.zero_head:
         network.head = ScaledLinear(

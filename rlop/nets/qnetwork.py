@@ -68,7 +68,7 @@ def make_torso(
     network: str,
     hidden: Sequence[int],
     activation: str,
-    layer_norm: bool,
+    layer_norm: bool = False,
     precision: str = "fp32",
 ) -> Torso:
     """Make the torso that a data set's observations need.

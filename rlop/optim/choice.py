@@ -24,6 +24,15 @@ Exponent = Annotated[float, Range(low=1, low_open=True)]
 MakeOptimizer: TypeAlias = Callable[[list[Tensor], Tensor], RunOptimizer]
 
 
+class OptimizerConfig:
+    """Base of the options of an agent that lets its user choose the optimizer."""
+
+    optimizer: str | dict[str, object]
+    adam_betas: tuple[float, float]
+    adam_eps: float
+    max_grad_norm: float | None
+
+
 @options
 class OptimizerOptions(SweptOptions):
     """Base of the options of an optimizer."""

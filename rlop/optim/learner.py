@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rlop.losses.td import update_target_
 from rlop.nets.layers import Constraints
 from rlop.optim import RMD, Adam, MakeOptimizer, clip_runs, run_norms
-from rlop.types import Batch
+from rlop.types import Batch, InputError
 
 Projection = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], None]
 
@@ -164,6 +164,11 @@ def _gradients(
     if learner.slacks is None or batch is None:
         return list(torch.autograd.grad(loss.sum(), parameters)), None
 
-    inputs = [*parameters, batch.extra["slack"]]
-    *gradients, slope = torch.autograd.grad(loss.sum(), inputs)
+    slack = batch.extra["slack"]
+    *gradients, slope = torch.autograd.grad(loss.sum(), [*parameters, slack], allow_unused=True)
+    if slope is None:
+        raise InputError(
+            "optimizer = rmd: the agent's loss has no slack; it takes `relaxed(error, batch)` of "
+            "rlop.optim.rmd in place of each error, or another optimizer"
+        )
     return gradients, slope

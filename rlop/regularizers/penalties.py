@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from rlop.config.checks import check_known
 from rlop.config.terms import Term
-from rlop.regularizers import make_regularizer
+from rlop.optim.learner import Learner
+from rlop.regularizers import initial_features, make_regularizer
 from rlop.regularizers.base import Regularizer, as_regularizer
 from rlop.types import KEPT, OPTIONAL, InputError, Metrics, Penalty, TDContext
 
@@ -41,6 +43,8 @@ class Penalties:
     Args:
         regularizers: by name.
         coefs: name -> `[R]`.
+    Attributes:
+        needs: optional fields of `TDContext` that some regularizer reads.
     """
 
     def __init__(
@@ -49,11 +53,8 @@ class Penalties:
         self.regularizers = dict(regularizers)
         self.coefs = dict(coefs)
         self.penalties: dict[str, Penalty] = {}  # what `attach` made of the regularizers
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Optional fields of `TDContext` that some regularizer reads."""
-        return frozenset().union(*(regularizer.needs for regularizer in self.regularizers.values()))
+        wanted = [regularizer.needs for regularizer in self.regularizers.values()]
+        self.needs: frozenset[str] = frozenset().union(*wanted)
 
     def attach(
         self, network: nn.Module, activation: str, seeds: Sequence[int], bootstraps: bool
@@ -84,6 +85,28 @@ class Penalties:
         if modules:
             network.add_module(KEPT.rstrip("."), nn.ModuleDict(modules))
 
+    def features(
+        self, learner: Learner, here: Sequence[Tensor], there: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the optional features of a `TDContext` that some regularizer reads.
+
+        Args:
+            learner: of the network, whose forward returns features first.
+            here: what the network reads at s: `[obs]`, or `[obs, action]`.
+            there: the same at s'.
+        """
+        features = {}
+        if "next_features" in self.needs:
+            features["next_features"] = learner.online(*there)[0]
+
+        if "next_features_target" in self.needs:
+            with torch.no_grad():
+                features["next_features_target"] = learner.target(*there)[0]
+
+        if "initial_features" in self.needs:
+            features["initial_features"] = initial_features(learner, *here)
+        return features
+
     def add_to(self, loss: Tensor, context: TDContext) -> tuple[Tensor, Metrics]:
         """Return loss + sum_k coef_k penalty_k, `[R]`, and every unweighted penalty as the metric
         `reg/<name>`.
@@ -92,6 +115,12 @@ class Penalties:
         total: Tensor | None = None
         for name, penalty in self.penalties.items():
             value = penalty(context)
+            if value.shape != loss.shape:
+                raise InputError(
+                    f"agent: regularizers.{name}: returned shape {tuple(value.shape)}, expected "
+                    f"one number a run, {tuple(loss.shape)}; with several critics, "
+                    "rlop.regularizers.sum_over_critics adds theirs"
+                )
             metrics[f"reg/{name}"] = value
             weighted = self.coefs[name] * value
             total = weighted if total is None else total + weighted

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlop.agent import Agent
 from rlop.config.schema import Index, NonNegative, Share, option, options
-from rlop.nets.init import reinit_runs
+from rlop.nets.init import InitConfig, reinit_runs
 from rlop.nets.linear import reset_runs
 from rlop.nets.masks import MaskedLinear, prune_
 from rlop.optim.step import RunOptimizer
@@ -149,7 +149,8 @@ class Resets:
 
         network = copy.deepcopy(self.learner.online).cpu()
         reset_runs(network, seeds)
-        reinit_runs([(network, self.agent.init)], seeds)
+        if isinstance(self.agent.config, InitConfig):
+            reinit_runs([(network, self.agent.config.init)], seeds)
 
         device = self.agent.device
         return {name: p.detach().to(device) for name, p in network.named_parameters()}

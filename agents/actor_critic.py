@@ -1,0 +1,115 @@
+"""What agents with critics Q_e(s, a) and a squashed Gaussian policy share."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rlop.agent import Agent
+from rlop.data.dataset import Dataset
+from rlop.losses import tanh_gaussian
+from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs
+from rlop.types import Batch, InputError
+
+from .networks import make_critics, make_second_torso
+from .option_groups import ActorCriticOptions
+
+Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [R, B, m] each
+
+
+class ActorCritic(Agent):
+    """Base of agents for vectors of actions; a subclass writes `make_learners` and `losses`.
+
+    Of its learners the main one holds `critics`, and `policy` the policy.
+    """
+
+    config: ActorCriticOptions
+    logged_norms = ("policy",)
+
+    def check(self) -> None:
+        """Raise InputError unless actions are vectors."""
+        if len(self.spec.action_shape) == 1:
+            return
+        actions = f"of shape {self.spec.action_shape}"
+        if self.spec.n_actions is not None:
+            actions = f"{self.spec.n_actions} discrete"
+        raise InputError(
+            f"{self.name}: expected continuous actions of shape (m,), the data has {actions}"
+        )
+
+    def make_critics(self) -> Critics:
+        """Build the critics that the options describe; see `draw`."""
+        return make_critics(self.spec, self.config, len(self.runs), self.config.n_critics)
+
+    def make_torso(self) -> MLP:
+        """Build the torso of the policy, or of another network of observations; see `draw`."""
+        return make_second_torso(self.spec, self.config, self.config.policy_hidden, len(self.runs))
+
+    def make_policy(self, log_std_affine: tuple[float, float] | None = None) -> GaussianPolicy:
+        """Build the policy that the options describe; see `draw`.
+
+        Args:
+            log_std_affine: see `rlop.nets.GaussianPolicy`.
+        """
+        n_dims = self.spec.action_shape[0]
+        limits = self.config.log_std_range
+        return GaussianPolicy(self.make_torso(), n_dims, len(self.runs), limits, log_std_affine)
+
+    def draw(self, critics: Critics, *others: nn.Module) -> None:
+        """Draw the parameters of every run from its seed.
+
+        All networks are drawn from one stream, so that no two start from the same numbers.
+        """
+        seeds, init = self.runs.seeds, self.config.init
+        reset_runs(nn.ModuleList([critics, *others]), seeds)
+
+        other_init = "small_head" if init == "orthogonal" else init
+        networks: list[tuple[nn.Module, str]] = [(critics, init)]
+        networks += [(network, other_init) for network in others]
+        reinit_runs(networks, seeds)
+
+    @property
+    def critics(self) -> Critics:
+        """The critics that are trained."""
+        return cast(Critics, self.main.online)
+
+    @property
+    def target(self) -> Critics:
+        """Their target network."""
+        return self.main.target
+
+    @property
+    def policy(self) -> GaussianPolicy:
+        """The policy."""
+        return cast(GaussianPolicy, self.learners["policy"].online)
+
+    def prepare(self, data: Dataset) -> Dataset:
+        """Return the data set as it is, after checking that its actions lie in [-1, 1].
+
+        Raises:
+            InputError: naming the range of the data.
+        """
+        tanh_gaussian.check_actions(data.action, data.name)
+        return super().prepare(data)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor) -> Tensor:
+        """Return tanh of the policy's mean: `[R, B, *obs_shape]` to `[R, B, m]`."""
+        return torch.tanh(self.policy(obs)[0])
+
+    @torch.no_grad()
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return online phi(s, a) and phi(s', a'), `[R, E, B, D]` each.
+
+        Here a' is the tanh of the policy's mean.
+        """
+        features = self.critics(batch.obs, batch.action)[0]
+        next_features = self.critics(batch.next_obs, self.act(batch.next_obs))[0]
+        return features, next_features
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Weight of the critics' linear heads, `[R, E, 1, D]`."""
+        return self.critics.head.weight
