@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure what the command line names."""
     options = parse(argv)
     if options.what not in INNER and options.rounds is None:
-        options.rounds = 7 if options.against is None else 4
+        options.rounds = 7 if options.against is None else 30
     if options.what in INNER:
         print(json.dumps(INNER[options.what](options)))
         return
@@ -93,9 +93,12 @@ def run_updates(content: dict[str, object], options: argparse.Namespace) -> None
 def run_against(content: dict[str, object], options: argparse.Namespace) -> None:
     """Compare the update with that of another checkout."""
     chosen = against.cases(options.cases, options.compiled)
-    comparisons = against.benchmark(options.against, chosen, options.rounds, options.seconds)
+    comparisons = []
+    for comparison in against.benchmark(options.against, chosen, options.rounds, options.seconds):
+        comparisons.append(comparison)
+        print(f"{comparison['case']}: {comparison['ratio']:.3f}", flush=True)
+        save("against", {**content, "cases": comparisons}, options.out)
     print("\n" + against.text(comparisons))
-    save("against", {**content, "cases": comparisons}, options.out)
 
 
 def save(subject: str, content: dict[str, object], out: Path) -> None:
@@ -129,7 +132,7 @@ def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
     parser.add_argument(
         "--rows", type=int, default=rows, help="transitions in memory, default %(default)s"
     )
-    parser.add_argument("--rounds", type=int, default=None, help="default 7; 4 with --against")
+    parser.add_argument("--rounds", type=int, default=None, help="default 7; 30 with --against")
     parser.add_argument(
         "--seconds", type=float, default=seconds, help="of a measurement, default %(default)s"
     )

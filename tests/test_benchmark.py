@@ -210,10 +210,10 @@ def test_a_subject_replaces_only_its_own_part_of_the_record(tmp_path):
 def test_a_comparison_by_hand():
     case = against.AGENTS[0]
     comparison = against.compare(case, new_ms=[2.0, 3.0, 4.0], old_ms=[2.0, 2.0, 2.0])
-    assert comparison["ratio"] == 1.5  # of the medians
-    assert (comparison["low"], comparison["high"]) == (1.0, 2.0)
+    assert comparison["ratio"] == 1.5
+    assert (comparison["low"], comparison["high"]) == (1.25, 1.75)  # quartiles of 1, 1.5, 2
     *_, line = against.text([comparison]).splitlines()
-    assert line.split()[-4:] == ["3.000", "2.000", "1.500", "1.000-2.000"]
+    assert line.split()[-4:] == ["3.000", "2.000", "1.500", "1.250-1.750"]
 
 
 def test_cases_are_eager_at_one_and_eight_runs_and_compiled_where_asked():
@@ -231,10 +231,23 @@ def test_cases_are_eager_at_one_and_eight_runs_and_compiled_where_asked():
 
 def test_checkouts_alternate_and_take_turns_at_being_first(monkeypatch):
     order = []
+
+    class Fake(against.Checkout):
+        def __init__(self, folder):
+            self.folder = folder
+
+        def __exit__(self, *error):
+            pass
+
+        def prepare(self, case):
+            pass
+
+        def time(self, seconds):
+            order.append(self.folder)
+            return 1.0
+
     monkeypatch.setattr(against, "check_checkout", lambda folder: None)
-    monkeypatch.setattr(
-        against, "time_updates", lambda checkout, chosen, seconds: order.append(checkout) or [1.0]
-    )
+    monkeypatch.setattr(against, "Checkout", Fake)
     (comparison,) = against.benchmark("old", against.AGENTS[:1], rounds=3, seconds=0)
     assert comparison["new_ms"] == [1.0] * 3
     new = against.ROOT
@@ -246,15 +259,17 @@ def test_a_folder_without_the_packages_is_refused(tmp_path):
         against.check_checkout(tmp_path)
 
 
-def test_every_case_is_timed_in_a_fresh_process():
-    times = against.time_updates(ROOT, against.AGENTS, seconds=0.01)
-    assert len(times) == len(against.AGENTS)
-    assert min(times) > 0
+def test_every_case_is_timed():
+    with against.Checkout(ROOT) as checkout:
+        for case in against.AGENTS:
+            checkout.prepare(case)
+            assert checkout.time(0.01) > 0
 
 
 def test_a_process_imports_the_checkout_that_it_measures(tmp_path):
     """A stand-in without agents fails by its own error, though rlop is importable here."""
     (tmp_path / "rlop").mkdir()
     (tmp_path / "rlop" / "__init__.py").write_text("raise ImportError('the old one')")
-    with pytest.raises(InputError, match=r"DQN 2x256.*the old one"):
-        against.time_updates(tmp_path, against.AGENTS, seconds=0.01)
+    failure = pytest.raises(InputError, match=r"DQN 2x256.*the old one")
+    with against.Checkout(tmp_path) as old, failure:
+        old.prepare(against.AGENTS[0])

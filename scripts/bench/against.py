@@ -1,8 +1,8 @@
 """`update --against CHECKOUT`: the cost of an update here and in another checkout of rlop.
 
-Every round is a fresh process for each checkout, on one thread, with PYTHONPATH set to it, that
-times all cases. The two checkouts alternate, and so does the one that goes first, so that both meet
-the same load.
+Each checkout has one process, on one thread, with PYTHONPATH set to it. Case by case the two take
+turns of a fraction of a second, and so does the one that goes first: both meet the same load, and
+a ratio is the median over rounds of the ratio within a round.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypedDict
@@ -77,9 +78,9 @@ class Comparison(TypedDict):
     case: str
     new_ms: list[float]
     old_ms: list[float]
-    ratio: float  # new / old of the medians
-    low: float  # least ratio of a round
-    high: float  # largest ratio of a round
+    ratio: float  # new / old, median over rounds
+    low: float  # first quartile of the rounds
+    high: float  # third quartile
 
 
 def cases(groups: Iterable[str], compiled: bool) -> list[Case]:
@@ -100,44 +101,43 @@ def cases(groups: Iterable[str], compiled: bool) -> list[Case]:
     return result
 
 
-def benchmark(old: Path, chosen: Sequence[Case], rounds: int, seconds: float) -> list[Comparison]:
-    """Compare this checkout with another one.
+def benchmark(
+    old: Path, chosen: Sequence[Case], rounds: int, seconds: float
+) -> Iterator[Comparison]:
+    """Compare this checkout with another one, case by case.
 
     Args:
         old: folder of the other checkout, with `rlop/` and `agents/`.
         chosen: the cases.
-        rounds: processes for each checkout.
+        rounds: measurements of each checkout and case.
         seconds: of updates in a measurement.
     Raises:
         InputError: the folder is no checkout, or a process failed.
     """
     check_checkout(old)
-    new_rounds: list[list[float]] = []
-    old_rounds: list[list[float]] = []
-    for round_ in range(rounds):
-        order = [(ROOT, new_rounds), (old, old_rounds)]
-        if round_ % 2:
-            order.reverse()
-        for checkout, results in order:
-            results.append(time_updates(checkout, chosen, seconds))
-        print(f"round {round_ + 1} of {rounds}", flush=True)
+    with Checkout(ROOT) as new, Checkout(old) as other:
+        for case in chosen:
+            new.prepare(case)
+            other.prepare(case)
 
-    comparisons = []
-    for case, new_ms, old_ms in zip(chosen, zip(*new_rounds), zip(*old_rounds)):
-        comparisons.append(compare(case, list(new_ms), list(old_ms)))
-    return comparisons
+            times: dict[Checkout, list[float]] = {new: [], other: []}
+            for round_ in range(rounds):
+                for checkout in (other, new) if round_ % 2 else (new, other):
+                    times[checkout].append(checkout.time(seconds))
+            yield compare(case, times[new], times[other])
 
 
 def compare(case: Case, new_ms: list[float], old_ms: list[float]) -> Comparison:
-    """Summarize the rounds of one case."""
+    """Summarize the rounds of one case, two or more."""
     ratios = [new / old for new, old in zip(new_ms, old_ms, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return {
         "case": case.label,
         "new_ms": new_ms,
         "old_ms": old_ms,
-        "ratio": statistics.median(new_ms) / statistics.median(old_ms),
-        "low": min(ratios),
-        "high": max(ratios),
+        "ratio": middle,
+        "low": low,
+        "high": high,
     }
 
 
@@ -148,35 +148,73 @@ def check_checkout(folder: Path) -> None:
             raise InputError(f"--against {folder}: has no {package}/, expected a checkout of rlop")
 
 
-def time_updates(checkout: Path, chosen: Sequence[Case], seconds: float) -> list[float]:
-    """Return the milliseconds of one update of every case, measured in a fresh process.
+class Checkout:
+    """A process that times updates with the code of a checkout.
 
-    Raises:
-        InputError: the process failed; the message names the case and has the last line.
+    Args:
+        folder: of the checkout.
     """
-    cases_text = json.dumps([asdict(case) for case in chosen])
-    path = str(checkout.resolve())
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(CHILD), str(seconds), cases_text],
-        cwd=path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
-    lines = done.stdout.splitlines()
-    if done.returncode:
-        messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        failed = chosen[min(len(lines), len(chosen) - 1)]
-        raise InputError(f"{failed.label} in {checkout}: {messages[-1]}")
-    return [float(line) for line in lines]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.case = "start"
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by __exit__
+        path = str(folder.resolve())
+        self.process = subprocess.Popen(
+            [sys.executable, str(CHILD)],
+            cwd=path,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+
+    def __enter__(self) -> Checkout:
+        """Return the checkout."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+    def prepare(self, case: Case) -> None:
+        """Build the agent of a case."""
+        self.case = case.label
+        self.ask(asdict(case))
+
+    def time(self, seconds: float) -> float:
+        """Return the milliseconds of one update of the prepared case."""
+        return float(self.ask(seconds))
+
+    def ask(self, request: object) -> str:
+        """Send a request and return the answer.
+
+        Raises:
+            InputError: the process failed; the message names the case and has the last line.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it failed, and has said why on stderr
+        answer = self.process.stdout.readline()
+        if answer:
+            return answer
+
+        self.process.wait()
+        self.errors.seek(0)
+        lines = self.errors.read().strip().splitlines() or [f"exit code {self.process.returncode}"]
+        raise InputError(f"{self.case} in {self.folder}: {lines[-1]}")
 
 
 def text(comparisons: Sequence[Comparison]) -> str:
     """Write the table: a ratio below 1 means that this checkout is faster."""
-    header = ["", "new ms", "old ms", "new / old", "rounds"]
+    header = ["", "new ms", "old ms", "new / old", "half of the rounds"]
     rows = []
     for comparison in comparisons:
         rows.append(

@@ -1,11 +1,12 @@
-"""Time updates in the checkout that PYTHONPATH names; print a line of milliseconds for each.
+"""Time updates in the checkout that PYTHONPATH names, whenever a line on stdin asks for it.
 
 `scripts.bench.against` starts this file as a process of its own. It imports nothing of the
 benchmark, and of rlop only names that old and new checkouts share, so that it runs on both.
 
-    PYTHONPATH=CHECKOUT python scripts/bench/one_update.py SECONDS CASES
+    PYTHONPATH=CHECKOUT python scripts/bench/one_update.py
 
-CASES is a list of mappings in JSON, with the fields of `scripts.bench.against.Case`.
+A line is JSON: a mapping with the fields of `scripts.bench.against.Case` builds an agent, a number
+times its update for that many seconds. Each is answered by a line: `ready`, or milliseconds.
 """
 
 import json
@@ -29,15 +30,19 @@ Update = Callable[[Batch, Noise], dict[str, torch.Tensor]]
 
 
 def main() -> None:
-    """Time every case that the command line holds."""
+    """Answer the lines on stdin until it ends."""
     torch.set_num_threads(1)
-    seconds = float(sys.argv[1])
-    for case in json.loads(sys.argv[2]):
-        print(time_update(case, seconds), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if isinstance(request, dict):
+            step = prepare(request)
+            print("ready", flush=True)
+        else:
+            print(milliseconds(step, request), flush=True)
 
 
-def time_update(case: Case, seconds: float) -> float:
-    """Build the agent of a case, warm it up, return the milliseconds of an update."""
+def prepare(case: Case) -> Callable[[int], None]:
+    """Build the agent of a case and warm it up; return a function that makes its k-th update."""
     torch.manual_seed(0)
     spec = make_spec(case)
     make_agent = agents_module().__dict__[case["agent"]]
@@ -53,7 +58,7 @@ def time_update(case: Case, seconds: float) -> float:
 
     for count in range(1, WARM_UP + 1):
         step(count)
-    return milliseconds(step, seconds)
+    return step
 
 
 def agents_module() -> ModuleType:
