@@ -9,13 +9,18 @@ JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3
 EXTRAS := report,collect,classic,minatar,atari,supervised
 
-.PHONY: demo test test-lower lint dist bench clean
+.PHONY: demo test generated test-lower lint dist bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python scripts/gridworld.py $(DEMO)
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Two files that follow from the code: the schema that editors read, and the list of public names.
+generated: $(VENV)/ready
+	$(BIN)/rlop train --schema > .schema.json && mv .schema.json configs/schema.json
+	$(BIN)/python tests/test_package.py > .names.txt && mv .names.txt tests/public_names.txt
 
 # The same tests with the oldest versions that pyproject.toml allows.
 test-lower: .venv-lower/ready

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlop.config import terms
-from rlop.config.checks import check_known
+from rlop.config.checks import check_known, within
 from rlop.config.schema import build
 from rlop.data.dataset import Dataset
 from rlop.losses import td
@@ -86,7 +86,8 @@ class Agent(ABC):
         self.device = torch.device(device)
         self.batch_size: int = self.config.batch_size
 
-        self._make_runs()
+        with within("agent"):
+            self._make_runs()
         self.check()
         self.learners = self.make_learners()
         self.noise = self.make_noise()
@@ -115,7 +116,7 @@ class Agent(ABC):
         for name, term in projections.items():
             if "fn" in term.options:
                 raise InputError(
-                    f"agent: projections.{name}: expected the import path of a subclass of "
+                    f"projections.{name}: expected the import path of a subclass of "
                     "rlop.projections.Projection as its name, in place of fn"
                 )
             projection = make_projection(name, **term.options)

@@ -58,10 +58,10 @@ def test_embedded_options_are_keywords_or_a_query():
         ("chain?epsilon=2", r"epsilon: expected probabilities"),
         (
             "data.csv",
-            r"data 'data\.csv': expected gridworld, chain, or a file \*\.hdf5, \*\.h5, \*\.npz, "
-            r"or d4rl:NAME, dqn-replay:NAME, minari:NAME, or module:function",
+            r"data 'data\.csv': expected gridworld, .* a file \*\.hdf5.*d4rl:NAME.*module:function",
         ),
-        ("d4rk:hopper-medium-v2", r"data 'd4rk:hopper-medium-v2': expected gridworld"),
+        ("d4rk:hopper-medium-v2", r"data 'd4rk:hopper-medium-v2': expected .*mean 'd4rl'"),
+        ("d5rl:file.npz", r"data 'd5rl:file\.npz': expected .*mean 'd4rl'"),
     ],
 )
 def test_unknown_sources_and_options(source, message):

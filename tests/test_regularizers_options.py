@@ -32,7 +32,7 @@ from rlop.regularizers import (
 from rlop.types import OPTIONAL, InputError, TDContext
 
 REFUSED: list[tuple[str, Mapping[str, object], str]] = [
-    ("dr4", {}, r"regularizer 'dr4'.*did you mean 'dr3'"),
+    ("dr4", {}, r"regularizers: 'dr4'.*did you mean 'dr3'"),
     ("dr3/dopamin", {}, r"'dr3/dopamin'.*did you mean 'dr3/dopamine'"),
     ("dr3", {"frm": "abs"}, r"'regularizers\.dr3\.frm'.*did you mean 'form'"),
     (

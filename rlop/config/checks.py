@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from numbers import Real
 
@@ -32,6 +33,16 @@ def closest(name: object, names: Iterable[str]) -> str:
     spelling = {choice.casefold(): choice for choice in names}
     matches = get_close_matches(str(name).casefold(), spelling, n=1)
     return f", did you mean {spelling[matches[0]]!r}?" if matches else ""
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """Let every InputError begin with a place, as in "agent: regularizers.dr3"."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(place) else f"{place}: {message}") from error
 
 
 def check_known(what: str, name: object, known: Iterable[object]) -> None:

@@ -13,6 +13,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TypeAlias
 
+from rlop.config.checks import closest
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
 from rlop.data.formats.d4rl import read_d4rl
@@ -31,7 +32,7 @@ NAMES: dict[str, Reader] = {
     "gridworld": read_embedded,
     "chain": read_embedded,
 }
-# What stands before a colon: `d4rl:hopper-medium-v2`.
+# What stands before a colon: `d4rl:hopper-medium-v2`. The reader gets the whole source.
 PREFIXES: dict[str, Reader] = {
     "d4rl": read_d4rl,
     "dqn-replay": read_dqn_replay,
@@ -43,7 +44,8 @@ SUFFIXES: dict[str, Reader] = {
     ".h5": read_hdf5,
     ".npz": read_npz,
 }
-# Installed packages register further names or prefixes in this group of entry points.
+# Installed packages register further names or prefixes in this group of entry points; they come
+# before the ends of files' names.
 ENTRY_POINTS = "rlop.data"
 
 
@@ -88,17 +90,19 @@ def find_reader(source: str) -> Reader:
     if colon and prefix in PREFIXES:
         return PREFIXES[prefix]
 
-    suffix = Path(source).suffix.lower()
-    if suffix in SUFFIXES and not is_import_path(name):
-        return SUFFIXES[suffix]
-
     for registered in entry_points(group=ENTRY_POINTS):
         if registered.name == prefix:
             return registered.load()
-
     if is_import_path(name):
         return read_imported
-    raise InputError(f"data {source!r}: expected {_expected()}")
+
+    suffix = Path(source).suffix.lower()
+    misspelt = colon and prefix.isidentifier() and not Path(source).exists()
+    if suffix in SUFFIXES and not misspelt:
+        return SUFFIXES[suffix]
+
+    hint = closest(prefix, [*NAMES, *PREFIXES])
+    raise InputError(f"data {source!r}: expected {_expected()}{hint}")
 
 
 def _expected() -> str:

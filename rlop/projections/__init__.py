@@ -57,10 +57,10 @@ def make_projection(kind: str, **options: object) -> Projection:
     """
     key = f"projections.{kind}"
     if not is_import_path(kind):
-        check_known("projection", kind, PROJECTIONS)
+        check_known("projections:", kind, PROJECTIONS)
         return build(PROJECTIONS[kind], options, where="", key=key)
 
-    part = load_part(kind, "a projection")
+    part = load_part(kind, "a projection", "projections")
     if not (isinstance(part, type) and issubclass(part, Projection)):
         raise InputError(f"{key}: expected a subclass of rlop.projections.Projection, got {part!r}")
     return build(part, options, where="", key=key)

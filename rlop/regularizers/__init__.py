@@ -122,14 +122,14 @@ def make_regularizer(name: str, **options: object) -> Regularizer:
     if is_import_path(name):
         return _load_regularizer(name, options)
 
-    check_known("regularizer", name, [*REGULARIZERS, *PRESETS])
+    check_known("regularizers:", name, [*REGULARIZERS, *PRESETS])
     regularizer = REGULARIZERS[name.partition("/")[0]]
     values = {**PRESETS.get(name, {}), **options}
     return build(regularizer, values, where="", key=f"regularizers.{name}")
 
 
 def _load_regularizer(path: str, options: Mapping[str, object]) -> Regularizer:
-    part = load_part(path, "a regularizer")
+    part = load_part(path, "a regularizer", "regularizers")
     if isinstance(part, type) and issubclass(part, Regularizer):
         return build(part, options, where="", key=f"regularizers.{path}")
 

@@ -117,7 +117,7 @@ class Penalties:
             value = penalty(context)
             if value.shape != loss.shape:
                 raise InputError(
-                    f"agent: regularizers.{name}: returned shape {tuple(value.shape)}, expected "
+                    f"regularizers.{name}: returned shape {tuple(value.shape)}, expected "
                     f"one number a run, {tuple(loss.shape)}; with several critics, "
                     "rlop.regularizers.sum_over_critics adds theirs"
                 )

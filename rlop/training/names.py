@@ -31,7 +31,7 @@ def agent_class(name: str) -> type[Agent]:
             to an agent.
     """
     if is_import_path(name):
-        cls = load_part(name, "an agent")
+        cls = load_part(name, "an agent", "agent.name")
     elif name in agent_names():
         cls = import_module(HOME).__dict__[name]
     else:

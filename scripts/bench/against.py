@@ -1,8 +1,9 @@
 """`update --against CHECKOUT`: the cost of an update here and in another checkout of rlop.
 
-Each checkout has one process, on one thread, with PYTHONPATH set to it. Case by case the two take
-turns of a fraction of a second, and so does the one that goes first: both meet the same load, and
-a ratio is the median over rounds of the ratio within a round.
+Each checkout has one process, on one thread, with PYTHONPATH set to it. The two take turns of a
+fraction of a second, and so does the one that goes first: both meet the same load, and a ratio is
+the median over rounds of the ratio within a round. Every case has three such pairs of processes,
+for where its tensors happen to lie in memory stays with a process.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from scripts.bench.measure import table
 
 CHILD = Path(__file__).with_name("one_update.py")
 ROOT = Path(__file__).resolve().parents[2]
+PAIRS = 3  # of processes, for each case
 MLP = {"hidden": [256, 256]}
 MINATAR = {"network": "minatar", "hidden": [128], "batch_size": 32}
 CQL = {"hidden": [256, 256], "policy_hidden": [256, 256], "batch_size": 256, "action_samples": 10}
@@ -115,16 +117,16 @@ def benchmark(
         InputError: the folder is no checkout, or a process failed.
     """
     check_checkout(old)
-    with Checkout(ROOT) as new, Checkout(old) as other:
-        for case in chosen:
-            new.prepare(case)
-            other.prepare(case)
-
-            times: dict[Checkout, list[float]] = {new: [], other: []}
-            for round_ in range(rounds):
-                for checkout in (other, new) if round_ % 2 else (new, other):
-                    times[checkout].append(checkout.time(seconds))
-            yield compare(case, times[new], times[other])
+    for case in chosen:
+        times: dict[Path, list[float]] = {ROOT: [], old: []}
+        for pair in range(PAIRS):
+            with Checkout(ROOT) as new, Checkout(old) as other:
+                new.prepare(case)
+                other.prepare(case)
+                for round_ in range(pair, rounds, PAIRS):
+                    for checkout in (other, new) if round_ % 2 else (new, other):
+                        times[checkout.folder].append(checkout.time(seconds))
+        yield compare(case, times[ROOT], times[old])
 
 
 def compare(case: Case, new_ms: list[float], old_ms: list[float]) -> Comparison:

@@ -9,35 +9,23 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from rlop.regularizers import PRESETS, make_regularizer
+from rlop.regularizers import PRESETS, REGULARIZERS, make_regularizer
 from rlop.types import TDContext
 
 Row = tuple[str, Mapping[str, object]]
 
+# Every regularizer with its defaults, every preset, and options that take another path.
 ROWS: list[Row] = [
-    ("dr3", {}),
+    *((name, {}) for name in (*REGULARIZERS, *PRESETS)),
     ("dr3", {"form": "abs"}),
     ("dr3", {"form": "squared", "next_features": "target"}),
-    ("cosine", {}),
     ("cosine", {"form": "abs"}),
     ("cosine", {"form": "squared", "next_features": "target", "mask_terminal": False}),
-    ("peer", {}),
-    ("beer", {}),
-    ("srank_penalty", {}),
-    ("pc_share", {}),
     ("pc_share", {"threshold": 0.0}),
-    ("feature_decorrelation", {}),
-    ("feature_norm", {}),
-    ("infer", {}),
     ("infer", {"heads": 2, "beta": 1.0}),
-    ("spectral_decoupling", {}),
     ("spectral_decoupling", {"reference": "batch_mean"}),
     ("spectral_decoupling", {"reference": -1.5}),
-    ("path_norm", {}),
     ("path_norm", {"depth": "last"}),
-    ("l2", {}),
-    ("l2_init", {}),
-    *((preset, {}) for preset in PRESETS),
 ]
 
 
