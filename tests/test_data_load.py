@@ -141,3 +141,9 @@ def test_installed_packages_register_names(own, monkeypatch):
     assert load_dataset("mine:x-v0", rows=4).name == "mine:x-v0"
     with pytest.raises(InputError, match="no option 'row', did you mean 'rows'"):
         load_dataset("mine", row=4)
+
+
+def test_a_registered_prefix_comes_before_the_end_of_a_name(own, monkeypatch):
+    registered = EntryPoint("mine", "own_files:read", load.ENTRY_POINTS)
+    monkeypatch.setattr(load, "entry_points", lambda group: [registered])
+    assert load_dataset("mine:rows.npz").name == "mine:rows.npz"

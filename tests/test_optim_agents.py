@@ -228,3 +228,14 @@ def test_what_makes_no_sense_is_one_line(data_of, kind, options, message):
 def test_rmd_is_refused_for_continuous_cloning(moves):
     with pytest.raises(InputError, match="rmd: expected loss = cross_entropy, found mse"):
         BC(moves.spec, optimizer=RMD)
+
+
+def test_rmd_is_refused_where_a_loss_takes_no_slack(tiny):
+    class Rigid(DQN):
+        def losses(self, batch, noise):
+            extra = {key: column for key, column in batch.extra.items() if key != "slack"}
+            return super().losses(batch._replace(extra=extra), noise)
+
+    agent = Rigid(tiny.spec, hidden=(8,), batch_size=8, optimizer={"rmd": {"lam": 3.0}})
+    with pytest.raises(InputError, match="optimizer = rmd: the agent's loss has no slack"):
+        train_steps(agent, tiny, 1)

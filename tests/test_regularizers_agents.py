@@ -273,6 +273,17 @@ def test_a_wrong_option_is_refused_when_the_agent_is_made(
         case.make(**options)
 
 
+def test_a_penalty_of_another_shape_is_named(moves: Dataset) -> None:
+    def one_for_each_critic(ctx: TDContext) -> Tensor:
+        return ctx.features.square().mean((-2, -1))
+
+    options = {**CONTINUOUS, "regularizers": {"mine": {"coef": 0.1, "fn": one_for_each_critic}}}
+    agent = CQL(moves.spec, **options)
+    message = r"regularizers\.mine: returned shape \(1, 2\), expected .*\(1,\).*sum_over_critics"
+    with pytest.raises(InputError, match=message):
+        train_steps(agent, moves, 1)
+
+
 def test_minatar_network_takes_them_all() -> None:
     rng = np.random.default_rng(0)
     data = Dataset.from_arrays(
