@@ -1,4 +1,4 @@
-"""Reading of type annotations: what they consist of, and how a message puts them into words."""
+"""Inspection of type annotations, and their wording in messages."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def marker(hint: object, kind: type[M]) -> M | None:
 
 
 def kind_of(hint: object) -> object:
-    """Return what decides how a value is read: `float`, `list`, `Union`, `Literal`, a class."""
+    """Return the kind of value that is expected: `float`, `list`, `Union`, `Literal`, a class."""
     hint = bare(hint)
     origin = get_origin(hint) or hint
     return Union if origin is UnionType else origin
 
 
 def members_of(hint: object) -> tuple[object, ...]:
-    """Return the members of a union; of another annotation, itself."""
+    """Return the members of a union, or the annotation itself if it is none."""
     return get_args(bare(hint)) if kind_of(hint) is Union else (hint,)
 
 
