@@ -1,4 +1,4 @@
-"""Losses for actions that the data take unequally often: the vector-scaling loss."""
+"""A loss for actions that are unequally frequent in the data: the vector-scaling loss."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def vs_logits(logits: Tensor, counts: Tensor, gamma: Tensor | float, tau: Tensor
 
     Args:
         logits: `[R, B, A]`.
-        counts: N_a, how often each action was taken in the data, `[A]`; an action that never was
-            counts as one that was taken once, so that it stays among those that are pushed down.
+        counts: N_a, how often each action was taken in the data, `[A]`; an action that was never
+            taken counts as taken once, so that its value is still pushed down.
         gamma, tau: numbers >= 0, or one for each run `[R]`. gamma = 0 is logit adjustment, tau = 0
             is CDT.
     Returns:

@@ -1,4 +1,4 @@
-"""Target transforms: fresh noise at every step on what a network is fitted to, never stored.
+"""Noise on targets and labels, drawn at every step and never stored.
 
 Gradient descent with such noise prefers flat minima. Near interpolation it descends L + lambda R
 
@@ -152,7 +152,7 @@ def noisy_target(
     hyper: Mapping[str, Tensor],
     steps: Tensor,
 ) -> Tensor:
-    """Return the target `[R, B]`, with the noise that `target_noise` of an agent asks for.
+    """Return the target `[R, B]`, with noise if the agent's `target_noise` is set.
 
     Args:
         target: `[R, B]`.
