@@ -101,7 +101,7 @@ class Critics(nn.Module):
 
         # The first layer's product is a sum: the observation's part serves all of its K actions.
         first = self.torso.layers[0]
-        assert isinstance(first, Linear)  # `plain` says so
+        assert isinstance(first, Linear)  # guaranteed by `plain`
         size = obs.shape[-1]
         at_obs = stacked_affine(obs, first.weight[..., :size], first.bias)
         at_action = action.flatten(-3, -2) @ first.weight[..., size:].mT
@@ -111,7 +111,7 @@ class Critics(nn.Module):
         return features.unflatten(-2, (-1, count))
 
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """Value several actions at each observation.
+        """Evaluate several actions at each observation.
 
         Args:
             obs: `[R, B, *obs_shape]`.

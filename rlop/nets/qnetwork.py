@@ -25,7 +25,7 @@ SHAPES = {
 
 
 def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Convert observations to what networks read.
+    """Convert observations to inputs of networks.
 
     Bytes are divided by 255, booleans become 0 and 1.
 
@@ -71,14 +71,15 @@ def make_torso(
     layer_norm: bool = False,
     precision: str = "fp32",
 ) -> Torso:
-    """Make the torso that a data set's observations need.
+    """Make a torso for the observations of a data set.
 
     Args:
         spec: of the data set.
         runs: R.
         network: `mlp`, `minatar`, `nature`, `impala`, or `auto`, which decides by the shape of the
             observations.
-        hidden: widths of the MLP's layers; the convolutional networks' hidden layer takes the last.
+        hidden: widths of the MLP's layers; the hidden layer of the convolutional networks takes the
+            last.
         activation: of the MLP, a key of `ACTIVATIONS`.
         layer_norm: of the MLP, before each activation.
         precision: of the MLP's products between hidden layers.
@@ -107,7 +108,7 @@ def make_torso(
 
 
 def network_for(shape: tuple[int, ...]) -> str:
-    """Return the network that `auto` means for observations of this shape.
+    """Return the network that `auto` selects for observations of this shape.
 
     Args:
         shape: of one observation.
