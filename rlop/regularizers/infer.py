@@ -89,14 +89,14 @@ class InFeR(Regularizer):
         heads = torch.empty(runs, *critics, self.heads, width)
         bound = width**-0.5
 
-        # The network's own numbers start at `seed`; the heads must be others.
+        # The network is drawn from `seed`; the heads need other random numbers.
         for run_heads, seed in zip(heads, seeds, strict=True):
             generator = Generator().manual_seed(seed ^ 0xFFFFFFFF)
             run_heads.uniform_(-bound, bound, generator=generator)
         return InFeRHeads(heads, self.beta)
 
     def __call__(self, ctx: TDContext) -> Tensor:
-        """Refuse: the penalty needs the heads that `attach` makes."""
+        """Raise TypeError: the penalty needs the heads that `attach` makes."""
         raise TypeError("InFeR: expected a call of what its `attach` returns")
 
 

@@ -1,4 +1,4 @@
-"""Spectral decoupling: an L2 penalty on outputs in the place of one on weights."""
+"""Spectral decoupling: an L2 penalty on outputs instead of weights."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SpectralDecoupling(Regularizer):
     )
 
     def __post_init__(self) -> None:
-        """Refuse an infinite reference."""
+        """Reject an infinite reference."""
         if isinstance(self.reference, float) and math.isinf(self.reference):
             raise InputError(f"reference = {self.reference}: expected a finite number")
 
