@@ -1,8 +1,8 @@
 """Ranks of a feature matrix Phi `[..., n, d]`, all from one float64 Gram eigendecomposition.
 
 A measure is a pure function of the singular values `[..., k]`, k = min(n, d), in descending order.
-All return float64, one number per leading index. A spectrum that is all zero has rank 0, one that
-holds NaN has rank NaN. A falling rank alone says nothing about the return: read it together with
+All return float64, one number per leading index. A spectrum that is all zero has rank 0; one that
+contains NaN has rank NaN. A falling rank alone says nothing about the return: read it together with
 dead units, norms and the learning rate (Gulcehre et al. 2022, arXiv:2207.02099).
 """
 
@@ -30,9 +30,9 @@ def singular_values(
         sigma_i = sqrt(lambda_i(Phi^T Phi)),  or of Phi Phi^T where n < d
 
     Values below `sqrt(max(n, d) * eps) * sigma_1`, about 1e-6 sigma_1, are rounding errors of the
-    Gram matrix and become 0. That floor is relative: in features of size 1e5 it swallows values
-    that are large in absolute terms. `resolve` keeps those. A matrix that holds NaN or infinity
-    gets NaN throughout; its neighbors are not touched.
+    Gram matrix and become 0. That floor is relative: in features of size 1e5 it removes values that
+    are large in absolute terms; `resolve` keeps them. A matrix that contains NaN or infinity gets
+    NaN throughout; the others are not affected.
 
     Args:
         features: `[..., n, d]`, any floating or integer type.
@@ -40,7 +40,7 @@ def singular_values(
             dominates sigma_1.
         resolve: smallest singular value that must not be lost. Matrices whose floor lies above it
             are decomposed by a full SVD, which is slower but accurate to 1e-13 sigma_1. None never
-            does.
+            uses it.
     Returns:
         `[..., min(n, d)]` float64, descending.
     Raises:
@@ -146,8 +146,8 @@ def lyle_rank(
 
     Invariant to rotations but NOT to scale, so it also sees features that shrink to zero. With
     1/sqrt(n) it does not change when every row is repeated; some published curves leave that factor
-    out (`normalize=False`). In float32 features larger than about 1e5 the rounding of the features
-    themselves passes the default threshold, and is counted.
+    out (`normalize=False`). For float32 features larger than about 1e5, the rounding error of the
+    features themselves exceeds the default threshold, and is counted.
 
     Args:
         s: singular values `[..., k]`. Compute those of large features with
@@ -268,7 +268,7 @@ def _resolved(
     """Replace the spectra whose floor lies above `smallest` by those of an SVD.
 
     Args:
-        s: of `_gram_spectrum(phi)`, `[..., k]`.
+        s: from `_gram_spectrum(phi)`, `[..., k]`.
         phi: `[..., n, d]` float64.
         smallest: absolute value that the floor must not exceed.
     Returns:
