@@ -45,7 +45,7 @@ def offline_dqn(seed: int, steps: int = STEPS, **options: Any) -> History:
 
 
 def mean(history: History, metric: str) -> np.ndarray:
-    """Average a metric over the runs, at every step at which it was taken, `[T]`."""
+    """Average a metric over the runs, at every step at which it was logged, `[T]`."""
     _, values = history.get(metric)
     return values.mean(1)
 

@@ -42,7 +42,7 @@ def table(records: Iterable[Record]) -> str:
     """Write one line per experiment and per measure; a failed experiment is a line with its error.
 
     Args:
-        records: of `running.to_record`, or `{"name": ..., "error": ...}`.
+        records: from `running.to_record`, or `{"name": ..., "error": ...}`.
     """
     lines = []
     for record in records:
