@@ -1,8 +1,8 @@
 """`update --against CHECKOUT`: the cost of an update here and in another checkout of rlop.
 
-Every round is a fresh process for each checkout, on one thread, with PYTHONPATH set to it, that
-times all cases. The two checkouts alternate, and so does the one that goes first, so that both meet
-the same load.
+In every round, a fresh process for each checkout times all cases, on one thread and with PYTHONPATH
+set to the checkout. The checkouts alternate, and take turns in going first, so that both meet the
+same load.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Case:
     """One agent whose update is timed.
 
     Args:
-        name: as the table calls it.
+        name: name in the table.
         group: name in `--cases` of the benchmark.
         agent: name in `rlop.agents`.
         options: of the agent.
@@ -72,7 +72,7 @@ AGENTS = (
 
 
 class Comparison(TypedDict):
-    """Result of one case; milliseconds of processor time of an update, one value a round."""
+    """Result of one case; milliseconds of processor time of an update, one value per round."""
 
     case: str
     new_ms: list[float]
@@ -83,11 +83,11 @@ class Comparison(TypedDict):
 
 
 def cases(groups: Iterable[str], compiled: bool) -> list[Case]:
-    """Return the cases of some groups: eager at R = 1 and R = 8, and compiled where asked.
+    """Return the cases of some groups: eager at R = 1 and R = 8, and compiled if requested.
 
     Args:
         groups: of `--cases`.
-        compiled: whether to add the compiled update at R = 1; compilation takes a minute a case.
+        compiled: whether to add the compiled update at R = 1; compilation takes a minute per case.
     """
     result = []
     for case in AGENTS:
@@ -107,7 +107,7 @@ def benchmark(old: Path, chosen: Sequence[Case], rounds: int, seconds: float) ->
         old: folder of the other checkout, with `rlop/` and `agents/`.
         chosen: the cases.
         rounds: processes for each checkout.
-        seconds: of updates in a measurement.
+        seconds: seconds of updates in a measurement.
     Raises:
         InputError: the folder is no checkout, or a process failed.
     """
@@ -152,7 +152,7 @@ def time_updates(checkout: Path, chosen: Sequence[Case], seconds: float) -> list
     """Return the milliseconds of one update of every case, measured in a fresh process.
 
     Raises:
-        InputError: the process failed; the message names the case and has the last line.
+        InputError: the process failed; the message has the case and the last line of its output.
     """
     cases_text = json.dumps([asdict(case) for case in chosen])
     path = str(checkout.resolve())
