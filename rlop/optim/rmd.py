@@ -33,8 +33,8 @@ def unsigned_loss(loss: Tensor, slack: Tensor) -> Tensor:
     """Return the loss that RMD minimizes for a loss L >= 0: (s - z)^2 / 2.
 
     Here s = sqrt(2 L), and z is the minibatch's mean slack. The gradient is (s - z)/s grad L: the
-    step descends L, with an lr that is negative where the slack is larger than the loss. The
-    gradient with respect to a slack is -(s - z)/B.
+    step descends L, with an lr that is negative where z > s. The gradient with respect to a slack
+    is -(s - z)/B.
 
     Args:
         loss: `[R]`, mean over the minibatch, >= 0.
