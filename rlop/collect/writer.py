@@ -22,8 +22,8 @@ class Writer:
 
     Args:
         path: file to write, replacing it.
-        about: metadata; each entry of `policies`, one for each policy, is extended by its number of
-            whole episodes and its mean return.
+        about: metadata; each entry of `policies`, one for each policy, is extended by its steps,
+            its number of whole episodes and its mean return.
         space: action space; actions are stored in [-1, 1] if it has bounds.
         chunk: rows between writes.
         received: signals; collecting stops after the first.
