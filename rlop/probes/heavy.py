@@ -38,9 +38,9 @@ from rlop.types import Batch, InputError
 # Rows and sizes are ours: large enough for a stable number, small enough to run during training.
 KARE_ROWS = 256
 KARE_RIDGE = 1e-3  # in units of the kernel's mean eigenvalue
-CKA_ROWS = 256  # of a minibatch
+CKA_ROWS = 256  # rows of a minibatch
 STEP = 0.01  # step size of the implicit regularizer's noisy TD, over the norm of its kernel
-CLUSTERS = 16  # of states
+CLUSTERS = 16  # clusters of states
 STATES = 64  # at which gradients with respect to the state are taken
 
 Probe: TypeAlias = Callable[[AgentView], Tensor]  # -> [R]
