@@ -106,7 +106,7 @@ class DQN(Agent):
     @property
     def n_actions(self) -> int:
         """A, the number of actions."""
-        assert self.spec.n_actions is not None  # held by `check`
+        assert self.spec.n_actions is not None  # ensured by `check`
         return self.spec.n_actions
 
     @property
