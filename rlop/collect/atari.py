@@ -58,7 +58,7 @@ def collect_dqn_replay(
             the root `...` names the data.
         epsilon: probability of a uniformly random action at each step.
         stochastic: draw from the policy's distribution instead of taking its mode.
-        seed: of environments and exploration.
+        seed: seed of environments and exploration.
         env_kwargs: keyword arguments of the environment, see `AtariSettings`.
         n_envs: environments stepped together.
         rows_per_file: transitions per checkpoint; the last one has the rest.
@@ -165,7 +165,7 @@ class Log:
         Args:
             envs: one for each share of the rows.
             play: observations `[n, 4, H, W]` and a generator to n actions.
-            seed: of environments and exploration.
+            seed: seed of environments and exploration.
             received: signals so far.
             show: called after each step with the number of rows so far.
         """

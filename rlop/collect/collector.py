@@ -88,7 +88,7 @@ def collect(
         stochastic: draw from the policy's distribution instead of taking its mode; for a single
             policy of a mixture write `stochastic:` before its name.
         shuffle: store the episodes of a mixture in random order instead of policy by policy.
-        seed: of environments, exploration and training.
+        seed: seed of environments, exploration and training.
         env_kwargs: keyword arguments for `make_env`.
         n_envs: environments played in turn, so that the policy acts on a batch.
         chunk: steps between writes.

@@ -141,7 +141,7 @@ def _write_checkpoint(
     """Write the files of one checkpoint.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         suffix: number of the checkpoint.
         frames: `[T, H, W]`.
         arrays: the other columns, `[T]` each.

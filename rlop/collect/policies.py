@@ -13,7 +13,7 @@ from rlop.collect.sb3_policy import ALGORITHMS, load_sb3, statistics_file
 from rlop.collect.sb3_training import train
 from rlop.types import InputError
 
-Description: TypeAlias = dict[str, str | bool]  # how a file describes the policy behind its rows
+Description: TypeAlias = dict[str, str | bool]  # how a file describes the policy that made its rows
 
 TRAINED = ("ppo", "sac")  # algorithms that can be trained before collecting
 EXPECTED = "random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip, ppo:STEPS or sac:STEPS"
@@ -32,7 +32,7 @@ def make_policy(
             function of observations `[n, *S]` and a generator that returns n actions.
             `stochastic:` may precede a name.
         make: gives a new copy of the environment that the policy will act in.
-        seed: of the training, for `ppo:STEPS` and `sac:STEPS`.
+        seed: seed of the training, for `ppo:STEPS` and `sac:STEPS`.
         stochastic: draw from the policy's distribution instead of taking its mode.
 
     Returns:

@@ -31,7 +31,7 @@ class Episode:
     terminated: bool = False
     truncated: bool = False
     policy: int = 0  # position in the mixture of the policy that played it
-    physics: Physics | None = None  # MuJoCo's data, where there is a simulator
+    physics: Physics | None = None  # MuJoCo's data, if there is a simulator
     qpos: Rows = field(default_factory=list)
     qvel: Rows = field(default_factory=list)
 
@@ -92,7 +92,7 @@ def rollouts(
         envs: played in turn, one step each.
         play: observations `[n, *S]` and a generator to n actions.
         steps: rows wanted.
-        seed: of the environments and of the generator.
+        seed: seed of the environments and of the generator.
         policy: position in a mixture, recorded in the episodes.
 
     Yields:

@@ -100,7 +100,7 @@ def sb3_act(policy: SB3Policy, normalizer: Normalizer | None, stochastic: bool) 
     """Turn a Stable-Baselines3 policy into a function that draws from the generator passed to it.
 
     Args:
-        policy: of Stable-Baselines3, with `predict`.
+        policy: policy of Stable-Baselines3, with `predict`.
         normalizer: applied to observations first; None if the policy reads them unchanged.
         stochastic: draw actions instead of taking the most likely ones.
     """

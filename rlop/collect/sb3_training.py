@@ -66,7 +66,7 @@ def train(kind: str, make: Make, steps: int, seed: int, stochastic: bool = False
         kind: ppo or sac.
         make: gives a new copy of the environment.
         steps: environment steps of the training, all environments together.
-        seed: of the training.
+        seed: seed of the training.
         stochastic: draw actions instead of taking the most likely ones.
 
     Raises:
@@ -95,9 +95,9 @@ def replay(
 
     Args:
         kind: ppo or sac, with the options of `train`.
-        steps: of the training.
+        steps: number of steps of the training.
         make: gives a new copy of the environment.
-        seed: of the training and the environment.
+        seed: seed of the training and the environment.
         keep: called after each step with all episodes so far and the number of their rows;
             training ends when it returns False.
 
