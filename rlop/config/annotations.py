@@ -53,13 +53,13 @@ def members_of(hint: object) -> tuple[object, ...]:
 
 
 def is_mapping(hint: object) -> bool:
-    """Tell whether an annotation takes a mapping: a dictionary, or a dataclass of options."""
+    """Return whether an annotation takes a mapping: a dictionary, or a dataclass of options."""
     kind = kind_of(hint)
     return kind in (dict, Mapping) or is_dataclass(kind)
 
 
 def is_sequence(hint: object) -> bool:
-    """Tell whether an annotation takes a list."""
+    """Return whether an annotation takes a list."""
     return kind_of(hint) in (list, tuple, Sequence)
 
 

@@ -13,7 +13,7 @@ from rlop.types import InputError
 
 
 def is_import_path(name: str) -> bool:
-    """Tell whether a name is an import path, `module:attribute`, rather than a registered name."""
+    """Return whether a name is an import path, `module:attribute`, not a registered name."""
     return ":" in name
 
 

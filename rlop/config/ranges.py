@@ -33,7 +33,7 @@ class Range:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Tell whether a number lies in the range; NaN lies in none."""
+        """Return whether a number lies in the range; NaN lies in none."""
         if value != value:
             return False
 
@@ -79,7 +79,7 @@ class Formerly:
     """Marks a choice some of whose values had other names, which are still accepted.
 
     Args:
-        names: old name -> present name.
+        names: old name -> current name.
     """
 
     names: Mapping[str, str]

@@ -50,7 +50,7 @@ def options_of(cls: type) -> dict[str, Field[object]]:
 
 
 def is_required(item: Field[object]) -> bool:
-    """Tell whether a field has no default."""
+    """Return whether a field has no default."""
     return item.default is MISSING and item.default_factory is MISSING
 
 

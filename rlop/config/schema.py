@@ -125,10 +125,10 @@ def build(cls: type[C], values: Mapping[str, object], where: str = "config", key
 
     Args:
         cls: the class.
-        values: field -> value, nested mappings for nested classes; fields left out keep their
+        values: field -> value, nested mappings for nested classes; omitted fields keep their
             default.
         where: the source, named at the start of messages, usually a file; "" for none.
-        key: dotted name of the section that the values stand in, such as `agent`.
+        key: dotted name of the section that holds the values, such as `agent`.
     Raises:
         InputError: an unknown or missing key, a value of another type or out of range; one line
             with the dotted key, what was found and what was expected.
