@@ -35,7 +35,7 @@ def chain(
         observation: tabular (one-hot of the state) or random (uniform in [-1, 1], independent,
             `[obs_dim]`).
         obs_dim: width of random observations.
-        seed: of random observations.
+        seed: seed of random observations.
     Returns:
         The MDP.
     Raises:

@@ -76,7 +76,7 @@ def gridworld(
         obs_dim: width of smooth and random observations.
         slip: probability that a uniformly random action replaces the agent's.
         reward: sparse or distance.
-        seed: of walls, goal and observations; the same seed gives the same walls and goal for every
+        seed: seed of walls, goal and observations; it gives the same walls and goal for every
             observation.
         goal_reward: see above.
         step_reward: see above.

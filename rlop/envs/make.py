@@ -90,7 +90,7 @@ def make_vec_env(
         env_id: as in `make_env`.
         n: number of copies, at least 1.
         layout: as in `make_env`.
-        kwargs: of the environment.
+        kwargs: keyword arguments of the environment.
     Returns:
         The environments.
     Raises:

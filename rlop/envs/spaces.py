@@ -60,5 +60,5 @@ def from_unit(actions: np.ndarray, space: Space) -> np.ndarray:
 
 
 def bounded(space: Space) -> TypeGuard[gymnasium.spaces.Box]:
-    """Tell whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
+    """Return whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
     return isinstance(space, gymnasium.spaces.Box) and space.is_bounded()

@@ -146,7 +146,7 @@ def _backup(
 def _under(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the Markov reward process of a policy.
     Returns:
-        The policy `[S, A]`, P_pi `[S, S]` into states where the episode goes on, and r_pi `[S]`.
+        The policy `[S, A]`, P_pi `[S, S]` into states where the episode continues, and r_pi `[S]`.
     """
     policy = np.asarray(policy, np.float64)
     check_shape("policy", policy, (mdp.n_states, mdp.n_actions))
