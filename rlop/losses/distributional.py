@@ -39,7 +39,7 @@ def convex_weights(uniform: Tensor) -> Tensor:
     """Make random convex combinations of K heads.
 
     Args:
-        uniform: in [0, 1), `[..., K, C]` for C combinations.
+        uniform: random numbers in [0, 1), `[..., K, C]` for C combinations.
     Returns:
         Weights of the same shape, which sum to 1 over K.
     Reference: Agarwal, Schuurmans, Norouzi, "An Optimistic Perspective on Offline RL", ICML 2020,
@@ -57,7 +57,7 @@ def quantile_huber(quantiles: Tensor, particles: Tensor, kappa: float = 1.0) -> 
     Args:
         quantiles: `[..., K]`.
         particles: `[..., J]`.
-        kappa: where the square turns linear, > 0.
+        kappa: error at which the square turns linear, > 0.
     Returns:
         `[...]`.
     Reference: Dabney et al., "Distributional RL with Quantile Regression", AAAI 2018,

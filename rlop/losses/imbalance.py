@@ -31,7 +31,7 @@ def action_counts(action: np.ndarray, n_actions: int, device: torch.device) -> T
     Args:
         action: int64 `[N]`.
         n_actions: A.
-        device: of the result.
+        device: device of the result.
     Returns:
         Float `[A]`.
     """
@@ -91,7 +91,7 @@ def vs_loss(
     With gamma = tau = 0 and no weights it is the cross-entropy, and so `conservative_gap` at T = 1.
 
     Args:
-        logits: of a cloned policy, or Q(s, .), `[R, B, A]`.
+        logits: logits of a cloned policy, or Q(s, .), `[R, B, A]`.
         action: the data's, int64 `[R, B]`.
         counts, gamma, tau: see `vs_logits`.
         class_weight: w, `[A]`; None for 1.

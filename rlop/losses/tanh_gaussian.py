@@ -22,8 +22,8 @@ def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tenso
         log pi(a) = sum_i [ log N(z_i; 0, 1) - log std_i - log(1 - a_i^2) ]
 
     Args:
-        mean: of u, `[*lead, m]`.
-        log_std: of u, same shape.
+        mean: mean of u, `[*lead, m]`.
+        log_std: log standard deviation of u, same shape.
         normal: z, standard normal, `[*lead, m]`, or `[*lead, N, m]` for N actions from each
             distribution.
     Returns:
@@ -58,8 +58,8 @@ def log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
     Actions at or beyond the bounds count as lying 1e-6 inside.
 
     Args:
-        mean: of u, `[*lead, m]`.
-        log_std: of u, same shape.
+        mean: mean of u, `[*lead, m]`.
+        log_std: log standard deviation of u, same shape.
         action: same shape, in [-1, 1].
     Returns:
         `[*lead]`.

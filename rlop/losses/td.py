@@ -67,7 +67,7 @@ def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
 
     Args:
         policy: probabilities `[..., A]`.
-        uniform: in [0, 1), `[...]`.
+        uniform: random numbers in [0, 1), `[...]`.
     Returns:
         int64 `[...]`.
     """
@@ -236,7 +236,7 @@ def importance_values(q_values: Tensor, log_density: Tensor) -> Tensor:
 
 
 class Lagrange(NamedTuple):
-    """How a code trains the weight alpha' of the conservative term toward a given gap."""
+    """How a published code trains the weight alpha' of the conservative term to a given gap."""
 
     scales_threshold: bool  # alpha' alpha (gap - threshold), or else alpha' (alpha gap - threshold)
     log_initial: float  # log alpha' at the start
