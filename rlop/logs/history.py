@@ -35,7 +35,7 @@ class History:
     Args:
         steps: `[T]`, every step at which anything was logged.
         metrics: name -> (steps `[T']`, values `[T', R]`); NaN where a value was not finite.
-        labels, hparams: of the R runs.
+        labels, hparams: names and hyper-parameters of the R runs.
         config: the configuration of the training.
     """
 
@@ -115,7 +115,7 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
     """Prepare a record for appending: the same runs, and no partial line at the end.
 
     Args:
-        logdir: of the record.
+        logdir: folder of the record.
         runs: new content of `runs.json`; the earlier configurations of the record are added to it
             as `earlier_configs`, oldest first.
 

@@ -105,7 +105,7 @@ class Logger:
         Args:
             text: the message.
             key: by default the text.
-            level: of `logging`.
+            level: level of `logging`.
         """
         if (key or text) not in self._said:
             self._said.add(key or text)

@@ -19,7 +19,7 @@ def say(text: str, level: int = logging.INFO) -> None:
 
     Args:
         text: the line.
-        level: of `logging`: INFO for progress, WARNING for what the user should act on.
+        level: level of `logging`: INFO for progress, WARNING for what the user should act on.
     """
     LOGGER.log(level, "%s", text)
 
