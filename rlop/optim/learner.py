@@ -76,8 +76,8 @@ class Learner:
         """Step the runs that are active; then restore masks and projections.
 
         Args:
-            grads: of the parameters, in their order.
-            norms: of each run's gradient, `[R]`.
+            grads: gradients of the parameters, in their order.
+            norms: norm of each run's gradient, `[R]`.
         """
         clipped = clip_runs(grads, norms, self.active, self.max_grad_norm)
         self.optimizer.apply(clipped, self.active)

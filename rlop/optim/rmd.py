@@ -96,7 +96,7 @@ def relaxed(error: Tensor, batch: Batch) -> Tensor:
 
     Args:
         error: `[R, ..., B]`.
-        batch: of the update.
+        batch: batch of the update.
     """
     if "slack" not in batch.extra:
         return error
