@@ -26,7 +26,7 @@ class Critics(nn.Module):
         hidden: widths of the hidden layers.
         activation: a key of `ACTIVATIONS`.
         layer_norm: normalize before each activation.
-        precision: of the products between hidden layers, see `MLP`.
+        precision: precision of the products between hidden layers, see `MLP`.
     """
 
     def __init__(

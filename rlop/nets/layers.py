@@ -301,7 +301,7 @@ class Constraints:
         """Restore masks and unit rows, in place, without branches on values.
 
         Args:
-            parameters: of the network, by name.
+            parameters: parameters of the network, by name.
         """
         mask_(parameters, self.masks)
         for name in self.spheres:

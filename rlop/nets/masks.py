@@ -73,7 +73,7 @@ def random_mask(shape: Sequence[int], density: float, generator: Generator) -> T
     Args:
         shape: `[..., O, I]`.
         density: share of True; each matrix has at least one.
-        generator: of the random numbers.
+        generator: generator of the random numbers.
     """
     *lead, n_out, n_in = shape
     size = n_out * n_in
@@ -125,8 +125,8 @@ def mask_(params: Named, masks: Named) -> None:
     """Set masked weights to 0, in place: an idempotent projection.
 
     Args:
-        params: by name.
-        masks: of some of them, bool of the same shape.
+        params: parameters by name.
+        masks: masks of some of the parameters, bool of the same shape.
     Raises:
         InputError: for a mask without its parameter, or of another shape.
     """
@@ -180,8 +180,8 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
     `Learner.project`, which applies the masks, sets the weights themselves to 0.
 
     Args:
-        layers: by name; all their weights are ranked together, run by run.
-        share: of the weights that the layers' own densities keep, in (0, 1].
+        layers: layers by name; all their weights are ranked together, run by run.
+        share: share of the weights that the layers' own densities keep, in (0, 1].
         active: `[R]` bool; other runs keep their masks.
     Returns:
         Name of the weight -> bool of its shape, True where it is now masked.
@@ -213,9 +213,9 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
     The optimizer and the schedule must restart from that step as well.
 
     Args:
-        params: by name.
-        saved: the same at that step.
-        masks: of some of them.
+        params: parameters by name.
+        saved: their values at that step.
+        masks: masks of some of the parameters.
     Reference: Frankle et al., "Stabilizing the Lottery Ticket Hypothesis", 2019, arXiv:1903.01611.
     """
     for name, p in params.items():
@@ -259,10 +259,10 @@ def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density:
     whole head, and all biases.
 
     Args:
-        n_in, n_out: of the network.
-        depth: hidden layers.
-        width: of the dense network's hidden layers.
-        density: of the sparse network's hidden layers, in (0, 1].
+        n_in, n_out: inputs and outputs of the network.
+        depth: number of hidden layers.
+        width: width of the dense network's hidden layers.
+        density: density of the sparse network's hidden layers, in (0, 1].
     """
     check_range("density", density, low=0, high=1, low_open=True)
 

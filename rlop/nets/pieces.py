@@ -18,7 +18,7 @@ def in_pieces(weight: Tensor, rows: int) -> bool:
     dominates.
 
     Args:
-        weight: of one layer, `[*lead, O, I]`.
+        weight: weight of one layer, `[*lead, O, I]`.
         rows: inputs of each network.
     """
     compiles_quickly = weight.shape[:-2].numel() <= MAX_COMPILED
