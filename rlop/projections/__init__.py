@@ -51,7 +51,7 @@ def make_projection(kind: str, **options: object) -> Projection:
     Args:
         kind: `max_norm`, `frobenius`, or the import path `my_package.module:Part` of a subclass of
             `Projection`.
-        options: of the projection.
+        options: options of the projection.
     Raises:
         InputError: for an unknown kind or option, or a value of another type.
     """

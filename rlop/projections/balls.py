@@ -32,8 +32,8 @@ def max_norm(
             is one neuron. (The neurons of a transposed convolution lie along another axis:
             transpose first.)
         center: same shape, or None for zero.
-        radius: of each neuron's ball, a number or a tensor over the first leading axes (`[R]`);
-            `inf` does nothing.
+        radius: radius of each neuron's ball, a number or a tensor over the first leading axes
+            (`[R]`); `inf` does nothing.
         lead: number of leading (run, critic) axes.
     Returns:
         The projected weights, a new tensor.
@@ -62,8 +62,8 @@ def frobenius_ball(
     Args:
         weight: `[*lead, ...]`.
         center: same shape, or None for zero.
-        radius: of the whole ball, a number or a tensor over the first leading axes (`[R]`); `inf`
-            does nothing.
+        radius: radius of the whole ball, a number or a tensor over the first leading axes (`[R]`);
+            `inf` does nothing.
         lead: number of leading (run, critic) axes.
     Returns:
         The projected weights, a new tensor.
@@ -140,8 +140,8 @@ def distance_factors(
 
     Args:
         tensors: `[*lead, ...]` each, of equal size in the axes that have a ball for each index.
-        centers: of the same shapes, or None for zero.
-        radius: of a ball, a number or a tensor over the first leading axes.
+        centers: centers of the same shapes, or None for zero.
+        radius: radius of a ball, a number or a tensor over the first leading axes.
         lead: number of leading axes.
         ball_axes: axes after the leading ones that have a ball for each index.
     Returns:

@@ -36,7 +36,7 @@ class Projection:
         """Prepare the projection for one network; called once, before training.
 
         Args:
-            parameters: of the network, by name, each `[*lead, ...]`.
+            parameters: parameters of the network, by name, each `[*lead, ...]`.
             lead: number of leading axes: 1 for runs, 2 for runs and critics.
         Returns:
             A function that projects parameters of these shapes in place. It must be idempotent, and
