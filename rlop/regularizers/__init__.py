@@ -115,7 +115,7 @@ def make_regularizer(name: str, **options: object) -> Regularizer:
         name: a key of `REGULARIZERS` or of `PRESETS`, as in `dr3` or `dr3/dopamine`; or the import
             path `my_package.module:Part` of a subclass of `Regularizer` or of a function of
             `TDContext`.
-        options: of the regularizer; they override those of the preset.
+        options: options of the regularizer; they override those of the preset.
     Raises:
         InputError: for an unknown name or option, or a value of another type or out of range.
     """

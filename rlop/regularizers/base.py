@@ -121,7 +121,7 @@ def as_regularizer(part: object, name: str) -> Regularizer:
     Args:
         part: a regularizer, or a function of `TDContext`. One that `rlop.types.needs` does not
             mark gets every optional field.
-        name: of the part, for the message.
+        name: name of the part, for the message.
     Raises:
         InputError: for anything else.
     """

@@ -47,7 +47,7 @@ def infer(
 
 
 class KeepsInitial(Protocol):
-    """A learner that remembers the initial parameters of its network."""
+    """A learner that keeps the initial parameters of its network."""
 
     online: nn.Module  # its forward returns features first
     initial: dict[str, Tensor]
@@ -59,7 +59,7 @@ def initial_features(learner: KeepsInitial, *inputs: Tensor) -> Tensor:
 
     Args:
         learner: with the network and its initial parameters.
-        inputs: of the network's forward.
+        inputs: inputs of the network's forward.
     """
     initial: Mapping[str, Tensor] = learner.initial
     features: Tensor = functional_call(learner.online, dict(initial), inputs)[0]

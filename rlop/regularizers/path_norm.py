@@ -59,7 +59,7 @@ def path_norm(weights: Sequence[Tensor], lead: int = 0) -> Tensor:
     twice, once by rows and once by columns.
 
     Args:
-        weights: of successive layers, `[*lead, O, I, ...]` each, at least two.
+        weights: weights of successive layers, `[*lead, O, I, ...]` each, at least two.
         lead: number of leading axes.
     Returns:
         `[*lead]`, unweighted.

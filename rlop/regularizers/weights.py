@@ -24,8 +24,8 @@ def l2(
 
     Args:
         parameters: by name, `[*lead, ...]` each.
-        center: of the same names and shapes; None for zero. With the initial parameters it is
-            L2 Init.
+        center: tensors of the same names and shapes; None for zero. With the initial parameters
+            this is L2 Init.
         lead: number of leading axes.
     Returns:
         `[*lead]`, unweighted.
