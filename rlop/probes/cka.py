@@ -133,7 +133,7 @@ def cka_matrix(layers: Sequence[Tensor], batch_size: int | None = None) -> Tenso
     Args:
         layers: L tensors `[..., n, d_l]`; widths may differ.
         batch_size: rows of a minibatch, at least 4; rows that do not fill the last minibatch are
-            left out. None takes all rows at once.
+            dropped. None takes all rows at once.
     Returns:
         `[..., L, L]` float64, see `CKA`.
     Raises:

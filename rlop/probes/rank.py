@@ -61,7 +61,7 @@ def srank(s: Tensor, delta: float = 0.01) -> Tensor:
 
     Args:
         s: singular values `[..., k]`, descending.
-        delta: share of the sum that may be left out, in [0, 1).
+        delta: share of the sum that may be missing, in [0, 1).
     Returns:
         `[...]` float64, whole numbers in [0, k].
     Raises:
@@ -145,8 +145,8 @@ def lyle_rank(
         #{ i : sigma_i / sqrt(n) > eps }
 
     Invariant to rotations but NOT to scale, so it also sees features that shrink to zero. With
-    1/sqrt(n) it does not change when every row is repeated; some published curves leave that factor
-    out (`normalize=False`). For float32 features larger than about 1e5, the rounding error of the
+    1/sqrt(n) it does not change when every row is repeated; some published curves omit that factor
+    (`normalize=False`). For float32 features larger than about 1e5, the rounding error of the
     features themselves exceeds the default threshold, and is counted.
 
     Args:
@@ -199,9 +199,9 @@ def rank_measures(
 
     Args:
         features: `[..., n, d]`, best with n >= 4 d and the same rows throughout training.
-        delta: of `srank`.
-        threshold: of `pca_rank`.
-        eps: of `lyle_rank`.
+        delta: `delta` of `srank`.
+        threshold: `threshold` of `pca_rank`.
+        eps: `eps` of `lyle_rank`.
         center: subtract the mean row first.
     Returns:
         `srank`, `effective_rank`, `stable_rank`, `pca_rank`, `feature_rank` (the key of `lyle_rank`

@@ -149,7 +149,7 @@ def unit_measures(
     Args:
         features: activations `[..., n, d]`.
         activation: activation of the layer; determines the meaning of dead.
-        tau: of `dormant_fraction`.
+        tau: `tau` of `dormant_fraction`.
     Returns:
         `{"dormant": [...], "dead": [...]}`.
     """
