@@ -54,7 +54,8 @@ def band(
     """Average runs, with the half width of their Student-t interval, at every step of any run.
 
     Args:
-        curves: of the runs of one group; a value that is not finite is left out of its step.
+        curves: curves of the runs of one group; a value that is not finite is omitted from its
+            step.
         confidence: coverage of the interval.
 
     Returns:
@@ -101,7 +102,7 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
     """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
 
     Args:
-        path: of the file. The same drawing gives the same bytes.
+        path: path of the file. The same drawing gives the same bytes.
         width, height: in inches.
         dpi: dots per inch.
 

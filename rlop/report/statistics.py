@@ -156,7 +156,7 @@ def stratified_bootstrap_ci(
         scores: `[runs, tasks]`, finite.
         confidence: coverage.
         samples: number of resampled score matrices.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         (low, high).

@@ -50,7 +50,7 @@ def table(
 ) -> str:
     """Format a text table: a row per group of runs, a column per metric, a caption.
 
-    Diverged runs are left out of the statistic and counted in the cell.
+    Diverged runs are excluded from the statistic and counted in the cell.
 
     Args:
         history: one, or several whose runs are combined.
@@ -127,7 +127,7 @@ def figure(source: Histories | str | Path, names: Sequence[str], path: str | Pat
     Args:
         source: a logdir, a folder of logdirs, or histories.
         names: metrics as logged.
-        path: of the file.
+        path: path of the file.
 
     Raises:
         InputError: a metric that was never logged, or matplotlib is not installed.
