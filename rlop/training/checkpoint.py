@@ -63,7 +63,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         path: the checkpoint file.
         device: device of its tensors.
     Raises:
-        InputError: when the file is missing, is no checkpoint, or has an unknown format.
+        InputError: when the file is missing, is not a checkpoint, or has an unknown format.
     """
     if not Path(path).exists():
         raise InputError(f"{path}: no such checkpoint")
@@ -101,7 +101,7 @@ def load_agent(
         parts: name of a regularizer or projection -> its function, for those given as functions in
             Python.
     Raises:
-        InputError: for a file that is no checkpoint, or a part that is not available here.
+        InputError: for a file that is not a checkpoint, or a part that is not available here.
     """
     content = load(path, device)
     spec = Spec(**{**content["spec"], "obs_shape": tuple(content["spec"]["obs_shape"])})
@@ -169,7 +169,7 @@ def check_variants(
 
     Args:
         path: the checkpoint file, for the message.
-        variants: of the checkpoint.
+        variants: variants of the checkpoint.
         allow: modules that the caller allows.
     Raises:
         InputError: as for `check_part`.

@@ -152,7 +152,7 @@ def compiled(update: Update, backend: str = "inductor") -> Update:
 
     Args:
         update: update of all runs, in place.
-        backend: of `torch.compile`.
+        backend: backend of `torch.compile`.
     Raises:
         InputError: if this version of PyTorch cannot compile it, see `can_compile`.
     """

@@ -63,9 +63,9 @@ class Evaluator:
     Args:
         env_id: Gymnasium id.
         seeds: one per run.
-        episodes: per run.
-        env_kwargs: keyword arguments for `gymnasium.make`. max_envs: environments stepped at once
-        for a run.
+        episodes: episodes of each run.
+        env_kwargs: keyword arguments for `gymnasium.make`.
+        max_envs: environments stepped at once for a run.
         spec: when given, the environment must match its observation and action space, and
             observations are normalized as the data's were.
         reference: D4RL data set or environment whose reference scores normalize the return, if it

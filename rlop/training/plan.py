@@ -28,7 +28,7 @@ def plan(experiment: Experiment) -> str:
     evaluation; the memory is that of parameters, optimizer and data.
 
     Raises:
-        InputError: for anything in the configuration that does not fit.
+        InputError: for any option of the configuration that does not fit.
     """
     torch.set_num_threads(experiment.threads or 1)
     data = data_on_disk(experiment)

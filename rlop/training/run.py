@@ -178,7 +178,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
     Returns:
         The agent, the record of its metrics, and the log folder.
     Raises:
-        InputError: before any training, for anything in the configuration that does not fit.
+        InputError: before any training, for any option of the configuration that does not fit.
     """
     torch.set_num_threads(experiment.threads or 1)
     pick_device(experiment.device)  # a device that is missing is reported before data is read
