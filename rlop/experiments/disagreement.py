@@ -79,7 +79,7 @@ def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
     Args:
         n: digits in the train part.
         noise: share of labels that are drawn at random.
-        seed: of the data; the runs take this seed and the next ones.
+        seed: seed of the data; the runs take this seed and the next ones.
     Returns:
         Mean test error, mean disagreement of the pairs, calibration gap of the ensemble.
     """

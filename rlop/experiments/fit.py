@@ -95,7 +95,7 @@ def fit(
         x: inputs that all runs share, `[N, D]`, or one set each, `[R, N, D]`.
         y: one set of labels or targets for each run, `[R, N, ...]`.
         batches: indices `[R, B]`, one tensor per step, as from `orders`.
-        loss: of the network, a batch of inputs and one of labels, `[R]`.
+        loss: function of the network, a batch of inputs and one of labels, giving `[R]`.
         after: called after every step, for masks.
     """
     # An interpolating network has denormal gradients, which are slow on a CPU.

@@ -59,7 +59,7 @@ def simulate(p: Mapping[str, Tensor], x: Tensor, x_next: Tensor, sigma: float, s
         x: states `[4, 3]`.
         x_next: next states `[4, 3]`.
         sigma: standard deviation of the targets' noise.
-        seed: of the noise.
+        seed: seed of the noise.
     Returns:
         All parameters in one row, `[30]`.
     """

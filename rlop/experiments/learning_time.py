@@ -4,8 +4,8 @@ Row 46: Sadrtdinov, Chirkova and Lobacheva, "On the Memorization Properties of C
 Learning", arXiv:2107.10143. The learning time of an example is the first epoch after which its
 label is predicted. Its distribution distinguishes memorization from learning: on random labels it
 is late and wide, and what was learned is often lost again. Two runs agree in part on which examples
-come first, whatever the labels. A probe of TD: the first step at which a transition's error is
-small, and how often it is forgotten.
+come first, for either kind of labels. A probe of TD: the first step at which a transition's error
+is small, and how often it is forgotten.
 """
 
 from __future__ import annotations

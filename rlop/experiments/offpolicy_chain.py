@@ -131,11 +131,11 @@ def neural_td(
 
     Args:
         process: the process whose values are learned.
-        kind: of the projection, see `project`.
-        radius: of the projection.
+        kind: kind of the projection, see `project`.
+        radius: radius of the projection.
         lr: learning rate.
         steps: number of samples.
-        seed: of the network and of the samples.
+        seed: seed of the network and of the samples.
     """
     weight, sign = symmetric(Generator().manual_seed(seed))
     start = weight.clone()

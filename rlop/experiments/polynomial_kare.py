@@ -120,7 +120,7 @@ def risks(x: Tensor, noise: Tensor, size: int, ridge: float) -> tuple[float, flo
 
     Args:
         x: points `[S, N]`.
-        noise: of their labels `[S, N]`.
+        noise: noise of their labels `[S, N]`.
         size: number of features.
         ridge: lambda.
     """

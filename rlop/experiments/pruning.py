@@ -110,7 +110,7 @@ def cut(weights: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tenso
 
     Args:
         weights: weight matrices by name, `[R, O, I]`.
-        masks: of the weights that are left.
+        masks: masks of the weights that are left.
     Returns:
         The new masks.
     """

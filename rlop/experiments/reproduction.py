@@ -75,7 +75,7 @@ def markdown(
     """Write the whole of `REPRODUCTION.md`.
 
     Args:
-        records: of the last run.
+        records: records of the last run.
         versions: package -> version, for the last line.
         abstracts: rows of the catalogue; those of the workshop by default.
     """

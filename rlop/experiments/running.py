@@ -132,7 +132,7 @@ def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
     """Write the curves of an outcome as a PNG.
 
     Args:
-        outcome: of an experiment.
+        outcome: outcome of an experiment.
         path: PNG file, written whole or not at all.
         title: text above the axes.
     Raises:

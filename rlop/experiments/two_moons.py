@@ -112,7 +112,7 @@ def moons(gap: float, generator: Generator, n: int) -> tuple[Tensor, Tensor]:
 
     Args:
         gap: distance between the vertical ranges of the moons; they overlap where it is negative.
-        generator: of the angles.
+        generator: generator of the angles.
         n: number of points.
     Returns:
         Points `[n, 2]` and labels +-1 `[n]`.
