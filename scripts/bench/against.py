@@ -35,8 +35,8 @@ class Case:
         name: name in the table.
         group: name in `--cases` of the benchmark.
         agent: name in `rlop.agents`.
-        options: of the agent.
-        obs_shape: of one observation.
+        options: options of the agent.
+        obs_shape: shape of one observation.
         actions: dimensions of a continuous action, or number of discrete ones.
         continuous: whether actions are continuous.
         pixels: whether observations are the booleans of MinAtar.
@@ -86,7 +86,7 @@ def cases(groups: Iterable[str], compiled: bool) -> list[Case]:
     """Return the cases of some groups: eager at R = 1 and R = 8, and compiled if requested.
 
     Args:
-        groups: of `--cases`.
+        groups: groups of `--cases`.
         compiled: whether to add the compiled update at R = 1; compilation takes a minute per case.
     """
     result = []
@@ -109,7 +109,7 @@ def benchmark(old: Path, chosen: Sequence[Case], rounds: int, seconds: float) ->
         rounds: processes for each checkout.
         seconds: seconds of updates in a measurement.
     Raises:
-        InputError: the folder is no checkout, or a process failed.
+        InputError: the folder is not a checkout, or a process failed.
     """
     check_checkout(old)
     new_rounds: list[list[float]] = []

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "numpy", "d3rlpy", "tianshou", "torchrl", "stable-baselines
 
 
 class Summary(TypedDict):
-    """Median, extremes and the rounds themselves."""
+    """Median, extremes and values of all rounds."""
 
     median: float
     min: float

@@ -1,4 +1,4 @@
-"""`overhead`: the cost of what happens between updates, and of regularizers within them.
+"""`overhead`: the cost of tasks between updates, and of regularizers within updates.
 
 Probe, log, checkpoint and evaluation are measured at their default intervals.
 """

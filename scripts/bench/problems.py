@@ -1,4 +1,4 @@
-"""The work that is measured: the same shapes for every contestant, and random transitions."""
+"""The problems that are timed: the same shapes for every contestant, and random transitions."""
 
 from __future__ import annotations
 
