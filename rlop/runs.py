@@ -33,7 +33,7 @@ class Runs:
     seeds: tuple[int, ...]
     # hyper-parameter -> one value per run, constant ones as well
     values: Mapping[str, tuple[float, ...]]
-    # what tells the runs apart: variant, swept values, seed
+    # values that distinguish the runs: variant, swept values, seed
     hparams: tuple[dict[str, int | float | str], ...]
     labels: tuple[str, ...]
 
