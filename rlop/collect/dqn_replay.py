@@ -30,15 +30,14 @@ def write_dqn_replay(
     suffix: int = 0,
     overwrite: bool = False,
 ) -> int:
-    """Write checkpoints for Dopamine, batch_rl and `read_dqn_replay`; each file whole or not at
-    all.
+    """Write checkpoints that Dopamine, batch_rl and `read_dqn_replay` read.
 
-    Three rows of zeros go before each episode. A file holds `capacity` rows, of which the last is
-    never written, as in the published ones; the first three transitions of a file that begins
-    within an episode have no complete stack, and its last one has no successor. The format cannot
-    store the observation after the last action of an episode that timed out: these rows are marked
-    as terminal, as in the published files, and in an additional file `truncated_ckpt`, which
-    `read_dqn_replay` uses to omit them.
+    Each file is written whole or not at all. Three rows of zeros go before each episode. A file
+    holds `capacity` rows, of which the last is never written, as in the published ones; the first
+    three transitions of a file that begins within an episode have no complete stack, and its last
+    one has no successor. The format cannot store the observation after the last action of an
+    episode that timed out: these rows are marked as terminal, as in the published files, and in an
+    additional file `truncated_ckpt`, which `read_dqn_replay` uses to omit them.
 
     Args:
         folder: `.../GAME/RUN/replay_logs`, created if missing.

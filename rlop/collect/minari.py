@@ -75,7 +75,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _episodes(data: Dataset) -> bytes:
     """Return the bytes of an HDF5 file with a group for each episode.
 
-    They are made in memory: HDF5 crashes the process if the disk is full when it closes a file.
+    They are made in memory: HDF5 crashes the process when a disk fills up at the end of a file.
     """
     stops = (data.episode_ends + 1).tolist()
     with h5py.File("episodes", "w", driver="core", backing_store=False, track_order=True) as file:
