@@ -9,7 +9,7 @@ for minibatches of B and heavy-ball momentum beta. For small lr, R is tr Hess L 
 there is the Gauss-Newton matrix whose trace `rlop.probes.trace` measures.
 
 Reference: Damian, Ma and Lee, "Label Noise SGD Provably Prefers Flat Global Minimizers", NeurIPS
-    2021, arXiv:2106.06530, for a loss of errors squared over 2.
+    2021, arXiv:2106.06530, for the loss of an error e^2 / 2.
 """
 
 from __future__ import annotations
