@@ -39,8 +39,8 @@ def smd_(
 
     For q > 2 a weight that is exactly at r_j jumps by |lr g|^(1/(q-1)), however small lr; for q < 2
     it barely moves. Start biases and shifts away from r where that matters. For q near 1 even a
-    small distance from r matters: at a distance of 1e-4 the dual |w - r|^(q-1) is already 0.4 at q
-    = 1.1, so only a start at r gives sparse moves. Rounding matters there, too: the map back from
+    small distance from r matters: 1e-4 away from r the dual |w - r|^(q-1) is already 0.4 for
+    q = 1.1, so only a start at r gives sparse moves. Rounding matters there, too: the map back from
     the dual raises to the power 1/(q-1), which multiplies relative errors by 10.
 
     Args:
@@ -79,8 +79,8 @@ def entropy_(params: list[Tensor], grads: list[Tensor], lr: Tensor) -> None:
         w <- w exp(-lr g sign(w))
 
     Intended for weights >= 0, where it is the textbook step. A negative weight takes its mirror
-    image; signs never change and a zero stays zero, so a weight of either sign needs two, w = w+ -
-    w-. A step that overflows is not taken.
+    image; signs never change and a zero stays zero, so a weight of either sign needs two:
+    w = w+ - w-. A step that overflows is not taken.
 
     Args:
         params: parameters w, `[R, ...]`.
