@@ -99,7 +99,8 @@ class Critics(nn.Module):
             features = self.pairs(obs.flatten(-3, -2), action.flatten(-3, -2))
             return features.unflatten(-2, (-1, count))
 
-        # The first layer's product is a sum: the observation's part serves all of its K actions.
+        # The first layer's product is a sum: the observation's part is shared by all of its K
+        # actions.
         first = self.torso.layers[0]
         assert isinstance(first, Linear)  # guaranteed by `plain`
         size = obs.shape[-1]

@@ -44,8 +44,8 @@ class BatchNorm(nn.Module):
         batch_renorm   y = (x - m_B) / s_B r + d
                        r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
-    r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
-    that passes over differently distributed batches share one function.
+    r and d carry no gradient; unless they are clipped, y is the input normalized by the running
+    statistics, so that passes over differently distributed batches share one function.
 
     Args:
         lead: leading axes, `(R,)` or `(R, E)`.
