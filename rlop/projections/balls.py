@@ -84,8 +84,8 @@ def neuron_radius(
         ntk: R / sqrt(n_out);  standard: R / sqrt(n_out fan_in);  none: R
 
     In the NTK parametrization the layer divides by sqrt(fan_in), in the standard one the weights
-    are already scaled so. The balls of a layer together lie in the Frobenius ball of radius R or R
-    / sqrt(fan_in). `none` bounds every unit by the same radius.
+    are already scaled so. The balls of a layer together lie in the Frobenius ball of radius R or
+    R / sqrt(fan_in). `none` bounds every unit by the same radius.
 
     Args:
         radius: R, a number or a tensor; the result is of the same type.
