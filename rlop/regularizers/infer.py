@@ -1,4 +1,4 @@
-"""InFeR: let random linear heads keep predicting what they read from the initial features."""
+"""InFeR: keep random linear heads on the features at their scaled initial outputs."""
 
 from __future__ import annotations
 

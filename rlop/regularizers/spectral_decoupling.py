@@ -50,9 +50,9 @@ def spectral_decoupling(q_values: Tensor, reference: Tensor | float = 0.0) -> Te
 class SpectralDecoupling(Regularizer):
     """`spectral_decoupling` of the values of every critic's actions or candidates, summed.
 
-    Coefficients of the released code, twice as large here: 0.006 on two moons; 2, after 450 steps
-    of 4e-5 with an unscaled loss, on colored MNIST. They do not carry over to values of another
-    scale.
+    Coefficients of the released code, doubled for the factor 1/2 here: 0.006 on two moons; 2, after
+    450 steps of 4e-5 with an unscaled loss, on colored MNIST. They do not carry over to values of
+    another scale.
     """
 
     reference: Literal["zero", "batch_mean"] | Number = option(
