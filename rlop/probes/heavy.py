@@ -107,7 +107,7 @@ def _kare(view: AgentView) -> Tensor:
     action = view.batch.action[:, rows] if view.discrete else None
     kernel = last_layer_gram(view.features[..., rows, :], action)
 
-    # Features that are all zero give no scale for the ridge, and any ridge serves.
+    # Features that are all zero give no scale for the ridge; then any ridge works.
     ridge = KARE_RIDGE * kernel.diagonal(dim1=-2, dim2=-1).mean(-1) / kernel.shape[-1]
     ridge = ridge.where(ridge > 0, 1.0)
     target = view.over_critics(view.target[:, rows]).expand(kernel.shape[:-1])

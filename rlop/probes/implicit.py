@@ -1,9 +1,9 @@
 """The implicit regularizer of noisy semi-gradient TD: its value, its two parts, and its drift.
 
 Near parameters that fit every target, TD with noise on its targets is an Ornstein-Uhlenbeck process
-around a manifold of equally good parameters, and drifts along that manifold. With rows a_i = grad
-Q_i of A and b_i = grad Q'_i of B, both `[n, d]`, and gradient steps of size eta on the sum over n
-transitions:
+around a manifold of equally good parameters, and drifts along that manifold. With rows
+a_i = grad Q_i of A and b_i = grad Q'_i of B, both `[n, d]`, and gradient steps of size eta on the
+sum over n transitions:
 
     noise      theta <- theta - eta sum_i a_i (Q_i - r_i - gamma Q'_i + sigma z_i),
                z_i independent, variance 1
