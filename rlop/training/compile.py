@@ -25,8 +25,9 @@ Update: TypeAlias = Callable[[Any, Noise], Metrics]
 def launch_size(intervals: Sequence[int], target_period: int) -> int:
     """Return how many updates fit into one launch.
 
-    Everything that happens between updates must fall between launches: the largest K up to
-    `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of `target_period`.
+    Everything that happens between updates must fall between launches. The result is the largest K
+    up to `MAX_UPDATES` that divides every interval and is a multiple or a divisor of
+    `target_period`.
 
     Args:
         intervals: intervals in gradient steps, 0 for never.

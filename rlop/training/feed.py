@@ -18,7 +18,7 @@ class Feed:
     Args:
         table: the transitions, on the device.
         streams: rows `[R, B]`, or prefetched batches, and the noise of each step.
-        gather: turns them into the first argument of the update.
+        gather: turns rows of the streams into the first argument of the update.
         update: one update of every run.
         launch: several updates as one call.
     """
