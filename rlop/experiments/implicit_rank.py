@@ -4,8 +4,7 @@ Row 41: Sun, Thilak, Littwin, Saremi and Susskind, "Implicit Greedy Rank Learnin
 via Overparameterized Linear Networks", arXiv:2107.01301; the layers with their default
 initialization as in Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder",
 arXiv:2010.00679. The layers add no function that one matrix could not express, yet gradient descent
-through l of them learns few
-directions: the effective rank of the code falls with l.
+through l of them learns few directions: the effective rank of the code falls with l.
 """
 
 from __future__ import annotations
