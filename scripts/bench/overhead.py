@@ -34,7 +34,7 @@ COEF = 1e-3
 
 
 class Cost(TypedDict, total=False):
-    """Cost of one operation; without numbers if the note says why."""
+    """Cost of one operation; if it has no numbers, the note says why."""
 
     ms: float  # CPU milliseconds of one call
     every: int  # updates between two calls

@@ -53,7 +53,7 @@ def build(problem: Problem, data: Dataset) -> Update:
 
 
 def continuous(problem: Problem) -> CQL:
-    """Make continuous CQL without its Lagrange form and without clipping, as no other clips."""
+    """Make continuous CQL without its Lagrange form and without clipping, like the others."""
 
     def critic() -> ContinuousCritic:
         net = Net(
