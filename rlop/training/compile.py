@@ -129,8 +129,8 @@ def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:
 def pays(steps: int) -> bool:
     """Return whether compiling pays off for this many steps, where it is possible at all.
 
-    The rule depends only on the number of steps, so that the same configuration always runs the
-    same way.
+    On one machine the rule depends only on the number of steps, so that the same configuration
+    always runs the same way.
 
     Args:
         steps: gradient steps of the training.
