@@ -52,9 +52,9 @@ class BC(Agent):
 
         cross_entropy   -log softmax(W phi(s) + b)_a
         mse             |tanh(W phi(s) + b) - a|^2 / m
-        nll             -log pi(a|s), pi a squashed Gaussian with a width for each state
+        nll             -log pi(a|s), pi a squashed Gaussian whose width depends on the state
 
-    The optimizer `rmd` descends `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
+    The optimizer `rmd` minimizes `rlop.optim.unsigned_loss` of the cross-entropy, `loss/total`.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `BCConfig`.
     Raises:
@@ -117,7 +117,7 @@ class BC(Agent):
         return {"policy": self.main_learner(network, form="unsigned")}
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of the label noise."""
+        """Return kind and shape of the random numbers that label noise needs."""
         noise = self.config.label_noise
         return noise.draws(self.config.batch_size) if noise else {}
 
@@ -129,12 +129,12 @@ class BC(Agent):
         return self.main.online
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is.
+        """Return the data set unchanged, after reading its actions.
 
-        Count its discrete actions, or check that its continuous ones lie in [-1, 1].
+        Discrete actions are counted; continuous ones are checked to lie in [-1, 1].
 
         Raises:
-            InputError: naming the range of the data.
+            InputError: for continuous actions outside [-1, 1], with the range of the data.
         """
         if self.spec.n_actions is None:
             tanh_gaussian.check_actions(data.action, data.name)
@@ -168,7 +168,7 @@ class BC(Agent):
     def cross_entropy(self, logits: Tensor, label: Tensor, noise: Noise) -> Tensor:
         """Return the mean cross-entropy `[R]` of labels `[R, B]` under logits `[R, B, A]`.
 
-        Label noise and logit adjustment act here, where the configuration asks for them.
+        Label noise and logit adjustment are applied here, if configured.
         """
         config, hyper = self.config, self.hyper
         if config.label_noise:
@@ -184,8 +184,10 @@ class BC(Agent):
 
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:
-        """Return the likeliest action, int64 `[R, B]`, or tanh of the mean `[R, B, m]`, for `[R, B,
-        *obs_shape]`.
+        """Return actions for observations `[R, B, *obs_shape]`.
+
+        Discrete actions are the most likely ones, int64 `[R, B]`; continuous ones are tanh of the
+        mean, `[R, B, m]`.
         """
         if self.loss_kind == "nll":
             return torch.tanh(self.policy(obs)[0])
@@ -202,6 +204,6 @@ class BC(Agent):
     def head_weight(self) -> Tensor:
         """Weight of the policy's linear head, `[R, A, D]`.
 
-        With `nll` the rows are means, then log widths.
+        With `nll` the first m rows give the means, the others the logarithms of the widths.
         """
         return self.policy.head.weight

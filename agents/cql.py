@@ -33,9 +33,9 @@ class CQL(ActorCritic):
     log pi(a|s) replaces Q in the policy's loss. With `entropy_loss: exp`, c replaces log c.
 
     The candidates a_k, `action_samples` each from the uniform density, pi(.|s) and pi(.|s'), are
-    all valued at s, without gradient into the policy. CQL(rho), the authors' `min_q_version` 2,
-    leaves out log p_k and adds the data's action to the candidates. A Lagrange form multiplies
-    alpha by a trained weight, see `td.lagrange_penalty`.
+    all evaluated at s, without gradient into the policy. CQL(rho), the authors' `min_q_version` 2,
+    omits log p_k and adds the data's action to the candidates. A Lagrange form multiplies alpha by
+    a trained weight, see `td.lagrange_penalty`.
 
     Backups: `sample` draws a' from pi(.|s') (the authors, CORL); `mean` takes a' = tanh(mean)
     (d3rlpy); `max_then_min` (the authors' max_q_backup) and `min_then_max` (Geng, CORL, d3rlpy)
@@ -59,8 +59,10 @@ class CQL(ActorCritic):
     config: CQLConfig
 
     def make_learners(self) -> dict[str, Learner]:
-        """Build `critics` with their target network, `policy`, `entropy`, and `multiplier` with a
-        Lagrange form.
+        """Build the learners of every run from its seed.
+
+        They are `critics` with their target network, `policy`, `entropy`, and for a Lagrange form
+        `multiplier`.
         """
         config, hyper = self.config, self.hyper
         critics, policy = self.make_critics(), self.make_policy(config.log_std_affine)
@@ -80,7 +82,7 @@ class CQL(ActorCritic):
         return learners
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers for candidates, policy loss, backup and target noise."""
+        """Return kind and shape of the random numbers that one update needs."""
         config, (n_dims,) = self.config, self.spec.action_shape
         candidates = (config.batch_size, config.action_samples, n_dims)
 
@@ -98,7 +100,8 @@ class CQL(ActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
-        # The policy's moments are computed once a state, however many actions are drawn from them.
+        # The policy's moments are computed once per state, however many actions are drawn from
+        # them.
         pi = self.policy(batch.obs)
         with torch.no_grad():
             next_pi = self.policy(batch.next_obs)
@@ -174,7 +177,7 @@ class CQL(ActorCritic):
     def candidates(
         self, batch: Batch, noise: Noise, pi: Moments, next_pi: Moments
     ) -> tuple[Tensor, Tensor]:
-        """Value the candidates at s: uniform actions, and draws from pi(.|s) and pi(.|s').
+        """Evaluate the candidates at s: uniform actions, and draws from pi(.|s) and pi(.|s').
 
         Returns:
             Values `[R, E, B, 3N]` and log-densities `[R, B, 3N]`.
@@ -190,9 +193,7 @@ class CQL(ActorCritic):
         return self.critics.values(batch.obs, actions), log_density
 
     def conservative_diff(self, q_values: Tensor, log_density: Tensor, q: Tensor) -> Tensor:
-        """Return how much higher the critics value the candidates than the data's actions, `[R,
-        E]`.
-        """
+        """Return by how much the candidates' values exceed the data actions', `[R, E]`."""
         config = self.config
         if config.conservative == "H":
             candidates = td.importance_values(q_values, log_density)
@@ -209,7 +210,7 @@ class CQL(ActorCritic):
 
         Args:
             diff: from `conservative_diff`, `[R, E]`.
-            trained: let gradient into the weight of the Lagrange form.
+            trained: let the gradient flow into the weight of the Lagrange form.
         """
         alpha, form = self.hyper["alpha"], self.config.lagrange
         if form == "off":
@@ -237,7 +238,10 @@ class CQL(ActorCritic):
         return loss, log_pi, q
 
     def entropy_loss(self, log_pi: Tensor) -> Tensor:
-        """Return the loss of the entropy's weight, `[R]`: it grows below the target entropy."""
+        """Return the loss of the entropy's weight, `[R]`.
+
+        The weight grows while the entropy is below its target.
+        """
         (n_dims,) = self.spec.action_shape
         error = log_pi.detach().mean(-1) + self.hyper["target_entropy"] * n_dims
 
@@ -247,8 +251,10 @@ class CQL(ActorCritic):
         return -weight * error
 
     def log_weight(self, name: str) -> Tensor:
-        """Logarithm of a trained weight `[R]`: c for `entropy`, alpha' of the Lagrange form for
-        `multiplier`.
+        """Return the logarithm of a trained weight, `[R]`.
+
+        `entropy` names the weight c of the entropy, `multiplier` the weight alpha' of the Lagrange
+        form.
         """
         return self.learners[name].parameters["log"].squeeze(-1)
 

@@ -1,4 +1,4 @@
-"""Options of continuous CQL, and what published codes set them to."""
+"""Options of continuous CQL, and the values that published codes set."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class CQLConfig(ActorCriticOptions):
             )
 
 
-# Reward transforms, observation scaling and evaluation are not the agent's. Ours differ from all of
-# these codes in that every loss is taken at the same parameters, before any step.
+# Reward transforms, observation scaling and evaluation are not options of the agent. Unlike all of
+# these codes, the agent computes every loss at the same parameters, before any step.
 PRESETS: dict[str, Mapping[str, Any]] = {
     # aviralkumar2907/CQL d67dbe9, examples/cql_mujoco_new.py with the README's arguments for Gym.
     # Not followed: rlkit's own initialization (small_head is the nearest) and its clamp of the
@@ -99,7 +99,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "policy_lr": 1e-4,
         "entropy_lr": 1e-4,  # policy_lr
         "alpha_lr": 3e-4,  # qf_lr
-        "bc_steps": 40_000,  # policy_eval_start; the code clones for one step less
+        "bc_steps": 40_000,  # policy_eval_start; the code clones for one step fewer
         "log_std_range": (-5.0, 2.0),  # LOG_SIG_MIN, LOG_SIG_MAX
         "init": "small_head",
     },
@@ -117,7 +117,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     # tinkoff-ai/CORL 6afec90, configs/offline/cql/antmaze. Rewards there are scaled by 10 and
     # shifted by -5.
     "cql/corl-antmaze": {
-        "hidden": (256,) * 5,  # q_n_hidden_layers; its second critic has 3 whatever is asked for
+        "hidden": (256,) * 5,  # q_n_hidden_layers; its second critic always has 3
         "policy_hidden": (256, 256, 256),
         "alpha": 5.0,  # cql_alpha
         "backup": "min_then_max",  # cql_max_target_backup

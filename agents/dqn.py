@@ -8,8 +8,8 @@ One class, because CQL(H) on discrete actions is DQN plus one term:
 
 With `target_noise`, y becomes y + scale std(y) xi. With the optimizer `rmd`, the slack of the
 transition is subtracted from y. With `logit_adjustment`, the conservative term (a cross-entropy) is
-taken of adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes Q(s, a)
-from K outputs z and brings its own TD loss.
+computed from adjusted Q, see `rlop.losses.imbalance.vs_logits`. A `head` (agents/heads.py) makes
+Q(s, a) from K outputs z and defines its own TD loss.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DQN(Agent):
         InputError: for unknown options, wrong types, impossible values, or continuous actions.
     Reference: Mnih et al., Nature 518, 2015; conservative term: Kumar et al. 2020,
         arXiv:2006.04779, equation 4.
-    Differs from: the authors' discrete CQL, which is on QR-DQN (`head: quantile`); the default
+    Differs from: the authors' discrete CQL, which builds on QR-DQN (`head: quantile`); the default
         follows Dopamine's offline agents.
     """
 
@@ -95,7 +95,7 @@ class DQN(Agent):
         return {"q": learner}
 
     def make_noise(self) -> NoiseShapes:
-        """Return the random numbers of head, `behavior` backup and target noise."""
+        """Return kind and shape of the random numbers that one update needs."""
         config = self.config
 
         noise = dict(self.head.draws())
@@ -106,7 +106,7 @@ class DQN(Agent):
     @property
     def n_actions(self) -> int:
         """A, the number of actions."""
-        assert self.spec.n_actions is not None  # held by `check`
+        assert self.spec.n_actions is not None  # ensured by `check`
         return self.spec.n_actions
 
     @property
@@ -122,7 +122,7 @@ class DQN(Agent):
     def prepare(self, data: Dataset) -> Dataset:
         """Return the rows that the backup can use, with the columns that it reads.
 
-        Counts the data's actions and gives each row its slack.
+        Also counts the data's actions and allocates the slack of each row.
         """
         rows = self.rows(data)
 
@@ -187,7 +187,7 @@ class DQN(Agent):
         return {"q": total}, metrics
 
     def conservative_gap(self, q_values: Tensor, action: Tensor) -> Tensor:
-        """Mean conservative gap, `[R]`; without gradient where alpha is 0 in every run."""
+        """Return the mean conservative gap, `[R]`; detached if alpha is 0 in every run."""
         values = q_values if self.pays_gap else q_values.detach()
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
@@ -200,7 +200,7 @@ class DQN(Agent):
     def forward(
         self, batch: Batch, noise: Noise
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Run the online network at s, and at s' where something reads it.
+        """Run the online network at s, and at s' if its output there is needed.
 
         Returns:
             Features `[R, B, D]` and outputs z `[R, B, A, K]` at s, then the same at s', or None.
@@ -225,14 +225,14 @@ class DQN(Agent):
 
     @torch.no_grad()
     def forward_target(self, batch: Batch, noise: Noise) -> tuple[Tensor | None, Tensor | None]:
-        """Run the target network at s'; (None, None) where nothing reads it."""
+        """Run the target network at s'; return (None, None) if its output is not needed."""
         if self.config.backup == "mc" and "next_features_target" not in self.penalties.needs:
             return None, None
 
         return self.outputs(self.target, batch.next_obs, noise)
 
     def outputs(self, network: QNetwork, obs: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return features `[R, B, D]`, and the outputs `[R, B, A, K]` as the update mixes them."""
+        """Return features `[R, B, D]`, and outputs `[R, B, A, K]`, mixed by the head."""
         features, outputs = network(obs)
         return features, self.head.mix(self.head.split(outputs), noise)
 
@@ -240,7 +240,7 @@ class DQN(Agent):
     def td_target(
         self, batch: Batch, noise: Noise, next_z: Tensor | None, next_z_online: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the particles of the target, `[R, B, J]`, and their weights where they differ."""
+        """Return the target's particles, `[R, B, J]`, and their weights, None if all are equal."""
         config = self.config
         if config.backup == "mc":
             particles, weights = batch.extra["mc_return"].unsqueeze(-1), None

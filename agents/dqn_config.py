@@ -71,7 +71,7 @@ class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
 
 
 def check_head(config: DQNConfig) -> None:
-    """Refuse options that do not go with the head of a configuration.
+    """Reject options that do not fit the head of a configuration.
 
     Raises:
         InputError: for losses, targets and optimizers that the head does not support.
@@ -112,11 +112,11 @@ ATARI: Mapping[str, Any] = {
     "adam_eps": 3.125e-4,  # 0.01 / 32
     "init": "dopamine",
     "batch_size": 32,
-    "target_period": 2000,  # 8,000 steps of play, of which every fourth is an update
+    "target_period": 2000,  # 8,000 environment steps, with an update at every fourth
 }
 PRESETS: dict[str, Mapping[str, Any]] = {
-    # google-research/batch_rl 6f7f4d5. Not followed: its DQN's RMSProp (the paper also has Adam,
-    # these numbers) and its padded convolutions.
+    # google-research/batch_rl 6f7f4d5. Not followed: its DQN's RMSProp (the paper also uses Adam,
+    # with these numbers) and its padded convolutions.
     "atari/dqn": ATARI,
     "atari/qr": {**ATARI, "head": {"quantile": {"n": 200}}},
     "atari/rem": {**ATARI, "head": {"rem": {"n": 200}}},

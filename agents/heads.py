@@ -1,7 +1,7 @@
-"""Output heads of DQN: one value for each action, or K numbers from which values are made.
+"""Output heads of DQN: one value for each action, or K numbers from which values are computed.
 
 A head turns the network's outputs z `[R, B, A, K]` into action values `[R, B, A]`, gives the
-particles that represent the next state's value (see `rlop.losses.distributional`), and takes the
+particles that represent the next state's value (see `rlop.losses.distributional`), and computes the
 loss of the data action's z against the particles of the target.
 """
 
@@ -59,12 +59,12 @@ class Ensemble:
     def particles(
         self, z: Tensor, z_online: Tensor | None, pick: Pick
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the next state's particles, `[R, B, J]`, and their weights where they differ.
+        """Return the next state's particles, `[R, B, J]`, and their weights, None if all are equal.
 
         Args:
-            z: of the target network at s', `[R, B, A, K]`.
-            z_online: of the online network at s', where the backup reads it.
-            pick: of the backup.
+            z: outputs of the target network at s', `[R, B, A, K]`.
+            z_online: outputs of the online network at s', if the backup reads them.
+            pick: function of the backup that chooses the action.
         """
         # Each of the K values picks its own action.
         online = None if z_online is None else z_online.mT
@@ -75,9 +75,9 @@ class Ensemble:
         """Return the loss of each transition, `[R, B]`.
 
         Args:
-            z: of the data's action, `[R, B, K]`.
-            particles: of the target, `[R, B, J]`.
-            weights: of the particles; None where they are equal.
+            z: outputs of the data's action, `[R, B, K]`.
+            particles: particles of the target, `[R, B, J]`.
+            weights: weights of the particles; None if they are equal.
             error: elementwise loss of a difference.
         """
         return error(z - particles).mean(-1)
@@ -223,7 +223,7 @@ HEADS: dict[str, type[Ensemble]] = {
 
 
 def make_head(head: str | Mapping[str, object]) -> Ensemble:
-    """Make the head that `name` or `{name: {option: value}}` names.
+    """Build a head from `name` or `{name: {option: value}}`.
 
     Raises:
         InputError: for an unknown name or option, an impossible value, or more than one head.

@@ -1,4 +1,4 @@
-"""Neural TD learning: policy evaluation with the two-layer network and the steps of the theory."""
+"""Neural TD learning: policy evaluation with a two-layer network, as in its theory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rlop.projections import make_projection
 from rlop.runs import per_run
 from rlop.types import Batch, InputError, Metrics
 
-CHUNK = 65_536  # observations measured at a time, to bound memory
+CHUNK = 65_536  # observations processed at a time, to bound memory
 
 
 @options
@@ -60,12 +60,12 @@ class NeuralTDConfig(BootstrapConfig):
 class TwoLayer(nn.Module):
     """V(x) = sum_i a_i relu(w_i . x) / sqrt(m) for R runs, trained in w only.
 
-    The neurons i and i + m/2 start with the same weights, standard normal, and opposite signs a: V
-    is 0 at first.
+    The neurons i and i + m/2 start with the same weights, standard normal, and opposite signs a, so
+    V is 0 at the start.
 
     Args:
         runs: R.
-        size: inputs.
+        size: number of inputs.
         width: m, even.
     """
 
@@ -76,7 +76,7 @@ class TwoLayer(nn.Module):
         self.signs: Tensor
 
     def reset_run(self, run: int, generator: Generator) -> None:
-        """Draw one run."""
+        """Draw the weights and signs of one run."""
         half = self.weight.shape[1] // 2
         signs = 2.0 * torch.randint(2, (half,), generator=generator) - 1
 
@@ -96,22 +96,22 @@ class TwoLayer(nn.Module):
         return F.relu(x @ weight.mT) / math.sqrt(weight.shape[1])
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """V(x): `[R, B, d]` to `[R, B]`."""
+        """Return V(x), `[R, B, d]` to `[R, B]`."""
         return (self.features(x, weight) * self.signs.unsqueeze(1)).sum(-1)
 
 
 class NeuralTD(Agent):
-    """Value of the policy that made the data, by semi-gradient TD(0).
+    """Estimate the value of the policy that made the data, by semi-gradient TD(0).
 
         delta = r + gamma (1 - terminated) V(s'; W) - V(s; W)
         W <- W + lr mean_B delta grad V(s; W);  W <- projection of W
         W_mean <- mean of all W so far
 
-    in this order; the answer is V(s; W_mean). There is no target network. `free` does not project,
-    `max_norm` keeps every neuron in a ball of radius R/sqrt(m) around its start, `frobenius` the
-    whole matrix in one of radius R. With |x| <= 1 either gives |V| <= R. R must exceed the norm of
-    the true value function: in a free run the metric `weights/travel`, sqrt(m) max_i |w_i -
-    w_i(0)|, shows the radius that suffices, which hardly depends on the width.
+    in this order; the estimate is V(s; W_mean). There is no target network. `free` does not
+    project, `max_norm` keeps every neuron in a ball of radius R/sqrt(m) around its start,
+    `frobenius` the whole matrix in one of radius R. With |x| <= 1 either constraint gives |V| <= R.
+    R must exceed the norm of the true value function: in a free run the metric `weights/travel`,
+    sqrt(m) max_i |w_i - w_i(0)|, shows the radius that suffices, which hardly depends on the width.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `NeuralTDConfig`. Actions are not
         read.
@@ -119,8 +119,8 @@ class NeuralTD(Agent):
         InputError: for unknown options, wrong types or impossible values.
     Reference: Cayci, Satpathi, He and Srikant, IEEE TAC 2023, arXiv:2103.01391 (free and max_norm);
         Cai et al., NeurIPS 2019, arXiv:1905.10027 (frobenius).
-    Differs from: both, in minibatches from a fixed data set where they draw single transitions; and
-        from the second in the start, which is standard normal here in every mode.
+    Differs from: both, in minibatches from a fixed data set, where they draw single transitions;
+        and from the second in the initial weights, which are standard normal here in every mode.
     """
 
     Config = NeuralTDConfig
@@ -153,9 +153,9 @@ class NeuralTD(Agent):
         return cast(TwoLayer, self.main.online)
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is.
+        """Return the data set unchanged.
 
-        Before the first update, measure its longest observation.
+        Before the first update, also measure its longest observation.
         """
         if self.config.scale_obs and not self.main.steps:
             longest = max(self.longest_of(data.obs), self.longest_of(data.next_obs))
@@ -165,7 +165,7 @@ class NeuralTD(Agent):
     def longest_of(self, obs: np.ndarray) -> float:
         """Return the largest norm of observations `[N, *obs_shape]`; 1 if all are 0.
 
-        The constant input counts.
+        The constant input is included.
         """
         longest = 0.0
         for start in range(0, len(obs), CHUNK):
@@ -185,7 +185,7 @@ class NeuralTD(Agent):
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return half the mean squared TD error `[R]`.
 
-        Its gradient is that of V(s) alone.
+        Gradient flows through V(s) only.
         """
         value = self.online(self.inputs(batch.obs))
         with torch.no_grad():
@@ -203,7 +203,7 @@ class NeuralTD(Agent):
         return {"value": loss}, metrics
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
-        """Step every run down the gradient and onto the ball, then into the average."""
+        """Take a gradient step, project onto the ball, and update the averaged weights."""
         metrics = super().update(batch, noise)
 
         self.average()
@@ -212,9 +212,9 @@ class NeuralTD(Agent):
 
     @torch.no_grad()
     def average(self) -> None:
-        """W_mean <- (1 - 1/(t + 1)) W_mean + W/(t + 1) after t steps, the start counted.
+        """W_mean <- (1 - 1/(t + 1)) W_mean + W/(t + 1) after t steps, counting the initial weights.
 
-        Frozen runs keep theirs.
+        Frozen runs keep their average.
         """
         weight = self.active / (self.main.steps + 1)
         self.mean.lerp_(self.online.weight, per_run(weight, self.mean))
@@ -223,7 +223,7 @@ class NeuralTD(Agent):
     def travel(self) -> Tensor:
         """Return sqrt(m) max_i |w_i - w_i(0)|, `[R]`.
 
-        It is the least radius that would have left every neuron free.
+        It is the smallest radius R whose balls hold every neuron.
         """
         moved = self.online.weight - self.main.initial["weight"]
         return math.sqrt(moved.shape[1]) * torch.linalg.vector_norm(moved, dim=-1).amax(-1)
@@ -239,7 +239,7 @@ class NeuralTD(Agent):
         return self.online(self.inputs(obs), None if last else self.mean)
 
     def act(self, obs: Tensor) -> Tensor:
-        """Refuse: a value function has no policy.
+        """Raise InputError: a value function has no policy.
 
         Raises:
             InputError: always.
@@ -261,7 +261,7 @@ class NeuralTD(Agent):
         return self.online.signs.unsqueeze(1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that training changes."""
+        """Return everything that training changes."""
         return {**super().state_dict(), "mean": self.mean, "longest": self.longest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

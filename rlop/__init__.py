@@ -94,7 +94,7 @@ install_finder()
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        # Kept, so that the next use is a plain look-up.
+        # Cached, so that the next use is a plain look-up.
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value
 

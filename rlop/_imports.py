@@ -1,7 +1,7 @@
-"""Import what Python's own finders miss: the agents of a checkout, and old names.
+"""Resolve imports that Python's own finders miss: the agents of a checkout, and old names.
 
 Old names work for one minor version, with a `DeprecationWarning` that names the new place.
-`MODULES` and `NAMES` list all of them; delete the rows of a version when the next one comes.
+`MODULES` and `NAMES` list all of them; delete the rows of a version when the next one is released.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Finder:
     """Find `rlop.agents` in a checkout, and the modules of `MODULES`.
 
     Python asks it last, so it changes no import that works without it. The class is a finder and a
-    loader by its methods; the base classes in `importlib.abc` double what `import rlop` costs.
+    loader by its methods; the base classes in `importlib.abc` would double the time of `import
+    rlop`.
     """
 
     def find_spec(
@@ -117,10 +118,10 @@ class Finder:
         return None
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave it to Python to create the module that stands in until `exec_module`."""
+        """Return None: Python then creates a placeholder module until `exec_module` runs."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Warn, and put the new module in the place of the old name."""
+        """Warn, and register the new module under the old name."""
         old = module.__name__
         new = MODULES[old]
         # Level 2 is the line that imports the old name: frames of the import system do not count.
@@ -135,7 +136,7 @@ def install_finder() -> None:
 
 
 def moved_attribute(package: str, name: str) -> object:
-    """Return what an old name of a package stands for, with a warning; call it from `__getattr__`.
+    """Return the object that an old name refers to, and warn; for use in `__getattr__`.
 
     Args:
         package: dotted name of the package, `__name__` in its `__init__.py`.

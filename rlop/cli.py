@@ -1,6 +1,6 @@
 """The command `rlop`: demo, train, collect, generate, info, probe, report, sweep.
 
-Each command imports what it needs when it runs, so that help costs no start of PyTorch.
+Each command imports what it needs when it runs, so that showing help does not load PyTorch.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
-    """`rlop train CONFIG.yaml [--key value ...]`: train, print the metrics, name the log folder.
+    """`rlop train CONFIG.yaml [--key value ...]`: train, print the metrics and the log folder.
 
     Args:
         argv: the arguments.
-        default: the shipped configuration that is trained where the arguments name none.
+        default: the shipped configuration to train if the arguments name none.
     """
     arguments = list(argv)
     default_path = None if default is None else shipped(default)
@@ -61,7 +61,7 @@ def _take_flag(arguments: list[str], *names: str) -> bool:
 
 
 def print_help(argv: Sequence[str], default: Path | None) -> None:
-    """Print the options of a configuration, or the general ones where none is named."""
+    """Print the options of a configuration, or the general ones if none is named."""
     from rlop.training.pages import general_page, page_of
 
     names_a_file = bool(argv) and not argv[0].startswith("--")
@@ -83,7 +83,7 @@ def print_schema() -> None:
 
 
 def print_plan(argv: Sequence[str], default: Path | None) -> None:
-    """Print what a configuration would train."""
+    """Print what a configuration would train, without training."""
     from rlop.training.plan import plan
     from rlop.training.run import from_args
 
@@ -104,7 +104,7 @@ def demo_command(argv: Sequence[str]) -> None:
 
 
 def collect_command(argv: Sequence[str]) -> None:
-    """`rlop collect --env ID --policy POLICY OUT`: roll a policy out and write the transitions."""
+    """`rlop collect --env ID --policy POLICY OUT`: roll out a policy and write the transitions."""
     args = _collect_parser().parse_args(argv)
 
     import torch
@@ -275,7 +275,7 @@ def report_command(argv: Sequence[str]) -> None:
 
 
 def sweep_command(argv: Sequence[str]) -> None:
-    """`rlop sweep CONFIG.yaml --over KEY VALUE ... --logdir DIR`: one process a combination."""
+    """`rlop sweep CONFIG.yaml --over KEY VALUE ... --logdir DIR`: one process per combination."""
     parser = _parser("sweep", sweep_command)
     add = parser.add_argument
     add("config", help="configuration file; further --key value hold for all")

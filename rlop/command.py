@@ -1,4 +1,4 @@
-"""How a command runs: its errors as one line, its exit code, and scripts outside the package."""
+"""Run commands: errors as one line, exit codes, and scripts outside the package."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe, such as head, has all it wanted; nothing more can be written.
+        # The reader of the pipe, such as head, has closed it: nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     return 0
@@ -65,10 +65,10 @@ def run_script(script: str, command: Callable[..., None], **options: str) -> NoR
 
 
 def leave_script_folder(script: str) -> None:
-    """Put the checkout in the place of its folder `scripts/` on the import path.
+    """Replace the folder `scripts/` by the checkout on the import path.
 
-    Python puts the folder of the running script first. From there `scripts/mujoco.py` and
-    `scripts/minatar.py` would hide the packages of these names.
+    Python puts the folder of the running script first. There, `scripts/mujoco.py` and
+    `scripts/minatar.py` would shadow the packages of the same names.
     """
     folder = Path(script).resolve().parent
     if sys.path and Path(sys.path[0]).resolve() == folder:

@@ -1,4 +1,4 @@
-"""The run axis: which seeds and which hyper-parameter values stand side by side."""
+"""The run axis: which seeds and which hyper-parameter values are trained side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Variants: TypeAlias = Mapping[str, Mapping[str, float]]  # name -> hyper-paramet
 
 
 class SweptOptions:
-    """Base of options with numbers of their own for each run, such as an agent's `target_noise`."""
+    """Base of options whose numbers may differ between runs, such as an agent's `target_noise`."""
 
     # Fields that take a number, or a list to train side by side.
     swept: ClassVar[tuple[str, ...]] = ()
@@ -33,7 +33,7 @@ class Runs:
     seeds: tuple[int, ...]
     # hyper-parameter -> one value per run, constant ones as well
     values: Mapping[str, tuple[float, ...]]
-    # what tells the runs apart: variant, swept values, seed
+    # values that distinguish the runs: variant, swept values, seed
     hparams: tuple[dict[str, int | float | str], ...]
     labels: tuple[str, ...]
 
@@ -49,8 +49,7 @@ def seed_list(seeds: int | Sequence[int]) -> list[int]:
     """Return the seeds: `4` means 0, 1, 2, 3; a list stays as it is.
 
     Raises:
-        InputError: for no seeds, a negative one, one that is no whole number, or the same one
-            twice.
+        InputError: for no seeds, a negative seed, one that is not a whole number, or duplicates.
     """
     listed: list[int] = []
     if isinstance(seeds, Integral) and not isinstance(seeds, bool):
@@ -115,7 +114,7 @@ def expand(
 
 
 def _choices(hyper: Mapping[str, float | Sequence[float]]) -> dict[str, list[float]]:
-    """Return the values of each hyper-parameter as a list; refuse an empty one."""
+    """Return the values of each hyper-parameter as a list; reject an empty list."""
     choices = {}
     for name, value in hyper.items():
         choices[name] = list(value) if isinstance(value, Sequence) else [value]
@@ -129,7 +128,7 @@ def _check_names(
     changes: Mapping[str, float],
     choices: Mapping[str, list[float]],
 ) -> None:
-    """Refuse a variant that changes an unknown hyper-parameter."""
+    """Reject a variant that changes an unknown hyper-parameter."""
     unknown = set(changes) - set(choices)
     if unknown:
         raise InputError(
@@ -150,7 +149,8 @@ def expand_options(
     Args:
         config: a dataclass; `swept_of` names the fields that take a list, to train side by side.
         terms: `regularizers.<name>` or `projections.<name>` -> coefficient or radius.
-        nested: name of a field -> options with numbers of their own; they become `<name>.<option>`.
+        nested: name of a field -> options whose numbers may differ between runs; they become
+            `<name>.<option>`.
         seeds: see `seed_list`.
         variants: see `expand`.
     Raises:
@@ -165,7 +165,7 @@ def expand_options(
             hyper[f"{name}.{key}"] = value
     runs = expand(hyper, seeds, variants)
 
-    # Variants may give nested options other numbers: those are held to their ranges here.
+    # Variants may change nested options, so their values are checked here.
     for name, options in nested.items():
         values = {key: list(runs.values[f"{name}.{key}"]) for key in swept_of(options)}
         change(options, values, where=name)
@@ -188,7 +188,7 @@ def _swept_values(options: object) -> dict[str, float | Sequence[float]]:
 
 
 def _check_variant(name: str, changes: Mapping[str, float], config: object) -> None:
-    """Hold the values of a variant to the ranges of the configuration."""
+    """Check the values of a variant against the ranges of the configuration."""
     where = f"variants.{name}"
     options = {key: value for key, value in changes.items() if key in swept_of(config)}
     change(config, options, where)
@@ -217,7 +217,7 @@ def label(hparams: Mapping[str, int | float | str]) -> str:
     return ",".join(parts)
 
 
-# --- tensors with one number a run
+# --- tensors with one number per run
 
 
 def per_run(value: Tensor, like: Tensor) -> Tensor:
@@ -237,8 +237,8 @@ def run_values(value: Tensor | float, like: Tensor) -> Tensor:
 
 
 def on_the_host(tensor: Tensor) -> bool:
-    """Return whether a look at the values is free: eager on a CPU.
+    """Return whether reading the values is free: in eager mode on a CPU.
 
-    In a graph or on a GPU nothing may branch on them.
+    Code in a graph or on a GPU must not branch on values.
     """
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

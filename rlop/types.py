@@ -1,4 +1,4 @@
-"""The few shapes of data that every part of the library agrees on.
+"""Data types that every part of the library shares.
 
 Axes, always in this order: R runs, E critics, B batch, A actions, D features, N transitions.
 """
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; one line that names it and what was expected."""
+    """Invalid user input; the message is one line with the value and what was expected."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What an agent must know of a data set before it sees a batch.
+    """The properties of a data set that an agent must know before its first batch.
 
     Args:
         obs_shape: shape of one observation.
@@ -30,9 +30,9 @@ class Spec:
             network.
         env_id: Gymnasium id of the environment the data came from, when known.
         env_kwargs: keyword arguments for `gymnasium.make(env_id)`.
-        obs_normalizer: mean and divisor of every entry of an observation, in order, where the
-            data's observations are normalized (`rlop.data.transforms.normalize_obs`); what an agent
-            acts on must be, too.
+        obs_normalizer: mean and divisor of every entry of an observation, in order, if the data's
+            observations are normalized (`rlop.data.transforms.normalize_obs`); the observations
+            that an agent acts on must then be normalized, too.
     """
 
     obs_shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Spec:
 
     @property
     def shapes(self) -> str:
-        """What an agent's networks depend on, in words."""
+        """Describe the observations and actions that an agent's networks depend on."""
         actions = (
             f"continuous {self.action_shape}"
             if self.n_actions is None
@@ -79,12 +79,12 @@ KEPT = "terms."  # prefix of the parameters and buffers that regularizers keep i
 
 @dataclass(frozen=True)
 class TDContext:
-    """All that a regularizer may look at, for one update of R runs.
+    """Everything that a regularizer may read in one update of R runs.
 
-    `next_features` are the online network's, with gradient; `next_features_target` the target
-    network's and `initial_features` those of the network at initialisation, without. Each is None
-    when no regularizer of the agent asked for it (see `needs`). With E critics, features and values
-    have an axis E after R.
+    `next_features` come from the online network, with gradient; `next_features_target` come from
+    the target network and `initial_features` from the network at initialization, both without
+    gradient. Each is None when no regularizer of the agent asked for it (see `needs`). With E
+    critics, features and values have an axis E after R.
     """
 
     features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
@@ -97,14 +97,12 @@ class TDContext:
     next_features: Tensor | None = None  # [R, B, D] phi(s', a')
     next_features_target: Tensor | None = None  # [R, B, D]
     initial_features: Tensor | None = None  # [R, B, D] phi0(s, a)
-    reward: Tensor | None = None  # [R, B], of n steps where the data is
-    discount: Tensor | None = (
-        None  # [R, B] what the next value is multiplied with: gamma, gamma^n of n steps
-    )
+    reward: Tensor | None = None  # [R, B], summed over n steps for n-step data
+    discount: Tensor | None = None  # [R, B] factor of the next value: gamma, or gamma^n for n steps
     parameters: Mapping[str, Tensor] = field(
         default_factory=dict
     )  # online network, by name, each [R, ...]
-    initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialisation
+    initial: Mapping[str, Tensor] = field(default_factory=dict)  # the same at initialization
 
 
 OPTIONAL = frozenset(

@@ -4,7 +4,7 @@
     python scripts/adroit.py configs/adroit/pen.yaml --data d4rl:door-human-v1
 
 Scores are D4RL-normalized, on Gymnasium. A dropped pen ends its episode, as in D4RL; `d4rl_env` in
-rlop/envs/layouts.py says what differs.
+rlop/envs/layouts.py lists the differences.
 """
 
 from rlop.cli import train_command

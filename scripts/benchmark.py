@@ -1,8 +1,8 @@
-"""The yardstick: the cost of rlop, beside plain PyTorch, installed peers and the machine's limit.
+"""Compare the cost of rlop with plain PyTorch, installed peers and the machine's limit.
 
     make bench                                        # with the peers, in a separate environment
     python scripts/benchmark.py update --cases cql    # one update of every contestant
-    python scripts/benchmark.py update --against DIR  # this checkout beside another one
+    python scripts/benchmark.py update --against DIR  # this checkout against another one
     python scripts/benchmark.py overhead              # probe, log, evaluation; each regularizer
     python scripts/benchmark.py runs                  # eight runs in one process, or in eight
     python scripts/benchmark.py start                 # imports, first update, compilation
@@ -10,10 +10,10 @@
     python scripts/benchmark.py sampling              # batches of stacked frames
     python scripts/benchmark.py all
 
-Ratios count, not absolute times: machines differ and are noisy. Contestants are measured in turn,
-A B A B, and a ratio is the median over rounds of the ratio within a round. With one thread CPU time
-is compared, which neighbors on the machine disturb least; with more, time on the wall. Nothing is
-installed: a peer that cannot be imported is a line that says so.
+Compare ratios, not absolute times: machines differ and are noisy. Contestants are measured in turn,
+A B A B, and a ratio is the median over rounds of the ratio within a round. With one thread, CPU
+time is compared, which other processes on the machine disturb least; with more threads, wall-clock
+time. Nothing is installed: a peer that cannot be imported is reported in one line.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(subject: str, options: argparse.Namespace) -> None:
-    """Measure one subject and put it into the record, where the others stay as they are."""
+    """Measure one subject and add it to the record, which keeps the others."""
     print(f"\n== {subject}", flush=True)
     settings = {name: str(value) for name, value in options.__dict__.items() if name != "out"}
     content: dict[str, object] = {"machine": machine(), "options": settings}
@@ -83,7 +83,7 @@ def run(subject: str, options: argparse.Namespace) -> None:
 
 
 def run_updates(content: dict[str, object], options: argparse.Namespace) -> None:
-    """Measure the update of every contestant; save after every case, for the whole takes long."""
+    """Measure the update of every contestant; save after every case, since all take long."""
     cases = []
     for case in updates.benchmark(options, SCRIPT):
         cases.append(case)

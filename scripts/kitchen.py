@@ -3,7 +3,7 @@
     python scripts/kitchen.py
     python scripts/kitchen.py configs/kitchen/complete.yaml --steps 100000
 
-No present environment has D4RL's observations (60: positions and a goal; FrankaKitchen has 59, with
+No current environment has D4RL's observations (60: positions and a goal; FrankaKitchen has 59, with
 velocities), so this shows the representation: ranks, norms, values.
 """
 

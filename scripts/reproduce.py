@@ -1,13 +1,13 @@
-"""Reproduce the workshop: run experiments, print and keep what they measured.
+"""Reproduce the workshop: run experiments, print and save their results.
 
     python scripts/reproduce.py all                  # everything testable; half an hour
     python scripts/reproduce.py fast                 # what takes a few seconds each
     python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
     python scripts/reproduce.py baselines            # every module alone; about an hour
 
-Writes results.json, REPRODUCTION.md and pictures. Each experiment is a process of its own on one
-thread, so that one that fails, or hangs, stops none of the others; the exit code is 1 if any
-failed. Results of experiments that are not run again are kept.
+Writes results.json, REPRODUCTION.md and pictures. Each experiment runs in its own process on one
+thread, so that one that fails or hangs does not stop the others; the exit code is 1 if any failed.
+Results of experiments that are not run again are kept.
 
 `baselines` is not part of `all`. It trains every regularizer, projection, optimizer, layer and
 reset at three strengths and eight seeds, and writes BASELINES.md, baselines.json and baselines.png;
@@ -40,7 +40,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn")
 
 
 def run_one(name: str, seed: int, out: Path) -> Record:
-    """Run one experiment in a process of its own; return its record, or one with the error."""
+    """Run one experiment in its own process; return its record, or one with the error."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, WORKER, name, "--seed", str(seed), "--out", out]
     try:
@@ -71,7 +71,7 @@ def run_experiments(names: Sequence[str], options: argparse.Namespace) -> bool:
 
 
 def write(records: Sequence[Record], out: Path) -> None:
-    """Write results.json, new records in place of old ones, and REPRODUCTION.md from all."""
+    """Write results.json, where new records replace old ones, and REPRODUCTION.md from all."""
     path = out / "results.json"
     old = json.loads(path.read_text())["experiments"] if path.exists() else []
     by_name = {record["name"]: record for record in [*old, *records]}
@@ -95,7 +95,7 @@ def installed() -> dict[str, str]:
 
 
 def run_baselines(options: argparse.Namespace) -> bool:
-    """Train every module alone; write table and picture; return whether every launch ended well."""
+    """Train every module alone; write table and picture; return whether all of them succeeded."""
     from rlop.experiments import baselines, baselines_table
 
     folder = options.out / "baselines"
@@ -120,7 +120,7 @@ def run_baselines(options: argparse.Namespace) -> bool:
     return not any("error" in record for record in records)
 
 
-# First words that are no experiment's name: (options) -> whether all went well.
+# First words that are not names of experiments -> function that returns whether all succeeded.
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "all": lambda options: run_experiments(workshop().experiments, options),
     "fast": lambda options: run_experiments(workshop().fast_experiments, options),

@@ -1,4 +1,4 @@
-"""Run one of the small reproductions: print each number beside its band, keep record and picture.
+"""Run one of the small reproductions: print each number with its band, save record and picture.
 
 python scripts/supervised.py epoch_double_descent
 python scripts/supervised.py label_noise --seed 3 --out runs/mine

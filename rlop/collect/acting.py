@@ -31,12 +31,12 @@ def checked_actions(
     obs: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Act on a batch of observations, with a random action in a share `epsilon` of the rows.
+    """Act on a batch of observations, with a random action where exploring.
 
     Args:
         act: the policy.
         space: the action space of the environment; actions beyond the bounds of a Box are clipped.
-        epsilon: probability of a uniformly random action, for each row on its own.
+        epsilon: probability of a uniformly random action, drawn for each row independently.
         obs: `[n, *S]`.
         rng: generator of the policy and of the exploration.
 
@@ -56,7 +56,7 @@ def checked_actions(
 
 
 def _within(space: Space, actions: np.ndarray, n: int) -> np.ndarray:
-    """Clip the actions of a Box to its bounds, and refuse what the space cannot hold."""
+    """Clip the actions of a Box to its bounds, and reject actions outside the space."""
     shape = (n, *(space.shape or ()))
     if actions.shape == shape:
         if isinstance(space, gymnasium.spaces.Box):

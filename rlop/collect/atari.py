@@ -1,4 +1,4 @@
-"""Roll a policy out in an Atari game and write a replay log as Dopamine does."""
+"""Roll out a policy in an Atari game and write a replay log in Dopamine's format."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def collect_dqn_replay(
     clip_reward: bool = True,
     overwrite: bool = False,
 ) -> Path:
-    """Collect exactly `steps` transitions of a policy in the files of a replay log.
+    """Collect exactly `steps` transitions of a policy into the files of a replay log.
 
-    `read_dqn_replay`, Dopamine and batch_rl read them. Each of the environments plays as many
-    steps of a checkpoint as the others, however long its episodes are, and starts over for the
-    next one; where it is cut the last row is marked as a time-out. Of the frames only the newest
-    of each stack is kept: 7.06 GB of memory for a million rows. A checkpoint depends on the seed
-    and its number alone.
+    `read_dqn_replay`, Dopamine and batch_rl read them. All environments play the same number of
+    steps of a checkpoint, however long their episodes are, and are reset for the next one; the last
+    row of an episode cut there is marked as a time-out. Only the newest frame of each stack is
+    kept: 7.06 GB of memory for a million rows. A checkpoint depends only on the seed and its
+    number.
 
-    When interrupted (SIGINT, SIGTERM, SIGHUP), the rows of the present checkpoint are written.
+    When interrupted (SIGINT, SIGTERM, SIGHUP), the rows of the current checkpoint are written.
 
     Args:
         game: `Breakout` or `ALE/Breakout-v5`.
@@ -58,19 +58,19 @@ def collect_dqn_replay(
             the root `...` names the data.
         epsilon: probability of a uniformly random action at each step.
         stochastic: draw from the policy's distribution instead of taking its mode.
-        seed: of environments and exploration.
-        env_kwargs: of the environment, see `AtariSettings`.
+        seed: seed of environments and exploration.
+        env_kwargs: keyword arguments of the environment, see `AtariSettings`.
         n_envs: environments stepped together.
-        rows_per_file: transitions of a checkpoint; the last one has what is left.
-        clip_reward: to [-1, 1], as in the published files.
-        overwrite: replace the checkpoints in the folder, all of them.
+        rows_per_file: transitions per checkpoint; the last one has the rest.
+        clip_reward: clip rewards to [-1, 1], as in the published files.
+        overwrite: replace all checkpoints in the folder.
 
     Returns:
         The folder of the files.
 
     Raises:
-        InputError: before anything is played, for anything wrong with the above, or too little
-            memory; later, for impossible actions.
+        InputError: before playing, for an invalid argument or too little memory; while playing, for
+            impossible actions.
         KeyboardInterrupt, SystemExit: once the rows of an interrupted run are written.
     """
     env_id = atari_id(game)
@@ -86,7 +86,7 @@ def collect_dqn_replay(
     _check_memory(rows_in_memory * int(np.prod(frame_shape)))
     play = _play(policy, envs, epsilon, seed, stochastic)
 
-    # One checkpoint after another, each with its own environments' episodes.
+    # Checkpoints follow one another, each with episodes of its own.
     started = time.perf_counter()
     rows = 0
     returns: list[float] = []
@@ -119,12 +119,12 @@ def collect_dqn_replay(
 
 
 class Log:
-    """The rows of one checkpoint while they are played, environment by environment, in order.
+    """The rows of one checkpoint during play, stored environment by environment.
 
     Args:
-        rows: of all environments.
-        n_envs: their number.
-        frame_shape: height and width.
+        rows: number of rows, all environments together.
+        n_envs: number of environments.
+        frame_shape: height and width of a frame.
     """
 
     def __init__(self, rows: int, n_envs: int, frame_shape: Sequence[int]) -> None:
@@ -165,7 +165,7 @@ class Log:
         Args:
             envs: one for each share of the rows.
             play: observations `[n, 4, H, W]` and a generator to n actions.
-            seed: of environments and exploration.
+            seed: seed of environments and exploration.
             received: signals so far.
             show: called after each step with the number of rows so far.
         """
@@ -182,7 +182,7 @@ class Log:
             frame = obs[:, -1]
             obs, reward, terminated, truncated, _ = envs.step(action)
 
-            # The step after an episode's end only brings the first frame of the next one.
+            # The step after an episode's end only returns the first frame of the next one.
             kept = ~fresh & (self.at < self.end)
             rows = self.at[kept]
             timeouts = truncated & ~terminated
@@ -233,7 +233,7 @@ def _show(bar: Progress, rows_before: int, rows: int) -> None:
 
 
 def _free_folder(folder: Path, game: str, overwrite: bool) -> Path:
-    """Return the folder of the checkpoints; reject a name that no reader finds, and old files."""
+    """Return the folder of the checkpoints; reject names that no reader finds, and old files."""
     if not folder.name.isdigit() or folder.parent.name != game:
         raise InputError(
             f"{folder}: expected a folder that ends in {game}/RUN with a number RUN, "
@@ -259,7 +259,7 @@ def _check_memory(needed: int) -> None:
 
 
 class _Spaces(Env):
-    """The spaces of one copy of a vector environment: all that a policy looks at."""
+    """The spaces of one copy of a vector environment: all that a policy needs."""
 
     def __init__(self, envs: VectorEnv) -> None:
         self.observation_space: Space = envs.single_observation_space

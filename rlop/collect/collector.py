@@ -1,4 +1,4 @@
-"""Roll policies out and write their transitions in D4RL's layout."""
+"""Roll out policies and write their transitions in D4RL's layout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Policy: TypeAlias = str | Act
 Mix: TypeAlias = Mapping[Any, float]
 Training: TypeAlias = tuple[str, int]  # algorithm and steps of `replay:ALGORITHM:STEPS`
 
-LARGEST_MIX = 127  # policies: a row names its own in one signed byte
+LARGEST_MIX = 127  # policies: a row stores the index of its policy in one signed byte
 PACKAGES = (
     "rlop",
     "gymnasium",
@@ -59,20 +59,20 @@ def collect(
     chunk: int = 100_000,
     overwrite: bool = False,
 ) -> Path:
-    """Collect exactly `steps` transitions of a policy in an HDF5 file of D4RL's layout.
+    """Collect exactly `steps` transitions of a policy into an HDF5 file of D4RL's layout.
 
-    Rows stand episode by episode in the order in which episodes began, as from a single
+    Rows are stored episode by episode in the order in which episodes began, as from a single
     environment: the order in which they end would favor short ones. Only the last episode is cut
-    (of a mixture, the last of each policy), and its last row marked as a time-out.
-    `next_observations` are the true ones, at the end of an episode too.
+    (in a mixture, the last of each policy), and its last row is marked as a time-out.
+    `next_observations` are the true ones, also at the end of an episode.
 
     Actions of a Box with bounds are stored in [-1, 1], see `to_unit`; the attributes `action_low`
-    and `action_high` hold the bounds. The file also has `infos/policy`, the policy of a mixture
+    and `action_high` hold the bounds. The file also has `infos/policy`, the index of the policy
     that acted, and in MuJoCo `infos/qpos` and `infos/qvel`, the simulator's state before the step.
 
     Every `chunk` steps, and when interrupted (SIGINT, SIGTERM, SIGHUP), the rows so far are
-    written, with the last row of each unfinished episode marked as a time-out: under its own name
-    the file is complete and valid at any time.
+    written, with the last row of each unfinished episode marked as a time-out: the file at `path`
+    is complete and valid at any time.
 
     Args:
         env_id: Gymnasium id.
@@ -81,14 +81,14 @@ def collect(
             one first; a function of observations `[n, *S]` and a generator that returns actions
             `[n]` or `[n, *A]` in the environment's units; a mixture {policy: share of the steps};
             or `replay:ppo:STEPS`, `replay:sac:STEPS`, the last `steps` transitions of such a
-            training, which a replay buffer of that size holds at its end, in order.
+            training in order, as a replay buffer of that size holds them at the end.
         steps: number of transitions.
         path: file to write.
         epsilon: probability of a uniformly random action at each step.
         stochastic: draw from the policy's distribution instead of taking its mode; for a single
             policy of a mixture write `stochastic:` before its name.
-        shuffle: of a mixture, episodes in random order instead of policy after policy.
-        seed: of environments, exploration and training.
+        shuffle: store the episodes of a mixture in random order instead of policy by policy.
+        seed: seed of environments, exploration and training.
         env_kwargs: keyword arguments for `make_env`.
         n_envs: environments played in turn, so that the policy acts on a batch.
         chunk: steps between writes.
@@ -98,8 +98,7 @@ def collect(
         The path.
 
     Raises:
-        InputError: before anything is played, for anything wrong with the above; later, for
-            impossible actions.
+        InputError: before playing, for an invalid argument; while playing, for impossible actions.
         KeyboardInterrupt, SystemExit: once the rows of an interrupted run are written.
     """
     path = Path(path)
@@ -200,7 +199,7 @@ def _mix(
     rows_before = 0
     for number, play in enumerate(plays):
         steps = counts[number]
-        # The first policy draws as it would without the others.
+        # The first policy gets the same random numbers as without the others.
         stream = [seed, number] if number else seed
         for episodes, rows in rollouts(envs[:steps], play, steps, stream, number):
             groups[number] = episodes
@@ -210,7 +209,7 @@ def _mix(
 
 
 def _counts(shares: Mix, steps: int) -> list[int]:
-    """Split the steps by shares; what rounding leaves goes to the largest remainders."""
+    """Split the steps by shares; steps lost to rounding go to the largest remainders."""
     values = list(shares.values())
     are_positive = all(share > 0 for share in values)
     sum_to_one = abs(sum(values) - 1) <= 1e-6
@@ -236,7 +235,7 @@ def _training(
     epsilon: float,
     stochastic: bool,
 ) -> Training | None:
-    """Read `replay:ALGORITHM:STEPS`; None for other policies."""
+    """Read `replay:ALGORITHM:STEPS`; return None for other policies."""
     if isinstance(policy, Mapping):
         if any(str(name).startswith("replay:") for name in policy):
             raise InputError("mix: a replay stream cannot be part of a mixture")
@@ -260,7 +259,7 @@ def _training(
 
 
 def _units(space: Space) -> About:
-    """Describe stored actions: how many there are, or what -1 and 1 mean."""
+    """Describe stored actions: their number, or the bounds that -1 and 1 stand for."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return {"n_actions": int(space.n)}
     assert isinstance(space, gymnasium.spaces.Box)
@@ -270,7 +269,7 @@ def _units(space: Space) -> About:
 
 
 def _versions() -> dict[str, str]:
-    """Name the version of every package that is installed of those that shape the rows."""
+    """Return the version of each installed package that affects the rows."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -293,14 +292,14 @@ def _check_arguments(steps: int, epsilon: float, n_envs: int, chunk: int) -> Non
 
 
 def _check_file(path: Path, overwrite: bool) -> None:
-    """Reject a file that exists, has the wrong name, or stands where nothing can be written."""
+    """Reject a file that exists, has the wrong name, or lies in a folder that is not writable."""
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or overwrite")
 
     if path.suffix not in (".hdf5", ".h5"):
         raise InputError(f"{path}: expected a name that ends in .hdf5 or .h5")
 
-    # Missing folders are made; the nearest one that exists decides.
+    # Missing folders are created later, in the nearest one that exists.
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent

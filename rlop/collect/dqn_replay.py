@@ -30,23 +30,23 @@ def write_dqn_replay(
     suffix: int = 0,
     overwrite: bool = False,
 ) -> int:
-    """Write checkpoints for Dopamine, batch_rl and `read_dqn_replay`; each whole or not at all.
+    """Write checkpoints that Dopamine, batch_rl and `read_dqn_replay` read.
 
-    Three rows of zeros go before each episode. A file holds `capacity` rows, of which the last is
-    never written, as in the published ones; the first three transitions of a file that begins
-    within an episode have no stack, and its last one has no successor. The format has no place for
-    the observation after the last action of a time-out: these rows are marked as terminal, as in
-    the published files, and in a further file `truncated_ckpt`, by which `read_dqn_replay` leaves
-    them out.
+    Each file is written whole or not at all. Three rows of zeros go before each episode. A file
+    holds `capacity` rows, of which the last is never written, as in the published ones; the first
+    three transitions of a file that begins within an episode have no complete stack, and its last
+    one has no successor. The format cannot store the observation after the last action of an
+    episode that timed out: these rows are marked as terminal, as in the published files, and in an
+    additional file `truncated_ckpt`, which `read_dqn_replay` uses to omit them.
 
     Args:
-        folder: `.../GAME/RUN/replay_logs`, made when missing.
+        folder: `.../GAME/RUN/replay_logs`, created if missing.
         frames: `[T, H, W]` uint8, the newest frame at each step, in the order of play.
         actions: `[T]` integers.
-        rewards: `[T]`, as they are to be stored; the published ones are clipped to [-1, 1].
-        terminals: `[T]` flags, the episode ended for good.
-        truncated: `[T]` flags, it was cut; the last row need not be marked.
-        capacity: rows per file; by default one file for all.
+        rewards: `[T]`, as they should be stored; the published ones are clipped to [-1, 1].
+        terminals: `[T]` flags, whether the episode terminated.
+        truncated: `[T]` flags, whether the episode was cut; the last row need not be marked.
+        capacity: rows per file; by default one file for all rows.
         suffix: number of the first file.
         overwrite: replace existing files.
 
@@ -140,7 +140,7 @@ def _write_checkpoint(
     """Write the files of one checkpoint.
 
     Args:
-        folder: of the files.
+        folder: folder of the files.
         suffix: number of the checkpoint.
         frames: `[T, H, W]`.
         arrays: the other columns, `[T]` each.
@@ -172,7 +172,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write_frames(path: Path, frames: np.ndarray, rows: np.ndarray) -> None:
-    """Write the frames of these rows, zeros for -1, a piece at a time."""
+    """Write the frames of these rows, zeros for -1, one piece at a time."""
     frame_shape = frames.shape[1:]
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *frame_shape)}
     step = max(1, CHUNK // frames[0].size)

@@ -19,10 +19,11 @@ from rlop.types import InputError, Spec
 
 
 def write_minari(data: Dataset, name: str) -> Path:
-    """Write a folder of `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), all of it or nothing.
+    """Write a folder in `$MINARI_DATASETS_PATH` (or `~/.minari/datasets`), whole or not at all.
 
-    minari and `minari:NAME` load it. An episode's last observation is the next_obs of its last
-    row, which in D4RL's transitions ("shifted") is not the episode's own where it terminated.
+    Load it with minari, or as `minari:NAME`. An episode's last observation is the next_obs of its
+    last row; in D4RL's transitions ("shifted"), that observation is not part of the episode if it
+    terminated.
 
     Args:
         data: one-step rows.
@@ -64,7 +65,7 @@ def write_minari(data: Dataset, name: str) -> Path:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, and wait until the disk has it."""
+    """Write a file and flush it to disk."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -74,7 +75,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 def _episodes(data: Dataset) -> bytes:
     """Return the bytes of an HDF5 file with a group for each episode.
 
-    They are made in memory: HDF5 crashes the process when a disk is full at the end of a file.
+    They are made in memory: HDF5 crashes the process when a disk fills up at the end of a file.
     """
     stops = (data.episode_ends + 1).tolist()
     with h5py.File("episodes", "w", driver="core", backing_store=False, track_order=True) as file:
@@ -151,7 +152,7 @@ def _box(shape: tuple[int, ...], dtype: str, low: float, high: float) -> dict[st
 
 
 def _env_spec(spec: Spec) -> str | None:
-    """Return Gymnasium's description of the environment; None where only this library makes it."""
+    """Return Gymnasium's description of the environment; None if only this library makes it."""
     if spec.env_id is None or spec.env_id not in gymnasium.registry or "layout" in spec.env_kwargs:
         return None
 

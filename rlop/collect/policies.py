@@ -1,4 +1,4 @@
-"""Policies by name: random, read from a Stable-Baselines3 zip, or trained on the spot."""
+"""Policies by name: random, read from a Stable-Baselines3 zip, or trained first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlop.collect.sb3_policy import ALGORITHMS, load_sb3, statistics_file
 from rlop.collect.sb3_training import train
 from rlop.types import InputError
 
-Description: TypeAlias = dict[str, str | bool]  # how a file describes the policy behind its rows
+Description: TypeAlias = dict[str, str | bool]  # how a file describes the policy that made its rows
 
 TRAINED = ("ppo", "sac")  # algorithms that can be trained before collecting
 EXPECTED = "random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip, ppo:STEPS or sac:STEPS"
@@ -25,22 +25,22 @@ def make_policy(
     seed: int,
     stochastic: bool = False,
 ) -> tuple[Act, Description]:
-    """Make the function that acts, in the environment's own units, and describe it.
+    """Make the function that returns actions in the environment's units, and describe it.
 
     Args:
         policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, `ppo:STEPS`, `sac:STEPS`, or a
             function of observations `[n, *S]` and a generator that returns n actions.
-            `stochastic:` may stand before a name.
+            `stochastic:` may precede a name.
         make: gives a new copy of the environment that the policy will act in.
-        seed: of the training, for `ppo:STEPS` and `sac:STEPS`.
+        seed: seed of the training, for `ppo:STEPS` and `sac:STEPS`.
         stochastic: draw from the policy's distribution instead of taking its mode.
 
     Returns:
         The function, and its description for the metadata of a file.
 
     Raises:
-        InputError: none of these, a file that is no such policy, one for other observations or
-            actions, or one that has no distribution to draw from.
+        InputError: for an unknown policy, a file that does not hold one, a policy for other
+            observations or actions, or one that has no distribution to draw from.
     """
     if callable(policy):
         name = policy.__name__ if inspect.isroutine(policy) else type(policy).__name__
@@ -63,7 +63,7 @@ def make_policy(
 
 
 def steps_in(text: str) -> int:
-    """Read a number of steps as in `ppo:100_000`; 0 for any other text."""
+    """Read a number of steps as in `ppo:100_000`; return 0 for any other text."""
     return int(text) if re.fullmatch("[0-9]+(_[0-9]+)*", text) else 0
 
 

@@ -12,7 +12,7 @@ from rlop.collect.acting import Act
 from rlop.envs.layouts import Physics, simulator
 from rlop.envs.spaces import Action, Env, Info, Obs
 
-Step: TypeAlias = tuple[Obs, SupportsFloat, bool, bool, Info]  # what `Env.step` returns
+Step: TypeAlias = tuple[Obs, SupportsFloat, bool, bool, Info]  # as `Env.step` returns it
 Rows: TypeAlias = Any  # a list while an episode goes on, an array once it is over
 
 
@@ -20,18 +20,18 @@ Rows: TypeAlias = Any  # a list while an episode goes on, an array once it is ov
 class Episode:
     """One episode while it is played.
 
-    The four columns are lists of rows while it goes on, and arrays once it is over.
+    obs, action, qpos and qvel are lists of rows during the episode, and arrays once it is over.
     """
 
     env: Env
     obs: Rows  # T + 1 observations of T rows
-    before: int = 0  # rows of the episodes that began earlier, as far as they are played
+    before: int = 0  # rows played so far in episodes that began earlier
     action: Rows = field(default_factory=list)
     reward: list[float] = field(default_factory=list)
     terminated: bool = False
     truncated: bool = False
     policy: int = 0  # position in the mixture of the policy that played it
-    physics: Physics | None = None  # MuJoCo's data, where there is a simulator
+    physics: Physics | None = None  # MuJoCo's data, if there is a simulator
     qpos: Rows = field(default_factory=list)
     qvel: Rows = field(default_factory=list)
 
@@ -64,7 +64,7 @@ class Episode:
         return obs, reward, terminated, truncated, info
 
     def _pack(self) -> None:
-        """Turn lists of small arrays into arrays: one object per row weighs more than the row."""
+        """Turn lists of small arrays into arrays: an object per row takes more memory."""
         self.obs = np.array(self.obs)
         self.action = np.array(self.action)
         self.qpos = np.array(self.qpos)
@@ -85,15 +85,15 @@ def rollouts(
 ) -> Iterator[tuple[list[Episode], int]]:
     """Play until the first `steps` rows, in the order in which episodes began, are complete.
 
-    An environment rests once none of its later rows can be among them, so that the surplus is a
-    fraction of an episode for each of the others.
+    An environment stops once none of its later rows can be among them, so the surplus is a fraction
+    of an episode for each of the other environments.
 
     Args:
         envs: played in turn, one step each.
         play: observations `[n, *S]` and a generator to n actions.
         steps: rows wanted.
-        seed: of the environments and of the generator.
-        policy: position in a mixture, noted in the episodes.
+        seed: seed of the environments and of the generator.
+        policy: position in a mixture, recorded in the episodes.
 
     Yields:
         All episodes in the order in which they began, and the number of their rows, after each
@@ -107,7 +107,7 @@ def rollouts(
         obs, _ = env.reset(seed=int(env_seed))
         episodes.append(begin(env, obs, policy=policy))
 
-    # The episodes that are played on, in the order in which they began.
+    # Unfinished episodes, in the order in which they began.
     live = list(episodes)
     rows = 0
     while live:
@@ -115,7 +115,7 @@ def rollouts(
         rows += len(live)
         yield episodes, rows
 
-        # As many new episodes as rows are still wanted, at most.
+        # At most as many new episodes as rows are still missing.
         ended = [episode for episode in live if episode.over]
         live = [episode for episode in live if _is_wanted(episode, steps)]
 

@@ -32,7 +32,7 @@ ALGORITHMS = {  # name -> module and class of its policy for vectors
     "td3": ("stable_baselines3.td3.policies", "TD3Policy"),
     "qrdqn": ("sb3_contrib.qrdqn.policies", "QRDQNPolicy"),
 }
-# Zips from before 1.7 name the feature extractor that actor and critic share only once.
+# Zips from before version 1.7 list a feature extractor shared by actor and critic only once.
 SHARED_EXTRACTORS = ("pi_features_extractor.", "vf_features_extractor.")
 
 
@@ -78,8 +78,8 @@ def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: boo
         stochastic: draw actions instead of taking the most likely ones.
 
     Raises:
-        InputError: no such file, no such zip, a class from outside Stable-Baselines3, other spaces,
-            or nothing to draw from.
+        InputError: for a missing file, another kind of zip, a class from outside Stable-Baselines3,
+            other spaces, or a policy that has no distribution to draw from.
     """
     if algorithm is not None:
         check_known(f"{path}: algorithm", algorithm, ALGORITHMS)
@@ -97,11 +97,11 @@ def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: boo
 
 
 def sb3_act(policy: SB3Policy, normalizer: Normalizer | None, stochastic: bool) -> Act:
-    """Turn a Stable-Baselines3 policy into a function whose draws come from its generator.
+    """Turn a Stable-Baselines3 policy into a function that draws from the generator passed to it.
 
     Args:
-        policy: of Stable-Baselines3, with `predict`.
-        normalizer: applied to observations first; None where the policy sees them as they are.
+        policy: policy of Stable-Baselines3, with `predict`.
+        normalizer: applied to observations first; None if the policy reads them unchanged.
         stochastic: draw actions instead of taking the most likely ones.
     """
     policy.set_training_mode(False)
@@ -124,7 +124,7 @@ def sb3_act(policy: SB3Policy, normalizer: Normalizer | None, stochastic: bool) 
 
 
 def statistics_file(path: Path) -> Path | None:
-    """Find the statistics of observations next to a policy's zip; None if there are none."""
+    """Find the statistics of observations next to a policy's zip; return None if there are none."""
     for file in (path.with_suffix(".vecnormalize.pkl"), path.with_name("vecnormalize.pkl")):
         if file.is_file():
             return file
@@ -228,7 +228,7 @@ def _policy_class(path: Path, data: Description, algorithm: str | None) -> type[
 
 
 def _class_name(path: Path, about: Description, algorithm: str | None) -> str:
-    """Read the name of the class off its constructor; newer zips do not name it elsewhere."""
+    """Read the name of the class from its constructor; newer zips do not name it elsewhere."""
     constructor = re.match(r"<function (\w+)\.__init__ ", str(about.get("__init__")))
     if constructor:
         return constructor.group(1)
@@ -242,7 +242,7 @@ def _class_name(path: Path, about: Description, algorithm: str | None) -> str:
 def _policy_arguments(path: Path, data: Description) -> dict[str, object]:
     """Read the keyword arguments of the policy.
 
-    What JSON cannot hold stands in the zip as a pickle and as text; the text is read.
+    The zip holds values that JSON cannot represent both as a pickle and as text; the text is read.
     """
     arguments: dict[str, object] = {}
     for key, value in (data.get("policy_kwargs") or {}).items():
@@ -260,7 +260,7 @@ def _policy_arguments(path: Path, data: Description) -> dict[str, object]:
 
 
 def _policy_argument(path: Path, key: str, value: object) -> object:
-    """Return a plain value as it is, and the class that the text of an activation names."""
+    """Return a plain value unchanged, or the class that the text of an activation names."""
     if not (isinstance(value, str) and value.startswith("<")):
         return value
 

@@ -1,4 +1,4 @@
-"""Trainings with Stable-Baselines3: the policy at their end, or the transitions on the way."""
+"""Training with Stable-Baselines3, for the final policy or for the transitions generated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Moments(Protocol):
 class Environments(Protocol):
     """The part of Stable-Baselines3's environments that is used here.
 
-    All but `close` belong to those that normalize observations.
+    Only environments that normalize observations have the members other than `close`.
     """
 
     obs_rms: Moments
@@ -59,14 +59,14 @@ class Model(Protocol):
 def train(kind: str, make: Make, steps: int, seed: int, stochastic: bool = False) -> Act:
     """Train PPO in 8 environments, or SAC in one, and return the policy at the end.
 
-    PPO has its defaults and running statistics of observations for continuous actions, short
-    rollouts and a larger step for discrete ones; SAC has its defaults.
+    PPO uses its defaults and running statistics of observations for continuous actions, and short
+    rollouts and a larger learning rate for discrete ones; SAC uses its defaults.
 
     Args:
         kind: ppo or sac.
         make: gives a new copy of the environment.
-        steps: of the training, all environments together.
-        seed: of the training.
+        steps: environment steps of the training, all environments together.
+        seed: seed of the training.
         stochastic: draw actions instead of taking the most likely ones.
 
     Raises:
@@ -95,14 +95,14 @@ def replay(
 
     Args:
         kind: ppo or sac, with the options of `train`.
-        steps: of the training.
+        steps: number of steps of the training.
         make: gives a new copy of the environment.
-        seed: of the training and the environment.
+        seed: seed of the training and the environment.
         keep: called after each step with all episodes so far and the number of their rows;
             training ends when it returns False.
 
     Raises:
-        InputError: as `train`.
+        InputError: as for `train`.
     """
     recorder = Recorder(make())
     model = _model(kind, lambda: recorder, 1, seed)
@@ -141,7 +141,7 @@ class Recorder(Wrapper):
 
 
 class FlatFloat(gymnasium.ObservationWrapper[np.ndarray, Action, np.ndarray]):
-    """Environment whose observations are one float32 vector, as a multi-layer perceptron reads."""
+    """Environment whose observations are one float32 vector, the input of an MLP."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -150,18 +150,18 @@ class FlatFloat(gymnasium.ObservationWrapper[np.ndarray, Action, np.ndarray]):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (width,))
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        """`[*S] -> [D]`."""
+        """Flatten one observation, `[*S] -> [D]`."""
         return flat_float(observation[None])[0]
 
 
 def flat_float(obs: np.ndarray) -> np.ndarray:
-    """`[n, *S] -> [n, D]` float32, bytes divided by 255."""
+    """Flatten observations, `[n, *S] -> [n, D]` float32; bytes are divided by 255."""
     scale = 255 if obs.dtype == np.uint8 else 1
     return obs.reshape(len(obs), -1).astype(np.float32) / scale
 
 
 def _normalizer(model: Model) -> Normalizer | None:
-    """Read the running statistics off a trained model, where it kept some."""
+    """Return the running statistics of a trained model; None if it has none."""
     envs = model.get_vec_normalize_env()
     if envs is None:
         return None

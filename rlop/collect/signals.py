@@ -15,7 +15,7 @@ STOPPING = [signal.Signals[name] for name in NAMES if name in signal.Signals.__m
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list; a second one of a kind acts as before.
+    """Collect SIGINT, SIGTERM and SIGHUP in a list; a second signal of a kind is handled as before.
 
     Outside the main thread the list stays empty: only the main thread may set handlers, and only
     it is interrupted.
@@ -42,7 +42,8 @@ def raise_received(received: Sequence[int]) -> None:
 
     Raises:
         KeyboardInterrupt: after SIGINT.
-        SystemExit: after another signal, with the exit code 128 + its number, as a shell has it.
+        SystemExit: after another signal, with the exit code 128 + its number, by the convention of
+            shells.
     """
     if not received:
         return

@@ -17,7 +17,7 @@ LARGEST = 64 * 2**20  # bytes; statistics of a vector take thousands
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
-    """The observations of a policy that was trained on normalized ones.
+    """Normalize observations for a policy that was trained on normalized ones.
 
         clip((obs - mean) / std, -clip, clip)
 
@@ -32,7 +32,7 @@ class Normalizer:
     clip: float
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
-        """`[n, *S]` to `[n, *S]` float32."""
+        """Return normalized observations, `[n, *S]` to `[n, *S]` float32."""
         normalized = (obs - self.mean) / self.std
         return np.clip(normalized, -self.clip, self.clip).astype(np.float32)
 
@@ -41,10 +41,10 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
     """Read the observation statistics of a file that `VecNormalize.save` wrote.
 
     Returns:
-        None when it normalized rewards alone.
+        The normalizer, or None if only rewards were normalized.
 
     Raises:
-        InputError: not such a file, or statistics of dictionaries.
+        InputError: for another kind of file, or statistics of dictionaries.
     """
     state = _state(path, _read_pickle(path), "VecNormalize")
     if not state.get("norm_obs", True):
@@ -71,7 +71,7 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
 
 
 class Inert:
-    """Object in place of every class and function that a pickle names: keeps its arguments only."""
+    """Placeholder for every class and function that a pickle names; keeps its arguments only."""
 
     name = ""  # of the class or function, with its module
     args: tuple[object, ...] = ()
@@ -117,7 +117,7 @@ def _read_pickle(path: Path) -> object:
 
     try:
         return Reader(io.BytesIO(data)).load()
-    except Exception as error:  # damaged bytes can raise anything in a reader of pickles
+    except Exception as error:  # a reader of pickles can raise anything on damaged bytes
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: not a pickle of VecNormalize: {reason}") from error
 

@@ -18,13 +18,13 @@ About: TypeAlias = dict[str, Any]  # metadata of a file: anything that JSON can 
 
 
 class Writer:
-    """Writer of the rows so far: every `chunk` rows, and at the end.
+    """Write the rows so far, every `chunk` rows and at the end.
 
     Args:
         path: file to write, replacing it.
-        about: metadata; `policies`, one entry for each policy, get their number of whole episodes
-            and mean return.
-        space: of the actions, which are stored in [-1, 1] if it has bounds.
+        about: metadata; each entry of `policies`, one for each policy, is extended by its steps,
+            its number of whole episodes and its mean return.
+        space: action space; actions are stored in [-1, 1] if it has bounds.
         chunk: rows between writes.
         received: signals; collecting stops after the first.
         bar: shows the progress.
@@ -65,7 +65,7 @@ class Writer:
         return not self.received
 
     def write(self) -> str:
-        """Write the rows so far, and summarize them in half a line."""
+        """Write the rows so far, and return a short summary."""
         parts = self.parts()
         arrays = pack(parts)
         arrays["actions"] = to_unit(arrays["actions"], self.space)
@@ -81,7 +81,7 @@ class Writer:
         return summary
 
     def _metadata(self, parts: Sequence[Part]) -> About:
-        """Add the level of each policy, and of all together, to the metadata."""
+        """Add the counts and mean return of each policy, and of all together, to the metadata."""
         policies = []
         for number, policy in enumerate(self.about["policies"]):
             played = [part for part in parts if part.episode.policy == number]
@@ -89,13 +89,13 @@ class Writer:
 
         about = {**self.about, "policies": policies, **_level(parts)}
         if len(policies) == 1:
-            # The description of a single policy stands among the other attributes.
+            # The description of a single policy is stored among the other attributes.
             about = {**policies[0], **about}
         return about
 
 
 def _level(parts: Sequence[Part]) -> Mapping[str, float]:
-    """Count rows and whole episodes, and average the returns of these if there are any."""
+    """Count rows and whole episodes, and average the returns of the latter if there are any."""
     returns = _returns(parts)
     level: dict[str, float] = {
         "steps": sum(part.stop - part.start for part in parts),

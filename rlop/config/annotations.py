@@ -1,4 +1,4 @@
-"""Reading of type annotations: what they consist of, and how a message puts them into words."""
+"""Inspection of type annotations, and their wording in messages."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ def marker(hint: object, kind: type[M]) -> M | None:
 
 
 def kind_of(hint: object) -> object:
-    """Return what decides how a value is read: `float`, `list`, `Union`, `Literal`, a class."""
+    """Return the kind of value that is expected: `float`, `list`, `Union`, `Literal`, a class."""
     hint = bare(hint)
     origin = get_origin(hint) or hint
     return Union if origin is UnionType else origin
 
 
 def members_of(hint: object) -> tuple[object, ...]:
-    """Return the members of a union; of another annotation, itself."""
+    """Return the members of a union, or the annotation itself if it is none."""
     return get_args(bare(hint)) if kind_of(hint) is Union else (hint,)
 
 
 def is_mapping(hint: object) -> bool:
-    """Tell whether an annotation takes a mapping: a dictionary, or a dataclass of options."""
+    """Return whether an annotation takes a mapping: a dictionary, or a dataclass of options."""
     kind = kind_of(hint)
     return kind in (dict, Mapping) or is_dataclass(kind)
 
 
 def is_sequence(hint: object) -> bool:
-    """Tell whether an annotation takes a list."""
+    """Return whether an annotation takes a list."""
     return kind_of(hint) in (list, tuple, Sequence)
 
 

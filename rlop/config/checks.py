@@ -1,4 +1,4 @@
-"""Checks of what the user gave: one line that names it, what was found and what was expected."""
+"""Checks of user input: one line that names the value, what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_VALUE = 60  # characters of a value that a message shows
 def nearest(name: object, choices: Iterable[object]) -> str:
     """Return the end of a message about an unknown name: ", did you mean 'x'?" or "; one of a, b".
 
-    Empty without choices.
+    It is empty without choices.
     """
     names = [str(choice) for choice in choices]
     hint = closest(name, names)
@@ -29,7 +29,7 @@ def nearest(name: object, choices: Iterable[object]) -> str:
 
 
 def closest(name: object, names: Iterable[str]) -> str:
-    """Return ", did you mean 'x'?", for names too many to list; empty when none is near."""
+    """Return ", did you mean 'x'?", for too many names to list; return "" when none is near."""
     spelling = {choice.casefold(): choice for choice in names}
     matches = get_close_matches(str(name).casefold(), spelling, n=1)
     return f", did you mean {spelling[matches[0]]!r}?" if matches else ""
@@ -46,10 +46,10 @@ def within(place: str) -> Iterator[None]:
 
 
 def check_known(what: str, name: object, known: Iterable[object]) -> None:
-    """Raise InputError unless `name` is one of `known`, with the nearest one.
+    """Raise InputError unless `name` is one of `known`; the message suggests the nearest one.
 
     Args:
-        what: the option, with which the message starts, such as "dr3: form".
+        what: the option as the message names it, such as "dr3: form".
         name: the value given.
         known: the possible values.
     """
@@ -69,7 +69,7 @@ def check_range(
     """Raise InputError unless the number, or every number of a list, lies between `low` and `high`.
 
     Args:
-        name: what the message calls the value.
+        name: the name of the value in the message.
         value: a number or a non-empty list of numbers; NaN is never in range.
         low, high: the ends; None for no end.
         low_open, high_open: True where the end itself is excluded.
@@ -92,7 +92,7 @@ def _check(name: str, value: object, limits: Range) -> None:
 
 
 def show(value: object) -> str:
-    """Return a value as a message shows it, at most 60 characters."""
+    """Return the text of a value in a message, at most 60 characters."""
     if value is None:
         return "null"
     text = str(value).lower() if isinstance(value, bool) else repr(value)

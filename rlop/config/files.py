@@ -1,4 +1,4 @@
-"""YAML files, plain values of dataclasses, and writes that are whole or not at all.
+"""YAML files, plain values of dataclasses, and atomic writes.
 
 Dataclasses hold the defaults; YAML files and the command line hold overrides only.
 """
@@ -21,7 +21,7 @@ from rlop.types import InputError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Plain: TypeAlias = Any  # what YAML and JSON hold: text, numbers, lists and mappings of these
+Plain: TypeAlias = Any  # values of YAML and JSON: text, numbers, lists and mappings of these
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
         node: yaml.MappingNode,
         deep: bool = False,
     ) -> dict[Hashable, object]:
-        """Build a mapping; raise ConstructorError for a key that stands in it twice."""
+        """Build a mapping; raise ConstructorError for a duplicate key."""
         seen = set()
         for key, _ in node.value:
             is_merge = key.tag == "tag:yaml.org,2002:merge"
@@ -64,7 +64,7 @@ _Dumper.add_representer(list, _flow_list)
 
 
 def parse_yaml(text: str) -> object:
-    """Return the value that a YAML text means; exceptions are those of PyYAML."""
+    """Return the value of a YAML text; exceptions are those of PyYAML."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -73,7 +73,7 @@ def parse_yaml(text: str) -> object:
 
 
 def read_yaml(path: str | Path) -> dict[str, object]:
-    """Read the mapping in a YAML file; {} for an empty file.
+    """Read the mapping in a YAML file; return {} for an empty file.
 
     Raises:
         InputError: no such file, not YAML (with the line), a duplicate key, or a top level that is
@@ -110,7 +110,7 @@ def _parse_file(path: Path, text: str) -> object:
         raise InputError(f"{path}: found bytes that are not text, expected a YAML file") from None
     except RecursionError:
         raise InputError(f"{path}: too many nested brackets, expected valid YAML") from None
-    except Exception as error:  # PyYAML converts tagged values without a check of its own
+    except Exception as error:  # PyYAML converts tagged values without checking them
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: {reason}, expected valid YAML") from None
 
@@ -134,7 +134,7 @@ def to_dict(value: object) -> Plain:
 
 
 def overrides_only(instance: DataclassInstance) -> dict[str, Plain]:
-    """Return what a YAML file must say for `build` to give this instance back: no defaults."""
+    """Return the values that `build` needs to rebuild an instance: those that are not defaults."""
     changed = {}
     for item in fields(instance):
         value = instance.__dict__[item.name]
@@ -144,7 +144,7 @@ def overrides_only(instance: DataclassInstance) -> dict[str, Plain]:
 
 
 def _is_instance(value: object) -> TypeGuard[DataclassInstance]:
-    """Tell an instance of a dataclass from other values, its class among them."""
+    """Return whether a value is an instance of a dataclass, not the class itself."""
     return is_dataclass(value) and not isinstance(value, type)
 
 

@@ -63,7 +63,7 @@ def function_page(function: Callable[..., object], key: str, given: int = 1) -> 
 
 
 def summary(part: object) -> str:
-    """Return the first sentence of a docstring."""
+    """Return the first paragraph of a docstring as one line."""
     text = inspect.getdoc(part) or ""
     return " ".join(text.split("\n\n")[0].split())
 
@@ -88,7 +88,7 @@ def _option_lines(cls: type, name: str, key: str) -> list[str]:
 
 
 def _default_words(item: Field[object]) -> str:
-    """Return the default as a configuration would say it; `required` without one."""
+    """Return the default as in a configuration; `required` if there is none."""
     if is_required(item):
         return "required"
     default = item.default if item.default_factory is MISSING else item.default_factory()
@@ -100,7 +100,7 @@ def _default_words(item: Field[object]) -> str:
 
 
 def _row(key: str, default: str, meaning: str, kind: str) -> list[str]:
-    """Lay one option out: key and default to the left, meaning and type to the right."""
+    """Lay out one option: key and default on the left, meaning and type on the right."""
     width = min(_WIDEST, shutil.get_terminal_size().columns)
     left = f"  --{key} {default}"
     text = f"{meaning} ({kind})" if meaning and kind else meaning or kind
@@ -113,7 +113,7 @@ def _row(key: str, default: str, meaning: str, kind: str) -> list[str]:
 
 
 def _nested_lines(hint: object, key: str) -> list[str]:
-    """Return the pages of what stands inside an option: classes, named things, terms."""
+    """Return the help on the parts of an option: classes, named choices, terms."""
     choice, terms = marker(hint, Choice), marker(hint, Terms)
     if choice is not None:
         return _choice_lines(choice.table, key)
@@ -149,7 +149,7 @@ def _terms_lines(terms: Terms, key: str) -> list[str]:
 
 
 def term_table(terms: Terms) -> dict[str, object]:
-    """Return the terms of a mapping by name; none where the table cannot be loaded."""
+    """Return the terms of a mapping by name; {} if the table cannot be loaded."""
     try:
         table = load_part(terms.table, "a table of terms")
     except InputError:

@@ -1,4 +1,4 @@
-"""JSON schema (draft 7) of option classes, for editors that complete and check YAML files."""
+"""JSON schema (draft 7) of option classes, with which editors complete and check YAML files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NUMERIC_TEXT: Schema = {"type": "string", "pattern": "^[-+0-9._eE]+$"}
 
 
 class SchemaWriter:
-    """Write schemas; option classes that stand in others become definitions, each written once."""
+    """Write schemas; nested option classes become definitions, each written once."""
 
     def __init__(self) -> None:
         self.definitions: dict[str, Schema] = {}
@@ -57,7 +57,7 @@ class SchemaWriter:
 
     def _property(self, item: Field[object], hint: object) -> Schema:
         schema = self.of_annotation(hint)
-        if "$ref" in schema:  # draft 7 ignores what stands next to a reference
+        if "$ref" in schema:  # draft 7 ignores keys next to a reference
             schema = {"allOf": [schema]}
 
         about: Schema = {}
@@ -71,7 +71,7 @@ class SchemaWriter:
         """Return a reference to the definition of an option class."""
         name = cls.__qualname__
         if name not in self.definitions:
-            self.definitions[name] = {}  # keeps a class that refers to itself from recursing
+            self.definitions[name] = {}  # stops the recursion of a class that refers to itself
             self.definitions[name] = self.of_class(cls)
         return {"$ref": f"#/definitions/{name}"}
 
@@ -158,7 +158,7 @@ class SchemaWriter:
         Args:
             classes: name -> option class.
             key: the key that holds the name; an import path takes any other keys.
-            default: the class where the key is left out.
+            default: the class if the key is omitted.
         """
         rules = []
         for name, cls in classes.items():

@@ -1,4 +1,4 @@
-"""The tail of a command line, `--agent.lr 1e-3 --seeds 8`, laid over the values of a YAML file."""
+"""Overrides from the command line, `--agent.lr 1e-3 --seeds 8`, of the values in a YAML file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def apply_overrides(
     arguments: Collection[str],
     flags: Collection[str] = (),
 ) -> dict[str, object]:
-    """Lay the arguments of a command line over nested values, which stay as they are.
+    """Return a copy of nested values, overridden by the arguments of a command line.
 
         --agent.lr 1e-3    --agent.lr=1e-3    --agent.hidden [64,64]
         --agent.lr 1e-3,3e-4    --agent.lr 1e-3 3e-4    --resume
@@ -85,7 +85,7 @@ def _parse(text: str, key: str) -> object:
 
 
 def _parse_list(text: str, key: str) -> object:
-    """Return a list where all parts between the commas are numbers, else the text itself."""
+    """Return a list if all parts between the commas are numbers, else the text itself."""
     items = []
     for part in text.split(","):
         item = _parse(part.strip(), key) if part.strip() else ""
@@ -96,7 +96,7 @@ def _parse_list(text: str, key: str) -> object:
 
 
 def _assign(section: dict[str, object], key: str, value: object) -> None:
-    """Set a dotted key in nested sections, which are made where they are missing."""
+    """Set a dotted key in nested sections, creating those that are missing."""
     name, rest = _first_name(section, key)
     present = section.get(name)
 

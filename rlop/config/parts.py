@@ -1,7 +1,7 @@
 """Parts named by import path, `my_package.module:Name`: agents, regularizers, projections, readers.
 
 Only a user's configuration may name such a part. Names in a data file or a checkpoint come from
-strangers and must not be imported from there.
+strangers and must not be imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rlop.types import InputError
 
 
 def is_import_path(name: str) -> bool:
-    """Tell whether a name is an import path, `module:attribute`, rather than a registered name."""
+    """Return whether a name is an import path, `module:attribute`, not a registered name."""
     return ":" in name
 
 
@@ -36,7 +36,7 @@ def load_part(path: str, what: str, key: str = "") -> object:
 
     try:
         module = import_module(module_name)
-    except Exception as error:  # the module's own code runs, so that any exception may come
+    except Exception as error:  # importing runs the module's code, which can raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
             f"{named}: expected {what}, but module {module_name!r} cannot be imported ({reason})"

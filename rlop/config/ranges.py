@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Range:
-    """Where a number may lie.
+    """The range of a number.
 
     Args:
         low: the lower end, or None for no end.
@@ -33,7 +33,7 @@ class Range:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        """Tell whether a number lies in the range; NaN lies in none."""
+        """Return whether a number lies in the range; NaN lies in none."""
         if value != value:
             return False
 
@@ -76,10 +76,10 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Formerly:
-    """Marks a choice of which some values had other names, which are still read.
+    """Marks a choice some of whose values had other names, which are still accepted.
 
     Args:
-        names: old name -> present name.
+        names: old name -> current name.
     """
 
     names: Mapping[str, str]
@@ -91,7 +91,7 @@ class Terms:
 
     Args:
         table: import path, `module:NAME`, of the mapping from names to option classes.
-        scale: what the number is called, such as `coef`.
+        scale: the name of the number, such as `coef`.
     """
 
     table: str
@@ -112,5 +112,5 @@ Sweep: TypeAlias = T | Annotated[list[T], NonEmpty()]
 
 
 def values_of(sweep: float | Sequence[float]) -> list[float]:
-    """Return the numbers of a `Sweep`, one of them where it is a single number."""
+    """Return the numbers of a `Sweep`, a list of one for a single number."""
     return [sweep] if isinstance(sweep, (int, float)) else list(sweep)

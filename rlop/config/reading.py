@@ -1,8 +1,8 @@
-"""Plain values read as the annotations of an option class say, strictly.
+"""Strict conversion of plain values to the types that an option class declares.
 
-Values that are not understood are refused, never guessed. Three conversions exist: a whole number
-or a numeric string (`1e-4` in YAML 1.1) where a number is expected, a list where a tuple is
-expected, and text where a path is expected.
+Values that do not fit are rejected, never guessed. Three conversions exist: a whole number or a
+numeric string (`1e-4` in YAML 1.1) where a number is expected, a list where a tuple is expected,
+and text where a path is expected.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rlop.types import InputError
 C = TypeVar("C")
 
 # Key of a plain value to which a command line adds options: `--dr3.form abs` over `dr3: 0.03` gives
-# `dr3: {"": 0.03, form: abs}`. Only what has a short and a long form reads it.
+# `dr3: {"": 0.03, form: abs}`. Only options with a short and a long form accept it.
 PLAIN = ""
 
 _NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
@@ -50,7 +50,7 @@ def options_of(cls: type) -> dict[str, Field[object]]:
 
 
 def is_required(item: Field[object]) -> bool:
-    """Tell whether a field has no default."""
+    """Return whether a field has no default."""
     return item.default is MISSING and item.default_factory is MISSING
 
 
@@ -103,7 +103,7 @@ def build_section(cls: type[C], values: object, key: str) -> C:
 
 
 def read_fields(cls: type, values: Mapping[str, object], key: str) -> dict[str, object]:
-    """Return the values of a section, converted to what the annotations of the class say.
+    """Return the values of a section, converted to the types that the class declares.
 
     Raises:
         InputError: an unknown or missing key, or a value that does not fit.
@@ -159,7 +159,7 @@ def _with_name(value: object) -> object:
 
 
 def _refuse_plain(value: Mapping[object, object], hint: object, key: str) -> None:
-    """Refuse options for what has none, and a plain value for a section."""
+    """Reject options for a plain value, and a plain value for a section."""
     if bare(hint) in (Any, object):
         return
 
@@ -187,7 +187,7 @@ def _read_union(value: object, hint: object, key: str) -> object:
         except InputError as error:
             errors[member] = error
 
-    # If only one member takes lists (or mappings), it knows which item of this one is wrong.
+    # If only one member takes lists (or mappings), its error names the item that is wrong.
     alike: list[object] = []
     if isinstance(value, (list, tuple)):
         alike = [member for member in members if is_sequence(member)]
@@ -261,7 +261,7 @@ def _read_scalar(value: object, hint: object, key: str) -> object:
 
 
 def _convert(value: object, kind: object) -> object:
-    """Return the value as `kind`, or `MISSING` where it is of another kind."""
+    """Return the value as `kind`, or `MISSING` if it is of another kind."""
     if kind in (Any, object):
         return value
     if isinstance(value, bool):  # Python counts it among the whole numbers
@@ -287,7 +287,7 @@ def _mismatch(value: object, hint: object, key: str) -> InputError:
 
 
 def _whole_number(value: object) -> str:
-    """Say how to write 1e6 where only 1000000 is taken."""
+    """Return advice on writing 1e6 where only 1000000 is accepted."""
     if isinstance(value, (bool, Integral)) or not _NUMERIC_TEXT.fullmatch(str(value)):
         return ""
 

@@ -10,7 +10,7 @@
     build(TargetNoise, {"scael": 1}, where="a.yaml")
     InputError: a.yaml: unknown key 'scael', did you mean 'scale'?
 
-`rlop.config.reading` says which values are taken.
+See `rlop.config.reading` for the values that are accepted.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def option(
     """Declare one option of an option class.
 
     Args:
-        default: its default, of which lists and dictionaries are copied; without one, the option
-            must be given.
+        default: its default (lists and dictionaries are copied); without one, the option must be
+            given.
         description: its meaning and unit, for `--help` and the JSON schema.
     """
     metadata = {"description": description}
@@ -125,10 +125,10 @@ def build(cls: type[C], values: Mapping[str, object], where: str = "config", key
 
     Args:
         cls: the class.
-        values: field -> value, nested mappings for nested classes; fields left out keep their
+        values: field -> value, nested mappings for nested classes; omitted fields keep their
             default.
-        where: the source that messages begin with, usually a file; "" for none.
-        key: dotted name of the section that the values stand in, such as `agent`.
+        where: the source, named at the start of messages, usually a file; "" for none.
+        key: dotted name of the section that holds the values, such as `agent`.
     Raises:
         InputError: an unknown or missing key, a value of another type or out of range; one line
             with the dotted key, what was found and what was expected.

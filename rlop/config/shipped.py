@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# In a wheel they lie inside the package, in a checkout next to it.
+# Configurations lie inside the package in a wheel, and next to it in a checkout.
 _PACKAGE = Path(__file__).resolve().parents[1]
 _ROOTS = (_PACKAGE, _PACKAGE.parent)
 
 
 def shipped(path: str) -> Path:
-    """Return where a configuration that comes with the library stands.
+    """Return the path of a configuration that comes with the library.
 
     Args:
         path: from the top of the repository, such as `configs/gridworld/demo.yaml`.

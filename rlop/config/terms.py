@@ -23,7 +23,7 @@ class TermsConfig:
 
 @dataclass(frozen=True)
 class TermKind:
-    """What the number of a term means.
+    """The meaning of the number of a term.
 
     Args:
         section: key of the mapping in an agent's options, as in `regularizers`.
@@ -44,11 +44,11 @@ PROJECTIONS = TermKind("projections", "radius", off=math.inf, zero_allowed=False
 
 @dataclass(frozen=True)
 class Term:
-    """One entry of such a mapping.
+    """One entry of a mapping of terms.
 
     Args:
         value: its number, or a list of numbers to train side by side.
-        options: of the part; `fn` holds the part itself where Python code gave one.
+        options: options of the part; `fn` holds the part itself if Python code passed it.
     """
 
     value: Numbers
@@ -64,7 +64,7 @@ def read_terms(
 
     Args:
         entries: name -> number, list of numbers, or `{<scale>: ..., option: value}`.
-        kind: of the mapping.
+        kind: the kind of the mapping.
         variants: name -> {dotted hyper-parameter: value}.
     Raises:
         InputError: for an entry without its number, or an impossible number.

@@ -1,4 +1,4 @@
-"""Small environments whose optimal values are known exactly; importing this registers them."""
+"""Small environments whose optimal values are known exactly; importing it registers them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GRIDWORLD_LIMIT = 50
 
 
 def chain_env(**kwargs: Any) -> TabularEnv:
-    """Make one `rlop/Chain-v0`; arguments of `chain`."""
+    """Make one `rlop/Chain-v0` with the arguments of `chain`."""
     return TabularEnv(chain(**kwargs))
 
 
@@ -54,12 +54,12 @@ def chain_vector_env(
     max_episode_steps: int = CHAIN_LIMIT,
     **kwargs: Any,
 ) -> TabularVectorEnv:
-    """Make copies of `rlop/Chain-v0`; further arguments of `chain`."""
+    """Make copies of `rlop/Chain-v0`; further arguments are those of `chain`."""
     return TabularVectorEnv(chain(**kwargs), num_envs, max_episode_steps)
 
 
 def gridworld_env(**kwargs: Any) -> TabularEnv:
-    """Make one `rlop/GridWorld-v0`; arguments of `gridworld`."""
+    """Make one `rlop/GridWorld-v0` with the arguments of `gridworld`."""
     return TabularEnv(gridworld(**kwargs))
 
 
@@ -68,7 +68,7 @@ def gridworld_vector_env(
     max_episode_steps: int = GRIDWORLD_LIMIT,
     **kwargs: Any,
 ) -> TabularVectorEnv:
-    """Make copies of `rlop/GridWorld-v0`; further arguments of `gridworld`."""
+    """Make copies of `rlop/GridWorld-v0`; further arguments are those of `gridworld`."""
     return TabularVectorEnv(gridworld(**kwargs), num_envs, max_episode_steps)
 
 

@@ -13,7 +13,7 @@ from rlop.config.checks import check_range
 from rlop.config.schema import build
 
 PREFIX = "ALE/"
-EPSILON = 0.001  # of random actions in evaluation, as in Dopamine
+EPSILON = 0.001  # probability of a random action in evaluation, as in Dopamine
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class AtariSettings:
     """Arguments of ale-py's `AtariVectorEnv`, by default the protocol of the DQN Replay Dataset.
 
     `AtariVectorEnv` by itself repeats no action, clips rewards, presses FIRE after a reset and
-    begins with up to 30 actions that do nothing. Shape and preprocessing of the observations are
+    begins with up to 30 no-op actions. Shape and preprocessing of the observations are
     fixed: maximum of the last two frames of a step, gray, 84 x 84, stacks of four, oldest first,
     zeros before the first frame of an episode.
 
@@ -29,8 +29,8 @@ class AtariSettings:
         InputError: a value out of range.
     Reference: Machado et al. 2018, arXiv:1709.06009, sections 4 and 5; `atari_lib.py` and the gin
         files of Dopamine, whose evaluation also runs with `EPSILON`.
-    Differs from: Dopamine in the emulator: ale-py scales frames itself, so that pixels are close to
-        those of Dopamine (OpenCV, ROMs of atari-py <= 0.2.5), not equal.
+    Differs from: Dopamine in the emulator: ale-py scales frames itself, so its pixels are close but
+        not equal to Dopamine's (OpenCV, ROMs of atari-py <= 0.2.5).
     """
 
     repeat_action_probability: float = 0.25  # sticky actions
@@ -55,7 +55,8 @@ def vector_arguments(env_id: str, options: Mapping[str, object]) -> dict[str, ob
     """Return arguments for `gymnasium.make_vec`: the protocol, overridden by `options`.
 
     Raises:
-        InputError: an unknown setting, with the nearest, or one of another type or out of range.
+        InputError: an unknown setting (the message suggests the nearest), or a value of another
+            type or out of range.
     """
     settings = build(AtariSettings, options, where=env_id)
     return {**asdict(settings), "vectorization_mode": "vector_entry_point"}

@@ -22,8 +22,8 @@ def chain(
 ) -> TabularMDP:
     """Build a line of states with the actions left (0) and right (1), starting at the left end.
 
-    Entering the right end pays 1 and is terminal, everything else pays 0; left of the left end is
-    the left end. Without slip
+    Entering the right end pays 1 and is terminal, everything else pays 0; moving left at the left
+    end changes nothing. Without slip
 
         Q*(s, right) = gamma^(length - 2 - s),   Q*(s, left) = gamma^(length - 1 - max(s - 1, 0))
 
@@ -35,7 +35,7 @@ def chain(
         observation: tabular (one-hot of the state) or random (uniform in [-1, 1], independent,
             `[obs_dim]`).
         obs_dim: width of random observations.
-        seed: of random observations.
+        seed: seed of random observations.
     Returns:
         The MDP.
     Raises:

@@ -22,7 +22,7 @@ _SMOOTHINGS = 10  # sweeps of averaging, as in the code of Fu et al.
 
 @dataclass(frozen=True, eq=False)
 class GridWorld(TabularMDP):
-    """The MDP of a gridworld, and where its states lie.
+    """The MDP of a gridworld, with the positions of its states.
 
     Args:
         cells: column and row of each state, `[S, 2]` int; row 0 is at the top.
@@ -76,7 +76,7 @@ def gridworld(
         obs_dim: width of smooth and random observations.
         slip: probability that a uniformly random action replaces the agent's.
         reward: sparse or distance.
-        seed: of walls, goal and observations; the same seed gives the same walls and goal for every
+        seed: seed of walls, goal and observations; it gives the same walls and goal for every
             observation.
         goal_reward: see above.
         step_reward: see above.
@@ -87,9 +87,9 @@ def gridworld(
     Reference: Kumar et al., "Implicit Under-Parameterization", ICLR 2021, arXiv:2010.14498, whose
         gridworlds come from Fu et al., "Diagnosing Bottlenecks in Deep Q-learning Algorithms",
         ICML 2019, arXiv:1902.10250.
-    Differs from: the latter's code, where the goal pays but ends nothing, states include walls and
-        unreachable cells, reachability is not checked, smooth observations are not rescaled, and
-        random draws are other ones.
+    Differs from: the latter's code, where the goal pays but does not end the episode, states
+        include walls and unreachable cells, reachability is not checked, smooth observations are
+        not rescaled, and random draws differ.
     """
     check_noise(slip, obs_dim)
     check_known("observation", observation, OBSERVATIONS)
@@ -198,7 +198,7 @@ def _free_cells(
     walls: int | np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return the cells that are no wall, `[size, size]` bool; a number of walls is drawn."""
+    """Return the free cells, `[size, size]` bool; draw the walls if only their number is given."""
     free = np.ones((size, size), bool)
     if not isinstance(walls, int):
         x, y = walls.T

@@ -83,17 +83,17 @@ def d4rl_env(
 
     Hopper, HalfCheetah, Walker2d and Adroit's door, hammer and relocate are Gymnasium's own, whose
     observations are D4RL's. AdroitHandPen gets D4RL's 100 steps and ends when the pen is dropped.
-    AntMaze becomes D4RL's task: see `D4RLAntMaze`. No physics engine is D4RL's, so scores are
+    AntMaze becomes D4RL's task: see `D4RLAntMaze`. The physics engine is not D4RL's, so scores are
     "D4RL-normalized on Gymnasium".
 
     In gymnasium-robotics 1.4.2 door, hammer and relocate pay +0.1 per unit of distance between hand
-    and object, where D4RL takes 0.1 off: a few units of return in a range of thousands.
+    and object, where D4RL subtracts 0.1: a few units of return in a range of thousands.
 
     Args:
         env_id: Gymnasium id.
         layout: only "d4rl" is known.
-        make: builds it, as `gymnasium.make`.
-        kwargs: for `make`.
+        make: function that makes it, such as `gymnasium.make`.
+        kwargs: keyword arguments for `make`.
     Returns:
         The environment.
     Raises:
@@ -127,12 +127,12 @@ def maze_of(name: str) -> list[list[int | str]]:
     for line in MAZES[name]:
         rows.append([symbols.get(cell, cell) for cell in line])
 
-    # Rows run towards +y in D4RL and towards -y here: upside down, only the origin is another.
+    # Rows run towards +y in D4RL and towards -y here: with reversed rows, only the origin differs.
     return rows[::-1]
 
 
 class DroppedPen(Wrapper):
-    """Adroit's pen that ends when it is dropped, as in D4RL."""
+    """Adroit's pen task that ends when the pen is dropped, as in D4RL."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, Info]:
         """Take one action; also terminated when the pen has been dropped."""
@@ -142,14 +142,14 @@ class DroppedPen(Wrapper):
 
 
 class D4RLAntMaze(Wrapper):
-    """D4RL's antmaze, version 2, on that of gymnasium-robotics.
+    """D4RL's antmaze, version 2, built on the one of gymnasium-robotics.
 
     It changes observations, origin, start, goal, reward, end and ant. Observations are position,
     joint angles and velocities `[29]`, with the origin in the start cell and without the goal.
-    Every episode draws a goal in D4RL's square, which lies off the middle of the goal's cell.
-    Reward is 1 and the episode ends within 0.5 of it. The ant's torque (30, not 150), time step
-    (0.02 s, not 0.01) and contact softness are D4RL's too: with them its model, built from D4RL's
-    XML, moves the same to rounding.
+    Every episode draws a goal in D4RL's square, which is not centered in the goal's cell. Within
+    0.5 of the goal, the reward is 1 and the episode ends. The ant's torque (30, not 150), time step
+    (0.02 s, not 0.01) and contact softness are D4RL's too: with them, the ant moves as a model
+    built from D4RL's XML, up to rounding.
 
     Reference: locomotion/maze_env.py, ant.py, goal_reaching_env.py and assets/ant.xml of D4RL.
     """
@@ -208,7 +208,7 @@ class Physics(Protocol):
 
 
 def simulator(env: Env) -> Physics | None:
-    """Find what holds `qpos` and `qvel` of a MuJoCo environment; None for other environments."""
+    """Return the MuJoCo data with `qpos` and `qvel`; None for other environments."""
     candidates: list[object] = [env.unwrapped]
 
     # In gymnasium-robotics the simulation belongs to a part of the environment.

@@ -1,4 +1,4 @@
-"""Environments by id: registers those of other packages, and says in one line what is wrong."""
+"""Environments by id: registers those of other packages, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Provider(NamedTuple):
     """A package that registers environments."""
 
     module: str  # imported to register them
-    extra: str  # of this package, which installs it
+    extra: str  # extra of rlop that installs it
 
 
 ROBOTICS = Provider("gymnasium_robotics", "mujoco")
@@ -48,14 +48,14 @@ def make_env(
     layout: str | None = None,
     **kwargs: object,
 ) -> Env:
-    """Make one environment; like `gymnasium.make`, but registers those of other packages first.
+    """Make one environment like `gymnasium.make`, after registering those of other packages.
 
     Args:
         env_id: such as `rlop/GridWorld-v0`, `MinAtar/Breakout-v1`, `ALE/Breakout-v5`,
             `AntMaze_UMaze-v4`.
         layout: "d4rl" for D4RL's observations, starts and ends, see `d4rl_env`; None for the
             environment's own.
-        kwargs: of the environment.
+        kwargs: keyword arguments of the environment.
     Returns:
         The environment.
     Raises:
@@ -80,16 +80,17 @@ def make_vec_env(
 ) -> VectorEnv:
     """Make n copies of an environment, stepped together in this process.
 
-    Those of this package are stepped in NumPy. Those of Atari, `ALE/...`, give stacks of frames as
-    agents see them, unlike `make_env`'s; see `AtariSettings`. All reset themselves one step after
-    an episode's end (`AutoresetMode.NEXT_STEP`): the observation of the last step is the episode's
-    own, and the step after it ignores the action, pays 0 and returns a first observation.
+    Environments of this package are stepped in NumPy. Those of Atari, `ALE/...`, return stacks of
+    frames as agents see them, unlike those of `make_env`; see `AtariSettings`. All reset themselves
+    one step after an episode's end (`AutoresetMode.NEXT_STEP`): the last step returns the last
+    observation of its episode, and the step after it ignores the action, pays 0 and returns the
+    first observation of the next episode.
 
     Args:
         env_id: as in `make_env`.
         n: number of copies, at least 1.
         layout: as in `make_env`.
-        kwargs: of the environment.
+        kwargs: keyword arguments of the environment.
     Returns:
         The environments.
     Raises:
@@ -167,7 +168,7 @@ def _make(
             bindings = "builtin type .* has no __module__ attribute"
             warnings.filterwarnings("ignore", bindings, DeprecationWarning)
 
-            # Version 4 of the MuJoCo environments is wanted: policies and data were made with it.
+            # Version 4 of the MuJoCo environments is intended: policies and data were made with it.
             warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)
             return build(env_id, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
@@ -181,7 +182,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _fix(env_id: str) -> str:
-    """Return the end of a message: how to install what an environment of Gymnasium needs."""
+    """Return the end of a message: how to install the packages that an environment needs."""
     entry_point = str(gymnasium.spec(env_id).entry_point)
     for part, extra in EXTRAS.items():
         if part in entry_point:

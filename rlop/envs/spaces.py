@@ -1,4 +1,4 @@
-"""Action spaces: between an environment's own units and [-1, 1]; and types of environments."""
+"""Conversion of actions between an environment's units and [-1, 1]; types of environments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeGuard
 import gymnasium
 import numpy as np
 
-# Observations and actions of a foreign environment have types that only it knows.
+# Only an environment itself knows the types of its observations and actions.
 Obs: TypeAlias = Any
 Action: TypeAlias = Any
 Env: TypeAlias = gymnasium.Env[Obs, Action]
@@ -28,7 +28,7 @@ def to_unit(actions: np.ndarray, space: Space) -> np.ndarray:
         actions: `[n, *A]` in the environment's units.
         space: its action space.
     Returns:
-        `[n, *A]` float32; the actions as they are where the space is discrete or has no bounds.
+        `[n, *A]` float32; the actions unchanged if the space is discrete or has no bounds.
     """
     if not bounded(space):
         return actions
@@ -48,7 +48,7 @@ def from_unit(actions: np.ndarray, space: Space) -> np.ndarray:
         actions: `[n, *A]`.
         space: the environment's action space.
     Returns:
-        `[n, *A]` of the space's type; the actions as they are where the space has no bounds.
+        `[n, *A]` of the space's type; the actions unchanged if the space has no bounds.
     """
     if not bounded(space):
         return actions
@@ -60,5 +60,5 @@ def from_unit(actions: np.ndarray, space: Space) -> np.ndarray:
 
 
 def bounded(space: Space) -> TypeGuard[gymnasium.spaces.Box]:
-    """Tell whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
+    """Return whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
     return isinstance(space, gymnasium.spaces.Box) and space.is_bounded()

@@ -49,7 +49,7 @@ def sample_next(
     """Draw next states by inversion, with one uniform number each.
 
     Args:
-        table: of `successors`.
+        table: from `successors`.
         state, action: `[n]`.
         rng: source of the numbers.
     Returns:
@@ -205,7 +205,7 @@ class TabularVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self._state is None:
             raise InputError("step: no episode has begun, expected a call of reset")
 
-        # Copies whose episode ended before begin another one in place of their step.
+        # Copies whose episode has ended begin a new one instead of taking a step.
         state = self._state
         restarts = self._ended
         next_state = sample_next(self._table, state, actions, self.np_random)

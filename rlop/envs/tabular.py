@@ -17,8 +17,8 @@ from rlop.types import InputError
 class TabularMDP:
     """A finite Markov decision process with a table of observations.
 
-    Entering a terminal state ends the episode, and its value is 0: nothing reads its own rows of
-    `transition` and `reward`, and `initial` may put no mass on it.
+    Entering a terminal state ends the episode, and its value is 0: its rows of `transition` and
+    `reward` are never read, and `initial` may put no mass on it.
 
     Args:
         transition: P(s' | s, a), `[S, A, S]`.
@@ -113,7 +113,7 @@ def check_noise(slip: float, obs_dim: int) -> None:
 
 
 def slippery(successor: np.ndarray, slip: float) -> np.ndarray:
-    """Build the transition of moves of which some are replaced by a uniformly random action.
+    """Build the transitions of moves that a uniformly random action replaces at times.
 
     Args:
         successor: state that each move leads to, `[S, A]`.
@@ -144,9 +144,9 @@ def _backup(
 
 
 def _under(mdp: TabularMDP, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what a policy makes of an MDP.
+    """Return the Markov reward process of a policy.
     Returns:
-        The policy `[S, A]`, P_pi `[S, S]` into states where the episode goes on, and r_pi `[S]`.
+        The policy `[S, A]`, P_pi `[S, S]` into states where the episode continues, and r_pi `[S]`.
     """
     policy = np.asarray(policy, np.float64)
     check_shape("policy", policy, (mdp.n_states, mdp.n_actions))
@@ -234,8 +234,8 @@ def policy_return_undiscounted(
 ) -> float:
     """Compute the expected sum of the first `horizon` rewards from `initial`.
 
-    An episode pays this on average under that time limit. By dynamic programming; `policy` and
-    errors as in `policy_q`.
+    It is the mean return of an episode with that time limit, computed by dynamic programming;
+    `policy` and errors as in `policy_q`.
     """
     _, p, r = _under(mdp, policy)
     if horizon < 0:
@@ -258,7 +258,7 @@ def occupancy(
 
     Arguments and errors as in `policy_q`.
     Returns:
-        `[S, A]`, 0 at terminal states, where nobody acts.
+        `[S, A]`, 0 at terminal states, where no action is taken.
     """
     _check_gamma(gamma)
     policy, p, _ = _under(mdp, policy)
@@ -268,7 +268,7 @@ def occupancy(
 
 
 def greedy_policy(q: np.ndarray) -> np.ndarray:
-    """Return the one-hot policy `[S, A]` of the largest q `[S, A]`; of equals the lowest action."""
+    """Return the one-hot greedy policy `[S, A]` of q `[S, A]`; ties go to the lowest action."""
     q = np.asarray(q)
     if q.ndim != 2:
         raise ValueError(f"q: expected shape [S, A], got {q.shape}")
@@ -325,7 +325,7 @@ def state_index(mdp: TabularMDP, obs: np.ndarray) -> np.ndarray:
         axes = ", ".join(str(length) for length in shape)
         raise ValueError(f"obs: expected shape [..., {axes}], got {obs.shape}")
 
-    # Binary search in the sorted table; what is beyond its end matches nothing.
+    # Binary search in the sorted table; positions beyond its end match nothing.
     table = _rows(check_distinct(mdp.observations), shape)
     wanted = _rows(obs, shape)
     order = np.argsort(table)

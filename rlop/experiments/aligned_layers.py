@@ -1,4 +1,4 @@
-"""Linear layers that start aligned stay aligned under gradient descent, whatever the data.
+"""Linear layers that start aligned stay aligned under gradient descent, for any data.
 
 Reference: Radhakrishnan, Nichani, Bernstein, Uhler, "On Alignment in (Deep) Linear Neural
 Networks", arXiv:2003.06340: two layers are aligned when the left singular vectors of one are the
@@ -24,7 +24,7 @@ TIME = 40.0
 
 
 def alignment(weights: list[np.ndarray]) -> float:
-    """Mean |<u_k(W_i), v_k(W_{i+1})>| over adjacent layers and singular vectors: 1 is aligned."""
+    """Average |<u_k(W_i), v_k(W_{i+1})>| over adjacent layers and k: 1 means aligned."""
     decompositions = [np.linalg.svd(w) for w in weights]
     overlaps = []
     for (left, _, _), (_, _, right) in pairwise(decompositions):
@@ -33,7 +33,7 @@ def alignment(weights: list[np.ndarray]) -> float:
 
 
 def imbalance(weights: list[np.ndarray]) -> float:
-    """Largest Frobenius norm of W_{i+1}' W_{i+1} - W_i W_i' over adjacent layers."""
+    """Return the largest Frobenius norm of W_{i+1}' W_{i+1} - W_i W_i' over adjacent layers."""
     return max(float(np.linalg.norm(b.T @ b - a @ a.T)) for a, b in pairwise(weights))
 
 
@@ -55,7 +55,7 @@ def train(
     """Run gradient descent on the mean squared error / 2 for `TIME`.
 
     Returns:
-        times, alignment at them, last loss divided by the first, last weights.
+        times, alignment at these times, last loss divided by the first, last weights.
     """
     times: list[float] = []
     alignments: list[float] = []

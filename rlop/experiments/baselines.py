@@ -1,10 +1,10 @@
-"""Every module of the workshop alone in offline DQN and discrete CQL: strengths and seeds.
+"""Every module of the workshop on its own, in offline DQN and discrete CQL.
 
-Three strengths and eight seeds each, on two data sets: 4,000 steps in the gridworld, where the
-plain agents' exact returns are neither 0 nor perfect (the one of four tried), and 10,000 in
-CartPole by a PPO policy that acts at random three times in ten. Strengths were chosen before
-anything was run: the value of the paper or its code where it exists (see the docstring of the
-module), and ten times less and more; otherwise three values that span a range.
+Each has three strengths and eight seeds, on two data sets: 4,000 steps in the gridworld, where the
+plain agents' exact returns are neither 0 nor perfect (the only one of four tried), and 10,000 steps
+in CartPole by a PPO policy that acts at random three times in ten. Strengths were chosen before
+anything was run: the value of the paper or its code if it exists (see the docstring of the module),
+and ten times less and more; otherwise three values that span a range.
 
 `scripts/reproduce.py baselines` runs this; `rlop.experiments.baselines_table` writes the results.
 """
@@ -39,7 +39,7 @@ MEASURES = {"score": "eval/return", "srank": "rank/srank", "dot": "feature/dot"}
 
 
 class Row(TypedDict):
-    """Numbers of the runs at one strength, one a seed; null where one is not finite."""
+    """Numbers of the runs at one strength, one per seed; null where one is not finite."""
 
     strength: Strength
     score: list[float | None]  # last return
@@ -50,7 +50,7 @@ class Row(TypedDict):
 
 
 class Record(TypedDict):
-    """Result of one launch: rows, or the error that stopped it."""
+    """Result of one training: rows, or the error that stopped it."""
 
     task: str
     agent: str
@@ -63,15 +63,15 @@ class Record(TypedDict):
 
 @dataclass(frozen=True)
 class Module:
-    """One module and the strengths that it is tried at.
+    """One module and the strengths at which it is tried.
 
     Args:
-        name: in the table.
+        name: name in the table.
         key: the agent's option, dotted; the last part takes the strength.
         strengths: three of them.
-        sweeps: whether they can share a launch; if not, each has its own.
+        sweeps: whether they can share a training; if not, each has its own.
         options: further options of the agent.
-        agents: that it makes sense with.
+        agents: agents that it applies to.
     """
 
     name: str
@@ -87,7 +87,7 @@ def _regularizer(name: str, *strengths: float) -> Module:
 
 
 def _static(name: str, key: str, *strengths: Strength, **options: object) -> Module:
-    """Declare a module whose strength changes the network, so that each needs its own launch."""
+    """Declare a module whose strength changes the network, so that each needs its own training."""
     return Module(name, key, strengths, sweeps=False, options=options)
 
 
@@ -137,7 +137,7 @@ CARTPOLE = "cartpole.hdf5"  # in the folder of the results
 
 @dataclass(frozen=True)
 class Job:
-    """One launch: a module with some strengths, in one agent on one data set."""
+    """One training: a module with some strengths, in one agent on one data set."""
 
     task: str
     agent: str
@@ -153,7 +153,7 @@ class Job:
 
 
 def jobs(names: Sequence[str] | None = None) -> list[Job]:
-    """Return all launches, or those of the modules with these names."""
+    """Return all trainings, or those of the modules with these names."""
     result = []
     for task in TASKS:
         for agent in AGENTS:
@@ -172,12 +172,12 @@ def _launches(task: str, agent: str, module: Module) -> list[Job]:
 
 
 def options_of(job: Job) -> Options:
-    """Assemble the options of the agent of a launch."""
+    """Assemble the options of the agent of a training."""
     options: Options = {**COMMON, **TASKS[job.task], **AGENTS[job.agent], **job.module.options}
     if not job.module.key:
         return options
 
-    # Sections on the way are copied, since the modules share theirs.
+    # Sections are copied, since modules share them.
     *sections, last = job.module.key.split(".")
     section = options
     for name in sections:
@@ -202,17 +202,17 @@ def collect_cartpole(folder: Path) -> None:
 
 
 def prepare_process() -> None:
-    """Set a process up for launches: one thread, and no slow arithmetic with numbers near 0."""
+    """Prepare a process for trainings: one thread, and no slow arithmetic with denormal numbers."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
 
 def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> Record:
-    """Run one launch, or read its result if the folder holds it.
+    """Run one training, or read its result if the folder holds it.
 
     Args:
-        job: the launch.
-        folder: of the results and of CartPole's data.
+        job: the training.
+        folder: folder of the results and of CartPole's data.
         steps: gradient steps of the training.
         seeds: runs for each strength.
     Returns:
@@ -274,9 +274,9 @@ def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
 
 
 def swept_name(key: str) -> str:
-    """Return the name under which the runs keep an option: its first and last part.
+    """Return the name under which the runs store an option: its first and last part.
 
-    The name of an optimizer, the part between them, is not in it.
+    The name of an optimizer, the part between them, is omitted.
     """
     parts = key.split(".")
     return parts[0] if len(parts) == 1 else f"{parts[0]}.{parts[-1]}"

@@ -64,7 +64,7 @@ def cells(record: Record, row: Row) -> list[str]:
 
 
 def mean_auc(row: Row) -> float:
-    """Mean area under the curve, -inf where a run has none."""
+    """Return the mean area under the curve, -inf if a run has none."""
     return float(np.mean([-np.inf if value is None else value for value in row["auc"]]))
 
 

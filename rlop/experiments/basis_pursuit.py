@@ -3,8 +3,8 @@
 Row 33: Bosch, Panahi and Ozcelikkale, "Double Descent in Feature Selection: Revisiting LASSO and
 Basis Pursuit", ICML 2021 workshop. Features are selected in one order, the informative ones first:
 p of them are fitted, by least squares up to p = n and, beyond, by the interpolator of least l1 or
-of least l2 norm. Both risks peak at p = n; past it the l1 risk falls lower, for the weights are
-sparse. Mirror descent with the potential sum |w|^1.1 is the optimizer's counterpart.
+of least l2 norm. Both risks peak at p = n; past it the l1 risk falls lower, since the weights are
+sparse. Mirror descent with the potential sum |w|^1.1 is the corresponding optimizer.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run(seed: int = 0) -> Outcome:
 
 
 def risk(estimate: Tensor, w: Tensor) -> float:
-    """Excess test error under isotropic features, by the median: the mean diverges at p = n.
+    """Return the median excess test error under isotropic features; the mean diverges at p = n.
 
     Args:
         estimate: weights of the first p features `[S, p]`.
@@ -109,7 +109,7 @@ def basis_pursuit(x: Tensor, y: Tensor, steps: int = 1500, rho: float = 0.05) ->
     Args:
         x: `[S, n, p]`, p > n, of full rank.
         y: `[S, n]`.
-        steps: of the splitting.
+        steps: iterations of the splitting.
         rho: threshold of one shrinkage step.
     Returns:
         `[S, p]`, on the constraint.

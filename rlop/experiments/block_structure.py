@@ -8,8 +8,8 @@ threshold is penalized, layer by layer:
 
     strength sum_layers relu(||X^T X u|| / ||X||_F^2 - threshold)
 
-On digits, the share grows from layer to layer, to a third of the variance; the penalty brings it
-down at no cost in accuracy. In TD the same penalty on phi(s, a) counters a collapse of the features
+On digits, the share grows from layer to layer, to a third of the variance; the penalty lowers it at
+no cost in accuracy. In TD the same penalty on phi(s, a) counters a collapse of the features
 directly.
 """
 
@@ -86,7 +86,8 @@ def trained(data: Digits, seed: int) -> nn.Sequential:
     """Train the runs, the second half with the penalty."""
     seeds = [seed + i % SEEDS for i in range(RUNS)]
     net = network(seeds, 64, [WIDTH] * DEPTH, 10)
-    # He's scale: with the default start, a stack so deep gives one output for all inputs.
+    # He's scale: with the default initialization, a network of this depth gives one output for all
+    # inputs.
     for p in net[0].parameters():
         p.data.mul_(6**0.5 if p.ndim == 3 else 0)
 
@@ -108,7 +109,7 @@ def trained(data: Digits, seed: int) -> nn.Sequential:
 
 @torch.no_grad()
 def first_shares(net: nn.Sequential, x: Tensor) -> Tensor:
-    """Exact share of the first component by layer, plain and penalized, `[layers, 2]`."""
+    """Compute the share of the first component by layer, plain and penalized, `[layers, 2]`."""
     shares = []
     for hidden in layers(net[0], x.expand(RUNS, -1, -1)):
         variances = singular_values(hidden, center=True).square()

@@ -1,4 +1,4 @@
-"""The 51 abstracts of the workshop: what each claims, where it lives here, and what tests it.
+"""The 51 abstracts of the workshop: claims, implementations here, and experiments.
 
 "Over-parameterization: Pitfalls and Opportunities", a workshop at ICML 2021. The rows are data, in
 `workshop.yaml`. They hold no verdicts: a verdict is computed from the last run of
@@ -39,9 +39,9 @@ class Abstract:
         kind: the form that the abstract takes in this package.
         claim: the claim in one sentence, in our words.
         use: what a user of this library takes from it, or would cite it for.
-        homes: import paths of what implements it; none where nothing does.
+        homes: import paths of the code that implements it, if any.
         experiments: modules of `rlop.experiments` that test the claim.
-        arxiv: arXiv identifier, "" where we do not know it.
+        arxiv: arXiv identifier, "" if unknown.
     """
 
     number: int

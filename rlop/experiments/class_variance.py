@@ -88,12 +88,12 @@ def run(seed: int = 0) -> Outcome:
 
 
 def variance_ratio(features: Tensor, y: Tensor, classes: int = CLASSES) -> Tensor:
-    """Divide the mean squared distance to the class mean by that of class means to the mean.
+    """Divide the variance within classes by the variance of the class means.
 
     Args:
         features: `[R, N, D]`.
         y: labels `[N]`, every class present.
-        classes: their number.
+        classes: number of classes.
     Returns:
         `[R]`.
     """

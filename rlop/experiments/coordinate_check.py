@@ -1,4 +1,4 @@
-"""Coordinate check: in the maximal update parametrization activations move alike at every width.
+"""Coordinate check: in the maximal update parametrization activations move equally at every width.
 
 Reference: Yang, Hu, "Feature Learning in Infinite-Width Neural Networks" (Tensor Programs IV), ICML
 2021, arXiv:2011.14522: an abc-parametrization of width n is W = n^-a w, w ~ N(0, n^-2b), learning
@@ -9,7 +9,7 @@ rate eta n^-c, and
 is 0 for feature learning and positive for the kernel regime. Shown: how much the last hidden
 layer's pre-activations move in a few steps of SGD, as a power of the width. It must be 0 for muP,
 and -1/2 for the NTK parametrization (NTP) and for the standard one (SP) with a learning rate that
-shrinks with the width; SP at a fixed rate blows up.
+shrinks with the width; SP at a fixed rate diverges.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def forward(parameters: list[Tensor], scales: list[float], x: Tensor) -> tuple[T
 
 
 def movement(kind: Parametrization, width: int, seed: int) -> float:
-    """Root mean square change of the last hidden pre-activations after `STEPS` steps of SGD.
+    """Return the RMS change of the last hidden pre-activations after `STEPS` steps of SGD.
 
     The loss is squared. The output at initialization is subtracted: its size is random and differs
     between parametrizations.
@@ -93,7 +93,7 @@ def movement(kind: Parametrization, width: int, seed: int) -> float:
 
 
 def movements(kind: Parametrization, seed: int) -> np.ndarray:
-    """Movement at each of `WIDTHS`, mean over the starts."""
+    """Compute the movement at each of `WIDTHS`, averaged over the starts."""
     means = []
     for width in WIDTHS:
         starts = [movement(kind, width, 10 * seed + i) for i in range(STARTS)]
@@ -102,7 +102,7 @@ def movements(kind: Parametrization, seed: int) -> np.ndarray:
 
 
 def run(seed: int = 0) -> Outcome:
-    """Widths 128 to 1024, three steps, mean of four initializations."""
+    """Measure movement at widths 128 to 1024: three steps, mean of four initializations."""
     measures: list[Measure] = []
     curves: dict[str, Curve] = {}
     for name, kind in PARAMETRIZATIONS.items():

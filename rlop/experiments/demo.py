@@ -23,7 +23,7 @@ def demo(argv: Sequence[str], default: Path) -> None:
 
     Args:
         argv: `[CONFIG.yaml] [--key value ...]`.
-        default: the configuration where the arguments name none.
+        default: the configuration if the arguments name none.
     """
     experiment, name = from_args(argv, default)
     _, history, logdir = run(experiment, f"gridworld-{name}")

@@ -2,9 +2,10 @@
 
 Row 21: Nichani, Radhakrishnan and Uhler, "Increasing Depth Leads to U-Shaped Test Risk in
 Over-parameterized Convolutional Networks", arXiv:2010.09610. Convolutional networks of equal width
-and growing depth are all trained until they interpolate 100 digits, each a pixel off at random. At
-this scale the rise with depth is seen, the fall before it is within the noise: with more or more
-widely shifted digits the error only falls, with unshifted ones it only rises. Reported.
+and growing depth are all trained until they interpolate 100 digits, each shifted by up to a pixel
+at random. At this scale the rise with depth is seen, but the fall before it is within the noise:
+with more digits, or more widely shifted ones, the error only falls; with unshifted ones it only
+rises. Report only.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rlop.experiments.outcome import Measure, Outcome
 DEPTHS = (1, 2, 3, 5, 8, 12)
 WIDTH = 16
 N = 100
-MARGIN = 1  # pixels by which a digit may be off
+MARGIN = 1  # pixels by which a digit may be shifted
 SEEDS = 3
 STEPS = 400
 LR = 2e-3
@@ -106,7 +107,7 @@ def start(depth: int, seed: int) -> list[Tensor]:
 
 
 def network(weights: list[Tensor], x: Tensor) -> Tensor:
-    """Evaluate images `[B, 1, 9, 9]` to logits `[B, 10]`."""
+    """Map images `[B, 1, 9, 9]` to logits `[B, 10]`."""
     *kernels, head = weights
     for kernel in kernels:
         x = F.conv2d(x, kernel, padding=1).relu()
@@ -115,7 +116,7 @@ def network(weights: list[Tensor], x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def share(weights: list[Tensor], x: Tensor, y: Tensor, right: bool) -> float:
-    """Share of images that are classified right, or wrong."""
+    """Return the share of images that are classified right, or wrong."""
     is_right = network(weights, x).argmax(-1) == y
     return (is_right if right else ~is_right).float().mean().item()
 

@@ -29,7 +29,7 @@ def load_digits(n_train: int = 1000, seed: int = 0) -> Digits:
 
     Args:
         n_train: size of the train part; the rest of the 1797 is the test part.
-        seed: of the split.
+        seed: seed of the split.
     Raises:
         InputError: when scikit-learn is not installed.
     """

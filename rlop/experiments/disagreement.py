@@ -4,8 +4,8 @@ Row 42: Jiang, Nagarajan, Baek and Kolter, "Assessing Generalization of SGD via 
 arXiv:2106.13799. If the ensemble over seeds is calibrated class by class, then the rate at which
 two of its members disagree on test points equals their test error. Kirsch and Gal,
 arXiv:2202.01851, note that the condition cannot be checked without labels. Small networks on
-digits, same data and another seed, are not calibrated: they disagree far less than they err, so the
-number serves to compare, not to estimate. Reported, and judged by the paper's claim.
+digits, with the same data and different seeds, are not calibrated: they disagree far less than they
+err, so the number serves to compare, not to estimate. Report only, but judged by the paper's claim.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run(seed: int = 0) -> Outcome:
 
 
 def ranking(values: list[float]) -> list[int]:
-    """Positions of the values from the smallest to the largest."""
+    """Return the positions of the values from the smallest to the largest."""
     return sorted(range(len(values)), key=values.__getitem__)
 
 
@@ -79,7 +79,7 @@ def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
     Args:
         n: digits in the train part.
         noise: share of labels that are drawn at random.
-        seed: of the data; the runs take this seed and the next ones.
+        seed: seed of the data; the runs take this seed and the next ones.
     Returns:
         Mean test error, mean disagreement of the pairs, calibration gap of the ensemble.
     """

@@ -92,7 +92,7 @@ def run(seed: int = 0) -> Outcome:
 def fit_over_network(
     x: Tensor, y: Tensor, w: Tensor, sizes: tuple[int, ...]
 ) -> tuple[float, float]:
-    """Test and train error after `ROUNDS` rounds.
+    """Compute test and train error after `ROUNDS` rounds.
 
     Args:
         x: features `[S, n, p]`.
@@ -100,7 +100,7 @@ def fit_over_network(
         w: weights that made them `[S, p]`.
         sizes: features of each node; they sum to p.
     """
-    # All nodes act on the same residual, so that one matrix does a whole round.
+    # All nodes act on the same residual, so one matrix applies a whole round.
     inverses = [torch.linalg.pinv(features) for features in x.split(sizes, dim=-1)]
     inverse = torch.cat(inverses, 1) / len(sizes)
 

@@ -6,7 +6,7 @@ games the mean dot product phi(s, a) . phi(s', a') rises without bound under Q-l
 whose next actions come from a model of the behavior policy, and stays flat under offline SARSA and
 under regression on Monte-Carlo returns; Q converges meanwhile.
 
-Shown: the same four targets on a gridworld with 2000 transitions. Out of the four claims, tested
+Shown: the same four targets on a gridworld with 2000 transitions. Of the four claims, tested
 one by one, those on the behavior model and on flatness did not hold when this was first tried.
 """
 

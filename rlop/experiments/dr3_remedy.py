@@ -4,7 +4,7 @@ Reference: Kumar, Agarwal, Courville, Ma, Tucker, Levine, "DR3: Value-Based Deep
 Learning Requires Explicit Regularization", ICLR 2022, arXiv:2112.04716, sections 4 and 5.
 
 Shown: offline DQN on a gridworld with 2000 transitions, without and with the penalty. Nothing in
-the penalty asks for a higher rank.
+the penalty refers to the rank.
 """
 
 from __future__ import annotations

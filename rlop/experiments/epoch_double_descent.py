@@ -30,7 +30,7 @@ def closed_form(
     noise: float = 0.0,
     ridge: float = 0.0,
 ) -> np.ndarray:
-    """Generalization error (half the mean squared error) after training for `time`.
+    """Compute the generalization error (half the mean squared error) after training for `time`.
 
     Args:
         time: `[T]`, > 0.

@@ -27,7 +27,7 @@ def network(
 
 def orders(runs: int, n: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor]:
     """Yield the indices `[R, B]` of minibatches, shuffled again for every run and pass."""
-    # The offset keeps this stream apart from those of the data and of the start.
+    # The offset separates this stream from those of the data and of the initialization.
     generator = Generator().manual_seed(seed + 10_000)
     for _ in range(epochs):
         yield from torch.rand(runs, n, generator=generator).argsort(1).split(batch, 1)
@@ -44,13 +44,13 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def classification(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of a network's logits, `[R]`."""
+    """Compute the cross-entropy of a network's logits, `[R]`."""
     return cross_entropy(net(x), y)
 
 
 @torch.no_grad()
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Share of right predictions of every run, `[R, B, K]` and `[R, B] -> [R]`."""
+    """Compute the share of right predictions of every run, `[R, B, K]` and `[R, B] -> [R]`."""
     return (logits.argmax(-1) == labels).float().mean(-1)
 
 
@@ -61,7 +61,7 @@ def predict(net: nn.Module, x: Tensor, runs: int) -> Tensor:
 
 
 def weight_matrices(net: nn.Module) -> dict[str, Tensor]:
-    """Return the weight matrices by name, each `[R, O, I]`; biases are left out."""
+    """Return the weight matrices by name, each `[R, O, I]`; biases are omitted."""
     return {name: p for name, p in net.named_parameters() if name.endswith("weight")}
 
 
@@ -94,11 +94,11 @@ def fit(
         optimizer: holds the parameters of `net`.
         x: inputs that all runs share, `[N, D]`, or one set each, `[R, N, D]`.
         y: one set of labels or targets for each run, `[R, N, ...]`.
-        batches: indices `[R, B]`, one tensor a step, such as `orders` gives.
-        loss: of the network, a batch of inputs and one of labels, `[R]`.
+        batches: indices `[R, B]`, one tensor per step, as from `orders`.
+        loss: function of the network, a batch of inputs and one of labels, giving `[R]`.
         after: called after every step, for masks.
     """
-    # An interpolating network has gradients so small that they stall a CPU.
+    # An interpolating network has denormal gradients, which are slow on a CPU.
     torch.set_flush_denormal(True)
     x = x.expand(*y.shape[:2], x.shape[-1])
 

@@ -74,12 +74,12 @@ def run(seed: int = 0) -> Outcome:
 
 
 def flip_radius(d: int, seed: int) -> float:
-    """Length, relative to the input, of the shortest gradient step that flips a random network.
+    """Measure the shortest gradient step that flips a random network, relative to the input.
 
     The network has two hidden ReLU layers as wide as the input, in He's initialization.
 
     Returns:
-        The relative length; infinity where no step of `FACTORS` flips the sign.
+        The relative length; infinity if no step of `FACTORS` flips the sign.
     """
     generator = Generator().manual_seed(seed)
     first, second = (torch.randn(d, d, generator=generator) * (2 / d) ** 0.5 for _ in range(2))

@@ -3,8 +3,8 @@
 Row 7: Nakkiran and Bansal, "Distributional Generalization: A New Kind of Generalization",
 arXiv:2009.08092. A classifier that fits its train set does not average label noise away but copies
 its distribution, class by class: a network and the nearest neighbor alike. If a share of the 3s is
-labeled 8 in training, the same share of the test 3s comes out as 8. In reinforcement learning: a
-greedy policy that interpolates imitates the mixture of actions.
+labeled 8 in training, the same share of the test 3s is classified as 8. In reinforcement learning:
+a greedy policy that interpolates imitates the mixture of actions.
 """
 
 from __future__ import annotations
@@ -92,6 +92,6 @@ def flip(y: Tensor, rates: Tensor, seed: int) -> Tensor:
 
 
 def flipped(predicted: Tensor, data: Digits) -> list[float]:
-    """Share of the test 3s that come out as 8, mean over the seeds of each rate."""
+    """Return the share of the test 3s classified as 8 at each rate, averaged over seeds."""
     shares = (predicted[:, data.y_test == FROM] == TO).float().mean(-1)
     return seed_means(shares, SEEDS)

@@ -31,9 +31,9 @@ def offline_dqn(seed: int, steps: int = STEPS, **options: Any) -> History:
     """Train DQN on little data and many updates, where bootstrapping does the most harm.
 
     Args:
-        seed: of the experiment; the runs take the seeds `SEEDS * seed`, `SEEDS * seed + 1`, ...
+        seed: seed of the experiment; the runs take seeds from `SEEDS * seed` on.
         steps: gradient steps.
-        options: of `DQN`, in addition to `OPTIONS`.
+        options: options of `DQN`, in addition to `OPTIONS`.
     """
     torch.set_flush_denormal(True)
     data = load_dataset(DATA)
@@ -45,7 +45,7 @@ def offline_dqn(seed: int, steps: int = STEPS, **options: Any) -> History:
 
 
 def mean(history: History, metric: str) -> np.ndarray:
-    """Average a metric over the runs, at every step at which it was taken, `[T]`."""
+    """Average a metric over the runs, at every step at which it was logged, `[T]`."""
     _, values = history.get(metric)
     return values.mean(1)
 

@@ -7,7 +7,7 @@ Classification under Overparameterization", arXiv:2103.01550, binary form
 
 A linear classifier of two Gaussians, 10 points against 90 in 150 dimensions, is trained far beyond
 zero train error. Class weights and additive adjustment (iota) end near plain cross-entropy; the
-factor Delta moves the boundary towards the majority for good. In CQL and behavior cloning the
+factor Delta moves the boundary towards the majority permanently. In CQL and behavior cloning the
 classes are the actions of the data set.
 """
 
@@ -50,7 +50,7 @@ ARMS = {
 
 
 def run(seed: int = 0) -> Outcome:
-    """Train linear classifiers under six losses and give the test error of either class."""
+    """Train linear classifiers under six losses and compute the test error of either class."""
     generator = Generator().manual_seed(seed)
     mean = torch.zeros(D)
     mean[0] = NORM
@@ -126,7 +126,7 @@ def spread(minority: list[float], y: Tensor, majority: float) -> Tensor:
     """Give every point of every run its value, `[R, N]`.
 
     Args:
-        minority: the minority's value, one an arm.
+        minority: the minority's value, one per arm.
         y: labels `[N]`, 1 for the minority.
         majority: the majority's value, in all arms.
     """
@@ -145,7 +145,7 @@ def descend(x: Tensor, y: Tensor, weight: Tensor, iota: Tensor, scale: Tensor) -
 
 
 def errors(theta: Tensor, sign: float) -> list[float]:
-    """Exact test error on one class, mean over the seeds, one an arm.
+    """Compute the exact test error on one class, averaged over seeds, for each arm.
 
     The output on a Gaussian point is itself Gaussian.
     """

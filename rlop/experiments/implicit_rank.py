@@ -1,10 +1,10 @@
 """Implicit greedy rank learning: linear layers inside an autoencoder lower the rank of its code.
 
 Row 41: Sun, Thilak, Littwin, Saremi and Susskind, "Implicit Greedy Rank Learning in Autoencoders
-via Overparameterized Linear Networks", arXiv:2107.01301; the layers with their default start as in
-Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", arXiv:2010.00679. The layers add no
-function that one matrix could not express, yet gradient descent through l of them learns few
-directions: the effective rank of the code falls with l.
+via Overparameterized Linear Networks", arXiv:2107.01301; the layers with their default
+initialization as in Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder",
+arXiv:2010.00679. The layers add no function that one matrix could not express, yet gradient descent
+through l of them learns few directions: the effective rank of the code falls with l.
 """
 
 from __future__ import annotations
@@ -119,5 +119,5 @@ def trained(depth: int, data: Digits, seed: int) -> Autoencoder:
 
 
 def reconstruction(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error of every run, `[R]`."""
+    """Compute the mean squared error of every run, `[R]`."""
     return (net(x) - y).square().mean((-1, -2))

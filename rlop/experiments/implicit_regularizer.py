@@ -2,10 +2,10 @@
 
 Row 13: Kumar, Agarwal, Ma, Courville, Tucker and Levine, "DR3: Value-Based Deep Reinforcement
 Learning Requires Explicit Regularization", arXiv:2112.04716, section 3.2. Where every TD error is
-zero, TD with noise on its targets still moves: down R_TD, whose second term rewards aligned
+zero, TD with noise on its targets still moves: it descends R_TD, whose second term rewards aligned
 features of consecutive states. A tanh network with more parameters (30) than transitions (4) starts
 at such a solution; the mean movement of many noisy runs is compared with
-`rlop.probes.implicit_drift`. The instance is one whose TD is stable and whose supervised part alone
+`rlop.probes.implicit_drift`. In the instance used, TD is stable and the supervised part alone
 points elsewhere.
 """
 
@@ -30,7 +30,7 @@ SIGMAS = (0.05, 0.1, 0.15)
 
 
 def network(p: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Values of inputs `[..., B, 3]` by networks of six tanh units, `[..., B]`."""
+    """Evaluate networks of six tanh units at inputs `[..., B, 3]`, giving `[..., B]`."""
     hidden = torch.tanh(x @ p["w"].mT + p["b"].unsqueeze(-2))
     return (hidden @ p["v"].unsqueeze(-1)).squeeze(-1)
 
@@ -59,7 +59,7 @@ def simulate(p: Mapping[str, Tensor], x: Tensor, x_next: Tensor, sigma: float, s
         x: states `[4, 3]`.
         x_next: next states `[4, 3]`.
         sigma: standard deviation of the targets' noise.
-        seed: of the noise.
+        seed: seed of the noise.
     Returns:
         All parameters in one row, `[30]`.
     """
@@ -87,7 +87,7 @@ def simulate(p: Mapping[str, Tensor], x: Tensor, x_next: Tensor, sigma: float, s
 
 
 def mean_row(runs: Mapping[str, Tensor]) -> Tensor:
-    """Mean over runs of all parameters, `[30]`."""
+    """Average all parameters over the runs, `[30]`."""
     return torch.cat([value.detach().mean(0).flatten() for value in runs.values()])
 
 

@@ -7,9 +7,9 @@ s = sqrt(2 L) and the mean slack z of the batch,
 
     w <- w - lr (s - z) / s grad L,   z_i <- z_i + (lr / lambda) (s - z)  for every i of the batch
 
-40 % of the labels of the digits are drawn at random. RMD beats plain SGD by far. That it clearly
-beats weight decay with a tuned coefficient, as in the paper, was not seen at this scale: that part
-is reported.
+40 % of the labels of the digits are drawn at random. RMD beats plain SGD by far. At this scale it
+was not seen to beat weight decay with a tuned coefficient clearly, as it does in the paper: that
+part is report only.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def descend(
     rate: Tensor,
     batches: Iterable[Tensor],
 ) -> None:
-    """Update all arms, one step a batch; `slack` changes in place.
+    """Update all arms, one step per batch; `slack` changes in place.
 
     Args:
         net: outputs `[R, B, K]`.
@@ -130,7 +130,7 @@ def descend(
         y: `[N]`.
         slack: z of every example `[R, N]`.
         decay: coefficient of weight decay `[R]`.
-        rate: 1 / lambda of RMD `[R]`; an arm with 0 is plain SGD, for then its slack stays 0.
+        rate: 1 / lambda of RMD `[R]`; an arm with 0 is plain SGD, since its slack stays 0.
         batches: indices `[R, B]`.
     """
     torch.set_flush_denormal(True)
@@ -145,7 +145,7 @@ def descend(
             s = (2 * loss).clamp_min(1e-12).sqrt()
             gap = s - slack.gather(1, index).mean(1)
             for p, gradient in zip(parameters, gradients):
-                shape = (-1, *[1] * (p.ndim - 1))  # one number a run
+                shape = (-1, *[1] * (p.ndim - 1))  # one number per run
                 step = (gap / s).view(shape) * gradient + decay.view(shape) * p
                 p.sub_(LR * step)
             change = (LR * rate * gap)[:, None].expand_as(index)

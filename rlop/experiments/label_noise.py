@@ -103,7 +103,7 @@ def variance_measures(rng: np.random.Generator) -> list[Measure]:
 
 
 class SparseRuns(NamedTuple):
-    """Measurements of SGD at several noise levels, `[T, noise, seed]` each but the steps."""
+    """Measurements of SGD at several noise levels, `[T, noise, seed]` each, except the steps."""
 
     steps: list[int]
     trace: np.ndarray  # of the Gauss-Newton matrix

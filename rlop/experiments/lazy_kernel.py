@@ -5,7 +5,7 @@ Systems and Neural Networks", arXiv:2003.00307, and Belkin's talk at the worksho
 
 For squared loss L = ||r||^2 / 2, ||grad L||^2 = r' K r >= 2 lambda_min(K) L: the PL condition holds
 with the smallest eigenvalue of the tangent kernel K = J J', and gradient descent contracts like
-(1 - eta lambda_min)^2 a step as long as K stays where it was. On a network of width m it changes by
+(1 - eta lambda_min)^2 per step as long as K does not change. On a network of width m it changes by
 at most O(1 / sqrt(m)). Shown: f(x) = sum_i a_i tanh(w_i . x) / sqrt(m) with both layers trained,
 widths 32 to 1024; the signs of the a_i average out, so that the change falls faster than the bound,
 towards 1 / m.

@@ -2,10 +2,10 @@
 
 Row 46: Sadrtdinov, Chirkova and Lobacheva, "On the Memorization Properties of Contrastive
 Learning", arXiv:2107.10143. The learning time of an example is the first epoch after which its
-label is predicted. Its distribution tells memorization from learning: on random labels it is late
-and wide, and what was learned is often lost again. Two runs agree in part on which examples come
-first, whatever the labels. A probe of TD: the first step at which a transition's error is small,
-and how often it is forgotten.
+label is predicted. Its distribution distinguishes memorization from learning: on random labels it
+is late and wide, and what was learned is often lost again. Two runs agree in part on which examples
+come first, for either kind of labels. A probe of TD: the first step at which a transition's error
+is small, and how often it is forgotten.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run(seed: int = 0) -> Outcome:
 
 
 def share_learned(times: Tensor, epochs: list[int]) -> list[float]:
-    """Share of the examples whose learning time has come, at each epoch."""
+    """Return the share of the examples that are learned by each epoch."""
     return [(times <= epoch).float().mean().item() for epoch in epochs]
 
 
@@ -112,7 +112,7 @@ def learning_times(correct: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's correlation; examples of one time share their mean rank."""
+    """Compute Spearman's rank correlation; ties share their mean rank."""
     return torch.corrcoef(torch.stack([mean_ranks(a), mean_ranks(b)]))[0, 1].item()
 
 

@@ -12,8 +12,7 @@ summed power spectrum of the kernels it is
     min over kernels of  2 sqrt( sum_w S(w)  sum_w |DFT beta(w)|^2 / S(w) ),
 
 and a sum of power spectra of size-K kernels is the power spectrum of one. Shown: networks trained
-with weight decay, whose squared norm is set against these numbers at the beta that they have
-reached.
+with weight decay, whose squared norm is compared with these numbers at the beta that they reach.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ REDUCED_STARTS = 4  # of the problem in the kernel alone
 
 
 class Minimum(NamedTuple):
-    """End of a minimization."""
+    """Result of a minimization."""
 
     value: float
     parameters: list[Tensor]
@@ -59,7 +58,7 @@ def realized(kernels: Tensor, output: Tensor) -> Tensor:
 
 
 def closed_form(beta: Tensor, size: int) -> float:
-    """Smallest squared norm, for kernels of size 1 or D."""
+    """Return the smallest squared norm, for kernels of size 1 or D."""
     if size == 1:
         return 2 * math.sqrt(len(beta)) * beta.norm().item()
     if size == len(beta):
@@ -68,7 +67,7 @@ def closed_form(beta: Tensor, size: int) -> float:
 
 
 def reduced(beta: Tensor, size: int, seed: int) -> float:
-    """Smallest squared norm, for any size, by the problem in the kernel alone."""
+    """Compute the smallest squared norm, for any size, by minimizing over the kernel alone."""
     power = torch.fft.fft(beta, norm="ortho").abs().square()
 
     def objective(kernel: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ WIDTHS = (180, 220, 300, 450, 700, 1200, 2500, 4500)
 
 
 def run(seed: int = 0) -> Outcome:
-    """Measure the interpolator's largest gradient at eight widths, beside sqrt(n d / p)."""
+    """Measure the interpolator's largest gradient at eight widths, next to sqrt(n d / p)."""
     slopes, residuals = columns([steepest(k, seed) for k in WIDTHS])
     law = [(N / k) ** 0.5 for k in WIDTHS]  # n d / p with p = k d
     least_over_law = min(slope / bound for slope, bound in zip(slopes, law))

@@ -1,13 +1,13 @@
-"""Training factorized layers: the start of the factors decides what they reach.
+"""Training factorized layers: the initialization of the factors decides the result.
 
 Row 34: Kamalakara et al., "Exploring Low Rank Training of Deep Neural Networks", arXiv:2209.13569.
 Each hidden matrix is U V of rank r, started from random factors in He's scale, from the truncated
 singular value decomposition of a dense start (spectral: U S^1/2, S^1/2 V^T), or from its directions
 alone with S = 1 (spectral ones). The paper reports that the spectral starts train at least as well
 as He's and that the directions matter, not the spectrum. On digits all three end close together
-except at the smallest rank, where He's start, whose product keeps the variance that truncation
-takes from the spectral ones, is ahead: reported. A hard cap on the rank of a Q network's layers is
-the control for a collapse that comes by itself.
+except at the smallest rank, where He's start, whose product keeps the variance that the spectral
+ones lose by truncation, is ahead: report only. A hard cap on the rank of a Q-network's layers is
+the control for an implicit collapse.
 """
 
 from __future__ import annotations

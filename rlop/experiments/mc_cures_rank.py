@@ -1,8 +1,8 @@
 """Is bootstrapping to blame for the loss of feature rank? Monte-Carlo regression as the control.
 
 Reference: Kumar, Agarwal, Ghosh, Levine, "Implicit Under-Parameterization Inhibits Data-Efficient
-Deep Reinforcement Learning", ICLR 2021, arXiv:2010.14498, which sees no loss of rank when the same
-networks regress on returns; DR3 (arXiv:2112.04716) builds on it.
+Deep Reinforcement Learning", ICLR 2021, arXiv:2010.14498, which reports no loss of rank when the
+same networks regress on returns; DR3 (arXiv:2112.04716) builds on it.
 
 Shown: offline DQN on a gridworld with 2000 transitions, bootstrapped targets against returns, by
 two measures of rank. srank (how many singular values hold 99 % of their sum) agrees with the claim;

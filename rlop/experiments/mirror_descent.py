@@ -1,4 +1,4 @@
-"""Mirror descent picks the interpolator that its potential asks for; with slacks it solves ridge.
+"""Mirror descent finds the interpolator that its potential selects; with slacks it solves ridge.
 
 Reference: Azizan, Lale, Hassibi, "Stochastic Mirror Descent on Overparameterized Nonlinear Models",
 IEEE TNNLS 2022, arXiv:1906.03830 (SMD), and "Explicit Regularization via Regularizer Mirror
@@ -9,8 +9,8 @@ Descent", arXiv:2202.10788 (RMD).
    smallest lq norm.
 2. RMD on squared loss. The paper constrains z_i = sqrt(2 L_i); with the signed residual instead,
    y_i = f_i(w) + z_i, it is SMD on a linear system in (w, z) and must end at the ridge solution
-   exactly. The unsigned form stops close to it, because residuals that change their sign leave a
-   trace.
+   exactly. The unsigned form stops close to it, because residuals that change their sign have a
+   lasting effect.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def interpolate(
 
 
 def outside(x: np.ndarray, w: np.ndarray, start: np.ndarray, q: float) -> float:
-    """Share of grad psi(w) - grad psi(start) outside the span of the rows of x.
+    """Compute the share of grad psi(w) - grad psi(start) outside the span of the rows of x.
 
     It is 0 for the interpolator that is closest in the Bregman divergence.
     """
@@ -60,7 +60,7 @@ def rmd(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run RMD with psi = ||w||^2 / 2, sample by sample from zero.
 
-    This is the algorithm to the letter; `rlop.optim.RMD` has the tests.
+    It follows the algorithm step by step; the unit tests are those of `rlop.optim.RMD`.
 
     Args:
         x: samples `[N, d]`.
@@ -165,7 +165,7 @@ def potential_measures(seed: int) -> list[Measure]:
 
 
 def run(seed: int = 0) -> Outcome:
-    """Run SMD as above, and RMD with n = 50, d = 200 beside the solved ridge problem."""
+    """Run SMD as above, and RMD with n = 50, d = 200 next to the solved ridge problem."""
     measures = potential_measures(seed)
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(50, 200)) / np.sqrt(200)

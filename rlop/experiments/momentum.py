@@ -1,15 +1,15 @@
-"""Momentum remembers large-margin examples long enough to learn small-margin ones by their feature.
+"""Momentum keeps the gradient of large-margin examples, so small-margin ones are learned as well.
 
 Row 10: Jelassi and Li, "Towards Understanding How Momentum Improves Generalization in Deep
 Learning", arXiv:2207.05931. Each example has P patches: one holds the label along a common
 direction, strongly for most examples and weakly for a few, the others hold noise. A small
 convolutional network with cubic activation is fitted by full-batch gradient descent, with and
 without momentum. Plain descent fits the strong examples, loses their gradient and memorizes the
-noise patches of the weak ones; heavy-ball momentum keeps the direction alive. A probe of TD: the
-error of rare transitions.
+noise patches of the weak ones; heavy-ball momentum keeps learning the label's direction. A probe of
+TD: the error of rare transitions.
 
-Differs from: the paper in the sizes, which are ours, chosen for seconds. The gain needs a large
-learning rate: at a fifth of the one used here both end alike, at twice of it the gain is larger.
+Differs from: the paper in the sizes, which are ours, chosen to run in seconds. The gain needs a
+large learning rate: at a fifth of the one used here both end alike, at twice it the gain is larger.
 """
 
 from __future__ import annotations

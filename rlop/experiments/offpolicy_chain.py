@@ -10,7 +10,7 @@ rewards are zero but for noise, so that V = 0. The network is Q(x) = sum_i a_i r
 sqrt(m), a_i = +-1 fixed, initialized in pairs so that Q = 0. On a ball of radius R around the
 initialization |Q| <= R ||x||, which is checked too. On policy a ball that is large enough changes
 nothing, and one that is too small biases the values: sqrt(m) max_i ||w_i - w_i(0)|| of a free run
-tells which is which.
+separates the two cases.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def project(weight: Tensor, center: Tensor, kind: str, radius: float) -> Tensor:
     Args:
         weight: `[m, d]`.
         center: `[m, d]`, the weights at initialization.
-        kind: `free`, `l2` (one ball) or `max-norm` (one ball a neuron, of radius R / sqrt(m)).
+        kind: `free`, `l2` (one ball) or `max-norm` (one ball per neuron, of radius R / sqrt(m)).
         radius: R.
     """
     if kind == "l2":
@@ -130,12 +130,12 @@ def neural_td(
     """Run semi-gradient TD on single samples: step, then project.
 
     Args:
-        process: to learn the values of.
-        kind: of the projection, see `project`.
-        radius: of the projection.
+        process: the process whose values are learned.
+        kind: kind of the projection, see `project`.
+        radius: radius of the projection.
         lr: learning rate.
         steps: number of samples.
-        seed: of the network and of the samples.
+        seed: seed of the network and of the samples.
     """
     weight, sign = symmetric(Generator().manual_seed(seed))
     start = weight.clone()

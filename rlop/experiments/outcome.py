@@ -19,7 +19,7 @@ class Measure:
         value: the number; NaN never holds.
         low: lower end of the accepted band. An ordering is written as a difference with `low=0` or
             a ratio with `low=1`.
-        high: upper end, `inf` where only the lower end matters.
+        high: upper end, `inf` if only the lower end matters.
         expected: the source of the band in words, e.g. "closed form .7654" or "measured oracle
             .922".
     """
@@ -47,7 +47,7 @@ class Outcome:
         y: label of the vertical axis.
         log: logarithmic axes, "", "x", "y" or "xy".
         report_only: whether the effect did not reproduce at this scale when it was first tried, so
-            that a failing band is no surprise. The verdict is computed all the same.
+            that failing bands are expected. The verdict is computed all the same.
     """
 
     measures: tuple[Measure, ...]

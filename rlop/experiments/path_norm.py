@@ -1,4 +1,4 @@
-"""Weight decay on a ReLU network is the path norm in disguise, and leaves few neurons active.
+"""Weight decay on a ReLU network amounts to the path norm, and leaves few neurons active.
 
 Reference: Parhi, Wolf, Nowak, "On the Sparsity of Deep Neural Networks in the Overparameterized
 Regime: An Empirical Study", ICML 2021 workshop; theory in Parhi and Nowak, arXiv:2105.03361.
@@ -11,7 +11,7 @@ with equality when each neuron is balanced, and rescaling a neuron does not chan
 same minimizers. In one dimension the path norm is the total variation of f', least for the linear
 spline through the fitted values. Shown: regression with weight decay ends there, without it does
 not (biases and the linear skip are free). Kinks between the same two points can be divided among
-neurons at no cost, so that descent thins out the active neurons only so far.
+neurons at no cost, so descent reduces the active neurons only to some extent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Fit(NamedTuple):
 
     @property
     def path_norm(self) -> float:
-        """Path norm in the end."""
+        """Path norm at the end."""
         return float(np.abs(self.weights.prod(0)).sum())
 
 
@@ -77,7 +77,7 @@ def train(decay: float, seed: int) -> Fit:
 
 
 def least_variation(values: np.ndarray) -> float:
-    """Least total variation of the slope of any function through `values` `[N]` at the points."""
+    """Return the least total variation of f' for any f through `values` `[N]` at the points."""
     return float(np.abs(np.diff(values, 2)).sum() * (POINTS - 1) / 2)
 
 

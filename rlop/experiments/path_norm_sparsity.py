@@ -31,7 +31,7 @@ DECAYS = (0.0, 1e-4, 1e-3)
 
 
 class Network(NamedTuple):
-    """One network a strength of decay, one input and one output each."""
+    """One network per strength of decay, one input and one output each."""
 
     w: Tensor  # input weights [3, 200]
     b: Tensor  # biases [3, 200]

@@ -109,18 +109,18 @@ def chebyshev(x: Tensor, size: int) -> Tensor:
 
 
 def eigenvalues(size: int) -> Tensor:
-    """Return the kernel's eigenvalues, one a polynomial, falling with the square of the degree."""
+    """Return the kernel's eigenvalues, one per degree, falling with the square of the degree."""
     return (1 + torch.arange(size, dtype=torch.float64)) ** -2
 
 
 def risks(x: Tensor, noise: Tensor, size: int, ridge: float) -> tuple[float, float, float]:
-    """True risk, KARE and the threshold's prediction.
+    """Compute true risk, KARE and the threshold's prediction.
 
-    The first two are medians over the samples, for one sample may hold an outlier.
+    The first two are medians over the samples, since one sample may hold an outlier.
 
     Args:
         x: points `[S, N]`.
-        noise: of their labels `[S, N]`.
+        noise: noise of their labels `[S, N]`.
         size: number of features.
         ridge: lambda.
     """
@@ -144,7 +144,7 @@ def risks(x: Tensor, noise: Tensor, size: int, ridge: float) -> tuple[float, flo
 
 
 def predicted_risk(d: Tensor, signal: Tensor, ridge: float) -> float:
-    """Risk by the signal capture threshold, whose equation is solved by iteration from above."""
+    """Predict the risk by the signal capture threshold, found by iteration from above."""
     t = ridge + d.sum() / N
     for _ in range(2000):
         t = ridge + t / N * (d / (d + t)).sum()

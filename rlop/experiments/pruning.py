@@ -1,10 +1,10 @@
 """Pruning a network that memorizes noise improves its test error before it harms it.
 
 Row 9: Jin, Dziugaite and Carbin, "On the Generalization Improvement from Neural Network Pruning",
-ICML 2021 workshop; extended in arXiv:2210.13738. Iterative magnitude pruning: train, cut the
-smallest 40 % of the weights that are left, put the others back to their start, train again. On
-digits with 15 % random labels, the test error falls with sparsity while the network loses the room
-to memorize, and rises when too little is left.
+ICML 2021 workshop; extended in arXiv:2210.13738. Iterative magnitude pruning: train, remove the
+smallest 40 % of the remaining weights, reset the others to their initial values, train again. On
+digits with 15 % random labels, the test error falls with sparsity while the network loses the
+capacity to memorize, and rises when too few weights are left.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def cut(weights: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tenso
 
     Args:
         weights: weight matrices by name, `[R, O, I]`.
-        masks: of the weights that are left.
+        masks: masks of the weights that are left.
     Returns:
         The new masks.
     """
@@ -118,7 +118,7 @@ def cut(weights: dict[str, Tensor], masks: dict[str, Tensor]) -> dict[str, Tenso
     all_sizes = torch.cat([(sizes[name] * masks[name]).flatten(1) for name in masks], 1)
     left = torch.cat([mask.flatten(1) for mask in masks.values()], 1).sum(1)
 
-    # A weight stays if it is larger than the first one that goes.
+    # A weight stays if it is larger than the largest one that is removed.
     descending = all_sizes.sort(1, descending=True).values
     first_cut = ((1 - CUT) * left).long()[:, None]
     floor = descending.gather(1, first_cut)[..., None]

@@ -5,7 +5,8 @@ Identification", arXiv:2109.10935.
 
 f(x) = sum_k (w_k . x)^2 = x' Phi x with Phi = sum_k w_k w_k'. With more samples than d (d + 1) / 2
 the matrix Phi is determined, while W is so only up to a rotation. Shown: two over-parameterized
-students of one teacher, from different starts, trained on inputs of one law and tested on another.
+students of one teacher, from different starts, trained on inputs from one distribution and tested
+on another.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Reference: Zdeborova's talk at the workshop; the peak of random features is anal
 Refinetti, Biroli, Krzakala, "Double Trouble in Double Descent", ICML 2020, arXiv:2003.01054.
 
 Shown: a linear target with noise, fitted in relu features of random projections; the number of
-features runs through the number of samples.
+features passes through the number of samples.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FEATURES = (20, 40, 60, 80, 90, 100, 110, 130, 160, 250, 400, 800)
 
 
 def error(features: int, ridge: float, draw: tuple[int, int]) -> float:
-    """Mean squared error against the noiseless target.
+    """Compute the mean squared error against the noiseless target.
 
     Args:
-        features: their number.
-        ridge: strength.
+        features: number of features.
+        ridge: strength of the ridge.
         draw: seed; the same draw gives the same data for any number of features.
     """
     rng = np.random.default_rng(draw)
@@ -48,7 +48,7 @@ def error(features: int, ridge: float, draw: tuple[int, int]) -> float:
 
 
 def median_errors(ridge: float, seed: int) -> np.ndarray:
-    """Error at each number of features, median of the draws."""
+    """Compute the error at each number of features, the median over draws."""
     medians = []
     for features in FEATURES:
         draws = [error(features, ridge, (seed, i)) for i in range(DRAWS)]

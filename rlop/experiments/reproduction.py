@@ -42,7 +42,7 @@ def table(records: Iterable[Record]) -> str:
     """Write one line per experiment and per measure; a failed experiment is a line with its error.
 
     Args:
-        records: of `running.to_record`, or `{"name": ..., "error": ...}`.
+        records: from `running.to_record`, or `{"name": ..., "error": ...}`.
     """
     lines = []
     for record in records:
@@ -75,7 +75,7 @@ def markdown(
     """Write the whole of `REPRODUCTION.md`.
 
     Args:
-        records: of the last run.
+        records: records of the last run.
         versions: package -> version, for the last line.
         abstracts: rows of the catalogue; those of the workshop by default.
     """

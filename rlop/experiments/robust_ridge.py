@@ -6,8 +6,8 @@ of ridge regularization for noiseless regression").
 
 Linear regression with Gaussian inputs and a unit-norm target. The robust risk allows perturbations
 of size epsilon that are orthogonal to the target, so that they do not change the label. With
-d/n = 2 and 4 some ridge lowers it, while the standard risk is best without. Shown: the closed form
-in the limit n, d -> infinity, and random data against it.
+d/n = 2 and 4 some ridge lowers it, while the standard risk is best without ridge. Shown: the closed
+form in the limit n, d -> infinity, and random data against it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CASES = (Case(2, 600, 0.7461, 0.19, 0.516), Case(4, 300, 0.9552, 3.7, 0.82))
 
 
 def robust_risk(estimate: np.ndarray, target: np.ndarray, epsilon: float = EPSILON) -> float:
-    """Risk of an estimate under perturbations that do not change the label.
+    """Compute the risk of an estimate under perturbations that do not change the label.
 
     Args:
         estimate: `[d]`.
@@ -55,7 +55,7 @@ def _combine(error: float, orthogonal: float, epsilon: float) -> float:
 
 
 def closed_form(g: float, ridge: float, epsilon: float = EPSILON, noise: float = 0.0) -> float:
-    """Robust risk of ridge regression in the limit.
+    """Compute the robust risk of ridge regression in the limit.
 
     Args:
         g: d / n.
@@ -70,7 +70,7 @@ def closed_form(g: float, ridge: float, epsilon: float = EPSILON, noise: float =
 
 
 def interpolation(g: float, epsilon: float = EPSILON) -> float:
-    """Robust risk of the minimum-norm interpolator, g > 1, without noise.
+    """Compute the robust risk of the minimum-norm interpolator, g > 1, without noise.
 
     The row space keeps a share 1/g.
     """
@@ -99,7 +99,7 @@ def fitted(n: int, g: float, ridges: np.ndarray, seed: int, epsilon: float) -> n
 
 
 def near(name: str, value: float, expected: float, tolerance: float) -> Measure:
-    """Measure a number against its closed form."""
+    """Compare a number with its closed form."""
     low, high = expected - tolerance, expected + tolerance
     return Measure(
         name,
@@ -124,7 +124,7 @@ def run(seed: int = 0) -> Outcome:
 
         measures.append(near(f"d/n {g}: interpolation", theory[0], base, 1e-5 * base))
         measures.append(near(f"d/n {g}: best ridge", theory.min(), case.risk, 1e-4))
-        # The minimum is flat, so its place is loose.
+        # The minimum is flat, so its position has a wide tolerance.
         measures.append(near(f"d/n {g}: best lambda", best_ridge, case.ridge, 0.1 * case.ridge))
         tolerance = 0.005 * case.standard_risk
         name = f"d/n {g}: standard risk there"

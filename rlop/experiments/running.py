@@ -45,7 +45,7 @@ class OutcomeRecord(TypedDict):
 
 @final
 class FailureRecord(TypedDict):
-    """An experiment that came to no verdict, and why."""
+    """An experiment without a verdict, and the reason."""
 
     name: str
     error: str
@@ -58,8 +58,8 @@ def run_experiment(name: str, seed: int = 0) -> tuple[Outcome, float]:
     """Run `rlop.experiments.NAME` on one thread.
 
     Returns:
-        Its outcome, and the processor seconds that it took. The processor's time and not the
-        wall's, since other programs may use the machine.
+        Its outcome, and the processor seconds that it took. Processor time, not wall-clock time,
+        since other programs may use the machine.
     Raises:
         InputError: for an unknown name, or an optional package that is not installed.
     """
@@ -123,7 +123,7 @@ def save(name: str, seed: int, folder: Path) -> OutcomeRecord:
     try:
         draw(outcome, folder / f"{name}.png", f"{name}: {outcome.verdict}")
     except InputError as error:
-        print(error)  # without matplotlib the record alone is worth having
+        print(error)  # without matplotlib, the record is still useful
 
     return record
 
@@ -132,7 +132,7 @@ def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
     """Write the curves of an outcome as a PNG.
 
     Args:
-        outcome: of an experiment.
+        outcome: outcome of an experiment.
         path: PNG file, written whole or not at all.
         title: text above the axes.
     Raises:

@@ -1,4 +1,4 @@
-"""Numbers read off a series: steps between neighbors, exponents, means over the seeds."""
+"""Numbers computed from a series: steps between neighbors, exponents, means over the seeds."""
 
 from __future__ import annotations
 

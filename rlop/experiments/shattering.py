@@ -67,12 +67,12 @@ def run(seed: int = 0) -> Outcome:
 
 
 def parameters(rank: int) -> int:
-    """Count effectively: a layer D - WIDTH of this rank with its biases, and the head."""
+    """Count effective parameters: a layer D - WIDTH of this rank with its biases, and the head."""
     return rank * (D + WIDTH - rank) + WIDTH + WIDTH + 1
 
 
 def shattered(rank: int, seed: int) -> float:
-    """Largest of `SIZES` that is fitted without error, geometric mean over the seeds.
+    """Find the largest of `SIZES` fitted without error, the geometric mean over seeds.
 
     All sizes train at once, each on the first rows of the same sample.
     """

@@ -2,12 +2,12 @@
 
 Row 39: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery Ticket
 Pruning Masks", arXiv:2104.14753. Pairs of networks share the start and the order of the data for k
-epochs, go separate ways until the end, and are pruned by magnitude. The overlap of their masks
+epochs, then train separately until the end, and are pruned by magnitude. The overlap of their masks
 rises with k. Retrained from the branching point, the union and the intersection of two masks do as
 well as one mask alone.
 
-Differs from: the paper, whose masks overlap near chance without shared training; on digits they
-never do.
+Differs from: the paper, whose masks overlap near chance without shared training; on digits the
+overlap is never near chance.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def prune(net: nn.Module) -> dict[str, Tensor]:
 
 
 def retrained(data: Digits, masks: dict[str, Tensor], seed: int) -> Tensor:
-    """Test accuracy `[R]` of networks that train from the common start under fixed masks."""
+    """Train from the common start under fixed masks; return the test accuracy `[R]`."""
     net = network([seed] * RUNS, 64, (128,), 10)
     apply_masks(net, masks)
     batches = orders(RUNS, len(data.y), BATCH, EPOCHS, seed + 2)

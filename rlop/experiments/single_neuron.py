@@ -65,7 +65,7 @@ def run(seed: int = 0) -> Outcome:
 
 
 def gradient(w: Tensor, difference: Tensor) -> Tensor:
-    """Gradient of a quarter of the population loss.
+    """Compute the gradient of a quarter of the population loss.
 
     Args:
         w: student neurons `[..., K, d]`.
@@ -76,9 +76,9 @@ def gradient(w: Tensor, difference: Tensor) -> Tensor:
 
 
 def steps_to_fit(width: int, seed: int) -> Tensor:
-    """Count gradient steps until ||D||_F < 0.1, one number a seed, `[S]`.
+    """Count gradient steps until ||D||_F < 0.1, one number per seed, `[S]`.
 
-    It is `LIMIT` where the error is not reached.
+    It is `LIMIT` if the error is not reached.
     """
     generator = Generator().manual_seed(seed)
     w = START * torch.randn(SEEDS, width, D, generator=generator, dtype=torch.float64)

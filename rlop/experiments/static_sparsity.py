@@ -1,11 +1,11 @@
-"""Wider and sparser at equal weight count: accurate and robust until the layers fall apart.
+"""Wider and sparser at equal weight count: accurate and robust until too few connections are left.
 
 Row 8: Timpl, Entezari, Sedghi, Neyshabur and Saukh, "Understanding the Effect of Sparsity on Neural
 Networks Robustness", arXiv:2206.10915. Masks are drawn once, before training, and the width grows
 as the density falls, so that the number of weights stays the same. Accuracy, clean and under noise
-on the weights, holds up to high sparsity and then falls: with about one input left to a neuron,
-width buys nothing any more. A network as small as this one gains in robustness and keeps its
-accuracy up to three weights in four taken out.
+on the weights, holds up to high sparsity and then falls: with about one input left per neuron, more
+width no longer helps. A network as small as this one gains in robustness and keeps its accuracy
+with up to three of four weights removed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run(seed: int = 0) -> Outcome:
     noisy: list[float] = []
 
     for density in DENSITIES:
-        # Masks from the stream of the weights would keep the negative ones.
+        # Masks from the same stream as the weights would keep the negative ones.
         generator = Generator().manual_seed(seed + 20_000)
         net = trained(density, data, seed, generator)
         clean.append(accuracy(predict(net, data.x_test, RUNS), data.y_test).mean().item())
@@ -117,7 +117,7 @@ def scale_weights(net: nn.Module, factor: float) -> None:
 
 @torch.no_grad()
 def perturbed(net: nn.Module, x: Tensor, y: Tensor, generator: Generator) -> float:
-    """Test accuracy with every weight multiplied by 1 + NOISE times a standard normal number.
+    """Measure test accuracy with weights multiplied by 1 + NOISE times a standard normal number.
 
     The network is restored.
     """

@@ -3,8 +3,8 @@
 Row 16: d'Ascoli, Gabrie, Sagun and Biroli, "On the Interplay between Data Structure and Loss
 Function in Classification Problems", arXiv:2103.05524. Inputs have a few strong directions, of
 large variance, and many weak ones; the label is the sign of a projection. Random features are
-fitted by both losses with a trace of ridge. Far beyond interpolation, the error of either falls as
-the strong directions grow and carry the label, that of logistic loss by more. An argument for
+fitted by both losses with a small ridge. Far beyond interpolation, the error of either falls as the
+strong directions grow and carry the label, that of logistic loss by more. An argument for
 cross-entropy, not squared loss, on values of structured states.
 """
 
@@ -78,7 +78,7 @@ def run(seed: int = 0) -> Outcome:
 
 
 def compare(size: int, salience: float, seed: int) -> tuple[float, float]:
-    """Mean test error of squared and of logistic loss on `size` random features."""
+    """Compute the mean test error of squared and of logistic loss on `size` random features."""
     generator = Generator().manual_seed(seed)
     scale = torch.ones(D)
     scale[:STRONG] = salience**0.5

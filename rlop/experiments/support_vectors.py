@@ -29,7 +29,7 @@ DIMENSIONS = (60, 120, 250, 500, 1000, 2000)
 
 
 class Comparison(NamedTuple):
-    """The max-margin classifier beside least squares, in one dimension d."""
+    """The max-margin classifier compared with least squares, in one dimension d."""
 
     support: float  # share of support vectors
     distance: float  # || w_margin - w_least || / || w_least ||

@@ -3,8 +3,8 @@
 Row 38: Pezeshki et al., "Gradient Starvation: A Learning Proclivity in Neural Networks",
 arXiv:2011.09468. The moons of the train set lie a little apart, so a nearly straight boundary fits,
 and cross-entropy, once it has found it, has no gradient left for the curved one: it fails when the
-moons move together. A penalty on the squared outputs in place of weight decay keeps the logits
-small and learns the curve too. In CQL the same penalty applies to the Q values.
+moons move together. A penalty on the squared outputs instead of weight decay keeps the logits small
+and learns the curve too. In CQL the same penalty applies to the Q values.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def moons(gap: float, generator: Generator, n: int) -> tuple[Tensor, Tensor]:
 
     Args:
         gap: distance between the vertical ranges of the moons; they overlap where it is negative.
-        generator: of the angles.
+        generator: generator of the angles.
         n: number of points.
     Returns:
         Points `[n, 2]` and labels +-1 `[n]`.
@@ -124,7 +124,7 @@ def moons(gap: float, generator: Generator, n: int) -> tuple[Tensor, Tensor]:
 
 
 def score(net: nn.Module, gap: float, seed: int) -> list[float]:
-    """Accuracy of each arm on fresh moons, mean over its seeds."""
+    """Compute the accuracy of each arm on new moons, averaged over its seeds."""
     x, y = moons(gap, Generator().manual_seed(seed + 1000), 2000)
     right = (predict(net, x, RUNS)[..., 0] * y > 0).float().mean(-1)
     return seed_means(right, SEEDS)

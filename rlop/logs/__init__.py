@@ -1,1 +1,1 @@
-"""What a training writes down while it runs, and reading it back."""
+"""Logs of a training, and functions that read them."""

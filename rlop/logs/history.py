@@ -1,4 +1,4 @@
-"""The record of a training, `metrics.jsonl` and `runs.json`: read, repaired, turned into arrays."""
+"""Read and repair the record of a training, `metrics.jsonl` and `runs.json`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class History:
     Args:
         steps: `[T]`, every step at which anything was logged.
         metrics: name -> (steps `[T']`, values `[T', R]`); NaN where a value was not finite.
-        labels, hparams: of the R runs.
+        labels, hparams: names and hyper-parameters of the R runs.
         config: the configuration of the training.
     """
 
@@ -59,11 +59,11 @@ class History:
 def read_metrics(logdir: str | Path) -> History:
     """Read the history of a logdir, without a last line that a crash cut short.
 
-    Where a resumed training went back to an earlier step, the values logged last replace those
-    from that step on.
+    If a resumed training restarted from an earlier step, the values logged last replace earlier
+    ones from that step on.
 
     Raises:
-        InputError: no record there, or a line that is damaged.
+        InputError: there is no record, or a line is damaged.
     """
     logdir = Path(logdir)
     record = logdir / RECORD
@@ -90,7 +90,7 @@ def history_of(rows: Iterable[Row], runs: Runs) -> History:
         for name, values in metrics.items():
             curve = curves.setdefault(name, [])
 
-            # A training that was resumed at an earlier step logs the later ones once more.
+            # A training that was resumed from an earlier step logs the later ones again.
             while curve and curve[-1][0] >= step:
                 curve.pop()
             curve.append((step, values))
@@ -115,9 +115,9 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
     """Prepare a record for appending: the same runs, and no partial line at the end.
 
     Args:
-        logdir: of the record.
-        runs: content that `runs.json` is about to get; the configurations that the record had
-            before are added to it as `earlier_configs`, oldest first.
+        logdir: folder of the record.
+        runs: new content of `runs.json`; the earlier configurations of the record are added to it
+            as `earlier_configs`, oldest first.
 
     Returns:
         The last step, and the seconds since the first start.

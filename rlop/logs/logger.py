@@ -1,4 +1,4 @@
-"""Logs of a training: TensorBoard event files to look at, one plain JSON record to compute with."""
+"""Logs of a training: TensorBoard event files for viewing, one plain JSON record for analysis."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ __all__ = ["History", "Logger", "final_scores", "read_metrics", "safe_labels"]
 
 PerRun: TypeAlias = Mapping[str, Sequence[float] | np.ndarray]  # metric name -> R numbers
 
-# Beginnings of the names of metrics that tell how a run ended.
+# Prefixes of the metrics that summarize a finished run.
 FINAL = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
 
 
 class Logger:
     """Log of R runs: a TensorBoard folder per run, and one record of all of them.
 
-    `metrics.jsonl` holds the metrics, `runs.json` what the runs are. Each `log` reaches the
+    `metrics.jsonl` holds the metrics, and `runs.json` describes the runs. Each `log` reaches the
     operating system before it returns, so that a killed process loses nothing it logged.
 
     Args:
-        logdir: folder of this training, made if absent; None keeps the record in memory only.
+        logdir: folder of this training, created if missing; None keeps the record in memory only.
         labels: R names, one line each in TensorBoard; made safe for file names, and unique.
-        hparams: R dicts of what tells the runs apart, `seed` among them; `variant` names a group in
-            reports.
+        hparams: R dicts of the values that distinguish the runs, including `seed`; `variant` names
+            a group in reports.
         config: the whole configuration, kept in `runs.json`.
-        resume: append to the record in the folder instead of refusing it.
+        resume: append to an existing record in the folder instead of raising.
 
     Raises:
         InputError: the folder holds a record and `resume` is off, holds the record of other runs,
@@ -91,7 +91,7 @@ class Logger:
             self._rows.append((step, finite))
             return
 
-        # The time since the first start goes on after a resume.
+        # After a resume, the clock continues from the first start.
         seconds = round(time.monotonic() - self._began, 3)
         line = {"step": step, "time": seconds, "metrics": finite}
         text = json.dumps(line, allow_nan=False)
@@ -105,7 +105,7 @@ class Logger:
         Args:
             text: the message.
             key: by default the text.
-            level: of `logging`.
+            level: level of `logging`.
         """
         if (key or text) not in self._said:
             self._said.add(key or text)
@@ -123,7 +123,7 @@ class Logger:
 
         Args:
             final: metrics for the hyper-parameter tab, as `final/<name>`.
-            success: whether the training went through.
+            success: whether the training succeeded.
         """
         rows = {f"final/{name}": row for name, row in self._rows_of(final or {}).items()}
         if not self._closed and self.logdir is not None:
@@ -220,7 +220,7 @@ class Logger:
 
 
 def safe_labels(labels: Sequence[str]) -> list[str]:
-    """Make names fit for folders, no two alike in any case.
+    """Make names valid and unique as names of folders, ignoring case.
 
     They hold letters, digits and `._=+,-` only, at most 100 characters.
     """
@@ -241,7 +241,7 @@ def safe_labels(labels: Sequence[str]) -> list[str]:
 
 
 def final_scores(history: History) -> dict[str, np.ndarray]:
-    """Return the last values `[R]` of the metrics that tell how a run ended."""
+    """Return the last values `[R]` of the metrics that summarize a finished run."""
     scores = {}
     for name, (_, values) in history.metrics.items():
         if name.startswith(FINAL):

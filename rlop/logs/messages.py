@@ -19,7 +19,7 @@ def say(text: str, level: int = logging.INFO) -> None:
 
     Args:
         text: the line.
-        level: of `logging`: INFO for what goes on, WARNING for what the user should act on.
+        level: level of `logging`: INFO for progress, WARNING for what the user should act on.
     """
     LOGGER.log(level, "%s", text)
 
@@ -40,7 +40,7 @@ def messages_on_stderr(level: int = logging.INFO) -> Iterator[None]:
 
 
 class _Stderr(logging.Handler):
-    """Handler that looks stderr up at every message: it may be replaced, or absent."""
+    """Handler that looks up stderr at every message: it may be replaced, or absent."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message alone, without a level or a time."""

@@ -20,18 +20,18 @@ HEARTBEAT = 300.0  # longest wait between plain lines, in seconds
 
 
 class Progress:
-    """Step, speed, loss, last return and time left, on stderr.
+    """Show step, speed, loss, last return and time left on stderr.
 
         with Progress(total) as bar:
             bar.update(step, loss=loss, ret=ret)
 
     A bar moves at most four times a second. Without a terminal (a pipe, a file, a notebook) a line
-    is printed for every tenth of the way, but no two within ten seconds and one at least every
-    five minutes; and one at the end. Without a stderr nothing is shown.
+    is printed for every tenth of the steps, at most every ten seconds, at least every five minutes,
+    and at the end. Without a stderr nothing is shown.
 
     Args:
         total: gradient steps of the whole training.
-        enabled: True forces the bar, False shows nothing; None shows the bar where stderr is a
+        enabled: True forces the bar, False shows nothing; None shows the bar if stderr is a
             terminal, else lines.
         start: steps already done before this process, e.g. when resuming.
     """
@@ -62,7 +62,7 @@ class Progress:
             self._show(time.monotonic())
 
     def update(self, step: int, loss: Value | None = None, ret: Value | None = None) -> None:
-        """Record the present step, and the loss and return if they are new."""
+        """Record the current step, and the loss and return if they are new."""
         self.step = step
         if loss is not None:
             self._values["loss"] = loss
@@ -144,7 +144,7 @@ def _rich_bar(total: int, start: int, forced: bool) -> RichBar:
 
 
 def _finite_mean(value: Value) -> float:
-    """Average the finite ones of a number or of one number per run; NaN if none is."""
+    """Return the mean of the finite values; NaN if there are none."""
     values = np.atleast_1d(value)
     finite = values[np.isfinite(values)]
     if not finite.size:

@@ -45,7 +45,7 @@ class EventWriter:
 
 
 def _next_stamp(folder: Path) -> int:
-    """Return the time in nanoseconds, or more where files in the folder have a later one.
+    """Return the time in nanoseconds, or a later one if files in the folder are later.
 
     TensorBoard reads the files of a folder in the order of their names, and a clock may be set
     back between a training and its resume.
@@ -135,7 +135,7 @@ def _hparams_summary(tag: str, **content: object) -> summary_pb2.Summary:
     data = plugin_data_pb2.HParamsPluginData(version=0, **content).SerializeToString()
     plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="hparams", content=data)
 
-    # The content travels in the metadata; the tensor only has to be there.
+    # The content is in the metadata; the tensor only has to exist.
     empty = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
     empty.tensor_shape.dim.add(size=0)
 

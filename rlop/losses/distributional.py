@@ -1,8 +1,8 @@
-"""Values that are more than one number: quantiles, categories, ensembles, as pure functions.
+"""Distributional values (quantiles, categories, ensembles) as pure functions.
 
-A loss takes the distribution of a return as J particles with values `[..., J]` and, unless they are
-all alike, weights `[..., J]`. A Bellman backup moves the particles; each head defines how to use
-them.
+A loss takes the distribution of a return as J particles with values `[..., J]` and, unless all are
+equally likely, weights `[..., J]`. A Bellman backup moves the particles; each head defines how to
+use them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def select_atoms(atoms: Tensor, action: Tensor) -> Tensor:
-    """Return the K numbers of one action, or each number of its own action.
+    """Return the K numbers of one action, or of one action for each number.
 
     Args:
         atoms: K numbers for each action, `[..., A, K]`.
@@ -39,7 +39,7 @@ def convex_weights(uniform: Tensor) -> Tensor:
     """Make random convex combinations of K heads.
 
     Args:
-        uniform: in [0, 1), `[..., K, C]` for C combinations.
+        uniform: random numbers in [0, 1), `[..., K, C]` for C combinations.
     Returns:
         Weights of the same shape, which sum to 1 over K.
     Reference: Agarwal, Schuurmans, Norouzi, "An Optimistic Perspective on Offline RL", ICML 2020,
@@ -57,7 +57,7 @@ def quantile_huber(quantiles: Tensor, particles: Tensor, kappa: float = 1.0) -> 
     Args:
         quantiles: `[..., K]`.
         particles: `[..., J]`.
-        kappa: where the square turns linear, > 0.
+        kappa: error at which the square turns linear, > 0.
     Returns:
         `[...]`.
     Reference: Dabney et al., "Distributional RL with Quantile Regression", AAAI 2018,
@@ -94,7 +94,7 @@ def project_categorical(
     """Project particles onto n evenly spaced atoms, and return the atoms' probabilities.
 
     Each particle's weight goes to its two neighbors, the nearer gets more. Particles outside
-    [low, high] count as at the border. The mean is kept where none is outside.
+    [low, high] count as at the border. The mean is preserved if none is outside.
 
     Args:
         particles: `[..., J]`.
@@ -145,7 +145,7 @@ def hl_gauss(target: Tensor, low: float, high: float, n: int, sigma: float) -> T
 
 
 def bin_centers(low: float, high: float, n: int, like: Tensor) -> Tensor:
-    """Return the middles of n bins between low and high, `[n]`: the values of `hl_gauss`'s bins."""
+    """Return the centers of n bins between low and high, `[n]`: the values of `hl_gauss`'s bins."""
     half = (high - low) / n / 2
     return support(low + half, high - half, n, like)
 

@@ -1,4 +1,4 @@
-"""Losses for actions that the data take unequally often: the vector-scaling loss."""
+"""A loss for actions that are unequally frequent in the data: the vector-scaling loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def action_counts(action: np.ndarray, n_actions: int, device: torch.device) -> T
     Args:
         action: int64 `[N]`.
         n_actions: A.
-        device: of the result.
+        device: device of the result.
     Returns:
         Float `[A]`.
     """
@@ -50,8 +50,8 @@ def vs_logits(logits: Tensor, counts: Tensor, gamma: Tensor | float, tau: Tensor
 
     Args:
         logits: `[R, B, A]`.
-        counts: N_a, how often each action was taken in the data, `[A]`; an action that never was
-            counts as one that was taken once, so that it stays among those that are pushed down.
+        counts: N_a, how often each action was taken in the data, `[A]`; an action that was never
+            taken counts as taken once, so that its value is still pushed down.
         gamma, tau: numbers >= 0, or one for each run `[R]`. gamma = 0 is logit adjustment, tau = 0
             is CDT.
     Returns:
@@ -91,7 +91,7 @@ def vs_loss(
     With gamma = tau = 0 and no weights it is the cross-entropy, and so `conservative_gap` at T = 1.
 
     Args:
-        logits: of a cloned policy, or Q(s, .), `[R, B, A]`.
+        logits: logits of a cloned policy, or Q(s, .), `[R, B, A]`.
         action: the data's, int64 `[R, B]`.
         counts, gamma, tau: see `vs_logits`.
         class_weight: w, `[A]`; None for 1.

@@ -1,4 +1,4 @@
-"""Target transforms: fresh noise at every step on what a network is fitted to, never stored.
+"""Noise on targets and labels, drawn at every step and never stored.
 
 Gradient descent with such noise prefers flat minima. Near interpolation it descends L + lambda R
 
@@ -9,7 +9,7 @@ for minibatches of B and heavy-ball momentum beta. For small lr, R is tr Hess L 
 there is the Gauss-Newton matrix whose trace `rlop.probes.trace` measures.
 
 Reference: Damian, Ma and Lee, "Label Noise SGD Provably Prefers Flat Global Minimizers", NeurIPS
-    2021, arXiv:2106.06530, for a loss of errors squared over 2.
+    2021, arXiv:2106.06530, for the loss of an error e^2 / 2.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def noisy_target(
     hyper: Mapping[str, Tensor],
     steps: Tensor,
 ) -> Tensor:
-    """Return the target `[R, B]`, with the noise that `target_noise` of an agent asks for.
+    """Return the target `[R, B]`, with noise if the agent's `target_noise` is set.
 
     Args:
         target: `[R, B]`.

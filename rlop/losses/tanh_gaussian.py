@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlop.types import InputError
 
-LARGEST = 1 - 1e-6  # actions on the bound have no finite log-density, and data has many
+LARGEST = 1 - 1e-6  # actions on the bound have no finite log-density, and data sets hold many
 ROUNDING = 1e-6  # by which an action of a data set may exceed the bound
 
 
@@ -22,8 +22,8 @@ def sample(mean: Tensor, log_std: Tensor, normal: Tensor) -> tuple[Tensor, Tenso
         log pi(a) = sum_i [ log N(z_i; 0, 1) - log std_i - log(1 - a_i^2) ]
 
     Args:
-        mean: of u, `[*lead, m]`.
-        log_std: of u, same shape.
+        mean: mean of u, `[*lead, m]`.
+        log_std: log standard deviation of u, same shape.
         normal: z, standard normal, `[*lead, m]`, or `[*lead, N, m]` for N actions from each
             distribution.
     Returns:
@@ -58,8 +58,8 @@ def log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
     Actions at or beyond the bounds count as lying 1e-6 inside.
 
     Args:
-        mean: of u, `[*lead, m]`.
-        log_std: of u, same shape.
+        mean: mean of u, `[*lead, m]`.
+        log_std: log standard deviation of u, same shape.
         action: same shape, in [-1, 1].
     Returns:
         `[*lead]`.
@@ -74,11 +74,11 @@ def log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> Tensor:
 
 
 def check_actions(action: np.ndarray, name: str) -> None:
-    """Raise InputError unless a tanh policy can follow all actions of a data set: [-1, 1].
+    """Raise InputError unless all actions of a data set lie in [-1, 1], the range of tanh.
 
     Args:
         action: `[N, *A]`.
-        name: what the message calls the data set.
+        name: name of the data set in the message.
     """
     low = float(action.min())
     high = float(action.max())

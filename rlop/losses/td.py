@@ -1,6 +1,7 @@
 """Temporal-difference targets and losses as pure functions of tensors.
 
-Written for the axes `[R, B]` (and `[R, B, A]` for values over actions) but any leading axes do.
+They are written for the axes `[R, B]` (and `[R, B, A]` for values over actions), but accept any
+leading axes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _check_same(name: str, a: Tensor, b: Tensor) -> None:
 
 
 def select(q_values: Tensor, action: Tensor) -> Tensor:
-    """Return Q(s, a) of Q(s, .): `[..., A]` and int64 `[...]` give `[...]`."""
+    """Select Q(s, a) from Q(s, .): `[..., A]` and int64 `[...]` give `[...]`."""
     _check_same("select", q_values[..., 0], action)
     return q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
@@ -45,7 +46,7 @@ def td_target(
     Args:
         reward: `[R, B]`, also `terminated`, `discount`.
         next_value: `[R, B]`, or `[R, B, J]` with J particles of the next value.
-        gamma: `[R]`, one discount factor a run.
+        gamma: `[R]`, one discount factor per run.
     Returns:
         Shaped like `next_value`.
     """
@@ -66,7 +67,7 @@ def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
 
     Args:
         policy: probabilities `[..., A]`.
-        uniform: in [0, 1), `[...]`.
+        uniform: random numbers in [0, 1), `[...]`.
     Returns:
         int64 `[...]`.
     """
@@ -83,7 +84,7 @@ def max_action(
     batch: Batch,
     noise: Mapping[str, Tensor],
 ) -> Tensor:
-    """Back up the action that is largest in the target network."""
+    """Back up the action with the largest value in the target network."""
     return target.argmax(-1)
 
 
@@ -93,7 +94,7 @@ def double_action(
     batch: Batch,
     noise: Mapping[str, Tensor],
 ) -> Tensor:
-    """Back up the action that is largest in the online network.
+    """Back up the action with the largest value in the online network.
 
     Reference: van Hasselt, Guez, Silver, "Deep RL with Double Q-learning", AAAI 2016,
         arXiv:1509.06461.
@@ -134,7 +135,7 @@ BACKUPS: dict[str, Backup] = {
 
 
 def pessimistic_max(q_values: Tensor, min_first: bool) -> tuple[Tensor, Tensor]:
-    """Return the largest value among K actions as E critics see it, and the action that has it.
+    """Return the largest value among K actions under E critics, and the action that has it.
 
         min_first:  max_k min_e Q_e(s, a_k)      Geng, CORL, d3rlpy
         else:       min_e max_k Q_e(s, a_k)      the authors
@@ -143,8 +144,8 @@ def pessimistic_max(q_values: Tensor, min_first: bool) -> tuple[Tensor, Tensor]:
         q_values: `[R, E, B, K]`.
         min_first: the order.
     Returns:
-        Value `[R, B]` and index of the action `[R, B]`: in the second form, the action of the
-        critic that is lowest.
+        Value `[R, B]` and index of the action `[R, B]`: in the second form, the best action of the
+        lowest critic.
     """
     if q_values.ndim != 4:
         raise ValueError(f"q_values: expected [R, E, B, K], got {tuple(q_values.shape)}")
@@ -219,7 +220,7 @@ def importance_values(q_values: Tensor, log_density: Tensor) -> Tensor:
     """Return Q(s, a_k) - log p_k(a_k | s), the summands of `conservative_gap` for a_k from p_k.
 
     The sum over 3N candidates estimates 3N times an integral over actions, and the authors' code
-    does not divide by 3N: the gap holds a constant T log(3N), harmless but for a Lagrange
+    does not divide by 3N: the gap holds a constant T log(3N), harmless except for a Lagrange
     threshold, which shifts with it.
 
     Args:
@@ -235,7 +236,7 @@ def importance_values(q_values: Tensor, log_density: Tensor) -> Tensor:
 
 
 class Lagrange(NamedTuple):
-    """How a code trains the weight alpha' of the conservative term toward a given gap."""
+    """How a published code trains the weight alpha' of the conservative term to a given gap."""
 
     scales_threshold: bool  # alpha' alpha (gap - threshold), or else alpha' (alpha gap - threshold)
     log_initial: float  # log alpha' at the start
@@ -263,8 +264,8 @@ def lagrange_penalty(
         official:      alpha' (alpha gap - threshold),    alpha' = min(exp(log_weight), 1e6)
         corl, d3rlpy:  alpha' alpha (gap - threshold)
 
-    The weight grows while the gap is above a threshold, and falls below it. Critics descend the
-    term, log_weight ascends it.
+    The weight grows while the gap is above a threshold, and shrinks below it. Critics minimize the
+    term, log_weight maximizes it.
 
     Args:
         gap: `[R, E]`, mean over the batch of `conservative_gap`.

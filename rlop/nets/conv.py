@@ -106,14 +106,14 @@ class MinAtarTorso(Torso):
         super().__init__()
         height, columns, channels = obs_shape
         self.conv = Conv2d(runs, channels, MINATAR_FILTERS, 3)
-        n_positions = (height - 2) * (columns - 2)  # the filters meet no padding
+        n_positions = (height - 2) * (columns - 2)  # the filters use no padding
         self.hidden = Linear((runs,), MINATAR_FILTERS * n_positions, width)
         self.activation = "relu"
         self.n_features = width
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map `[R, B, H, W, C]` to features `[R, B, D]`."""
-        # Contiguous, since everything after would work on strided memory.
+        # Contiguous, so that later operations do not work on strided memory.
         images = obs.movedim(-1, 2).contiguous()
         filtered = F.relu(self.conv(images))
         return F.relu(self.hidden(filtered.flatten(2)))

@@ -26,7 +26,7 @@ class Critics(nn.Module):
         hidden: widths of the hidden layers.
         activation: a key of `ACTIVATIONS`.
         layer_norm: normalize before each activation.
-        precision: of the products between hidden layers, see `MLP`.
+        precision: precision of the products between hidden layers, see `MLP`.
     """
 
     def __init__(
@@ -99,9 +99,10 @@ class Critics(nn.Module):
             features = self.pairs(obs.flatten(-3, -2), action.flatten(-3, -2))
             return features.unflatten(-2, (-1, count))
 
-        # The first layer's product is a sum: the observation's part serves all of its K actions.
+        # The first layer's product is a sum: the observation's part is shared by all of its K
+        # actions.
         first = self.torso.layers[0]
-        assert isinstance(first, Linear)  # `plain` says so
+        assert isinstance(first, Linear)  # guaranteed by `plain`
         size = obs.shape[-1]
         at_obs = stacked_affine(obs, first.weight[..., :size], first.bias)
         at_action = action.flatten(-3, -2) @ first.weight[..., size:].mT
@@ -111,7 +112,7 @@ class Critics(nn.Module):
         return features.unflatten(-2, (-1, count))
 
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """Value several actions at each observation.
+        """Evaluate several actions at each observation.
 
         Args:
             obs: `[R, B, *obs_shape]`.

@@ -48,8 +48,8 @@ def frobenius_decay(u: Tensor, v: Tensor) -> Tensor:
 
         ||U V||_F^2 = tr(U^T U V V^T)
 
-    It is decay of the product; decay of each factor, ||U||_F^2 + ||V||_F^2, bounds twice the
-    product's nuclear norm.
+    It is weight decay of the product; decay of each factor, ||U||_F^2 + ||V||_F^2, is an upper
+    bound on twice the product's nuclear norm.
 
     Args:
         u: `[..., O, r]`.

@@ -1,4 +1,4 @@
-"""Other initializations, drawn after `reset_runs` in the place of `Linear`'s."""
+"""Other initializations, drawn after `reset_runs` to replace that of `Linear`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InitConfig:
 
 
 def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int]) -> None:
-    """Draw the weights of networks with a `torso` and a `head` again, each run from its own seed.
+    """Redraw the weights of networks with a `torso` and a `head`, each run from its own seed.
 
     `default` changes nothing. `small_head` draws the head from Xavier's uniform distribution times
     0.01. `orthogonal` makes the hidden layers orthogonal times sqrt(2) and the head orthogonal
@@ -38,8 +38,8 @@ def reinit_runs(networks: Sequence[tuple[nn.Module, str]], seeds: Sequence[int])
             each critic draws its own.
         seeds: one per run.
     Reference: `init_module_weights` in CORL's CQL, with orthogonal_init false and true; variance
-        scaling by 1/sqrt(3), fan in, of Dopamine's first and of batch_rl's networks, for parameters
-        `[R, ...]`.
+        scaling by 1/sqrt(3), fan in, of Dopamine's original and of batch_rl's networks, for
+        parameters `[R, ...]`.
     """
     for run, seed in enumerate(seeds):
         generator = Generator().manual_seed(seed)
@@ -86,6 +86,6 @@ def _draw(
 ) -> None:
     """Draw one run's weight matrices, one for each critic, and zero its biases."""
     layer.bias[run].zero_()
-    matrices = layer.weight[run].reshape(-1, *layer.weight.shape[-2:])  # views, one a critic
+    matrices = layer.weight[run].reshape(-1, *layer.weight.shape[-2:])  # views, one per critic
     for matrix in matrices:
         init(matrix, gain, generator)

@@ -1,4 +1,4 @@
-"""The option group `layers`: what the hidden layers of an agent's network are made of."""
+"""The option group `layers`: the kind of hidden layers in an agent's network."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Layers:
             )
 
     def _check_details(self) -> None:
-        """Refuse an option that does nothing because the option it belongs to is off."""
+        """Reject an option that does nothing because the option it belongs to is off."""
         defaults = {item.name: item.default for item in fields(self)}
         values = asdict(self)
         for name, (other, off) in DETAILS.items():
@@ -136,8 +136,8 @@ def with_layers(network: Network, layers: Layers) -> Network:
     """Rebuild the affine layers of a network before its parameters are drawn (`reset_runs`).
 
     Every `Linear` of the torso, the whole of an MLP or the part after the convolutions, becomes the
-    layer asked for, followed by its normalization; what comes after the last activation is appended
-    to the torso.
+    configured layer, followed by its normalization; what comes after the last activation is
+    appended to the torso.
 
     Args:
         network: with a `torso` and a `Linear` `head`, parameters `[R, ...]` or `[R, E, ...]`;
@@ -146,7 +146,7 @@ def with_layers(network: Network, layers: Layers) -> Network:
     Returns:
         The network.
     Raises:
-        InputError: when an option cannot be followed in this network.
+        InputError: when an option does not fit this network.
     """
     if layers == Layers():
         return network
@@ -183,7 +183,7 @@ def with_layers(network: Network, layers: Layers) -> Network:
 
 
 def _replace_hidden(torso: nn.Module, lead: Sequence[int], layers: Layers) -> None:
-    """Replace every `Linear` of a torso by the layer that the options ask for, with its norm."""
+    """Replace every `Linear` of a torso by the configured layer, with its norm."""
     normalizes_already = any(isinstance(module, LayerNorm) for module in torso.modules())
     if layers.norm != "none" and normalizes_already:
         raise InputError(
@@ -213,7 +213,7 @@ def _replace_hidden(torso: nn.Module, lead: Sequence[int], layers: Layers) -> No
 def _fix_bias(layer: nn.Module) -> None:
     """Exclude the bias of a layer, which batch normalization subtracts, from training.
 
-    Its gradient would be rounding noise, from which Adam makes steps of full length.
+    Its gradient would be rounding noise, which Adam turns into steps of full length.
     """
     bias = layer.get_parameter("bias").data
     del layer.bias
@@ -279,7 +279,7 @@ def _factorized(
 
 
 class Constraints:
-    """What a network's own layers demand after every optimizer step: masks and unit rows.
+    """Constraints that a network's layers impose after every optimizer step: masks and unit rows.
 
     Args:
         network: with layers that carry a buffer `mask`, or that are `HypersphericalLinear`.
@@ -301,7 +301,7 @@ class Constraints:
         """Restore masks and unit rows, in place, without branches on values.
 
         Args:
-            parameters: of the network, by name.
+            parameters: parameters of the network, by name.
         """
         mask_(parameters, self.masks)
         for name in self.spheres:

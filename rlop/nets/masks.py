@@ -2,7 +2,7 @@
 
 A mask is a bool tensor of a weight's shape, True where the weight may be other than 0. Masks are
 applied like projections, in place after the optimizer step, so that an optimizer's moments cannot
-move what is masked.
+move masked weights.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def layer_densities(
     density: float,
     kind: str = "er",
 ) -> list[float]:
-    """Divide the weights that are kept among layers, and return each layer's density.
+    """Divide the kept weights among layers, and return each layer's density.
 
-    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer
+    `uniform` gives all layers the same. `er`, after Erdos and Renyi, gives a layer the density
     min(1, e (O + I) / (O I)): small layers stay denser, and every unit keeps about e connections.
 
     Args:
@@ -52,7 +52,7 @@ def layer_densities(
     n_kept = density * sum(sizes)
     shares = [1.0] * len(shapes)
 
-    # A layer that would be more than full is full, and the others share the rest.
+    # A layer cannot be more than full: the others share the remaining weights.
     rest = list(range(len(shapes)))
     while rest:
         full = [layer for layer in range(len(shapes)) if layer not in rest]
@@ -73,7 +73,7 @@ def random_mask(shape: Sequence[int], density: float, generator: Generator) -> T
     Args:
         shape: `[..., O, I]`.
         density: share of True; each matrix has at least one.
-        generator: of the random numbers.
+        generator: generator of the random numbers.
     """
     *lead, n_out, n_in = shape
     size = n_out * n_in
@@ -86,8 +86,8 @@ class MaskedLinear(Linear):
     """`Linear` whose weight has a fixed random mask, a buffer `mask` of the weight's shape.
 
     Each run and critic has its own mask, drawn from the run's seed with the first draw of the
-    weights; it stays when they are drawn again. Weights are drawn as in a `Linear` with density I
-    inputs, so that outputs keep their scale. Whoever trains it applies `mask_` after every step
+    weights; it is kept when they are redrawn. Weights are drawn as in a `Linear` with density I
+    inputs, so that outputs keep their scale. `mask_` must be applied after every training step
     (`rlop.optim.learner.Learner` does).
 
     Args:
@@ -125,8 +125,8 @@ def mask_(params: Named, masks: Named) -> None:
     """Set masked weights to 0, in place: an idempotent projection.
 
     Args:
-        params: by name.
-        masks: of some of them, bool of the same shape.
+        params: parameters by name.
+        masks: masks of some of the parameters, bool of the same shape.
     Raises:
         InputError: for a mask without its parameter, or of another shape.
     """
@@ -142,19 +142,20 @@ def mask_(params: Named, masks: Named) -> None:
 def magnitude_masks(params: Named, density: float, masks: Named | None = None) -> dict[str, Tensor]:
     """Return masks that keep the largest weights of a whole network, run by run.
 
-    For iterative pruning by a fifth a round: `magnitude_masks(params, 0.8 ** round, masks)`.
+    For iterative pruning by a fifth per round: `magnitude_masks(params, 0.8 ** round, masks)`.
 
     Args:
-        params: the weights to prune, `[R, ...]` by name; leave out those to spare, e.g. the head's.
+        params: the weights to prune, `[R, ...]` by name; omit those that must stay, e.g. the
+            head's.
         density: share of all these weights that is kept, in (0, 1]; exactly round(density n) in
             each run.
-        masks: of earlier rounds; what they mask stays masked.
+        masks: masks of earlier rounds; masked weights stay masked.
     Reference: Han et al., "Learning both Weights and Connections for Efficient Neural Networks",
         NeurIPS 2015, arXiv:1506.02626; global, as in Frankle and Carbin 2019 and Renda et al. 2020.
     """
     check_range("density", density, low=0, high=1, low_open=True)
 
-    # Weights that are masked already rank below all others.
+    # Weights that are already masked rank below all others.
     magnitudes = {}
     for name, parameter in params.items():
         magnitude = parameter.abs()
@@ -179,11 +180,11 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
     `Learner.project`, which applies the masks, sets the weights themselves to 0.
 
     Args:
-        layers: by name; all their weights are ranked together, run by run.
-        share: of the weights that the layers' own densities keep, in (0, 1].
+        layers: layers by name; all their weights are ranked together, run by run.
+        share: share of the weights that the layers' own densities keep, in (0, 1].
         active: `[R]` bool; other runs keep their masks.
     Returns:
-        Name of the weight -> bool of its shape, True where it is masked now.
+        Name of the weight -> bool of its shape, True where it is now masked.
     """
     weights: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
@@ -196,7 +197,7 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
         n_kept += layer.density * size
         n_weights += size
 
-    # The share counts from the density that the layers started with.
+    # The share is relative to the density that the layers started with.
     initial_density = n_kept / n_weights
     pruned = magnitude_masks(weights, share * initial_density, masks)
 
@@ -212,9 +213,9 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
     The optimizer and the schedule must restart from that step as well.
 
     Args:
-        params: by name.
-        saved: the same at that step.
-        masks: of some of them.
+        params: parameters by name.
+        saved: their values at that step.
+        masks: masks of some of the parameters.
     Reference: Frankle et al., "Stabilizing the Lottery Ticket Hypothesis", 2019, arXiv:1903.01611.
     """
     for name, p in params.items():
@@ -223,17 +224,17 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
 
 
 def union(first: Named, second: Named) -> dict[str, Tensor]:
-    """Return what either of two masks keeps, by name."""
+    """Return the union of two masks, by name."""
     return {name: mask | second[name] for name, mask in first.items()}
 
 
 def intersection(first: Named, second: Named) -> dict[str, Tensor]:
-    """Return what both of two masks keep, by name."""
+    """Return the intersection of two masks, by name."""
     return {name: mask & second[name] for name, mask in first.items()}
 
 
 def density(masks: Named) -> Tensor:
-    """Return the share that is kept of all weights that have a mask, `[R]`."""
+    """Return the share of kept weights among all that have a mask, `[R]`."""
     flat = torch.cat([mask.flatten(1) for mask in masks.values()], dim=1)
     return flat.double().mean(1)
 
@@ -241,7 +242,7 @@ def density(masks: Named) -> Tensor:
 def jaccard(first: Named, second: Named) -> Tensor:
     """Return the overlap of two masks, |both| / |either|, `[R]`.
 
-    Two random masks of density d have d / (2 - d).
+    Two random masks of density d have about d / (2 - d).
 
     Reference: Movva, Carbin and Frankle, "Studying the Consistency and Composability of Lottery
         Ticket Pruning Masks", 2021, arXiv:2104.14753.
@@ -254,14 +255,14 @@ def jaccard(first: Named, second: Named) -> Tensor:
 def width_at_equal_count(n_in: int, n_out: int, depth: int, width: int, density: float) -> int:
     """Return the width at which a sparse network has as many parameters as a dense one, or fewer.
 
-    It is the largest such width. The count is of the weights that are kept in the hidden layers,
-    the whole head, and all biases.
+    It is the largest such width. The count includes the kept weights of the hidden layers, the
+    whole head, and all biases.
 
     Args:
-        n_in, n_out: of the network.
-        depth: hidden layers.
-        width: of the dense network's hidden layers.
-        density: of the sparse network's hidden layers, in (0, 1].
+        n_in, n_out: inputs and outputs of the network.
+        depth: number of hidden layers.
+        width: width of the dense network's hidden layers.
+        density: density of the sparse network's hidden layers, in (0, 1].
     """
     check_range("density", density, low=0, high=1, low_open=True)
 

@@ -2,11 +2,11 @@
 
 An abc-parametrization writes W = n^-a w, with w drawn at a scale n^-b and trained with the learning
 rate eta n^-c. The three exponents are redundant: with Adam, whose step does not depend on the scale
-of a gradient, n^-theta more in front and n^theta more in the draw is the same training as n^-theta
-more in the learning rate. So the learning rate of each kind of layer is folded into the layer, as a
-constant in front of its weight, and every optimizer keeps one learning rate a run. The exponents in
-`EXPONENTS` are relative to a base width, at which all parametrizations are the same network and the
-same training: tune there, then widen.
+of a gradient, scaling the factor in front by n^-theta and the draw by n^theta gives the same
+training as scaling the learning rate by n^-theta. So the learning rate of each kind of layer is
+folded into the layer, as a constant in front of its weight, and every optimizer keeps one learning
+rate per run. The exponents in `EXPONENTS` are relative to a base width, at which all
+parametrizations are the same network and the same training: tune there, then widen.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def abc_exponent(a: Sequence[float], b: Sequence[float], c: float = 0.0) -> floa
 
         r = min(a_L+1 + b_L+1, 2 a_L+1 + c) + c - 1 + min_{l <= L} (2 a_l + 1[l = 1])
 
-    r = 0: features are learned; r > 0: the network is in the kernel regime; r < 0: it blows up.
+    r = 0: features are learned; r > 0: the network is in the kernel regime; r < 0: it diverges.
 
     Args:
         a: exponents in front of the L + 1 layers, input to output.

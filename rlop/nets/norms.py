@@ -1,4 +1,4 @@
-"""Batch normalization, batch renormalization and spheres, for each run and critic alone."""
+"""Batch normalization, batch renormalization and spheres, separate for each run and critic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 EPS = 1e-5  # added to variances, as in PyTorch
-SHORTEST = 1e-8  # length that vectors are divided by at least
+SHORTEST = 1e-8  # lower bound on the length that vectors are divided by
 
 
 def batch_norm(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -37,15 +37,15 @@ class BatchNorm(nn.Module):
 
     A pass that records a gradient for `gain` normalizes with its own batch and moves the running
     statistics; every other pass (no_grad, a target network, `eval()`) normalizes with the running
-    ones. So nothing has to switch modes: what is differentiated is training, what acts, bootstraps
-    or is probed is not.
+    ones. So no mode has to be switched: a differentiated pass is training; acting, bootstrapping
+    and probing are not.
 
         batch          y = (x - m_B) / s_B
         batch_renorm   y = (x - m_B) / s_B r + d
                        r = s_B / s in [1/3, 3],  d = (m_B - m) / s in [-5, 5]
 
-    r and d carry no gradient; unless they are clipped, y is what the running statistics give, so
-    that passes over differently distributed batches share one function.
+    r and d carry no gradient; unless they are clipped, y is the input normalized by the running
+    statistics, so that passes over differently distributed batches share one function.
 
     Args:
         lead: leading axes, `(R,)` or `(R, E)`.
@@ -159,8 +159,8 @@ class HypersphericalLinear(nn.Module):
 
         scale * (W x / ||x||),  ||W_i|| = 1
 
-    Length is all in `scale`, so that neither growing weights nor growing features change what a
-    step of Adam means. Whoever trains it applies `unit_rows_` to the weight after every step
+    All length is in `scale`, so that neither growing weights nor growing features change the effect
+    of a step of Adam. `unit_rows_` must be applied to the weight after every training step
     (`rlop.optim.learner.Learner` does).
 
     Args:
@@ -171,7 +171,7 @@ class HypersphericalLinear(nn.Module):
             the first layer.
     Reference: Lee et al., "SimbaV2", arXiv:2502.15280.
     Differs from: SimbaV2 is built of residual blocks, with a categorical critic and normalized
-        rewards; this is its layer alone: orthogonal rows made unit, scale sqrt(2/O) at the start,
+        rewards; this is only its layer: orthogonal rows made unit, scale sqrt(2/O) at the start,
         shift 3.
     """
 

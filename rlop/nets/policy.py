@@ -19,7 +19,7 @@ class GaussianPolicy(nn.Module):
         torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
         n_actions: m, dimensions of an action.
         runs: R.
-        log_std_range: ends to which log std is clamped.
+        log_std_range: bounds to which log std is clamped.
         log_std_affine: initial scale and shift of log std, which are trained; None for neither.
             With a scale of 0 the initial width does not depend on the state.
     """

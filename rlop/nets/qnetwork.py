@@ -25,13 +25,13 @@ SHAPES = {
 
 
 def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Convert observations to what networks read.
+    """Convert observations to inputs of networks.
 
     Bytes are divided by 255, booleans become 0 and 1.
 
     Args:
-        obs: of any shape.
-        dtype: of the network's parameters.
+        obs: observations of any shape.
+        dtype: dtype of the network's parameters.
     """
     if obs.dtype == torch.uint8:
         return obs.to(dtype) / 255
@@ -71,17 +71,18 @@ def make_torso(
     layer_norm: bool = False,
     precision: str = "fp32",
 ) -> Torso:
-    """Make the torso that a data set's observations need.
+    """Make a torso for the observations of a data set.
 
     Args:
-        spec: of the data set.
+        spec: spec of the data set.
         runs: R.
         network: `mlp`, `minatar`, `nature`, `impala`, or `auto`, which decides by the shape of the
             observations.
-        hidden: widths of the MLP's layers; the convolutional networks' hidden layer takes the last.
-        activation: of the MLP, a key of `ACTIVATIONS`.
-        layer_norm: of the MLP, before each activation.
-        precision: of the MLP's products between hidden layers.
+        hidden: widths of the MLP's layers; the hidden layer of the convolutional networks takes the
+            last.
+        activation: activation of the MLP, a key of `ACTIVATIONS`.
+        layer_norm: normalize before each activation of the MLP.
+        precision: precision of the MLP's products between hidden layers.
     Raises:
         InputError: for an unknown name, or a network that cannot read the observations.
     """
@@ -107,10 +108,10 @@ def make_torso(
 
 
 def network_for(shape: tuple[int, ...]) -> str:
-    """Return the network that `auto` means for observations of this shape.
+    """Return the network that `auto` selects for observations of this shape.
 
     Args:
-        shape: of one observation.
+        shape: shape of one observation.
     """
     if len(shape) == 3 and shape[:2] == (10, 10):
         return "minatar"
@@ -124,7 +125,7 @@ def check_shape(network: str, shape: tuple[int, ...]) -> None:
 
     Args:
         network: one of `NETWORKS`.
-        shape: of one observation.
+        shape: shape of one observation.
     """
     is_image = len(shape) == 3
     if network == "minatar":

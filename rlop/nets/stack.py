@@ -1,4 +1,4 @@
-"""Linear layers between torso and head: the same functions, but descent prefers low rank."""
+"""Linear layers between torso and head: same functions, but gradient descent prefers low rank."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class LinearStack(nn.Sequential):
     """l square linear maps without biases, x -> W_l ... W_1 x; the rank of the features can fall.
 
     Under gradient flow from balanced weights a singular value s of the product moves l s^(2 - 2/l)
-    times as fast as without the stack: large ones run ahead, small ones stay. With the default
-    initialization each map shrinks its input by about sqrt(3), so that l also sets how small the
-    product starts; `orthogonal` starts at an isometry.
+    times as fast as without the stack: large ones grow first, small ones stay behind. With the
+    default initialization each map shrinks its input by about sqrt(3), so l also sets the initial
+    size of the product; `orthogonal` starts at an isometry.
 
     Args:
         lead: leading axes of the parameters, `(R,)` or `(R, E)`.
@@ -60,8 +60,8 @@ class LinearStack(nn.Sequential):
     Reference: Jing, Zbontar and LeCun, "Implicit Rank-Minimizing Autoencoder", NeurIPS 2020,
         arXiv:2010.00679 (default initialization); Sun et al., "Implicit Greedy Rank Learning in
         Autoencoders via Overparameterized Linear Networks", 2021, arXiv:2107.01301 (orthogonal).
-    Differs from: Sun et al. in that the learning rate is not adjusted to l; their rule was not at
-        hand.
+    Differs from: Sun et al. in that the learning rate is not adjusted to l; their rule was not
+        available.
     """
 
     def __init__(

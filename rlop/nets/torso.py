@@ -1,4 +1,4 @@
-"""What the networks of this package have in common: a torso, and a linear head on its features."""
+"""Common structure of the networks: a torso that computes features, and a linear head on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers of stacked runs, with one learning rate a run."""
+"""Optimizers of stacked runs, with one learning rate per run."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Return what an old name stands for, with a warning."""
+    """Return the object that an old name refers to, with a warning."""
     return moved_attribute(__name__, name)

@@ -70,7 +70,7 @@ def fused_adam_(
     """Make the step of `adam_` in one pass over memory, by PyTorch's fused kernel.
 
     Takes one call for each stretch of runs with the same learning rate. On a CPU it is 3 to 8 times
-    faster than pass by pass, which is bound by memory.
+    faster than one pass per operation, which is bound by memory.
 
     Args:
         params, grads, means, squares, step, lr, betas, eps: as in `adam_`.

@@ -1,4 +1,4 @@
-"""The optimizer of an agent, from one line of its configuration."""
+"""The optimizer of an agent, from the option `optimizer` of its configuration."""
 
 from __future__ import annotations
 

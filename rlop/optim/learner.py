@@ -20,8 +20,8 @@ Projection = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor], None
 class Learner:
     """An online network of R runs, its optimizer and its target network.
 
-    A run whose loss or gradient is not finite is frozen for good: its parameters stay at their last
-    finite values and `active` turns False; the other runs go on.
+    A run whose loss or gradient is not finite is frozen permanently: its parameters stay at their
+    last finite values and `active` becomes False; the other runs continue.
 
     Args:
         online: network with parameters `[R, ...]`.
@@ -56,7 +56,7 @@ class Learner:
         self.steps = torch.zeros((), dtype=torch.int64, device=lr.device)  # steps done
 
     def allot(self, *shape: int) -> None:
-        """Give each transition its slack, where the optimizer is RMD.
+        """Allocate a slack for each transition, if the optimizer is RMD.
 
         Args:
             shape: `(N,)`, or `(E, N)` with E critics.
@@ -76,8 +76,8 @@ class Learner:
         """Step the runs that are active; then restore masks and projections.
 
         Args:
-            grads: of the parameters, in their order.
-            norms: of each run's gradient, `[R]`.
+            grads: gradients of the parameters, in their order.
+            norms: norm of each run's gradient, `[R]`.
         """
         clipped = clip_runs(grads, norms, self.active, self.max_grad_norm)
         self.optimizer.apply(clipped, self.active)
@@ -136,7 +136,7 @@ def step_together(
 
     Args:
         parts: learners with their losses.
-        batch: from `Learner.relaxed`, where one of them works with slacks.
+        batch: from `Learner.relaxed`, if one of them uses slacks.
     Returns:
         The norm of each network's gradient, `[R]`, in the order of `parts`.
     """

@@ -1,14 +1,14 @@
 """Regularizer mirror descent: interpolation up to a slack per sample.
 
 It amounts to an explicit regularizer. With a slack z_i for each sample, mirror descent on (w, z)
-under the potential psi(w) + (lambda/2) sum z_i^2 ends where
+under the potential psi(w) + (lambda/2) sum z_i^2 converges to the weights where
 
     lambda sum_i L_i(w) + psi(w)
 
-is least, exactly if the model is linear. The constraint has two forms:
+is smallest, exactly if the model is linear. The constraint has two forms:
 
     signed    f_i(w) + z_i = y_i         for losses of an error: regress on y - z
-    unsigned  sqrt(2 L_i(w)) = z_i       for any loss >= 0, one slack level a minibatch;
+    unsigned  sqrt(2 L_i(w)) = z_i       for any loss >= 0, one slack level per minibatch;
                                          see `unsigned_loss`
 """
 
@@ -30,19 +30,19 @@ EPS = 1e-12  # under the root of `unsigned_loss`
 
 
 def unsigned_loss(loss: Tensor, slack: Tensor) -> Tensor:
-    """Return what RMD descends for a loss L >= 0: (s - z)^2 / 2.
+    """Return the loss that RMD minimizes for a loss L >= 0: (s - z)^2 / 2.
 
     Here s = sqrt(2 L), and z is the minibatch's mean slack. The gradient is (s - z)/s grad L: the
-    step descends L, with an lr that is negative where the slack is larger than the loss. The
-    gradient with respect to a slack is -(s - z)/B.
+    step descends L, with an lr that is negative where z > s. The gradient with respect to a slack
+    is -(s - z)/B.
 
     Args:
         loss: `[R]`, mean over the minibatch, >= 0.
         slack: `[R, B]`.
     Returns:
         `[R]`.
-    Reference: Azizan, Lale and Hassibi, arXiv:2202.10788, algorithm 1; in minibatches as the
-        authors' code has it.
+    Reference: Azizan, Lale and Hassibi, arXiv:2202.10788, algorithm 1; in minibatches as in the
+        authors' code.
     Differs from: that code in the 1e-12 added to 2 L, without which L = 0 has no gradient.
     """
     if slack.ndim != 2 or loss.shape != slack.shape[:1]:
@@ -96,7 +96,7 @@ def relaxed(error: Tensor, batch: Batch) -> Tensor:
 
     Args:
         error: `[R, ..., B]`.
-        batch: of the update.
+        batch: batch of the update.
     """
     if "slack" not in batch.extra:
         return error
@@ -123,14 +123,15 @@ class RMD(SMD):
     Args:
         params, lr, q, reference: as in `SMD`; psi is the potential of the norm.
         lam: lambda, `[R]` tensor or one number for all runs, > 0: weight of the loss, against psi.
-            With it toward infinity the slacks stay at zero, which is `SMD`. Keep lr/lam well below
-            1 (unsigned) or below B (signed, B in a minibatch): a slack overshoots beyond.
+            As lambda tends to infinity the slacks stay at zero, which is `SMD`. Keep lr/lam well
+            below 1 (unsigned) or below B (signed, B in a minibatch): beyond that, a slack
+            overshoots.
         form: `signed`, or `unsigned`, whose slacks each take the whole step of the minibatch, not
             1/B of it.
     Reference: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent",
         arXiv:2202.10788.
-    Differs from: the authors' code in the start of the slacks, 0 as in the paper, in the factor q
-        of lr, see `smd_`, and in the signed form, which the paper does not have.
+    Differs from: the authors' code in the initial slacks, 0 as in the paper, in the factor q of lr,
+        see `smd_`, and in the signed form, which the paper does not have.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class RMD(SMD):
             )
 
     def read(self, index: Tensor) -> Tensor:
-        """Return the slacks of a minibatch, which a gradient can be taken of.
+        """Return the slacks of a minibatch, differentiable.
 
         Args:
             index: `[R, B]`, rows of the data set.

@@ -1,4 +1,4 @@
-"""Gradient descent with heavy-ball momentum, learning rate and momentum one number per run."""
+"""Gradient descent with heavy-ball momentum, with one learning rate and momentum per run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def sgd_(
         velocities: v, same shapes, changed in place.
         lr: `[R]`.
         momentum: `[R]`, in [0, 1).
-    Reference: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964, as
-        Sutskever et al., ICML 2013, write it, but for lr, which multiplies v here.
+    Reference: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964, in
+        the form of Sutskever et al., ICML 2013, except that lr multiplies v here.
     """
     for p, g, v in zip(params, grads, velocities, strict=True):
         v.mul_(per_run(momentum, v)).add_(g)

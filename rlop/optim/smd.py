@@ -37,11 +37,11 @@ def smd_(
     moves for q near 1, even ones for large q. A weight without gradient keeps its bits, and so does
     one whose step overflows.
 
-    For q > 2 a weight that stands exactly at r_j jumps by |lr g|^(1/(q-1)), however small lr; for
-    q < 2 it hardly leaves. Start biases and shifts off r where that matters. For q near 1 small is
-    not near: 1e-4 away from r the dual |w - r|^(q-1) is 0.4 already at q = 1.1, so that only a
-    start at r gives sparse moves. Rounding counts there, too: the way back raises to 1/(q-1), which
-    multiplies relative errors by 10.
+    For q > 2 a weight that is exactly at r_j jumps by |lr g|^(1/(q-1)), however small lr; for q < 2
+    it barely moves. Start biases and shifts away from r where that matters. For q near 1 even a
+    small distance from r matters: 1e-4 away from r the dual |w - r|^(q-1) is already 0.4 for
+    q = 1.1, so only a start at r gives sparse moves. Rounding matters there, too: the map back from
+    the dual raises to the power 1/(q-1), which multiplies relative errors by 10.
 
     Args:
         params: parameters w, `[R, ...]`.
@@ -51,8 +51,8 @@ def smd_(
         references: r, same shapes as `params`, None for zero.
     Reference: Azizan, Lale and Hassibi, "Stochastic Mirror Descent on Overparameterized Nonlinear
         Models", IEEE TNNLS 2022, arXiv:1906.03830.
-    Differs from: the authors' code, whose potential lacks 1/q: their lr is q times ours, and at
-        q = 2 they take half of the usual step. Their "l1" is q = 1.1.
+    Differs from: the authors' code, whose potential lacks the factor 1/q: their lr is q times ours,
+        and at q = 2 they take half of the usual step. Their "l1" is q = 1.1.
     """
     if references is None:
         references = [None] * len(params)
@@ -78,8 +78,8 @@ def entropy_(params: list[Tensor], grads: list[Tensor], lr: Tensor) -> None:
         psi(w) = sum_j |w_j| log|w_j| - |w_j|
         w <- w exp(-lr g sign(w))
 
-    Meant for weights >= 0, where it is the textbook's step. A negative weight takes the mirror
-    image of it; signs never change and a zero stays, so that a free sign takes two weights,
+    Intended for weights >= 0, where it is the textbook step. A negative weight takes its mirror
+    image; signs never change and a zero stays zero, so a weight of either sign needs two:
     w = w+ - w-. A step that overflows is not taken.
 
     Args:
@@ -116,7 +116,7 @@ class SMD(RunOptimizer):
         q: likewise, > 1; not read with the entropy.
         potential: `norm` or `entropy`.
         reference: weights at the center of the potential, a tensor for each parameter; or `zero`,
-            or `init` for the present values of the parameters. The entropy has none.
+            or `init` for the current values of the parameters. The entropy has none.
     Raises:
         InputError: for an unknown potential or reference.
     """

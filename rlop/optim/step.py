@@ -1,4 +1,4 @@
-"""What the optimizers of stacked runs share."""
+"""Base class of the optimizers of stacked runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class RunOptimizer(torch.optim.Optimizer):
-    """A PyTorch optimizer of parameters `[R, ...]` that can leave runs alone.
+    """A PyTorch optimizer of parameters `[R, ...]` that can exclude runs.
 
-    All parameters stand in one group.
+    All parameters are in one group.
     """
 
     @abstractmethod

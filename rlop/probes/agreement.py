@@ -1,4 +1,4 @@
-"""Whether runs that differ only in their seed act alike, and a policy follows the data's habits."""
+"""Agreement of runs that differ only in their seed, and of a policy with the data's actions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlop.probes.shapes import check_same_shape, shapes_of
 
 
 class Calibration(NamedTuple):
-    """How far disagreement may be read as an error rate, `[...]` each."""
+    """How well disagreement estimates the error rate, `[...]` each."""
 
     disagreement: Tensor  # two runs drawn with replacement differ
     error: Tensor  # a run drawn at random differs from the label
@@ -32,9 +32,9 @@ def disagreement(actions: Tensor) -> Tensor:
 
         Dis(h, h') = 1/n sum_i 1[ h(s_i) != h'(s_i) ]
 
-    On held-out states it equals the test error of classifiers whose ensemble is calibrated. That is
-    not a law (small networks trained on the same data disagree less than they err), so read it
-    together with `calibration`.
+    On held-out states it equals the test error of classifiers whose ensemble is calibrated. This
+    does not always hold (small networks trained on the same data disagree less than they err), so
+    read it together with `calibration`.
 
     Args:
         actions: greedy actions, `[..., R, n]`, whole numbers.
@@ -110,7 +110,7 @@ def calibration(
         share  p_k(s) = 1/R sum_r 1[h_r(s) = k]
         gap    sum_q | sum_k P(y = k, p_k = q) - q sum_k P(p_k = q) |,  q = 0, 1/R, ..., 1
 
-    The gap ties two rates together, which are returned as well: disagreement and error.
+    The gap relates two rates, which are returned as well: disagreement and error.
 
     Args:
         actions: `[..., R, n]` int64, greedy actions of R runs.
@@ -121,8 +121,8 @@ def calibration(
     Raises:
         ValueError: when shapes do not fit.
     Reference: Jiang et al. 2022, arXiv:2106.13799, class-aggregated calibration error and the bound
-        by it. Kirsch and Gal, TMLR 2022, arXiv:2202.01851, point out that labels are needed to know
-        it.
+        by it. Kirsch and Gal, TMLR 2022, arXiv:2202.01851, point out that labels are needed to
+        compute it.
     """
     if actions.ndim < 2 or label.shape != actions.shape[:-2] + actions.shape[-1:]:
         expected = f"expected [..., n] for actions {shapes_of(actions)}"
@@ -182,7 +182,7 @@ def action_shift(
     member = F.one_hot(cluster, n_clusters).double()  # [..., n, C]
     size = member.sum(-2)
 
-    # Every row adds its own difference: the sums over a cluster are its size times probabilities.
+    # Each row adds its difference: sums over a cluster are its size times probabilities.
     difference = F.one_hot(greedy, n_actions) - F.one_hot(behavior, n_actions)
     excess = member.mT @ difference.double()  # [..., C, A]
     variation = 0.5 * excess.abs().sum(-1)  # [..., C], times the size
@@ -194,7 +194,7 @@ def action_shift(
 
 @torch.no_grad()
 def nearest_center(states: Tensor, n_clusters: int) -> Tensor:
-    """Assign each row to the nearest of C rows taken at equal distances in the batch.
+    """Assign each row to the nearest of C rows that are evenly spaced in the batch.
 
     Args:
         states: `[..., n, d]`.

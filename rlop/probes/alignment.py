@@ -1,4 +1,4 @@
-"""Whether adjacent layers of a network pass on each other's strongest directions."""
+"""Alignment of adjacent layers: whether their strongest directions match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlop.probes.shapes import shapes_of
 
 @torch.no_grad()
 def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor:
-    """Score how well the output directions of each layer meet the input directions of the next.
+    """Score how well the output directions of each layer match the input directions of the next.
 
         1/k sum_j | u_j(W_i) . v_j(W_{i+1}) |,  W = U S V^T, singular values descending
 
@@ -22,7 +22,7 @@ def layer_alignment(weights: Sequence[Tensor], top: int | None = None) -> Tensor
 
     Args:
         weights: matrices `[..., O_i, I_i]` in the order in which they are applied, O_i = I_{i+1}.
-        top: k, directions compared; None takes as many as both matrices have.
+        top: k, directions compared; None compares as many as both matrices have.
     Returns:
         `[..., L - 1]` float64 for L matrices; NaN where a matrix is not finite.
     Raises:

@@ -35,7 +35,7 @@ def _centered_gram(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def unbiased_hsic(x: Tensor, y: Tensor) -> Tensor:
-    """Estimate without bias how strongly two representations of the same n rows depend.
+    """Compute an unbiased estimate of the dependence of two representations of the same n rows.
 
         <K~, L~> / (n (n - 3)),  K = X X^T with zero diagonal, L = Y Y^T likewise
         K~_ij = K_ij - m_i - m_j off the diagonal and 0 on it
@@ -67,8 +67,8 @@ class CKA:
 
         CKA_kl = H_kl / sqrt(H_kk H_ll),  H the mean unbiased HSIC over minibatches
 
-    To follow a network over training pass its features at several steps, to compare seeds the
-    features of each run.
+    To follow a network over training, pass its features at several steps; to compare seeds, pass
+    the features of each run.
 
     Reference: Kornblith et al., ICML 2019, arXiv:1905.00414; Nguyen, Raghu, Kornblith 2022,
         arXiv:2202.07184.
@@ -133,7 +133,7 @@ def cka_matrix(layers: Sequence[Tensor], batch_size: int | None = None) -> Tenso
     Args:
         layers: L tensors `[..., n, d_l]`; widths may differ.
         batch_size: rows of a minibatch, at least 4; rows that do not fill the last minibatch are
-            left out. None takes all rows at once.
+            dropped. None takes all rows at once.
     Returns:
         `[..., L, L]` float64, see `CKA`.
     Raises:

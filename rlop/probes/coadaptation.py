@@ -33,8 +33,8 @@ def feature_dot(
 
         sum_i m_i phi_i . phi'_i / sum_i m_i
 
-    A measurement, so it divides by the number of rows that count; the penalty `rlop.dr3` divides by
-    the batch size.
+    This measurement divides by the number of rows that count, while the penalty `rlop.dr3` divides
+    by the batch size.
 
     Args:
         features: phi(s, a), `[..., n, d]`.
@@ -59,7 +59,7 @@ def feature_cosine(
 ) -> Tensor:
     """Compute the mean cosine of the angle between consecutive features.
 
-    This is what remains of `feature_dot` when the lengths are taken out.
+    It is `feature_dot` without the lengths.
 
         sum_i m_i cos(phi_i, phi'_i) / sum_i m_i
 
@@ -87,7 +87,7 @@ def feature_cosine(
 def weight_norm(weight: Tensor) -> Tensor:
     """Compute the Frobenius norm of a weight matrix.
 
-    Together with `feature_norm` it shows features that shrink while the head grows.
+    Together with `feature_norm` it reveals features that shrink while the head grows.
 
         sqrt(sum_{ij} w_ij^2)
 

@@ -1,4 +1,4 @@
-"""The coordinate check: do the activations of a network keep their size as it gets wider?"""
+"""The coordinate check: whether the activations of a network keep their size as it widens."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def coordinate_check(
 ) -> Mapping[str, Tensor]:
     """Measure the mean |pre-activation| of every layer after a few Adam steps, width by width.
 
-    The network is trained on a regression. Sizes are flat in muP; a slope on a log-log scale says
-    that the layer blows up or stops moving as it gets wider.
+    The network is trained on a regression. Sizes are flat in muP; a slope on a log-log scale means
+    that the layer blows up or stops changing as the network widens.
 
     Args:
         make: width -> a network that maps observations to (features, outputs), e.g. a `QNetwork`.
         obs: `[R, B, ...]`.
-        target: `[R, B, A]`, what the outputs are regressed on.
-        widths: to compare.
-        steps: of Adam before the measurement.
-        lr: the same at all widths.
+        target: `[R, B, A]`, targets of the regression.
+        widths: widths to compare.
+        steps: steps of Adam before the measurement.
+        lr: learning rate, the same at all widths.
     Returns:
         Layer name -> `[len(widths)]`, averaged over runs, batch and units.
     Reference: Yang et al., arXiv:2203.03466, and the coordinate check of the package `mup`.

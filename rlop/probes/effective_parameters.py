@@ -1,4 +1,4 @@
-"""How many parameters a network of low-rank layers has in effect."""
+"""The effective number of parameters of a network of low-rank layers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def effective_parameters(weights: Sequence[Tensor], delta: float = 0.01) -> Tens
 
     Args:
         weights: L matrices `[..., O_l, I_l]`, input layer first.
-        delta: of `srank`; 0 counts every singular value that is not rounding.
+        delta: threshold of `srank`; 0 counts every singular value above rounding error.
     Returns:
         `[...]` float64.
     Raises:

@@ -1,4 +1,4 @@
-"""The heavier probes of an agent, by name, on few enough rows to stay cheap."""
+"""The heavier probes of an agent, by name, on few rows to limit their cost."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from rlop.types import Batch, InputError
 # Rows and sizes are ours: large enough for a stable number, small enough to run during training.
 KARE_ROWS = 256
 KARE_RIDGE = 1e-3  # in units of the kernel's mean eigenvalue
-CKA_ROWS = 256  # of a minibatch
-STEP = 0.01  # of the implicit regularizer's noisy TD, over the norm of its kernel
-CLUSTERS = 16  # of states
+CKA_ROWS = 256  # rows of a minibatch
+STEP = 0.01  # step size of the implicit regularizer's noisy TD, over the norm of its kernel
+CLUSTERS = 16  # clusters of states
 STATES = 64  # at which gradients with respect to the state are taken
 
 Probe: TypeAlias = Callable[[AgentView], Tensor]  # -> [R]
@@ -52,19 +52,19 @@ def pack(
     names: Sequence[str] | None = None,
     size: int = 16,
 ) -> dict[str, Tensor]:
-    """Compute heavier probes of every run of an agent; nothing in the agent changes.
+    """Compute heavier probes of every run of an agent; the agent is not changed.
 
     Gradients of `2 size` values of every run are in memory at once: 2 size R E times the parameters
     of one network, in its type.
 
     Args:
-        agent: of discrete or continuous actions, with action values.
-        batch: `[R, B, ...]`, the same rows for every run and at every step, best held out.
-        names: keys of `PROBES`; None takes all that suit the agent.
+        agent: an agent with action values, for discrete or continuous actions.
+        batch: `[R, B, ...]`, the same rows for every run and at every step, preferably held out.
+        names: keys of `PROBES`; None takes all that apply to the agent.
         size: n of `kernel/min_eig`, `kernel/change`, `implicit/*` and `seem/eigenvalue`, whose
             values depend on it: at most this number of different (s, a), spread over the batch.
     Returns:
-        name -> `[R]` float64, averaged over critics. NaN says that a quantity does not exist: no
+        name -> `[R]` float64, averaged over critics. NaN means that a quantity does not exist: no
         other seed to agree with, an unstable TD for `implicit/*`, a network without two adjacent
         matrices for `alignment/layers`.
     Raises:
@@ -107,7 +107,7 @@ def _kare(view: AgentView) -> Tensor:
     action = view.batch.action[:, rows] if view.discrete else None
     kernel = last_layer_gram(view.features[..., rows, :], action)
 
-    # Features that are all zero leave no scale for the ridge, and any ridge will do.
+    # Features that are all zero give no scale for the ridge; then any ridge works.
     ridge = KARE_RIDGE * kernel.diagonal(dim1=-2, dim2=-1).mean(-1) / kernel.shape[-1]
     ridge = ridge.where(ridge > 0, 1.0)
     target = view.over_critics(view.target[:, rows]).expand(kernel.shape[:-1])
@@ -125,8 +125,8 @@ def _implicit(view: AgentView) -> Implicit:
     gamma = view.gamma
     eta = STEP / torch.linalg.matrix_norm(td_kernel(data, cross, gamma))
 
-    # Unusable kernels would raise for the whole stack: put harmless ones in their place, first
-    # where something is not finite, then where TD is unstable.
+    # Unusable kernels would raise for the whole stack: replace them by harmless ones, first where
+    # something is not finite, then where TD is unstable.
     def harmless(usable: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         keep = usable[..., None, None]
         identity = torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
@@ -185,7 +185,7 @@ def _shift(view: AgentView) -> Tensor:
     rows = view.spaced(view.batch.reward.shape[1])
     n_clusters = min(CLUSTERS, len(rows))
 
-    # The rows are the same in every run, so one run's clusters serve all.
+    # The rows are the same in every run, so all use the clusters of one.
     cluster = nearest_center(view.states(rows)[:1], n_clusters).expand_as(view.greedy)
     shift = action_shift(view.greedy, view.batch.action, cluster, view.n_actions, n_clusters)
     return shift.total

@@ -1,4 +1,4 @@
-"""Measuring one layer of any `nn.Module`, which is left as it was."""
+"""Measure one layer of any `nn.Module` without changing the module."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def probe(
     mask: Tensor | None = None,
     activation: str = "relu",
 ) -> dict[str, Tensor]:
-    """Measure one layer of a network, which is left as it was.
+    """Measure one layer of a network without changing the network.
 
-    The network runs once (twice with `next_batch`) in eval mode and without gradient. Where a layer
-    runs several times in one forward pass, the last time counts.
+    The network runs once (twice with `next_batch`) in eval mode and without gradient. If a layer
+    runs several times in one forward pass, its last output is measured.
 
     Args:
         model: any module.
@@ -35,8 +35,8 @@ def probe(
             None takes the input of the `nn.Linear` that runs last, which is phi in the papers, and
             adds the norm of its weight.
         next_batch: the input at (s', a'), row by row; adds `feature/dot` and `feature/cosine`.
-        mask: 1 - terminated, `[n]`, for these two.
-        activation: of the measured layer; decides what `units/dead` means.
+        mask: 1 - terminated, `[n]`, for these two measures.
+        activation: activation of the measured layer; determines the meaning of `units/dead`.
     Returns:
         The measures of `measure`, each a scalar.
     Raises:
@@ -60,7 +60,7 @@ def _check_arguments(
     mask: object,
     activation: object,
 ) -> None:
-    """Refuse arguments of the wrong type by their type and shape, never by their content."""
+    """Reject arguments of the wrong type; messages give types and shapes, never content."""
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected a torch.nn.Module, got {_describe(model)}")
 
@@ -152,7 +152,7 @@ def _recording(
     layer: str | None,
     recorder: _Recorder,
 ) -> Iterator[None]:
-    """Hook the layer to measure, or every linear layer, for the time of a `with` block."""
+    """Hook the layer to measure, or every linear layer, during a `with` block."""
     modules = dict(model.named_modules())
     handles: list[RemovableHandle] = []
 
@@ -175,8 +175,8 @@ def _recording(
 
 @contextmanager
 def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode for the time of a `with` block."""
-    # Flag by flag, because model.train() would also wake layers that their owner has frozen.
+    """Put a model into eval mode during a `with` block."""
+    # Flag by flag, because model.train() would also change layers that the user keeps in eval mode.
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

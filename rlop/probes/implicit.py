@@ -1,7 +1,7 @@
 """The implicit regularizer of noisy semi-gradient TD: its value, its two parts, and its drift.
 
 Near parameters that fit every target, TD with noise on its targets is an Ornstein-Uhlenbeck process
-around a manifold of equally good parameters, and creeps along that manifold. With rows
+around a manifold of equally good parameters, and drifts along that manifold. With rows
 a_i = grad Q_i of A and b_i = grad Q'_i of B, both `[n, d]`, and gradient steps of size eta on the
 sum over n transitions:
 
@@ -14,7 +14,7 @@ sum over n transitions:
                with Sigma and all b_i held fixed in the gradient
 
 The first part of R is that of supervised learning. The second, which only TD has, rewards gradients
-of consecutive state-action pairs for aligning: what DR3 works against. No d x d matrix is formed.
+of consecutive state-action pairs for aligning, which DR3 counteracts. No d x d matrix is formed.
 
 A terminal transition has b_i = 0; per-transition discounts scale rows of B. Networks of R runs give
 `[R, n, d]`.
@@ -68,13 +68,15 @@ def discrete_lyapunov(matrix: Tensor, noise: Tensor) -> Tensor:
     C is the stationary covariance of x <- M x + noise of covariance Q.
 
     Args:
-        matrix: M `[..., n, n]`, best in float64: near radius 1 float32 misses the equation.
+        matrix: M `[..., n, n]`, preferably float64: near radius 1 float32 does not satisfy the
+            equation.
         noise: Q, same shape, symmetric.
     Returns:
         C, `[..., n, n]`.
     Raises:
         ValueError: when M has a spectral radius of 1 or more (or is not finite), so that no
-            stationary covariance exists, or when the equation is missed by more than 1e-6 of Q.
+            stationary covariance exists, or when the residual of the equation is more than 1e-6 of
+            Q.
     """
     check_square("matrix", matrix)
     check_shape("noise", noise, matrix.shape)
@@ -114,7 +116,7 @@ def label_noise_covariance(
     eta: float | Tensor,
     sigma: float | Tensor = 1.0,
 ) -> Tensor:
-    """Compute C of the spread Sigma = A^T C A that independent noise on the targets sustains.
+    """Compute C of the stationary spread Sigma = A^T C A under independent noise on the targets.
 
         C = (I - eta L) C (I - eta L)^T + eta^2 sigma^2 I
         for small eta  L C + C L^T = eta sigma^2 I
@@ -147,7 +149,7 @@ def is_stable(
     gamma: float | Tensor,
     eta: float | Tensor,
 ) -> Tensor:
-    """Tell whether noisy TD stays near parameters that fit its targets.
+    """Return whether noisy TD stays near parameters that fit its targets.
 
     Args:
         data, cross, gamma, eta: as for `label_noise_covariance`, which needs stable TD.
@@ -172,7 +174,7 @@ def _reduced(
     """Reduce L to the span of the rows of A, with K = U D U^T.
 
     Returns:
-        D^1/2 U^T L U D^-1/2, U D^-1/2 and D; what is nearly 0 in D is 0 in all three.
+        D^1/2 U^T L U D^-1/2, U D^-1/2 and D; entries that are nearly 0 in D are 0 in all three.
     """
     kernel = td_kernel(data, cross, gamma)
     if not kernel.isfinite().all():
@@ -197,8 +199,8 @@ def implicit_parts(
 
         1/2 tr(K C K) - gamma tr(K C K'),  Sigma = A^T C A
 
-    C = K^-1 is Sigma = I as far as the rows of A can tell, and makes the second part -gamma times
-    the unnormalized DR3 penalty over all parameters, sum_i a_i . b_i.
+    C = K^-1 corresponds to Sigma = I on the span of the rows of A, and makes the second part -gamma
+    times the unnormalized DR3 penalty over all parameters, sum_i a_i . b_i.
 
     Args:
         data, cross: K and K', `[..., n, n]`, see `td_kernel`.
@@ -250,7 +252,7 @@ def project(
     next_rows: Tensor,
     gamma: float | Tensor,
 ) -> Tensor:
-    """Compute what remains of a displacement after TD has fitted its targets again.
+    """Compute the part of a displacement that remains after TD has fitted its targets again.
 
         P v = v - A^T [ (A - gamma B) A^T ]^-1 (A - gamma B) v
 
@@ -277,14 +279,14 @@ def implicit_drift(
     eta: float | Tensor,
     sigma: float | Tensor = 1.0,
 ) -> Tensor:
-    """Predict the movement of the parameters in one step of noisy TD, along those that fit.
+    """Predict the drift of the parameters in one step of noisy TD, along those that fit.
 
         -eta P grad R = -eta P sum_i Hess(Q_i) Sigma (a_i - gamma b_i)
 
     Holds to leading order in sigma^2 at parameters with zero TD error on every transition.
 
     Args:
-        values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`; best in
+        values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`; preferably
             float64.
         next_values: parameters to Q(s'_i, a'_i), same shape, times 1 - terminated.
         parameters: by name, each `[*lead, ...]`.

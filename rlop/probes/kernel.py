@@ -1,4 +1,4 @@
-"""Kernels of a value network: how much it can tell apart, how far it moved, what risk it runs."""
+"""Kernels of a value network: smallest eigenvalues, change during training, predicted risk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ntk(values: Values, parameters: Parameters) -> Tensor:
         values: parameters to Q(s_i, a_i), `[*lead, n]`, e.g. from `value_function`.
         parameters: by name, each `[*lead, ...]`.
     Returns:
-        `[*lead, n, n]` float64, as exact as the network's own type allows.
+        `[*lead, n, n]` float64, as exact as the dtype of the network allows.
     Reference: Jacot, Gabriel, Hongler, NeurIPS 2018, arXiv:1806.07572.
     """
     blocks = gradient_blocks(values, parameters)
@@ -92,7 +92,7 @@ def min_eigenvalue(kernel: Tensor) -> Tensor:
         mu = lambda_min(K) in the Polyak-Lojasiewicz condition ||grad L||^2 >= 2 mu L,
         L = 1/2 sum_i (Q_i - y_i)^2
 
-    It is the rate at which the error that fits worst decays.
+    It is the decay rate of the error component that is fitted most slowly.
 
     Args:
         kernel: K, `[..., n, n]`.
@@ -106,7 +106,7 @@ def min_eigenvalue(kernel: Tensor) -> Tensor:
 
 @torch.no_grad()
 def kernel_change(kernel: Tensor, initial: Tensor) -> Tensor:
-    """Measure how far a network is from lazy training, where its tangent kernel would not move.
+    """Measure how far a network is from lazy training, where its tangent kernel is constant.
 
         ||K_T - K_0||_F / ||K_0||_F
 
@@ -141,8 +141,8 @@ def kare(
         [ 1/n y^T (K/n + ridge I)^-2 y ] / [ 1/n tr (K/n + ridge I)^-1 ]^2
 
     The kernel alignment risk estimator is a mean squared error that counts the noise of test
-    targets too. For TD targets it says how well this kernel would generalize to targets of fresh
-    transitions, not how good they are. Invariant to scaling kernel and ridge together.
+    targets too. For TD targets it shows how well this kernel would generalize to targets of new
+    transitions, not how good these targets are. Invariant to scaling kernel and ridge together.
 
     Args:
         kernel: K of the training rows, `[..., n, n]`.
@@ -248,7 +248,7 @@ def seem_eigenvalue(
     gamma: float | Tensor,
     normalize: bool = True,
 ) -> Tensor:
-    """Compute the eigenvalue that tells whether TD errors excite themselves: above 0 they do.
+    """Compute the eigenvalue that shows whether TD errors amplify themselves: above 0 they do.
 
         max Re lambda( gamma K(X*, X) - K(X, X) ),  X = (s, a), X* = (s', pi(s'))
 

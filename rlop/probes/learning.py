@@ -15,14 +15,14 @@ class LearningTime:
     """Per-transition record of R runs, fed with the TD errors of each minibatch.
 
     A transition is learned at the first step at which it is seen with |delta| < tau, and forgotten
-    whenever it is seen with |delta| >= tau after it was last seen below. A NaN is not learned. All
-    tensors stay on the device.
+    whenever it is seen with |delta| >= tau and was below tau when last seen. A NaN is not learned.
+    All tensors stay on the device.
 
     Args:
         runs: R.
         size: N, transitions of the data set.
         tau: threshold on |delta|, in units of the target.
-        device: where the record lives.
+        device: device of the record.
     Raises:
         ValueError: for a number that is not positive.
     Reference: Sadrtdinov, Chirkova, Lobacheva, "On the Memorization Properties of Contrastive
@@ -63,8 +63,8 @@ class LearningTime:
         Args:
             step: gradient step, at least 0.
             delta: TD errors, `[R, B]`.
-            index: their rows in the data set, `[R, B]` int64; a row that comes twice must have one
-                error.
+            index: their rows in the data set, `[R, B]` int64; a row that appears twice must have
+                the same error.
         Raises:
             ValueError: when shapes do not fit.
         """

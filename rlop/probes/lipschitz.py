@@ -77,7 +77,7 @@ def flip_radius(
     states: Tensor,
     overshoot: float = 0.02,
 ) -> Flip:
-    """Measure how small a step along one gradient changes the greedy action.
+    """Measure the length of the step along one gradient that changes the greedy action.
 
         m_a = Q(s, a*) - Q(s, a),  dx = -(1 + overshoot) m_a grad m_a / ||grad m_a||^2
         a the nearest rival
@@ -91,8 +91,8 @@ def flip_radius(
         states: `[..., n, d]`, floating.
         overshoot: how much further than the linear prediction of the boundary to go.
     Returns:
-        Length, relative length and success of the attack, `[..., n]` each; infinite where no
-        gradient is left.
+        Length, relative length and success of the attack, `[..., n]` each; infinite where every
+        gradient is zero.
     Raises:
         ValueError: for states or values of the wrong type or shape.
     Reference: Bartlett, Bubeck, Cherapanamjeri, "Adversarial Examples in Multi-Layer Random ReLU

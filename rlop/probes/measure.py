@@ -23,9 +23,10 @@ def measure(
     Args:
         features: phi(s, a), `[..., n, d]`.
         next_features: phi(s', a'), same shape; adds `feature/dot` and `feature/cosine`.
-        mask: 1 - terminated, `[..., n]`, for these two.
+        mask: 1 - terminated, `[..., n]`, for these two measures.
         head_weight: weight of the layer that reads the features, `[..., A, d]`; adds `head/norm`.
-        activation: of the layer that made the features; decides what `units/dead` means.
+        activation: activation of the layer that made the features; determines the meaning of
+            `units/dead`.
     Returns:
         `rank/*`, `units/*`, `feature/*` and `head/norm`, each `[...]`.
     Raises:

@@ -18,7 +18,7 @@ from rlop.types import Batch, InputError, Spec
 
 
 class ValueAgent(Protocol):
-    """What the heavier probes read of an agent with action values."""
+    """The part of an agent with action values that the heavier probes read."""
 
     spec: Spec
     runs: Runs
@@ -65,7 +65,7 @@ class AgentView:
     Leading axes of values and parameters are `[R]`, or `[R, E]` with critics.
 
     Args:
-        agent: with action values, of discrete or continuous actions.
+        agent: an agent with action values, for discrete or continuous actions.
         batch: `[R, B, ...]`.
         size: number of rows for gradients with respect to the parameters, see `rows`.
     Raises:
@@ -120,9 +120,9 @@ class AgentView:
         return value if self.discrete else value.unsqueeze(1)
 
     def spaced(self, count: int) -> Tensor:
-        """Return at most `count` rows at equal distances in the batch.
+        """Return at most `count` evenly spaced rows of the batch.
 
-        Neighboring rows may be of one episode.
+        They are spaced because neighboring rows may be of one episode.
 
         Returns:
             Indices, `[count]`.
@@ -174,7 +174,7 @@ class AgentView:
 
     @cached_property
     def target(self) -> Tensor:
-        """Greedy TD targets by the target network, `[R, B]`; of several critics the lowest."""
+        """Greedy TD targets by the target network, `[R, B]`; the lowest of several critics."""
         network: nn.Module = self.learner.target
         with torch.no_grad():
             if self.discrete:

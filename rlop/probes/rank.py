@@ -1,8 +1,8 @@
 """Ranks of a feature matrix Phi `[..., n, d]`, all from one float64 Gram eigendecomposition.
 
 A measure is a pure function of the singular values `[..., k]`, k = min(n, d), in descending order.
-All return float64, one number per leading index. A spectrum that is all zero has rank 0, one that
-holds NaN has rank NaN. A falling rank alone says nothing about the return: read it together with
+All return float64, one number per leading index. A spectrum that is all zero has rank 0; one that
+contains NaN has rank NaN. A falling rank alone says nothing about the return: read it together with
 dead units, norms and the learning rate (Gulcehre et al. 2022, arXiv:2207.02099).
 """
 
@@ -30,9 +30,9 @@ def singular_values(
         sigma_i = sqrt(lambda_i(Phi^T Phi)),  or of Phi Phi^T where n < d
 
     Values below `sqrt(max(n, d) * eps) * sigma_1`, about 1e-6 sigma_1, are rounding errors of the
-    Gram matrix and become 0. That floor is relative: in features of size 1e5 it swallows values
-    that are large in absolute terms. `resolve` keeps those. A matrix that holds NaN or infinity
-    gets NaN throughout; its neighbors are not touched.
+    Gram matrix and become 0. That floor is relative: in features of size 1e5 it removes values that
+    are large in absolute terms; `resolve` keeps them. A matrix that contains NaN or infinity gets
+    NaN throughout; the others are not affected.
 
     Args:
         features: `[..., n, d]`, any floating or integer type.
@@ -40,7 +40,7 @@ def singular_values(
             dominates sigma_1.
         resolve: smallest singular value that must not be lost. Matrices whose floor lies above it
             are decomposed by a full SVD, which is slower but accurate to 1e-13 sigma_1. None never
-            does.
+            uses it.
     Returns:
         `[..., min(n, d)]` float64, descending.
     Raises:
@@ -61,7 +61,7 @@ def srank(s: Tensor, delta: float = 0.01) -> Tensor:
 
     Args:
         s: singular values `[..., k]`, descending.
-        delta: share of the sum that may be left out, in [0, 1).
+        delta: share of the sum that may be missing, in [0, 1).
     Returns:
         `[...]` float64, whole numbers in [0, k].
     Raises:
@@ -145,9 +145,9 @@ def lyle_rank(
         #{ i : sigma_i / sqrt(n) > eps }
 
     Invariant to rotations but NOT to scale, so it also sees features that shrink to zero. With
-    1/sqrt(n) it does not change when every row is repeated; some published curves leave that factor
-    out (`normalize=False`). In float32 features larger than about 1e5 the rounding of the features
-    themselves passes the default threshold, and is counted.
+    1/sqrt(n) it does not change when every row is repeated; some published curves omit that factor
+    (`normalize=False`). For float32 features larger than about 1e5, the rounding error of the
+    features themselves exceeds the default threshold, and is counted.
 
     Args:
         s: singular values `[..., k]`. Compute those of large features with
@@ -199,9 +199,9 @@ def rank_measures(
 
     Args:
         features: `[..., n, d]`, best with n >= 4 d and the same rows throughout training.
-        delta: of `srank`.
-        threshold: of `pca_rank`.
-        eps: of `lyle_rank`.
+        delta: `delta` of `srank`.
+        threshold: `threshold` of `pca_rank`.
+        eps: `eps` of `lyle_rank`.
         center: subtract the mean row first.
     Returns:
         `srank`, `effective_rank`, `stable_rank`, `pca_rank`, `feature_rank` (the key of `lyle_rank`
@@ -268,7 +268,7 @@ def _resolved(
     """Replace the spectra whose floor lies above `smallest` by those of an SVD.
 
     Args:
-        s: of `_gram_spectrum(phi)`, `[..., k]`.
+        s: from `_gram_spectrum(phi)`, `[..., k]`.
         phi: `[..., n, d]` float64.
         smallest: absolute value that the floor must not exceed.
     Returns:

@@ -1,4 +1,4 @@
-"""Checks of shapes that the measures share; their messages give shapes, never values."""
+"""Shape checks shared by the measures; their messages give shapes, never values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_matrices(
     """Raise ValueError unless a tensor has at least two axes.
 
     Args:
-        name: what the message calls it.
+        name: name of the tensor in the message.
         matrix: `[..., n, d]`.
         axes: names of the last two axes in the message.
     """
@@ -38,8 +38,8 @@ def check_same_shape(
     """Raise ValueError unless all tensors have one shape.
 
     Args:
-        names: what the message calls them.
-        axes: of the shape in the message, such as `n, d`.
+        names: names of the tensors in the message.
+        axes: axes in the message, such as `n, d`.
         tensors: two or more.
     """
     if any(tensor.shape != tensors[0].shape for tensor in tensors):
@@ -54,9 +54,9 @@ def check_shape(
     """Raise ValueError unless a tensor has exactly this shape.
 
     Args:
-        name: what the message calls it.
-        tensor: to check.
-        shape: expected.
+        name: name of the tensor in the message.
+        tensor: the tensor to check.
+        shape: the expected shape.
     """
     if tensor.shape != shape:
         raise ValueError(f"{name}: expected {tuple(shape)}, got {shapes_of(tensor)}")
@@ -66,7 +66,7 @@ def check_square(name: str, matrix: Tensor) -> None:
     """Raise ValueError unless a tensor is a stack of non-empty square matrices.
 
     Args:
-        name: what the message calls it.
+        name: name of the tensor in the message.
         matrix: `[..., n, n]`.
     """
     is_square = matrix.ndim >= 2 and matrix.shape[-1] == matrix.shape[-2]

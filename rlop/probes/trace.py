@@ -59,7 +59,7 @@ def gauss_newton_trace(
 
     Args:
         fn: the network as a function of its parameters; with K outputs their traces add up.
-        parameters: name -> `[*lead, ...]`; leave out those that shall not count.
+        parameters: name -> `[*lead, ...]`; omit those that should not count.
         inputs: each `[*lead, n, ...]`.
         lead: number of leading (run, critic) axes. Runs must not mix, because all are
             differentiated at once.
@@ -103,7 +103,7 @@ def noise_trace(
     Args:
         fn: as in `gauss_newton_trace`.
         parameters, inputs, lead: likewise.
-        signs: `[k, n]` for one output a sample, `[k, n, K]` for K outputs; the same for all runs.
+        signs: `[k, n]` for one output per sample, `[k, n, K]` for K outputs; the same for all runs.
     Returns:
         `[*lead]`, detached.
     Raises:
@@ -113,7 +113,7 @@ def noise_trace(
     leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
     outputs = _outputs(fn(leaves, *inputs), axes)  # [*lead, n, K]
 
-    # One output may be without an axis of its own in the signs.
+    # With one output, the signs may lack the axis of outputs.
     n, n_outputs = outputs.shape[lead:]
     shapes: list[tuple[int, ...]] = [(n, n_outputs)]
     if n_outputs == 1:

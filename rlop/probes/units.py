@@ -1,4 +1,4 @@
-"""Units of a layer that carry no signal: dormant, dead, or emptied by weight decay."""
+"""Units of a layer that carry no signal: dormant, dead, or zeroed by weight decay."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ def active_neurons(
     outgoing: Tensor,
     tol: float = 1e-3,
 ) -> Tensor:
-    """Count the units whose weights, in and out, are not zero: the width weight decay leaves.
+    """Count the units whose incoming and outgoing weights are not zero: the width in use.
 
         #{ k : |v_k| |w_k| > tol }
 
     The product does not change when w_k is multiplied by c and v_k divided by it. It sees weights
-    only, no data: a dormant unit may count, see `dormant_fraction`.
+    only, no data: a dormant unit may be counted, see `dormant_fraction`.
 
     Args:
         incoming: weight of the layer that makes the units, `[..., K, I]`.
@@ -148,8 +148,8 @@ def unit_measures(
 
     Args:
         features: activations `[..., n, d]`.
-        activation: of the layer; decides what dead means.
-        tau: of `dormant_fraction`.
+        activation: activation of the layer; determines the meaning of dead.
+        tau: `tau` of `dormant_fraction`.
     Returns:
         `{"dormant": [...], "dead": [...]}`.
     """

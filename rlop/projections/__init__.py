@@ -4,9 +4,9 @@ They act before the target network's update. Every set here is a product of l2 b
 averages of feasible weights (Polyak, EMA, the averaged iterate) are feasible, so a target network
 that starts at the center needs no projection.
 
-Three things are called max-norm: the matrix norm of Srebro and Shraibman (not here), the bound on
-the incoming weights of a unit from maxout and dropout practice (`center="zero"`), and the ball
-around the initialization (`center="init"`).
+Three things are called max-norm: the matrix norm of Srebro and Shraibman (not implemented here),
+the bound on the incoming weights of a unit from maxout and dropout practice (`center="zero"`), and
+the ball around the initialization (`center="init"`).
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ PROJECTIONS: dict[str, type[Projection]] = {"max_norm": MaxNorm, "frobenius": Fr
 
 
 def make_projection(kind: str, **options: object) -> Projection:
-    """Make the projection of a name or an import path.
+    """Make a projection from its name or import path.
 
     Args:
         kind: `max_norm`, `frobenius`, or the import path `my_package.module:Part` of a subclass of
             `Projection`.
-        options: of the projection.
+        options: options of the projection.
     Raises:
         InputError: for an unknown kind or option, or a value of another type.
     """

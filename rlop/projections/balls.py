@@ -32,8 +32,8 @@ def max_norm(
             is one neuron. (The neurons of a transposed convolution lie along another axis:
             transpose first.)
         center: same shape, or None for zero.
-        radius: of each neuron's ball, a number or a tensor over the first leading axes (`[R]`);
-            `inf` does nothing.
+        radius: radius of each neuron's ball, a number or a tensor over the first leading axes
+            (`[R]`); `inf` does nothing.
         lead: number of leading (run, critic) axes.
     Returns:
         The projected weights, a new tensor.
@@ -56,14 +56,14 @@ def frobenius_ball(
 
         W <- C + (W - C) min(1, radius / ||W - C||_F)
 
-    The ball contains the max-norm set of radius `radius / sqrt(out)`, but lets one neuron use up
-    the whole radius.
+    The ball contains the max-norm set of radius `radius / sqrt(out)`, but lets one neuron use the
+    whole radius.
 
     Args:
         weight: `[*lead, ...]`.
         center: same shape, or None for zero.
-        radius: of the whole ball, a number or a tensor over the first leading axes (`[R]`); `inf`
-            does nothing.
+        radius: radius of the whole ball, a number or a tensor over the first leading axes (`[R]`);
+            `inf` does nothing.
         lead: number of leading (run, critic) axes.
     Returns:
         The projected weights, a new tensor.
@@ -84,8 +84,8 @@ def neuron_radius(
         ntk: R / sqrt(n_out);  standard: R / sqrt(n_out fan_in);  none: R
 
     In the NTK parametrization the layer divides by sqrt(fan_in), in the standard one the weights
-    already have. The balls of a layer together lie in the Frobenius ball of radius R or
-    R / sqrt(fan_in). `none` bounds every unit alike.
+    are already scaled so. The balls of a layer together lie in the Frobenius ball of radius R or
+    R / sqrt(fan_in). `none` bounds every unit by the same radius.
 
     Args:
         radius: R, a number or a tensor; the result is of the same type.
@@ -139,9 +139,9 @@ def distance_factors(
     The tensors are parts of the same balls: their squared distances add up.
 
     Args:
-        tensors: `[*lead, ...]` each, alike in the axes that have a ball for each index.
-        centers: of the same shapes, or None for zero.
-        radius: of a ball, a number or a tensor over the first leading axes.
+        tensors: `[*lead, ...]` each, of equal size in the axes that have a ball for each index.
+        centers: centers of the same shapes, or None for zero.
+        radius: radius of a ball, a number or a tensor over the first leading axes.
         lead: number of leading axes.
         ball_axes: axes after the leading ones that have a ball for each index.
     Returns:

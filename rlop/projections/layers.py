@@ -36,11 +36,11 @@ class Projection:
         """Prepare the projection for one network; called once, before training.
 
         Args:
-            parameters: of the network, by name, each `[*lead, ...]`.
+            parameters: parameters of the network, by name, each `[*lead, ...]`.
             lead: number of leading axes: 1 for runs, 2 for runs and critics.
         Returns:
             A function that projects parameters of these shapes in place. It must be idempotent, and
-            must not branch on tensor values, so that it may stand in a compiled update.
+            must not branch on tensor values, so that it may be part of a compiled update.
         Raises:
             InputError: for options that do not fit the network.
         """
@@ -79,7 +79,8 @@ class Attached:
             initial: their values at initialization; not read for balls around zero.
             radius: R of each layer, a number or a tensor over the first leading axes.
         """
-        # Not a decorator: a graph that makes this object cannot call a decorated method of it.
+        # Not a decorator: a compiled graph that creates this object cannot call a decorated method
+        # of it.
         with torch.no_grad():
             for layer in self.layers:
                 self._project_layer(layer, parameters, initial, radius / layer.radius_divisor)

@@ -1,7 +1,7 @@
 """Differentiated terms added to the TD loss, one idea per file.
 
-A new one is a file with a free function of plain tensors and a subclass of `Regularizer` whose
-fields are its options, and one row in `REGULARIZERS`. A configuration may also name a class or a
+To add one, write a file with a free function of plain tensors and a subclass of `Regularizer` whose
+fields are its options, and add a row to `REGULARIZERS`. A configuration may also name a class or a
 function of another package by its import path, `my_package.module:FeatureNorm`.
 """
 
@@ -109,13 +109,13 @@ PRESETS: dict[str, Mapping[str, object]] = {**DR3_PRESETS, **PEER_PRESETS}
 
 
 def make_regularizer(name: str, **options: object) -> Regularizer:
-    """Make the regularizer of a name, a preset or an import path.
+    """Make a regularizer from its name, a preset or an import path.
 
     Args:
         name: a key of `REGULARIZERS` or of `PRESETS`, as in `dr3` or `dr3/dopamine`; or the import
             path `my_package.module:Part` of a subclass of `Regularizer` or of a function of
             `TDContext`.
-        options: of the regularizer; they override those of the preset.
+        options: options of the regularizer; they override those of the preset.
     Raises:
         InputError: for an unknown name or option, or a value of another type or out of range.
     """

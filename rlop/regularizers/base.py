@@ -1,4 +1,4 @@
-"""The contract of a regularizer, and what its implementations share to read a `TDContext`."""
+"""The interface of a regularizer, and helpers that read a `TDContext`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Regularizer(ABC):
         Returns:
             The function that an update calls; by default the regularizer itself.
         Raises:
-            InputError: for a network that the penalty makes no sense for.
+            InputError: for a network to which the penalty does not apply.
         """
         return self
 
@@ -77,7 +77,7 @@ class PairRegularizer(Regularizer):
 
         Returns:
             phi(s, a) and phi(s', a'), `[R, B, D]` or `[R, E, B, D]` each, and 1 - terminated,
-            `[R, B]` or `[R, E, B]`, or None where terminal transitions count.
+            `[R, B]` or `[R, E, B]`, or None if terminal transitions count.
         """
         if self.next_features == "online":
             next_features = required(ctx.next_features, self._field, self)
@@ -121,7 +121,7 @@ def as_regularizer(part: object, name: str) -> Regularizer:
     Args:
         part: a regularizer, or a function of `TDContext`. One that `rlop.types.needs` does not
             mark gets every optional field.
-        name: of the part, for the message.
+        name: name of the part, for the message.
     Raises:
         InputError: for anything else.
     """
@@ -150,7 +150,7 @@ def required(value: Tensor | None, field: str, reader: object) -> Tensor:
         field: its name, for the message.
         reader: the regularizer that reads it, for the message.
     Raises:
-        ValueError: when nobody filled the field.
+        ValueError: when the field is None.
     """
     if value is None:
         raise ValueError(f"TDContext.{field}: {type(reader).__name__} needs it, got None")

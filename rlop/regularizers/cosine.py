@@ -1,4 +1,4 @@
-"""The part of DR3 that no change of scale can lower: the angle between consecutive features."""
+"""The part of DR3 that rescaling cannot lower: the angle between consecutive features."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cosine(
         ValueError: when shapes differ.
         InputError: for an unknown form.
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716, section 3.1, names cosine and
-        length as the two ways in which the dot product grows; as a penalty it is ours.
+        length as the two ways in which the dot product grows; its use as a penalty is ours.
     """
     check_known("cosine: form", form, FORMS)
     return masked_mean(FORMS[form](cosines(features, next_features, mask)), mask)

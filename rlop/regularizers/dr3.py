@@ -136,10 +136,10 @@ def warn_if_unbounded(form: str, activation: str, name: str = "dr3") -> None:
     Such features may turn against each other and grow: the penalty falls without bound.
 
     Args:
-        form: of `dr3`.
+        form: `form` of `dr3`.
         activation: name of the last operation that makes the features (`layer_norm` when nothing
             follows the normalization); one that is not in `NON_NEGATIVE` can be negative.
-        name: of the regularizer, for the message; `peer` has the signed form too.
+        name: name of the regularizer, for the message; `peer` has the signed form too.
     Raises:
         InputError: for an unknown form.
     """

@@ -1,4 +1,4 @@
-"""InFeR: let random linear heads keep predicting what they read from the initial features."""
+"""InFeR: keep random linear heads on the features at their scaled initial outputs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def infer(
 
 
 class KeepsInitial(Protocol):
-    """A learner that remembers the initial parameters of its network."""
+    """A learner that keeps the initial parameters of its network."""
 
     online: nn.Module  # its forward returns features first
     initial: dict[str, Tensor]
@@ -59,7 +59,7 @@ def initial_features(learner: KeepsInitial, *inputs: Tensor) -> Tensor:
 
     Args:
         learner: with the network and its initial parameters.
-        inputs: of the network's forward.
+        inputs: inputs of the network's forward.
     """
     initial: Mapping[str, Tensor] = learner.initial
     features: Tensor = functional_call(learner.online, dict(initial), inputs)[0]
@@ -89,14 +89,14 @@ class InFeR(Regularizer):
         heads = torch.empty(runs, *critics, self.heads, width)
         bound = width**-0.5
 
-        # The network's own numbers start at `seed`; the heads must be others.
+        # The network is drawn from `seed`; the heads need other random numbers.
         for run_heads, seed in zip(heads, seeds, strict=True):
             generator = Generator().manual_seed(seed ^ 0xFFFFFFFF)
             run_heads.uniform_(-bound, bound, generator=generator)
         return InFeRHeads(heads, self.beta)
 
     def __call__(self, ctx: TDContext) -> Tensor:
-        """Refuse: the penalty needs the heads that `attach` makes."""
+        """Raise TypeError: the penalty needs the heads that `attach` makes."""
         raise TypeError("InFeR: expected a call of what its `attach` returns")
 
 

@@ -15,7 +15,7 @@ def feature_norm(features: Tensor) -> Tensor:
 
         1/B sum_b |phi(s_b, a_b)|^2
 
-    Compare with it to see how much of DR3 is only a matter of scale.
+    Compare DR3 with it to see how much of DR3 is only a matter of scale.
 
     Args:
         features: phi(s, a), `[..., B, D]`.
@@ -43,7 +43,7 @@ def feature_decorrelation(features: Tensor) -> Tensor:
         sum_{i != j} C_ij^2,  C = 1/B sum_b (phi_b - mean)(phi_b - mean)^T
 
     Computed as |X X^T|_F^2 / B^2 minus the squared variances, which costs B^2 D and forms no
-    `[D, D]`. It takes covariances, not correlations: small features have small ones.
+    `[D, D]`. It takes covariances, not correlations: small features have small covariances.
 
     Args:
         features: phi(s, a), `[..., B, D]`.

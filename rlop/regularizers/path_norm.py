@@ -1,4 +1,4 @@
-"""Path norm: what neuron-wise weight decay amounts to once every neuron has its best scale."""
+"""Path norm: neuron-wise weight decay when every neuron has its best scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def neuron_products(incoming: Tensor, outgoing: Tensor, lead: int = 0) -> Tensor
     """Multiply the lengths of the incoming and outgoing weights of every unit: |v_k| |w_k|.
 
     Between convolutions, and from one to a linear layer that reads it flattened channel by channel,
-    a unit is a channel. Biases do not count.
+    a unit is a channel. Biases are not included.
 
     Args:
         incoming: weight of the layer that makes the units, `[*lead, K, ...]`.
@@ -53,13 +53,13 @@ def path_norm(weights: Sequence[Tensor], lead: int = 0) -> Tensor:
         sum_l sum_k |W_{l+1}[:, k]| |W_l[k, :]|
 
     With one hidden layer: (|v_k|^2 + |w_k|^2) / 2 summed over units is never less than this, and
-    equal to it where the two lengths of each unit agree. Multiplying w_k by c and dividing v_k by c
+    equals it if the two lengths of each unit agree. Multiplying w_k by c and dividing v_k by c
     changes neither the function of a network with ReLU, leaky ReLU or no activation, nor the path
     norm, so both have the same minima there. With several hidden layers an inner matrix counts
     twice, once by rows and once by columns.
 
     Args:
-        weights: of successive layers, `[*lead, O, I, ...]` each, at least two.
+        weights: weights of successive layers, `[*lead, O, I, ...]` each, at least two.
         lead: number of leading axes.
     Returns:
         `[*lead]`, unweighted.
@@ -76,7 +76,7 @@ def path_norm(weights: Sequence[Tensor], lead: int = 0) -> Tensor:
 
 
 def layer_weights(parameters: Mapping[str, Tensor]) -> list[Tensor]:
-    """List the weights of a network's layers, in the order of its parameters.
+    """Return the weights of a network's layers, in the order of its parameters.
 
     Args:
         parameters: by name, as `named_parameters` gives them; every `*.weight` is a layer.
@@ -89,13 +89,13 @@ class PathNorm(Regularizer):
     """`path_norm` of the online network, all critics together.
 
     Layer normalization undoes the scale of the weights before it, and activations other than those
-    of `path_norm` are not invariant to it; the penalty is then one on weights like any other.
+    of `path_norm` are not invariant to it; the penalty is then an ordinary penalty on weights.
     """
 
     depth: Literal["all", "last"] = option("all", "all hidden layers, or the last one and the head")
 
     def attach(self, network: nn.Module, activation: str, seeds: Sequence[int]) -> Penalty:
-        """Refuse a network without hidden layers."""
+        """Reject a network without hidden layers."""
         try:
             self._path_norm(dict(network.named_parameters()), head_weight(network).ndim - 2)
         except ValueError as error:

@@ -21,7 +21,7 @@ def pc_share(features: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         share = |v| / |X|_F^2,  next u = v / |v|
 
     With u the leading right singular vector of X this is lambda_1 / sum_i lambda_i; with any other
-    unit vector it is less. u carries over from update to update. Gradient flows through X alone.
+    unit vector it is less. u is kept from update to update. Gradient flows through X only.
 
     Args:
         features: phi(s, a), `[..., B, D]`.
@@ -74,7 +74,7 @@ class PCShare(Regularizer):
         return PowerIteration(torch.full((*lead, width), width**-0.5), self.threshold)
 
     def __call__(self, ctx: TDContext) -> Tensor:
-        """Refuse: the penalty needs the vectors that `attach` makes."""
+        """Raise TypeError: the penalty needs the vectors that `attach` makes."""
         raise TypeError("PCShare: expected a call of what its `attach` returns")
 
 

@@ -21,7 +21,7 @@ from rlop.regularizers.shapes import check_pair, masked_mean
 from rlop.types import Penalty, TDContext
 
 PRESETS: dict[str, Mapping[str, object]] = {
-    # sweetice/PEER-CVPR23 and sweetice/BEER-ICLR2024 know no terminal mask
+    # sweetice/PEER-CVPR23 and sweetice/BEER-ICLR2024 have no terminal mask
     "peer/official": {"mask_terminal": False},
     "beer/official": {"mask_terminal": False},
 }
@@ -87,14 +87,14 @@ def beer(
     head_weight: Tensor,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Compute how far consecutive features are more alike than the Bellman equation allows.
+    """Compute by how much the features' cosine exceeds the bound of the Bellman equation.
 
         1/B sum_b m_b relu( cos(phi, phi'_target) - bound ),
         bound = [ |phi|^2 + g^2 |phi'|^2 - r^2 / |w|^2 ] / (2 g |phi| |phi'_target|),
         without gradient
 
     because r = w . (phi - g phi') and so |r| <= |w| |phi - g phi'|. A row with a zero vector or
-    with g = 0 has no bound and counts 0.
+    with g = 0 has no bound and counts as 0.
 
     Args:
         features: online phi(s, a), `[..., B, D]`, the only one that gets a gradient.
@@ -161,7 +161,7 @@ def _bellman_bound(
     distance = square + discount.square() * next_square - reward.square() / head
     bound = distance / scale.where(scale > 0, 1)
 
-    # Not "> 0": a scale of NaN must show in the penalty instead of counting 0.
+    # Not "> 0": a scale of NaN must show in the penalty instead of counting as 0.
     return bound.clamp_min(-1), scale != 0
 
 

@@ -16,7 +16,7 @@ def check_features(features: Tensor) -> None:
 
 
 def check_pair(features: Tensor, next_features: Tensor, mask: Tensor | None = None) -> None:
-    """Raise ValueError unless the shapes agree exactly; shapes that would broadcast are refused.
+    """Raise ValueError unless the shapes agree exactly; shapes that would broadcast are rejected.
 
     Args:
         features: `[..., B, D]`.

@@ -1,4 +1,4 @@
-"""Spectral decoupling: an L2 penalty on outputs in the place of one on weights."""
+"""Spectral decoupling: an L2 penalty on outputs instead of weights."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def spectral_decoupling(q_values: Tensor, reference: Tensor | float = 0.0) -> Te
 class SpectralDecoupling(Regularizer):
     """`spectral_decoupling` of the values of every critic's actions or candidates, summed.
 
-    Coefficients of the released code, twice as large here: 0.006 on two moons; 2, after 450 steps
-    of 4e-5 with an unscaled loss, on colored MNIST. They do not carry over to values of another
-    scale.
+    Coefficients of the released code, doubled for the factor 1/2 here: 0.006 on two moons; 2, after
+    450 steps of 4e-5 with an unscaled loss, on colored MNIST. They do not carry over to values of
+    another scale.
     """
 
     reference: Literal["zero", "batch_mean"] | Number = option(
@@ -62,7 +62,7 @@ class SpectralDecoupling(Regularizer):
     )
 
     def __post_init__(self) -> None:
-        """Refuse an infinite reference."""
+        """Reject an infinite reference."""
         if isinstance(self.reference, float) and math.isinf(self.reference):
             raise InputError(f"reference = {self.reference}: expected a finite number")
 

@@ -21,15 +21,15 @@ def srank_penalty(features: Tensor) -> Tensor:
     2 (u_1 v_1^T sigma_1 - u_k v_k^T sigma_k), one pair of vectors each. Where the largest value is
     repeated, any unit vector of its eigenspace gives a subgradient of sigma_max^2, which is convex
     in Phi, and the vector that the decomposition returns is used; likewise for the smallest. So the
-    gradient is always finite, but there it depends on rounding and may jump from step to step. At
-    sigma_min = 0 (a dead unit, when D < B) that half of it is 0, and the penalty cannot revive the
-    unit.
+    gradient is always finite, but it depends on rounding there and may jump from step to step. At
+    sigma_min = 0 (a dead unit, when D < B) the second part of the gradient is 0, and the penalty
+    cannot revive the unit.
 
     Args:
         features: phi(s, a), `[..., B, D]`.
     Returns:
-        `[...]`, unweighted and not divided by B; NaN where features are not finite, which leaves
-        the neighbors alone.
+        `[...]`, unweighted and not divided by B; NaN where features are not finite, without effect
+        on the other matrices.
     Raises:
         ValueError: when `features` is not a stack of non-empty matrices.
     Reference: Kumar et al., "Implicit Under-Parameterization Inhibits Data-Efficient Deep

@@ -15,22 +15,22 @@ from rlop.types import TDContext
 def l2(
     parameters: Mapping[str, Tensor], center: Mapping[str, Tensor] | None = None, lead: int = 0
 ) -> Tensor:
-    """Compute the squared distance of all parameters, biases too, from a center.
+    """Compute the squared distance of all parameters, including biases, from a center.
 
         sum_j (theta_j - center_j)^2
 
-    Without the half: the coefficient is half of the weight decay of `torch.optim.SGD`. As a penalty
-    it passes through Adam, as `weight_decay` does in `torch.optim.Adam` and not in `AdamW`.
+    There is no factor 1/2: the coefficient is half of the weight decay of `torch.optim.SGD`. As a
+    penalty it passes through Adam, as `weight_decay` does in `torch.optim.Adam` and not in `AdamW`.
 
     Args:
         parameters: by name, `[*lead, ...]` each.
-        center: of the same names and shapes; None for zero. With the initial parameters it is
-            L2 Init.
+        center: tensors of the same names and shapes; None for zero. With the initial parameters
+            this is L2 Init.
         lead: number of leading axes.
     Returns:
         `[*lead]`, unweighted.
     Raises:
-        ValueError: for no parameters, or a center of another name or shape.
+        ValueError: for no parameters, or a center with other names or shapes.
     Reference: Kumar, Marklund, Van Roy, "Maintaining Plasticity in Continual Learning via
         Regenerative Regularization", 2023, arXiv:2308.11958, section 3 (L2 Init, and L2 as its
         baseline).

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette without its yellow: told apart with any color vision, also on paper.
+# Okabe and Ito's palette without its yellow: distinguishable with any color vision, also in print.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOURS = COLORS
 DASHES = ("-", "--", ":", "-.")
-# Scores near zero are all the same: never on a logarithmic axis.
+# Scores near zero count as equal, so they are never on a logarithmic axis.
 SCORES = ("eval/return", "eval/normalized_score")
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 STYLE: dict[str, object] = {
@@ -54,7 +54,8 @@ def band(
     """Average runs, with the half width of their Student-t interval, at every step of any run.
 
     Args:
-        curves: of the runs of one group; a value that is not finite is left out of its step.
+        curves: curves of the runs of one group; a value that is not finite is omitted from its
+            step.
         confidence: coverage of the interval.
 
     Returns:
@@ -98,10 +99,10 @@ def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
-    """Give a figure in the house's style to draw on, and write it as a PNG, whole or not at all.
+    """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
 
     Args:
-        path: of the file. The same drawing gives the same bytes.
+        path: path of the file. The same drawing gives the same bytes.
         width, height: in inches.
         dpi: dots per inch.
 
@@ -137,7 +138,7 @@ def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path
         path: PNG file, written whole or not at all.
 
     Raises:
-        InputError: matplotlib is not installed, or nothing to draw.
+        InputError: matplotlib is not installed, or there is nothing to draw.
     """
     if not panels:
         raise InputError("picture: found no metrics, expected at least one name")
@@ -180,7 +181,7 @@ def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
     """Draw one metric: a line with its band for every group."""
     means = []
     for number, runs in enumerate(groups.values()):
-        # Once all colors are used, the next dash begins.
+        # Once all colors are used, they repeat with the next dash pattern.
         color = COLORS[number % len(COLORS)]
         dashes = DASHES[number // len(COLORS) % len(DASHES)]
 
@@ -230,7 +231,7 @@ def _short_number(step: float) -> str:
 
 
 def _legend(label: str, runs: Sequence[int], panels: Mapping[str, Curves]) -> str:
-    """Add to a label how many of its runs diverged: some metric of theirs ends in NaN."""
+    """Add to a label the number of its diverged runs, which have a metric that ends in NaN."""
     diverged = set()
     for curves in panels.values():
         for run in runs:

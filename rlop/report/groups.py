@@ -1,4 +1,4 @@
-"""Runs of one or several trainings: read, grouped by what tells them apart, as curves."""
+"""Read the runs of one or several trainings, and group them by their settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(source: str | Path) -> list[History]:
     runs, so that runs of different configurations are never averaged.
 
     Raises:
-        InputError: nothing recorded there.
+        InputError: there is no record.
     """
     source = Path(source)
     files = sorted(source.rglob(RECORD))
@@ -76,7 +76,7 @@ def curves(histories: Sequence[History], name: str) -> Curves:
     """Return one curve per run of all histories; None where a history never logged the metric.
 
     From the step at which `run/active` shows that a run was frozen, its values count as diverged
-    (NaN): the score of a frozen network is no result of its method.
+    (NaN): the score of a frozen network is not a result of its method.
 
     Raises:
         InputError: no history logged the metric.
@@ -172,7 +172,7 @@ def _labels(groups: Sequence[Setting]) -> list[str]:
 
 
 def _short_names(names: Iterable[str]) -> dict[str, str]:
-    """Leave out the prefixes of dotted names, if no two become alike."""
+    """Drop the prefixes of dotted names, if the names stay unique."""
     names = list(names)
     short = [name.rsplit(".", 1)[-1] for name in names]
     if len(set(short)) < len(names):
@@ -209,7 +209,7 @@ def _flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object
 
 
 def _varying_keys(configs: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return the keys in which configurations differ, without those of the bookkeeping."""
+    """Return the keys in which configurations differ, except bookkeeping keys."""
     varying = []
     for key in _all_keys(configs):
         values = {_text(config.get(key)) for config in configs}

@@ -17,7 +17,7 @@ Curve: TypeAlias = Sequence[Sequence[float]] | np.ndarray  # [T] or [T, runs]
 
 
 def stability(curve: Curve, last: int = 1) -> dict[str, np.ndarray]:
-    """Average, final and peak performance of a training, and the drop from the peak.
+    """Compute average, final and peak performance of a training, and the drop from the peak.
 
     No checkpoint is chosen: the average and the final value are those of the whole training.
 
@@ -52,7 +52,7 @@ def stability(curve: Curve, last: int = 1) -> dict[str, np.ndarray]:
 def mean_ci(
     values: Sequence[float] | np.ndarray, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean over runs and its Student-t interval.
+    """Compute the mean over runs and its Student-t interval.
 
         mean -+ t_{n-1} s / sqrt(n)
 
@@ -110,7 +110,7 @@ def student_t(confidence: float, df: int) -> float:
 
 
 def _coverage(theta: float, df: int) -> float:
-    """P(|T| <= tan(theta) sqrt(df)), equation 26.7.3 for odd df and 26.7.4 for even df."""
+    """Return P(|T| <= tan(theta) sqrt(df)) by equation 26.7.3 (odd df) or 26.7.4 (even df)."""
     sin = math.sin(theta)
     cos = math.cos(theta)
     is_odd = df % 2 == 1
@@ -128,7 +128,7 @@ def _coverage(theta: float, df: int) -> float:
 
 
 def iqm(scores: Scores) -> float:
-    """Interquartile mean: the mean of the middle half of all run x task scores.
+    """Compute the interquartile mean: the mean of the middle half of all run x task scores.
 
     floor(n / 4) scores are cut at each end.
 
@@ -148,7 +148,7 @@ def stratified_bootstrap_ci(
     samples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of the interquartile mean.
+    """Compute a percentile bootstrap interval of the interquartile mean.
 
     Runs are resampled with replacement within each task, independently of the other tasks.
 
@@ -156,7 +156,7 @@ def stratified_bootstrap_ci(
         scores: `[runs, tasks]`, finite.
         confidence: coverage.
         samples: number of resampled score matrices.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         (low, high).
@@ -183,7 +183,7 @@ def _checked(scores: Scores) -> np.ndarray:
 
 
 def _iqm(scores: np.ndarray) -> np.ndarray:
-    """`[samples, runs, tasks] -> [samples]`."""
+    """Compute interquartile means, `[samples, runs, tasks] -> [samples]`."""
     flat = scores.reshape(len(scores), -1)
     ordered = np.sort(flat, axis=1)
 

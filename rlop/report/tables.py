@@ -50,14 +50,14 @@ def table(
 ) -> str:
     """Format a text table: a row per group of runs, a column per metric, a caption.
 
-    Diverged runs are left out of the statistic and counted in the cell.
+    Diverged runs are excluded from the statistic and counted in the cell.
 
     Args:
-        history: one, or several whose runs are put together.
+        history: one, or several whose runs are combined.
         metrics: names as logged.
         at: final (last logged value), mean (average over training), best (maximum over training,
-            which flatters), unlearning (best minus final), or stability for all four side by side,
-            see `statistics.stability`.
+            which is optimistic), unlearning (best minus final), or stability for all four side by
+            side, see `statistics.stability`.
         statistic: mean ("mean ± half width", Student-t over runs) or iqm ("mean of the middle half
             [low, high]", bootstrap over runs), see `rlop.report.statistics`.
 
@@ -94,7 +94,7 @@ def report(
     png: str | Path | None = None,
     statistic: str = "mean",
 ) -> str:
-    """Format the table of a logdir, or of all logdirs below a folder; draw the curves if wanted.
+    """Format the table of a logdir, or of all logdirs below a folder; optionally draw the curves.
 
     Args:
         logdir: where trainings were logged.
@@ -105,7 +105,7 @@ def report(
         statistic: see `table`.
 
     Raises:
-        InputError: nothing recorded there, or an unknown metric, `at` or `statistic`.
+        InputError: there is no record, or an unknown metric, `at` or `statistic`.
     """
     histories = load(logdir)
     logged = logged_metrics(histories)
@@ -127,7 +127,7 @@ def figure(source: Histories | str | Path, names: Sequence[str], path: str | Pat
     Args:
         source: a logdir, a folder of logdirs, or histories.
         names: metrics as logged.
-        path: of the file.
+        path: path of the file.
 
     Raises:
         InputError: a metric that was never logged, or matplotlib is not installed.
@@ -148,7 +148,7 @@ def _usual_metrics(logged: Sequence[str], at: str) -> list[str]:
 
 
 def _heading(logdir: str | Path, histories: Sequence[History]) -> str:
-    """Say how many runs there are, and how far they got."""
+    """Summarize the number of runs and the last step."""
     n_runs = 0
     last_step = 0
     for history in histories:

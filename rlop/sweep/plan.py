@@ -1,7 +1,7 @@
 """Trainings that cannot share a process: every combination of options such as `hidden` or `backup`.
 
 Numbers that may differ from run to run (learning rate, coefficients, radii) belong on the run axis
-instead, in one training; this is for what changes the shape of the computation.
+instead, in one training; a sweep is for options that change the shape of the computation.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def submit(jobs: Mapping[str, Command], cluster: str, folder: Path, minutes: int
 
 
 def _label(keys: Sequence[str] | Mapping[str, object], values: Sequence[str]) -> str:
-    """Name a combination by the last parts of its keys, in characters fit for a folder."""
+    """Name a combination by the last parts of its keys, in characters valid in folder names."""
     parts = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in zip(keys, values)]
     text = re.sub(r"[\[\]{}'\" ]", "", ",".join(parts))
     return re.sub(r"[^\w.=+,-]+", "_", text)

@@ -61,9 +61,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
 
     Args:
         path: the checkpoint file.
-        device: where its tensors go.
+        device: device of its tensors.
     Raises:
-        InputError: when the file is missing, is no checkpoint, or is of a format that is not known.
+        InputError: when the file is missing, is not a checkpoint, or has an unknown format.
     """
     if not Path(path).exists():
         raise InputError(f"{path}: no such checkpoint")
@@ -91,17 +91,17 @@ def load_agent(
 ) -> tuple[Agent, dict[str, Any]]:
     """Rebuild the agent of a checkpoint; return it with the checkpoint's content.
 
-    A checkpoint may be a stranger's: the parts that it names by import path are used only from
+    A checkpoint may come from a stranger: the parts that it names by import path are used only from
     modules that are imported already, or that the caller allows.
 
     Args:
         path: the checkpoint file.
-        device: where the agent goes.
+        device: device of the agent.
         allow: modules that may be imported, as `my_pkg.reg`.
         parts: name of a regularizer or projection -> its function, for those given as functions in
             Python.
     Raises:
-        InputError: for a file that is no checkpoint, or a part that is not available here.
+        InputError: for a file that is not a checkpoint, or a part that is not available here.
     """
     content = load(path, device)
     spec = Spec(**{**content["spec"], "obs_shape": tuple(content["spec"]["obs_shape"])})
@@ -135,10 +135,10 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 def check_part(path: str | Path, name: str, kind: type, allow: Collection[str]) -> None:
-    """Refuse an import path in a checkpoint, unless it is known to be harmless.
+    """Reject an import path in a checkpoint, unless it is known to be harmless.
 
-    Harmless is a subclass of `kind` in a module that is imported already. The caller may allow
-    everything in a module by its name.
+    A subclass of `kind` in a module that is already imported is harmless. The caller may allow
+    everything in a module by the module's name.
 
     Args:
         path: the checkpoint file, for the message.
@@ -146,7 +146,7 @@ def check_part(path: str | Path, name: str, kind: type, allow: Collection[str]) 
         kind: base class of such parts.
         allow: modules that the caller allows.
     Raises:
-        InputError: for another part; the message says how to allow it.
+        InputError: for any other part; the message says how to allow it.
     """
     module_name, _, attribute = name.partition(":")
     if not is_import_path(name) or module_name in allow:
@@ -169,10 +169,10 @@ def check_variants(
 
     Args:
         path: the checkpoint file, for the message.
-        variants: of the checkpoint.
+        variants: variants of the checkpoint.
         allow: modules that the caller allows.
     Raises:
-        InputError: as `check_part`.
+        InputError: as for `check_part`.
     """
     for changes in variants.values():
         for key in changes:
@@ -187,7 +187,7 @@ def with_functions(
     allow: Collection[str],
     parts: Mapping[str, Callable[..., Any]],
 ) -> dict[str, Any]:
-    """Return a checkpoint's configuration with its parts checked, and its functions put back."""
+    """Return a checkpoint's configuration with its parts checked, and its functions restored."""
     result = dict(config)
     for section, kind in SECTIONS.items():
         if section not in config:
@@ -209,7 +209,7 @@ def find_function(
     allow: Collection[str],
     parts: Mapping[str, Callable[..., Any]],
 ) -> object:
-    """Return the function of a regularizer or projection that was given as one in Python."""
+    """Return the function of a regularizer or projection that Python code passed."""
     if name in parts:
         return parts[name]
 
@@ -232,7 +232,7 @@ def find_function(
 
 
 def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a checkpoint of the first format in the words of the present one."""
+    """Convert the content of a checkpoint of format 1 to the current format."""
     config = dict(content["config"])
     if config.get("backup") == "behaviour":
         config["backup"] = "behavior"

@@ -1,6 +1,4 @@
-"""Fast ways to run the very same update: compiled into one graph, and on a GPU several of them in
-one launch.
-"""
+"""Fast ways to run the same update: compiled into one graph, and on a GPU several per launch."""
 
 from __future__ import annotations
 
@@ -27,11 +25,12 @@ Update: TypeAlias = Callable[[Any, Noise], Metrics]
 def launch_size(intervals: Sequence[int], target_period: int) -> int:
     """Return how many updates fit into one launch.
 
-    Everything that happens between updates must fall between launches: the largest K up to
-    `MAX_UPDATES` that divides every interval, and is a multiple or a divisor of `target_period`.
+    Everything that happens between updates must fall between launches. The result is the largest K
+    up to `MAX_UPDATES` that divides every interval and is a multiple or a divisor of
+    `target_period`.
 
     Args:
-        intervals: in gradient steps, 0 for what never happens.
+        intervals: intervals in gradient steps, 0 for never.
         target_period: gradient steps between updates of the target network, which may lie within a
             launch.
     """
@@ -91,17 +90,16 @@ class Launch:
 
 
 def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:
-    """Record a CUDA graph of `updates` that reads its inputs from fixed places, and return what
-    replays it.
+    """Record a CUDA graph of `updates`; return a function that replays it.
 
-    PyTorch wants the work done once on a side stream before it is recorded; the agent is put back
-    afterwards.
+    The graph reads its inputs from fixed buffers. PyTorch requires one run on a side stream before
+    recording; the agent's state is restored afterwards.
 
     Args:
         updates: K updates.
         rows: `[K, R, B]`, an example.
         noise: name -> `[K, R, ...]`, an example.
-        agent: what `updates` changes.
+        agent: the agent that `updates` changes.
     """
     fixed_rows = rows.clone()
     fixed_noise = {name: values.clone() for name, values in noise.items()}
@@ -131,18 +129,20 @@ def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:
 def pays(steps: int) -> bool:
     """Return whether compiling pays off for this many steps, where it is possible at all.
 
-    A rule of the number of steps alone, so that the same configuration always runs the same way.
+    On one machine the rule depends only on the number of steps, so that the same configuration
+    always runs the same way.
 
     Args:
-        steps: of the training.
+        steps: gradient steps of the training.
     """
     has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "cl"))
     return steps >= PAYS_FROM and can_compile() and has_compiler
 
 
 def can_compile() -> bool:
-    """Return whether this PyTorch traces `torch.autograd.grad`, and keeps the graphs of trainings
-    apart.
+    """Return whether this version of PyTorch can compile an update.
+
+    It must trace `torch.autograd.grad` and keep the graphs of different trainings apart.
     """
     isolates = "isolate_recompiles" in inspect.signature(torch.compile).parameters
     return isolates and hasattr(torch._dynamo.config, "trace_autograd_ops")
@@ -152,10 +152,10 @@ def compiled(update: Update, backend: str = "inductor") -> Update:
     """Return the update as one graph, gradient and optimizer included.
 
     Args:
-        update: of all runs, in place.
-        backend: of `torch.compile`.
+        update: update of all runs, in place.
+        backend: backend of `torch.compile`.
     Raises:
-        InputError: for a PyTorch without what is needed, see `can_compile`.
+        InputError: if this version of PyTorch cannot compile it, see `can_compile`.
     """
     if not can_compile():
         raise InputError(

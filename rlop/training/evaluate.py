@@ -42,34 +42,34 @@ class Acting(Protocol):
     device: torch.device
 
     def act(self, obs: Tensor) -> Tensor:
-        """`[R, n, *obs_shape] -> [R, n, ...]`."""
+        """Return actions, `[R, n, *obs_shape] -> [R, n, ...]`."""
         ...
 
 
 class Evaluator:
-    """Mean return of every run over complete episodes.
+    """Evaluate every run over complete episodes.
 
-    Each run has its own vector environment, seeded by the run's seed alone, so that its score does
-    not depend on its neighbors; the same start states come back at every evaluation. Each
-    environment plays a fixed number of episodes: counting the episodes that end first would favor
-    short ones. Without a time limit an episode is cut after 10,000 steps.
+    Each run has its own vector environment, seeded only by the run's seed, so that its score does
+    not depend on other runs; every evaluation has the same start states. Each environment plays a
+    fixed number of episodes: counting the episodes that end first would favor short ones. Without a
+    time limit an episode is cut after 10,000 steps.
 
     Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for
-    `env_kwargs`, in whole episodes: the protocol itself plays on until 125,000 steps are full.
+    `env_kwargs`, in whole episodes; the protocol itself continues until 125,000 steps are complete.
 
-    Continuous actions of an agent, as those of data sets, live in [-1, 1]; they are mapped to the
+    Continuous actions of an agent, like those of data sets, lie in [-1, 1]; they are mapped to the
     environment's bounds.
 
     Args:
         env_id: Gymnasium id.
         seeds: one per run.
-        episodes: per run.
-        env_kwargs: for `gymnasium.make`.
+        episodes: episodes of each run.
+        env_kwargs: keyword arguments for `gymnasium.make`.
         max_envs: environments stepped at once for a run.
         spec: when given, the environment must match its observation and action space, and
             observations are normalized as the data's were.
-        reference: D4RL data set or environment whose reference scores normalize the return, where
-            it has any.
+        reference: D4RL data set or environment whose reference scores normalize the return, if it
+            has any.
         epsilon: probability of a uniformly random action at each step, drawn from the run's own
             generator; None is 0.001 for Atari, as in its protocol, and 0 for the others.
 
@@ -184,7 +184,7 @@ class Evaluator:
         return actions.cpu().numpy()
 
     def _explore(self, actions: np.ndarray, space: Space, rng: np.random.Generator) -> None:
-        """Replace a share `epsilon` of the actions by random ones, in place."""
+        """Replace each action by a random one with probability `epsilon`, in place."""
         if self.epsilon:
             explores = rng.random(len(actions)) < self.epsilon
             random = random_actions(space, len(actions), rng)
@@ -192,7 +192,7 @@ class Evaluator:
 
 
 class _Tally:
-    """Returns and lengths of one run's episodes, of which every environment plays its number.
+    """Returns and lengths of one run's episodes; every environment plays a fixed number of them.
 
     Args:
         quota: `[n]`, episodes of each environment.
@@ -246,11 +246,11 @@ def make_evaluator(
     reference: str | None = None,
     epsilon: float | None = None,
 ) -> Evaluator | TabularEvaluator | None:
-    """Make the evaluation of an agent: exact in the embedded environments if it has action values.
+    """Make the evaluator of an agent: exact in embedded environments if it has action values.
 
     Args:
-        agent: to be evaluated.
-        env_id: Gymnasium id; None where no environment is known.
+        agent: the agent to evaluate.
+        env_id: Gymnasium id; None if no environment is known.
         env_kwargs: for `gymnasium.make`.
         episodes: per run; 0 for no evaluation.
         reference: see `Evaluator`.
@@ -301,9 +301,9 @@ def _tabular_evaluator(
 
 
 def _start(seed: int) -> int:
-    """Return the first seed of a run's environments; environment i has the i-th after it.
+    """Return the first seed of a run's environments; environment i has the i-th seed after it.
 
-    Those of neighboring runs are far apart, and all are within what an emulator takes.
+    Seeds of neighboring runs are far apart, and all are in the range that emulators accept.
     """
     return 1_000_003 * (seed + 1) % (2**31 - 1000)
 
@@ -319,7 +319,7 @@ def _split(episodes: int, n_envs: int) -> np.ndarray:
 def _make_envs(
     env_id: str, n_runs: int, n_envs: int, env_kwargs: Mapping[str, Any]
 ) -> tuple[list[VectorEnv], bool]:
-    """Make the environments of every run, with a time limit where there is none.
+    """Make the environments of every run, adding a time limit if there is none.
 
     Returns:
         The environments, and whether they were given the time limit.
@@ -352,7 +352,7 @@ def _check_observations(env_id: str, env: VectorEnv) -> None:
 
 
 def _warn_of_units(env_id: str, space: Space) -> None:
-    """Warn where actions in the environment's units would pass for actions in [-1, 1]."""
+    """Warn if actions in the environment's units could be mistaken for actions in [-1, 1]."""
     if not (isinstance(space, gymnasium.spaces.Box) and bounded(space)):
         return
 

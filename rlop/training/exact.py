@@ -23,7 +23,7 @@ class Valuing(Protocol):
     device: torch.device
 
     def q_values(self, obs: Tensor) -> Tensor:
-        """`[R, n, *obs_shape] -> [R, n, A]`."""
+        """Return action values, `[R, n, *obs_shape] -> [R, n, A]`."""
         ...
 
 
@@ -31,7 +31,7 @@ class TabularEvaluator:
     """Expected return of the greedy policy, and distance of Q to Q*.
 
     Args:
-        mdp: the environment's.
+        mdp: the MDP of the environment.
         gammas: discount factor of each run, `[R]`; Q* is that of the run's own gamma.
         horizon: time limit of the return.
     """

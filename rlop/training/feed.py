@@ -1,4 +1,4 @@
-"""Where the batches of one data set come from, and the update that takes them."""
+"""The source of the batches of one data set, and the update that takes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rlop.training.compile import Launch, Update
 
 @dataclass(frozen=True)
 class Feed:
-    """Where the batches of one data set come from, and the update that takes them.
+    """The source of the batches of one data set, and the update that takes them.
 
     Args:
         table: the transitions, on the device.
-        streams: rows `[R, B]`, or batches that were gathered ahead, and the noise of each step.
-        gather: what makes the update's first argument of them.
+        streams: rows `[R, B]`, or prefetched batches, and the noise of each step.
+        gather: turns rows of the streams into the first argument of the update.
         update: one update of every run.
         launch: several updates as one call.
     """
@@ -31,5 +31,5 @@ class Feed:
 
 
 def as_is(batch: Any) -> Any:
-    """Return the argument, which the update gathers itself or which was gathered ahead."""
+    """Return the argument unchanged: the update gathers it, or it is a prefetched batch."""
     return batch

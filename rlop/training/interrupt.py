@@ -13,8 +13,9 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 class StopSignal:
     """Handler of SIGINT, SIGTERM and SIGHUP while a training runs.
 
-    The first signal waits for the end of a step, so that the checkpoint is a whole one; a second
-    one does not. Outside the main thread, where Python takes no signals, nothing is changed.
+    The first signal takes effect at the end of a step, so that the checkpoint is complete; a second
+    one takes effect at once. Outside the main thread, where Python accepts no handlers, nothing is
+    changed.
     """
 
     def __enter__(self) -> StopSignal:
@@ -28,7 +29,7 @@ class StopSignal:
         return self
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal; raise at the second one."""
+        """Remember the signal; raise KeyboardInterrupt at the second one."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -1,4 +1,4 @@
-"""The training loop: sample and update; from time to time probe, evaluate, log and save."""
+"""The training loop: sample and update; periodically probe, evaluate, log and save."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ def train(
     """Train all runs of an agent on a fixed data set.
 
     Args:
-        agent: from `rlop.agents`, or a subclass of `rlop.agent.Agent` of one's own.
-        data: the data set; the agent takes the columns it needs. A `RollingWindow` is trained on
-            draw after draw.
-        steps: gradient steps in all, also when resuming.
+        agent: from `rlop.agents`, or your own subclass of `rlop.agent.Agent`.
+        data: the data set; the agent takes the columns it needs. A `RollingWindow` is redrawn
+            during training.
+        steps: gradient steps in total, also when resuming.
         logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the
             record in memory only.
         evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an
             `Evaluator`.
-        resume: continue from `logdir/checkpoint.pt`, with the very same numbers as an uninterrupted
-            training.
+        resume: continue from `logdir/checkpoint.pt`, with exactly the same numbers as an
+            uninterrupted training.
         progress: show a progress bar; None decides from the terminal.
         options: fields of `TrainOptions`.
     Returns:
         Every metric logged, each with its steps, `[T, R]`.
     Raises:
-        InputError: before any work starts, for what does not fit.
-        KeyboardInterrupt: passed on, after logs and a checkpoint are on disk.
+        InputError: before any training, for arguments that do not fit.
+        KeyboardInterrupt: raised again after logs and a checkpoint are on disk.
     """
     train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
     loop = Loop(agent, data, train_options, evaluate)
@@ -101,11 +101,10 @@ def train(
 
 
 class Loop:
-    """State of one training: agent, table of transitions, random streams, running sums of the
-    metrics.
+    """The state of one training: agent, table of transitions, random streams, sums of metrics.
 
     Args:
-        agent: whose runs are trained.
+        agent: the agent to train.
         data: the data set, or a rolling window of one.
         options: the schedule.
         evaluate: see `train`.
@@ -132,7 +131,7 @@ class Loop:
         self.step = 0
         self.feed: Feed
         self.number: int | None = None  # draw of a rolling window that is loaded
-        self.stream_state: StreamState | None = None  # where streams were when a draw was dropped
+        self.stream_state: StreamState | None = None  # state of the streams when a draw was dropped
         self.sums = Sums()
         self.resets = Resets(agent)
 
@@ -146,10 +145,10 @@ class Loop:
         self.probe_batch = probe_batch(columns, size, len(agent.runs), agent.device)
 
     def run(self, logger: Logger, bar: Progress, stop: StopSignal) -> None:
-        """Train from the present step to the last one.
+        """Train from the current step to the last one.
 
         Raises:
-            KeyboardInterrupt: after the step in which `stop` was asked for.
+            KeyboardInterrupt: after the step during which a stop was requested.
         """
         if self.compiles:
             logger.say_once(
@@ -170,11 +169,11 @@ class Loop:
                 raise KeyboardInterrupt
 
     def advance(self) -> int:
-        """Make one launch from the present step; return the number of its updates."""
+        """Make one launch from the current step; return the number of its updates."""
         self.follow_window()
         feed = self.feed
 
-        # After a resume at an odd step, updates go one by one until launches line up again.
+        # After a resume between launches, single updates run until launches are aligned again.
         count = 1 if self.step % feed.launch.size else feed.launch.size
         if count == 1:
             rows, noise = feed.streams.next()
@@ -188,7 +187,8 @@ class Loop:
         self.sums.add(metrics, count)
         self.step += count
 
-        # A target that moves within a launch moves before a reset; so it does with single updates.
+        # A target that moves within a launch moves before a reset, and so it must with single
+        # updates.
         period = self.agent.target_period
         within_launch = count % period == 0
         if within_launch and count == 1:
@@ -202,12 +202,12 @@ class Loop:
     # --- data
 
     def load(self, number: int) -> Dataset:
-        """Take the data, or draw `number` of a window.
+        """Load the data set, or draw `number` of a rolling window.
 
         Random streams restart and recorded CUDA graphs are discarded.
         """
         # Free the previous draw before the next one is read: memory may not hold both. If the next
-        # one cannot be read, a checkpoint still knows where the random streams were.
+        # one cannot be read, a checkpoint still has the state of the random streams.
         if self.number is not None:
             self.stream_state = self.feed.streams.state_dict()
             self.number = None
@@ -238,7 +238,7 @@ class Loop:
         streams = Streams(seeds, size, len(table), agent.noise, agent.device)
         per_launch = self.updates_per_launch(table)
 
-        # Batches from disk are gathered ahead on another thread, and come in place of their rows.
+        # Batches from disk are prefetched on another thread, and replace their rows.
         if table.on_disk:
             update = self.compiled(agent.update) if self.compiles else agent.update
             launch = Launch(agent, update, per_launch)
@@ -263,19 +263,19 @@ class Loop:
         return self.graphs[update]
 
     def follow_window(self) -> None:
-        """Load the draw of a rolling window that the present step belongs to."""
+        """Load the draw of a rolling window for the current step."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
             self.continue_streams(self.feed.streams.state_dict())
 
     def continue_streams(self, streams: StreamState) -> None:
-        """Continue random streams on the data of the present step."""
+        """Continue random streams on the data of the current step."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
             self.load(self.step // every)
         self.feed.streams.load_state_dict(streams)
 
-        # The first step on a new draw: indices drawn ahead belong to the size of the one before.
+        # The first step on a new draw: indices drawn ahead refer to the size of the previous one.
         if every and self.step and self.step % every == 0:
             self.feed.streams.renew()
 
@@ -283,7 +283,7 @@ class Loop:
         """Return how many updates go into one launch.
 
         Raises:
-            InputError: for a number asked for that does not fit the intervals.
+            InputError: if the configured number does not fit the intervals.
         """
         asked = self.options.updates_per_launch
         on_cuda = self.agent.device.type == "cuda"
@@ -315,14 +315,14 @@ class Loop:
         replays = on_cuda and not table.on_disk
         return launch_size(intervals, period) if replays else 1
 
-    # --- what happens now and then
+    # --- periodic tasks
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so often, and at the last step, is due now."""
+        """Return whether a task of this interval is due, which also runs at the last step."""
         return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
 
     def log(self, logger: Logger, bar: Progress) -> None:
-        """Log the means since the last log, and name the runs that were frozen."""
+        """Log the means since the last log, and report the runs that were frozen."""
         metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
@@ -339,7 +339,7 @@ class Loop:
         bar.update(self.step, loss=float(loss))
 
     def look(self, logger: Logger, bar: Progress) -> None:
-        """Probe, evaluate and save, where due."""
+        """Probe, evaluate and save, if due."""
         metrics: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
             metrics |= self.probe()
@@ -359,7 +359,7 @@ class Loop:
     def probe(self) -> dict[str, np.ndarray]:
         """Measure the representation of every run on the fixed batch.
 
-        With several critics, their mean.
+        Measures are averaged over critics.
         """
         features, next_features = self.agent.features(self.probe_batch)
         mask = 1 - self.probe_batch.terminated
@@ -383,7 +383,7 @@ class Loop:
         """Continue from the content of a checkpoint.
 
         Raises:
-            InputError: when it is one of another agent.
+            InputError: when the checkpoint is of another agent.
         """
         name = agent_name(type(self.agent))
         if content["agent"] != name:

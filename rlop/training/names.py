@@ -1,6 +1,6 @@
 """Names of agents: from a name in a configuration to the class, and back.
 
-The only place below `rlop.agents` that reaches it.
+This is the only module below `rlop.agents` that imports it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rlop.config.checks import nearest
 from rlop.config.parts import is_import_path, load_part
 from rlop.types import InputError
 
-HOME = "rlop.agents"  # the package of our agents, and the entry-point group of others'
+HOME = "rlop.agents"  # the package of our agents, and the entry-point group of others
 
 
 def agent_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""The help page of a configuration and the JSON schema of all of them, generated from the types."""
+"""The help page of a configuration and the JSON schema of all, generated from the types."""
 
 from __future__ import annotations
 

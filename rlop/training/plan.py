@@ -28,7 +28,7 @@ def plan(experiment: Experiment) -> str:
     evaluation; the memory is that of parameters, optimizer and data.
 
     Raises:
-        InputError: for anything in the configuration that does not fit.
+        InputError: for any option of the configuration that does not fit.
     """
     torch.set_num_threads(experiment.threads or 1)
     data = data_on_disk(experiment)
@@ -51,7 +51,7 @@ def plan(experiment: Experiment) -> str:
 
 
 def data_on_disk(experiment: Experiment) -> Dataset | str:
-    """Load the data where that downloads and writes nothing; else return why it was not done."""
+    """Load the data if that downloads and writes nothing; else return the reason."""
     if is_to_be_collected(experiment):
         return f"{experiment.data} does not exist yet: `rlop train` collects it first"
     if experiment.window:
@@ -64,7 +64,7 @@ def data_on_disk(experiment: Experiment) -> Dataset | str:
 
 
 def run_lines(agent: Agent) -> list[str]:
-    """Return a line for each run: its label, its seed, and the values that tell it apart."""
+    """Return a line for each run: its label, its seed, and the values that distinguish it."""
     lines = []
     for label, values in zip(agent.runs.labels, agent.runs.hparams):
         told_apart = ", ".join(f"{name} = {value}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Recycling of dormant units (ReDo), for networks whose layers feed one another in a line."""
+"""Recycling of dormant units (ReDo), for networks whose layers form a chain."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ PARTS: Mapping[type[nn.Module], Parts] = {
     Conv2d: Parts(("weight", "bias"), "weight"),
     FactorizedLinear: Parts(("u", "bias"), "v"),
     HypersphericalLinear: Parts(("weight", "scale"), "weight"),
-    # Its outputs pass no activation, so that they are not recycled.
+    # Its outputs pass no activation, so they are not recycled.
     Matrix: Parts((), "weight"),
 }
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """The units between two layers: their parameters, and what they do on some batch."""
+    """The units between two layers: their parameters, and their activations on a batch."""
 
     incoming: tuple[str, ...]  # parameters `[*lead, D, ...]`, one row for each unit
     outgoing: str  # parameter `[*lead, O, D k, ...]`, k columns for each unit, side by side
@@ -72,15 +72,15 @@ def redo_(
             `rlop.probes.units.dormant_units`.
         active: `[R]` bool; other runs keep their parameters.
     Returns:
-        name -> bool, broadcastable to the parameter: what was reset.
+        name -> bool, broadcastable to the parameter, True where it was reset.
     Raises:
         ValueError: when the activations do not fit the parameters.
     Reference: Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML
         2023, arXiv:2302.12902.
-    Differs from: dopamine `labs/redo`, which sets the bias to 0, where its initialization has it;
-        here it is drawn, too.
+    Differs from: dopamine `labs/redo`, which sets the bias to 0, its initial value there; here the
+        bias is redrawn, too.
     """
-    # All layers are judged before any of them changes.
+    # All layers are measured before any of them changes.
     layers = [(units, _dormant(params, units, tau, active)) for units in hidden]
 
     touched: dict[str, Tensor] = {}
@@ -105,7 +105,7 @@ def redo_(
 
 
 def _dormant(params: Named, units: Hidden, tau: float, active: Tensor) -> Tensor:
-    """Return which units of the active runs are dormant, `[*lead, D]`; check them for fit."""
+    """Return which units of the active runs are dormant, `[*lead, D]`; check the shapes."""
     dormant = dormant_units(units.activations, tau)
 
     incoming_fits = all(
@@ -126,15 +126,15 @@ def _append_axes(mask: Tensor, ndim: int) -> Tensor:
 
 @torch.no_grad()
 def hidden_units(network: nn.Module, features: Features, batch: Batch) -> list[Hidden]:
-    """Return the units of a network, and what they do on a batch.
+    """Return the units of a network, with their activations on a batch.
 
     Args:
         network: with layers of the types in `PARTS`, registered in the order of use, each of which
             feeds the next; images are flattened channel by channel.
         features: passes a batch through the network up to the head's input.
-        batch: of transitions; the units are looked at in s (and a).
+        batch: transitions; activations are those at s (and a).
     Raises:
-        InputError: for a network that is not such a line.
+        InputError: for a network whose layers do not form such a chain.
     """
     layers = []
     for name, layer in network.named_modules():
@@ -165,7 +165,7 @@ def _input_recorder(
     inputs: dict[str, Tensor],
     name: str,
 ) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    """Return a hook that keeps the input of a layer's first pass, which is of s."""
+    """Return a hook that keeps the input of a layer's first pass, the one at s."""
 
     def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.setdefault(name, args[0])
@@ -174,7 +174,7 @@ def _input_recorder(
 
 
 def parts_of(layer: nn.Module) -> Parts | None:
-    """Return the row of `PARTS` for a layer, None for a module that is no such layer."""
+    """Return the row of `PARTS` for a layer, or None for other modules."""
     for kind, parts in PARTS.items():
         if isinstance(layer, kind):
             return parts

@@ -50,15 +50,15 @@ class ResetsConfig:
 
 
 class Resets:
-    """The scheduled resets of an agent's main network, as its option `resets` says.
+    """The scheduled resets of an agent's main network, configured by its option `resets`.
 
-    New numbers come from the run's seed and the step, so that a run does not depend on its
-    neighbors, nor on whether training was interrupted. The optimizer's moments of what was reset
-    become 0; its count of steps goes on. Masks and projections hold afterwards. The target network
-    follows in its own time.
+    Random numbers depend only on the run's seed and the step, not on other runs or on interruptions
+    of the training. The optimizer's moments of the parameters that were reset become 0; its count
+    of steps continues. Masks and projections are applied again. The target network follows through
+    its usual updates.
 
     Args:
-        agent: its options decide; without the option `resets` there are none.
+        agent: the agent; without the option `resets` nothing is reset.
     Raises:
         InputError: for names of parameters that the network does not have, or pruning without
             masks.
@@ -76,7 +76,7 @@ class Resets:
             self.masked = self._masked_layers()
 
     def _choose(self) -> dict[str, Tensor]:
-        """Return the parameters whose names begin as the option `layers` says, by name."""
+        """Return the parameters whose names begin with an entry of the option `layers`, by name."""
         parameters = self.learner.parameters
         beginnings = self.options.layers
         if not beginnings:
@@ -115,7 +115,7 @@ class Resets:
         """Reset after a step.
 
         Args:
-            batch: that dormancy is measured on.
+            batch: the batch on which dormancy is measured.
             step: gradient steps done.
         """
         learner = self.learner
@@ -186,7 +186,7 @@ def shrink_and_perturb_(
 
 @torch.no_grad()
 def clear_moments_(optimizer: RunOptimizer, parameter: Tensor, mask: Tensor) -> None:
-    """Set what an optimizer remembers of some weights to 0, in place.
+    """Set an optimizer's state for some weights to 0, in place.
 
     Args:
         optimizer: with one tensor of the parameter's shape in its state for each moment.

@@ -38,7 +38,7 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
 
     Args:
         argv: the arguments.
-        default: the configuration where the arguments name none.
+        default: the configuration if the arguments name none.
     Raises:
         InputError: naming the file or key, and the nearest key that exists.
     """
@@ -58,7 +58,7 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
 
 
 def _check_agent(values: Mapping[str, Any], where: str) -> None:
-    """Check the options of the agent, and that each key stands in its section."""
+    """Check the options of the agent, and that each key is in its section."""
     options = dict(values.get("agent", {}))
     try:
         cls = agent_class(_take_name(options))
@@ -82,7 +82,7 @@ def agent_name(experiment: Experiment) -> str:
 
 
 def _take_name(options: dict[str, object]) -> str:
-    """Take the agent's name out of its options."""
+    """Remove the agent's name from its options and return it."""
     name = options.pop("name", DEFAULT_AGENT)
     if not isinstance(name, str):
         raise InputError(
@@ -92,7 +92,7 @@ def _take_name(options: dict[str, object]) -> str:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is CUDA where it is available, else the CPU.
+    """Return the device of that name; `auto` is CUDA if available, else the CPU.
 
     Raises:
         InputError: for a device that PyTorch cannot use on this machine.
@@ -125,7 +125,7 @@ def data_of(experiment: Experiment) -> Dataset | RollingWindow:
 
 
 def is_to_be_collected(experiment: Experiment) -> bool:
-    """Tell whether the data file is missing and the configuration says how to make it."""
+    """Return whether the data file is missing and the configuration says how to make it."""
     path = Path(experiment.data)
     names_a_file = path.suffix.lower() in COLLECTED  # and not a source such as d4rl:NAME
     return experiment.collect is not None and names_a_file and not path.exists()
@@ -174,11 +174,11 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
 
     Args:
         experiment: the configuration.
-        name: beginning of the name of the log folder, where the configuration gives none.
+        name: beginning of the name of the log folder, if the configuration gives no folder.
     Returns:
         The agent, the record of its metrics, and the log folder.
     Raises:
-        InputError: before any training, for anything in the configuration that does not fit.
+        InputError: before any training, for any option of the configuration that does not fit.
     """
     torch.set_num_threads(experiment.threads or 1)
     pick_device(experiment.device)  # a device that is missing is reported before data is read
@@ -215,12 +215,12 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
 
 
 def schedule_of(experiment: Experiment) -> dict[str, Any]:
-    """Return the options of an experiment that are those of `TrainOptions`."""
+    """Return the options of `TrainOptions` from an experiment."""
     return {name: experiment.__dict__[name] for name in options_of(TrainOptions)}
 
 
 def cost(steps: int, runs: int, seconds: float) -> str:
-    """Return one line: time, steps per second and, where the system tells it, peak memory."""
+    """Return one line: time, steps per second and, if the system reports it, peak memory."""
     line = f"{seconds:.0f} s, {steps / seconds:,.0f} steps/s for {runs} runs together"
     try:
         import resource

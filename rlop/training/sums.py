@@ -32,9 +32,9 @@ class Sums:
         self.count += count
 
     def take(self) -> tuple[dict[str, np.ndarray], float]:
-        """Return the means and the steps per second, and start again.
+        """Return the means and the steps per second, and restart.
 
-        The one place where the host waits.
+        This is the only place where the host waits for the device.
         """
         assert self.total is not None  # logs follow updates
         means = (self.total / self.count).double().cpu().numpy()

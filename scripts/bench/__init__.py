@@ -1,1 +1,1 @@
-"""The subjects of `scripts/benchmark.py`, one a file."""
+"""The subjects of `scripts/benchmark.py`, one per file."""

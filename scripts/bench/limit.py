@@ -1,4 +1,4 @@
-"""The least cost of an update: its matrix products, on tensors that are ready and waiting."""
+"""A lower bound on the cost of an update: its matrix products, on preallocated tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Product: TypeAlias = tuple[int, int, int]  # m, k, n of `[m, k] @ [k, n]`
 
 
 class Layer(NamedTuple):
-    """A hidden layer as a matrix product: a convolution is one at every place of its window."""
+    """A hidden layer as a matrix product, for a convolution at every position of its window."""
 
     positions: int
     fan_in: int
@@ -29,7 +29,7 @@ def dense(n_in: int, hidden: tuple[int, ...]) -> list[Layer]:
 def q_layers(problem: Problem) -> list[Layer]:
     """Return the hidden layers of a discrete agent's network.
 
-    Heads are left out: their few columns hardly count.
+    Heads are omitted: their few columns hardly matter.
     """
     if problem.network == "mlp":
         return dense(problem.obs[0], problem.hidden)
@@ -61,7 +61,7 @@ def input_gradients(layers: list[Layer], rows: int) -> list[Product]:
 def training(layers: list[Layer], rows: int) -> list[Product]:
     """Return the products of a training step.
 
-    The first layer's input gradient is left out: nothing asks for that of the observations.
+    The first layer's input gradient is omitted: no gradient of the observations is needed.
     """
     return [
         *forward(layers, rows),
@@ -71,11 +71,11 @@ def training(layers: list[Layer], rows: int) -> list[Product]:
 
 
 def products(problem: Problem) -> Counter[Product]:
-    """Count how often an update needs each product at the least.
+    """Count how often an update needs each product, at least.
 
-    Continuous CQL: both critics learn from B (3 K + 1) pairs, are asked for the gradient of B
-    actions, and their targets value B pairs; the policy learns at B states and is evaluated at B
-    more, once a state.
+    In continuous CQL, both critics are trained on B (3 K + 1) pairs and differentiated with respect
+    to B actions, and their target networks evaluate B pairs; the policy is trained at B states and
+    evaluated at B more, once per state.
     """
     rows = problem.batch
     if problem.kind != "cql":

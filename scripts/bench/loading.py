@@ -95,8 +95,8 @@ def load_once(name: str, path: Path, size: int) -> Load:
     """Load a file in a fresh process.
 
     Args:
-        name: of the way.
-        path: of the file.
+        name: the way of loading, a key of `LOADERS`.
+        path: path of the file.
         size: bytes of its columns.
     """
     imports = "import d3rlpy" if "d3rlpy" in name else ""  # not counted as loading

@@ -1,4 +1,4 @@
-"""Timing in turn, A B A B, and the numbers that a table shows."""
+"""Timing in turn, A B A B, and the statistics and tables of the results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import TypeAlias, TypedDict
 import torch
 
 Update: TypeAlias = Callable[[], object]
-Samples: TypeAlias = dict[str, list[float]]  # clock -> milliseconds of an update, one a round
+Samples: TypeAlias = dict[str, list[float]]  # clock -> milliseconds of an update, one per round
 PACKAGES = ("torch", "numpy", "d3rlpy", "tianshou", "torchrl", "stable-baselines3")
 
 
 class Summary(TypedDict):
-    """Median, extremes and the rounds themselves."""
+    """Median, extremes and values of all rounds."""
 
     median: float
     min: float
@@ -44,7 +44,7 @@ def race(updates: Mapping[str, Update], rounds: int, seconds: float) -> dict[str
 
 
 def repeats(update: Update, seconds: float) -> int:
-    """Estimate how many updates take so long, after one that warms up."""
+    """Estimate how many updates take this long, after one for warm-up."""
     update()
     once = min(timed(update, 1)["cpu"] for _ in range(2)) / 1e3
     return max(1, round(seconds / max(once, 1e-6)))
@@ -53,7 +53,7 @@ def repeats(update: Update, seconds: float) -> int:
 def timed(update: Update, count: int) -> dict[str, float]:
     """Return the milliseconds of one update.
 
-    `cpu` is the time of all threads of this process, `wall` that of the clock on the wall.
+    `cpu` is the time of all threads of this process, `wall` is wall-clock time.
     """
     cpu_started = time.process_time()
     wall_started = time.perf_counter()
@@ -102,14 +102,14 @@ def show(value: float | None, form: str = ".2f") -> str:
 
 
 def peak_mb() -> float:
-    """Most memory that this process ever held, in MB."""
+    """Return the peak memory of this process, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     per_mb = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return peak / per_mb
 
 
 def machine() -> dict[str, object]:
-    """Describe the machine, as a reader must know it to compare numbers with others."""
+    """Describe the machine, for readers who compare its numbers with others."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -136,7 +136,7 @@ def cores() -> int | None:
 
 
 def cpu_name() -> str:
-    """Return the model of the processor, as far as the system tells it."""
+    """Return the model of the processor, if the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     for line in lines:

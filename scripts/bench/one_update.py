@@ -1,7 +1,7 @@
 """Time updates in the checkout that PYTHONPATH names, whenever a line on stdin asks for it.
 
-`scripts.bench.against` starts this file as a process of its own. It imports nothing of the
-benchmark, and of rlop only names that old and new checkouts share, so that it runs on both.
+`scripts.bench.against` starts this file as a separate process. It imports nothing from the
+benchmark, and from rlop only names that old and new checkouts share, so that it runs on both.
 
     PYTHONPATH=CHECKOUT python scripts/bench/one_update.py
 
@@ -122,7 +122,7 @@ def compiled(update: Update) -> Update:
 
 
 def milliseconds(step: Callable[[int], None], seconds: float) -> float:
-    """Processor time of one update, over about `seconds` of them."""
+    """Return the processor time of one update, measured for about `seconds`."""
     count = 0
     started = time.process_time()
     while time.process_time() - started < seconds:

@@ -34,6 +34,6 @@ def make_agent(problem: Problem, data: Dataset, runs: int = 1, **options: Any) -
 def build(
     problem: Problem, data: Dataset, runs: int = 1, compile: bool = False, **options: Any
 ) -> Update:
-    """Return one turn of `Loop.run`, without what is due only now and then."""
+    """Return one turn of `Loop.run`, without its periodic tasks."""
     agent = make_agent(problem, data, runs, **options)
     return Loop(agent, data, TrainOptions(compile=compile)).advance

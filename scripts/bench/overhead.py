@@ -1,6 +1,6 @@
-"""`overhead`: the cost of what happens between updates, and of regularizers within them.
+"""`overhead`: the cost of tasks between updates, and of regularizers within updates.
 
-Probe, log, checkpoint and evaluation are weighed at their default intervals.
+Probe, log, checkpoint and evaluation are measured at their default intervals.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COEF = 1e-3
 
 
 class Cost(TypedDict, total=False):
-    """Cost of one thing; without numbers where the note says why."""
+    """Cost of one operation; if it has no numbers, the note says why."""
 
     ms: float  # CPU milliseconds of one call
     every: int  # updates between two calls
@@ -118,7 +118,7 @@ def measure_overhead(problem: Problem, data: Dataset) -> Overhead:
 
 
 def cost(call: Callable[[], object], every: int, update_ms: float, times: int) -> Cost:
-    """Time a call, and weigh it against the updates between two of its calls.
+    """Time a call, in percent of the updates between two of its calls.
 
     Args:
         call: the first one warms up, unless `times` is 1.

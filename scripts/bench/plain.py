@@ -64,7 +64,7 @@ def mlp(n_in: int, hidden: tuple[int, ...], n_out: int) -> nn.Sequential:
 
 
 class Pixels(nn.Module):
-    """Bytes to [0, 1], booleans to 0 and 1."""
+    """Convert bytes to [0, 1], and booleans to 0 and 1."""
 
     def forward(self, obs: Tensor) -> Tensor:
         """Convert images of any shape."""
@@ -96,7 +96,7 @@ def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def dqn(problem: Problem, sample: Sampler, alpha: float) -> Update:
-    """Return the update of DQN, with the conservative term where alpha is not 0."""
+    """Return the update of DQN, with the conservative term if alpha is not 0."""
     net = q_network(problem, problem.actions)
     target = copy.deepcopy(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-4)

@@ -1,4 +1,4 @@
-"""The work that is measured: the same shapes for every contestant, and random transitions."""
+"""The problems that are timed: the same shapes for every contestant, and random transitions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Problem:
     """One update to be timed.
 
     Args:
-        name: as the tables call it.
+        name: name in the tables.
         kind: `cql` with continuous actions; `dqn` or `discrete-cql`.
         network: `mlp`, `minatar` or `nature`.
         hidden: widths of the fully connected layers.
@@ -123,7 +123,7 @@ def random_obs(problem: Problem, rows: int, rng: np.random.Generator) -> np.ndar
 
 
 def channels_first(problem: Problem, obs: np.ndarray) -> np.ndarray:
-    """Arrange images as most libraries want them, `[N, channels, height, width]`."""
+    """Arrange images as most libraries expect them, `[N, channels, height, width]`."""
     if problem.network != "minatar":
         return obs
     return np.ascontiguousarray(np.moveaxis(obs, -1, 1))

@@ -1,4 +1,4 @@
-"""`sampling`: batches of stacked frames a second, from memory and from a mapped file.
+"""`sampling`: batches of stacked frames per second, from memory and from a mapped file.
 
 A batch holds 32 transitions.
 """
@@ -54,7 +54,7 @@ def benchmark(frames: int = FRAMES) -> dict[str, Rate]:
 
 
 def write_frames(path: Path, frames: int) -> np.memmap:
-    """Write random frames into a mapped file, a thousand different ones over and over."""
+    """Write random frames into a mapped file, repeating a thousand different ones."""
     mapped = np.memmap(path, np.uint8, "w+", shape=(frames, 84, 84))
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 84, 84), dtype=np.uint8)
     for start in range(0, frames, len(pixels)):

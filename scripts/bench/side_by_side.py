@@ -91,7 +91,7 @@ def launch(
         )
 
     try:
-        # All get ready before any may go.
+        # All must be ready before any starts.
         for worker in workers:
             if worker.stdout.readline() != "ready\n":
                 raise RuntimeError(f"a process of {problem.name} ended before it was ready")

@@ -27,7 +27,7 @@ PROBLEMS = [CASES["dqn"][0], CASES["minatar"][0], CASES["cql"][0]]
 
 
 class Start(TypedDict):
-    """Seconds of imports, and by problem and form of building an agent and its first update."""
+    """Seconds of imports, and of building an agent and its first update by problem and form."""
 
     import_torch_s: float
     import_rlop_beyond_torch_s: float

@@ -1,4 +1,4 @@
-"""`update`: one update of every contestant, in turn, beside the machine's matrix products."""
+"""`update`: one update of every contestant, in turn, next to the machine's matrix products."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WARM_CALLS = 5  # of a process that measures its memory
 
 
 class First(TypedDict, total=False):
-    """Start of one contestant; empty where it cannot run."""
+    """Start of one contestant; empty if it cannot run."""
 
     build_s: float
     first_s: float  # of the first update
@@ -117,7 +117,7 @@ def measure(problem: Problem, threads: int, options: argparse.Namespace, script:
             racers[name] = limit.build(problem, dtype)
     samples = race(racers, options.rounds, options.seconds)
 
-    clock = "cpu" if threads == 1 else "wall"  # on one thread, other people's load does not count
+    clock = "cpu" if threads == 1 else "wall"  # on one thread, other load does not count
     contestants: dict[str, Contestant] = {}
     for name in samples:
         contestants[name] = contestant(name, samples, first.get(name, {}), clock)
@@ -136,7 +136,7 @@ def measure(problem: Problem, threads: int, options: argparse.Namespace, script:
 
 
 def may_enter(name: str, problem: Problem) -> bool:
-    """Tell whether a contestant can do the work of a problem.
+    """Return whether a contestant supports a problem.
 
     Only products between fully connected layers have a bf16 form. Stable-Baselines3 has no
     conservative agent, and its DQN has networks for vectors and for Atari's frames only.
@@ -147,7 +147,7 @@ def may_enter(name: str, problem: Problem) -> bool:
 
 
 def has_limit(name: str, updates: Iterable[str]) -> bool:
-    """Tell whether some contestant is compared with this limit."""
+    """Return whether some contestant is compared with this limit."""
     return "bf16" not in name or any("bf16" in update for update in updates)
 
 
@@ -174,7 +174,7 @@ def build_all(
 ) -> tuple[dict[str, Update], dict[str, str]]:
     """Make the updates and run each once.
 
-    A peer's failure is a note, not the end.
+    A peer that fails gets a note; the others continue.
 
     Returns:
         The updates, and contestant -> why it did not run.

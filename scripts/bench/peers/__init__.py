@@ -1,5 +1,4 @@
-"""One file per library: its buffer and its update, with settings nearest to the common work.
+"""One file per library: its buffer and its update, with the settings closest to the common problem.
 
-Each is imported only when its library is to be measured; its docstring says what it does
-differently.
+Each is imported only when its library is measured; its docstring lists the differences.
 """

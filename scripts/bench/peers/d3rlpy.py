@@ -2,7 +2,7 @@
 
 Differences that remain: continuous CQL subtracts the entropy in the target (`soft_q_backup`; its
 other backup draws no action). Discrete CQL is a double DQN and passes the observations through the
-network once more for the conservative term. Successors are the next row of the episode.
+network a second time for the conservative term. Successors are the next row of the episode.
 """
 
 from __future__ import annotations

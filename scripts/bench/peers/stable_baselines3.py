@@ -18,7 +18,7 @@ from scripts.bench.problems import TARGET_PERIOD, Problem
 
 
 class Idle(gymnasium.Env):
-    """Spaces only: nobody steps it."""
+    """An environment with spaces only, which is never stepped."""
 
     def __init__(self, problem: Problem) -> None:
         if problem.network == "nature":

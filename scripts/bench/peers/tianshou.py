@@ -2,7 +2,7 @@
 
 Differences that remain: its discrete CQL is quantile regression, here with its default 200
 quantiles, so it does more. Its continuous CQL subtracts the entropy in the target, evaluates the
-policy once an action instead of once a state, and takes the log-sum-exp over three actions at a
+policy once per action instead of once per state, and takes the log-sum-exp over three actions at a
 time instead of thirty (the result of a reshape is not used); the matrix products are the same. Its
 DQN passes s' through the online network as well as through the target network.
 """
@@ -53,7 +53,7 @@ def build(problem: Problem, data: Dataset) -> Update:
 
 
 def continuous(problem: Problem) -> CQL:
-    """Make continuous CQL without its Lagrange form and without clipping, as nobody else clips."""
+    """Make continuous CQL without its Lagrange form and without clipping, like the others."""
 
     def critic() -> ContinuousCritic:
         net = Net(

@@ -2,7 +2,7 @@
 
 Differences that remain: discrete agents copy their target network with `HardUpdate`, as the others
 here do, where its discrete CQL example has `SoftUpdate` at every step. Continuous CQL evaluates the
-policy once an action.
+policy once per action.
 """
 
 from __future__ import annotations
