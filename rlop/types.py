@@ -33,6 +33,15 @@ class Spec:
         obs_normalizer: mean and divisor of every entry of an observation, in order, if the data's
             observations are normalized (`rlop.data.transforms.normalize_obs`); the observations
             that an agent acts on must then be normalized, too.
+        obs_keys: parts of the environment's dictionary observations, in the order in which the data
+            join them; () for other observations.
+        action_low: the environment's continuous actions that are -1 in the data, one number per
+            dimension; None if unknown.
+        action_high: those that are 1.
+        action_start: the environment's first discrete action, which is 0 in the data.
+        action_layout: shape of the environment's continuous actions, if the data flatten them.
+        action_counts: choices of each part of a MultiDiscrete action, which the data number
+            row-major as one discrete action.
     """
 
     obs_shape: tuple[int, ...]
@@ -42,6 +51,12 @@ class Spec:
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     obs_normalizer: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    obs_keys: tuple[str, ...] = ()
+    action_low: tuple[float, ...] | None = None
+    action_high: tuple[float, ...] | None = None
+    action_start: int = 0
+    action_layout: tuple[int, ...] | None = None
+    action_counts: tuple[int, ...] | None = None
 
     @property
     def shapes(self) -> str:
