@@ -22,7 +22,13 @@ Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [
 class ActorCritic(Agent):
     """Base of agents for vectors of actions; a subclass writes `make_learners` and `losses`.
 
-    Of its learners the main one holds `critics`, and `policy` the policy.
+    Of its learners, the first must hold the critics, and one must be named `policy`. All networks
+    are drawn by one call of `draw` before their learners are made:
+
+        critics, policy = self.make_critics(), self.make_policy()
+        self.draw(critics, policy)
+
+    A value function V(s) is `QNetwork(self.make_torso(), 1, len(self.runs))`.
     """
 
     config: ActorCriticOptions
@@ -40,15 +46,15 @@ class ActorCritic(Agent):
         )
 
     def make_critics(self) -> Critics:
-        """Build the critics that the options describe; see `draw`."""
+        """Build the critics that the options describe; their parameters are NaN until `draw`."""
         return make_critics(self.spec, self.config, len(self.runs), self.config.n_critics)
 
     def make_torso(self) -> MLP:
-        """Build the torso of the policy, or of another network of observations; see `draw`."""
+        """Build the torso of the policy, or of another network of states; NaN until `draw`."""
         return make_second_torso(self.spec, self.config, self.config.policy_hidden, len(self.runs))
 
     def make_policy(self, log_std_affine: tuple[float, float] | None = None) -> GaussianPolicy:
-        """Build the policy that the options describe; see `draw`.
+        """Build the policy that the options describe; its parameters are NaN until `draw`.
 
         Args:
             log_std_affine: see `rlop.nets.GaussianPolicy`.

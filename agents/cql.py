@@ -17,7 +17,7 @@ from rlop.types import Batch, Metrics
 
 from .actor_critic import ActorCritic, Moments
 from .cql_config import PRESETS, CQLConfig
-from .networks import log_weight
+from .networks import make_log_weight
 
 
 class CQL(ActorCritic):
@@ -73,11 +73,11 @@ class CQL(ActorCritic):
             "policy": self.adam_learner(policy, hyper["policy_lr"]),
         }
 
-        entropy = log_weight(math.log(config.entropy_coef), len(self.runs))
+        entropy = make_log_weight(math.log(config.entropy_coef), len(self.runs))
         learners["entropy"] = self.adam_learner(entropy, hyper["entropy_lr"])
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
-            multiplier = log_weight(start, len(self.runs))
+            multiplier = make_log_weight(start, len(self.runs))
             learners["multiplier"] = self.adam_learner(multiplier, hyper["alpha_lr"])
         return learners
 
@@ -125,7 +125,7 @@ class CQL(ActorCritic):
             **self.penalties.features(self.main, pair, next_pair),
         )
 
-        conservative = self.penalty(diff, trained=False).sum(-1)
+        conservative = self.conservative_term(diff, trained=False).sum(-1)
         critic_loss, penalties = self.penalties.add_to(td_loss + conservative, context)
 
         # Policy, and the weight of its entropy.
@@ -150,7 +150,7 @@ class CQL(ActorCritic):
         }
 
         if "multiplier" in self.learners:
-            losses["multiplier"] = -self.penalty(diff.detach()).mean(-1)
+            losses["multiplier"] = -self.conservative_term(diff.detach()).mean(-1)
             metrics["lagrange/weight"] = self.log_weight("multiplier").exp()
             metrics["loss/lagrange"] = losses["multiplier"]
         return losses, metrics
@@ -205,7 +205,7 @@ class CQL(ActorCritic):
         high = math.inf if config.clip_diff_max is None else config.clip_diff_max
         return diff.clamp(config.clip_diff_min, high).mean(-1)
 
-    def penalty(self, diff: Tensor, trained: bool = True) -> Tensor:
+    def conservative_term(self, diff: Tensor, trained: bool = True) -> Tensor:
         """Return the conservative term `[R, E]`.
 
         Args:

@@ -73,8 +73,8 @@ class DQN(Agent):
                 "n-step and Monte-Carlo returns are summed with one gamma"
             )
 
-        self.pays_gap = any(values["alpha"])
-        if config.logit_adjustment and not self.pays_gap:
+        self.has_conservative_term = any(values["alpha"])
+        if config.logit_adjustment and not self.has_conservative_term:
             raise InputError(
                 "logit_adjustment: adjusts the conservative term, expected alpha > 0 in some run"
             )
@@ -188,7 +188,7 @@ class DQN(Agent):
 
     def conservative_gap(self, q_values: Tensor, action: Tensor) -> Tensor:
         """Return the mean conservative gap, `[R]`; detached if alpha is 0 in every run."""
-        values = q_values if self.pays_gap else q_values.detach()
+        values = q_values if self.has_conservative_term else q_values.detach()
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]

@@ -84,7 +84,7 @@ def flat_size(spec: Spec) -> int:
     return max(1, math.prod(spec.obs_shape))
 
 
-def log_weight(start: float, runs: int) -> nn.Module:
+def make_log_weight(start: float, runs: int) -> nn.Module:
     """Return one trained number a run, the logarithm of a weight: parameter `log`, `[R, 1]`.
 
     Args:

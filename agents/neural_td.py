@@ -17,6 +17,7 @@ from rlop.data.dataset import Dataset
 from rlop.losses import td
 from rlop.losses.noise import BootstrapConfig, TargetNoise
 from rlop.nets import preprocess, reset_runs
+from rlop.nets.linear import undrawn
 from rlop.optim import SGD
 from rlop.optim.learner import Learner
 from rlop.projections import make_projection
@@ -71,7 +72,7 @@ class TwoLayer(nn.Module):
 
     def __init__(self, runs: int, size: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(runs, width, size))
+        self.weight = undrawn(runs, width, size)
         self.register_buffer("signs", torch.empty(runs, width))
         self.signs: Tensor
 

@@ -1,4 +1,4 @@
-"""Offline RL under over-parameterization: see rank collapse, fix it, prove it.
+"""Offline RL under over-parameterization: see rank collapse, treat it, measure the treatment.
 
 import rlop
 from rlop.agents import DiscreteCQL
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rlop.training.checkpoint import load_agent as load_agent
     from rlop.training.evaluate import Evaluator as Evaluator
     from rlop.training.loop import train as train
+    from rlop.training.probing import probe_agent as probe_agent
     from rlop.types import InputError as InputError
 
 __version__ = "0.2.0"
@@ -59,6 +60,7 @@ _HOMES = {
     "load_dataset": "rlop.data",
     "max_norm_": "rlop.projections",
     "probe": "rlop.probes",
+    "probe_agent": "rlop.training.probing",
     "rank_measures": "rlop.probes",
     "train": "rlop.training.loop",
 }
@@ -67,6 +69,7 @@ _HOMES = {
 # first use.
 _ROOMS = (
     "agent",
+    "agent_checks",
     "agents",
     "collect",
     "config",

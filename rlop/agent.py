@@ -1,7 +1,7 @@
 """The contract of an agent, and the base that holds what every agent shares.
 
 An agent is R runs of one algorithm (axis R: seeds x hyper-parameter values). The training loop, the
-evaluator, the probes, the checkpoint and the report read of an agent only what `Agent` lists here.
+evaluator, the probes, the checkpoint and the report use only the members of an agent listed here.
 A new agent is a subclass that names its options in `Config` and writes `make_learners`, `losses`,
 `act`, `features` and `head_weight`.
 """
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from rlop.agent_checks import check_drawn, check_losses, check_noise
 from rlop.config import terms
 from rlop.config.checks import check_known, within
 from rlop.config.schema import build
@@ -36,8 +37,6 @@ Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers 
 NoiseShapes: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 Losses: TypeAlias = dict[str, Tensor]  # learner -> [R]
 
-REQUIRED_METRICS = ("loss/total",)  # of every update, [R] each
-
 
 class Agent(ABC):
     """R runs of one offline algorithm.
@@ -52,7 +51,8 @@ class Agent(ABC):
     Attributes:
         config: an instance of `Config`.
         runs: the R runs: seeds, values, labels.
-        hyper: hyper-parameter -> `[R]`, for what `Config.swept` and nested options name.
+        hyper: hyper-parameter -> `[R]`, for every option declared `Sweep[...]`, also nested ones
+            (`target_noise.scale`).
         learners: name -> network with its optimizer and target network; the first one is `main`.
         penalties: the regularizers of the main network, with their coefficients.
         noise: kinds and shapes of the random numbers that one update takes; the loop draws them.
@@ -66,7 +66,8 @@ class Agent(ABC):
 
     Config: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
-    logged_norms: ClassVar[tuple[str, ...]] = ()  # learners, after `main`, with `grad/norm_<name>`
+    # Further learners whose gradient norm is logged, as `grad/norm_<name>`.
+    logged_norms: ClassVar[tuple[str, ...]] = ()
     activation: str = "relu"
 
     def __init__(
@@ -90,7 +91,10 @@ class Agent(ABC):
             self._make_runs()
         self.check()
         self.learners = self.make_learners()
+        for name, learner in self.learners.items():
+            check_drawn(f"{self.name}.make_learners: {name}", learner.online)
         self.noise = self.make_noise()
+        check_noise(self.name, self.noise)
 
     def _make_runs(self) -> None:
         """Expand the configuration along the run axis, and make penalties and projections."""
@@ -142,7 +146,8 @@ class Agent(ABC):
     def make_noise(self) -> NoiseShapes:
         """Return kinds and shapes of the random numbers that one update takes.
 
-        Those of the option `target_noise`, unless an agent adds its own.
+        An agent with random numbers of its own returns them `| super().make_noise()`, which holds
+        those of the option `target_noise`. Shapes are without the run axis.
         """
         config = self.config
         if isinstance(config, BootstrapConfig) and config.target_noise:
@@ -164,7 +169,9 @@ class Agent(ABC):
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the losses, by learner, and the metrics of one update, `[R]` each.
 
-        All losses are taken at the present parameters. A loss descends only its learner.
+        Every learner needs a loss. All losses are computed before any network moves, and each
+        moves only the learner of its name: nothing need be detached for the others' sake. A learner
+        that shall wait gets its loss times 0 (Adam then still decays its moments).
         """
 
     @abstractmethod
@@ -214,6 +221,7 @@ class Agent(ABC):
         """
         batch = self.main.relaxed(batch)
         losses, metrics = self.losses(batch, noise)
+        check_losses(self.name, losses, self.learners, len(self.runs))
         steps = [(self.learners[name], loss) for name, loss in losses.items()]
         norms = step_together(steps, batch)
 
@@ -363,27 +371,3 @@ def nested_options(config: Any) -> dict[str, SweptOptions]:
 def without_terms(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Leave out the parameters that regularizers keep in a network."""
     return {name: value for name, value in parameters.items() if not name.startswith(KEPT)}
-
-
-def check_metrics(metrics: Metrics, runs: int, name: str) -> None:
-    """Check the metrics of an agent's first update.
-
-    Args:
-        metrics: what `Agent.update` returned.
-        runs: R.
-        name: of the agent, for the message.
-    Raises:
-        InputError: naming a required metric that is missing, or one that is not `[R]`.
-    """
-    for required in REQUIRED_METRICS:
-        if required not in metrics:
-            raise InputError(
-                f"{name}.update: metric {required!r} is missing; "
-                f"expected it, `[R]`, among {sorted(metrics)}"
-            )
-    for key, value in metrics.items():
-        if value.shape != (runs,):
-            raise InputError(
-                f"{name}.update: metric {key!r} has shape {tuple(value.shape)}; "
-                f"expected one number a run, ({runs},)"
-            )

@@ -230,11 +230,10 @@ def probe_command(argv: Sequence[str]) -> None:
 
     from rlop.data import load_dataset
     from rlop.training.checkpoint import load_agent
-    from rlop.training.loop import Loop, TrainOptions
+    from rlop.training.probing import probe_agent
 
     agent, content = load_agent(args.checkpoint, allow=args.allow)
-    loop = Loop(agent, load_dataset(args.data), TrainOptions(probe_size=args.size))
-    measured = loop.probe()
+    measured = probe_agent(agent, load_dataset(args.data), args.size)
 
     print(f"{content['agent']} at step {content['step']}")
     width = max(len(key) for key in measured)

@@ -175,11 +175,11 @@ def expand_options(
 def swept_of(options: object) -> tuple[str, ...]:
     """Return the names of the fields that may differ between runs.
 
-    The attribute `swept` lists them in the order of the runs' labels; without one, they are the
-    fields declared `Sweep[...]`.
+    They are the fields declared `Sweep[...]`. The attribute `swept` names those that come first in
+    the runs' labels.
     """
-    named: tuple[str, ...] | None = getattr(options, "swept", None)
-    return swept_fields(type(options)) if named is None else named
+    first: tuple[str, ...] = getattr(options, "swept", ())
+    return tuple(dict.fromkeys([*first, *swept_fields(type(options))]))
 
 
 def _swept_values(options: object) -> dict[str, float | Sequence[float]]:

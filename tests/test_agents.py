@@ -14,7 +14,8 @@ from rlop.agents import BC, CQL, DQN, DiscreteCQL, NeuralTD
 from torch._dynamo.testing import CompileCounter
 
 import rlop
-from rlop.agent import REQUIRED_METRICS, Agent
+from rlop.agent import Agent
+from rlop.agent_checks import REQUIRED_METRICS
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table
 from rlop.training.checkpoint import load, load_agent

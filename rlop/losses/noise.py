@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rlop.config.schema import Index, NonNegative, Probability, Sweep, option, options
 from rlop.runs import SweptOptions
+from rlop.types import InputError
 
 SMALLEST_PROBABILITY = 1e-12  # keeps the quotient finite where no label is flipped
 
@@ -163,6 +164,11 @@ def noisy_target(
     """
     if options is None:
         return target
+    if "target" not in drawn:
+        raise InputError(
+            "target_noise: the agent's make_noise has no 'target'; it ends with "
+            "`| super().make_noise()`"
+        )
     return options(target, drawn["target"], hyper["target_noise.scale"], steps)
 
 

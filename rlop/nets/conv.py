@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from rlop.nets.linear import Linear
+from rlop.nets.linear import Linear, undrawn
 from rlop.nets.torso import Torso
 
 
@@ -76,8 +76,8 @@ class Conv2d(nn.Module):
         super().__init__()
         self.stride = stride
         self.padding = padding
-        self.weight = nn.Parameter(torch.empty(runs, out_channels, in_channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.empty(runs, out_channels))
+        self.weight = undrawn(runs, out_channels, in_channels, kernel, kernel)
+        self.bias = undrawn(runs, out_channels)
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw one run, uniform in +-1/sqrt(fan_in) like `nn.Conv2d`."""

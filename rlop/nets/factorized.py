@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from rlop.config.checks import check_known
-from rlop.nets.linear import stacked_affine
+from rlop.nets.linear import stacked_affine, undrawn
 from rlop.types import InputError, TDContext, needs
 
 
@@ -163,9 +163,9 @@ class FactorizedLinear(nn.Module):
 
         self.rank = rank
         self.init = init
-        self.u = nn.Parameter(torch.empty(*lead, out_features, rank))
-        self.v = nn.Parameter(torch.empty(*lead, rank, in_features))
-        self.bias = nn.Parameter(torch.empty(*lead, out_features))
+        self.u = undrawn(*lead, out_features, rank)
+        self.v = undrawn(*lead, rank, in_features)
+        self.bias = undrawn(*lead, out_features)
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run."""

@@ -50,6 +50,15 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return flat.unflatten(0, lead)
 
 
+def undrawn(*shape: int) -> nn.Parameter:
+    """Return a parameter of NaN, to be drawn by `reset_runs`: one that never is does not go unseen.
+
+    Args:
+        shape: `[R, ...]` or `[R, E, ...]`.
+    """
+    return nn.Parameter(torch.full(shape, torch.nan))
+
+
 class Linear(nn.Module):
     """Stacked `nn.Linear`: weight `[*lead, O, I]`, bias `[*lead, O]`, input `[*lead, B, I]`.
 
@@ -63,8 +72,8 @@ class Linear(nn.Module):
 
     def __init__(self, lead: Sequence[int], in_features: int, out_features: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(*lead, out_features))
+        self.weight = undrawn(*lead, out_features, in_features)
+        self.bias = undrawn(*lead, out_features)
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run."""

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from rlop.nets.linear import undrawn
+
 EPS = 1e-5  # added to variances, as in PyTorch
 SHORTEST = 1e-8  # lower bound on the length that vectors are divided by
 
@@ -185,7 +187,7 @@ class HypersphericalLinear(nn.Module):
         super().__init__()
         self.shift = shift
         n_inputs = in_features if shift is None else in_features + 1
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, n_inputs))
+        self.weight = undrawn(*lead, out_features, n_inputs)
 
         initial_scale = (2 / out_features) ** 0.5
         self.scale = nn.Parameter(torch.full((*lead, out_features), initial_scale))

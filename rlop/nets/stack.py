@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Generator, Tensor, nn
+
+from rlop.nets.linear import undrawn
 
 INITS = ("default", "orthogonal")
 
@@ -25,7 +26,7 @@ class Matrix(nn.Module):
     ) -> None:
         super().__init__()
         self.init = init
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
+        self.weight = undrawn(*lead, out_features, in_features)
 
     def reset_run(self, run: int, generator: Generator) -> None:
         """Draw the parameters of one run."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from rlop.config.checks import nearest
+from rlop.nets.linear import Linear
 from rlop.probes.measure import measure
 from rlop.types import InputError
 
@@ -61,8 +62,13 @@ def _check_arguments(
     activation: object,
 ) -> None:
     """Reject arguments of the wrong type; messages give types and shapes, never content."""
+    agent_way = "rlop.probe_agent(agent, data) measures an agent"
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected a torch.nn.Module, got {_describe(model)}")
+        raise InputError(f"model: expected a torch.nn.Module, got {_describe(model)}; {agent_way}")
+    if any(isinstance(module, Linear) for module in model.modules()):
+        raise InputError(
+            f"model: {_describe(model)} holds several runs, stacked along an axis; {agent_way}"
+        )
 
     if layer is not None and not isinstance(layer, str):
         raise InputError(

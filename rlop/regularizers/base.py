@@ -153,7 +153,10 @@ def required(value: Tensor | None, field: str, reader: object) -> Tensor:
         ValueError: when the field is None.
     """
     if value is None:
-        raise ValueError(f"TDContext.{field}: {type(reader).__name__} needs it, got None")
+        raise ValueError(
+            f"TDContext.{field}: {type(reader).__name__} needs it, got None; an agent passes "
+            "**self.penalties.features(...) to self.context"
+        )
     return value
 
 

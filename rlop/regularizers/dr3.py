@@ -101,8 +101,8 @@ def dr3(
 class DR3(PairRegularizer):
     """`dr3` of every critic, summed.
 
-    Coefficients of the codes that the presets follow; they do not carry over to another feature
-    width:
+    A preset sets form, gradient and mask, never the coefficient. These are the coefficients of the
+    codes that the presets follow; they do not carry over to another feature width:
 
     - `dr3/paper`: 0.03 with discrete CQL at alpha = 0.1 on Atari, the setting that Kumar et al.
       2022 ("When Should We Prefer Offline RL over Behavioral Cloning?") took over from it. The
@@ -111,8 +111,8 @@ class DR3(PairRegularizer):
     - `dr3/workflow`: default 0.001, on the features of a convolutional trunk.
     - `dr3/jaxrl2`: no default known; on the output of an image encoder, before the action.
 
-    The paper reports `stop_gradient` to be slightly worse (its section 4) and uses no target
-    network.
+    The paper reports `stop_gradient` to be slightly worse (its section 4), and takes phi(s', a')
+    from the online network.
 
     Reference: Kumar et al., "DR3", ICLR 2022, arXiv:2112.04716.
     Differs from: the paper's Atari code, which masks no terminal transitions.
@@ -144,7 +144,7 @@ def warn_if_unbounded(form: str, activation: str, name: str = "dr3") -> None:
         InputError: for an unknown form.
     """
     global _warned
-    check_known("dr3: form", form, FORMS)
+    check_known(f"{name}: form", form, FORMS)
     if form != "signed" or activation in NON_NEGATIVE or _warned:
         return
 

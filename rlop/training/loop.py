@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rlop import probes
-from rlop.agent import Agent, Noise, check_metrics
+from rlop.agent import Agent, Noise
+from rlop.agent_checks import check_metrics
 from rlop.config.files import to_dict
 from rlop.config.schema import build
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
-from rlop.data.sampler import Streams, StreamState, Table, check_batch_size, probe_batch
+from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
 from rlop.logs.logger import History, Logger, final_scores
 from rlop.logs.messages import say
 from rlop.logs.progress import Progress
@@ -28,6 +28,7 @@ from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
 from rlop.training.names import agent_name
 from rlop.training.options import TrainOptions
+from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
 from rlop.training.sums import Sums
 from rlop.types import InputError, Metrics
@@ -140,9 +141,7 @@ class Loop:
             self.compiles = pays(options.steps)
         self.graphs: dict[Update, Update] = {}  # update -> its compiled form
 
-        columns = self.load(0).columns()
-        size = options.probe_size or max(2048, 4 * agent.head_weight.shape[-1])
-        self.probe_batch = probe_batch(columns, size, len(agent.runs), agent.device)
+        self.probe_batch = probed_transitions(agent, self.load(0), options.probe_size)
 
     def run(self, logger: Logger, bar: Progress, stop: StopSignal) -> None:
         """Train from the current step to the last one.
@@ -157,14 +156,14 @@ class Loop:
                 level=logging.INFO,
             )
         if self.step == 0:
-            self.look(logger, bar)
+            self.probe_evaluate_save(logger, bar)
         self.sums.start()
 
         while self.step < self.options.steps:
             self.advance()
             if self.due(self.options.log_every):
                 self.log(logger, bar)
-            self.look(logger, bar)
+            self.probe_evaluate_save(logger, bar)
             if stop.asked:
                 raise KeyboardInterrupt
 
@@ -183,7 +182,8 @@ class Loop:
             metrics = feed.launch(many, noise)
 
         if not self.sums.names:
-            check_metrics(metrics, len(self.agent.runs), self.agent.name)
+            agent = self.agent
+            check_metrics(metrics, len(agent.runs), agent.name, agent.penalties.regularizers)
         self.sums.add(metrics, count)
         self.step += count
 
@@ -338,11 +338,11 @@ class Loop:
         loss = metrics["loss/total"][active].mean() if active.any() else np.nan
         bar.update(self.step, loss=float(loss))
 
-    def look(self, logger: Logger, bar: Progress) -> None:
+    def probe_evaluate_save(self, logger: Logger, bar: Progress) -> None:
         """Probe, evaluate and save, if due."""
         metrics: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
-            metrics |= self.probe()
+            metrics |= measure_agent(self.agent, self.probe_batch)
         if self.evaluate is not None and self.due(self.options.eval_every):
             metrics |= self.evaluate(self.agent)
 
@@ -355,23 +355,6 @@ class Loop:
         between = 0 < self.step < self.options.steps
         if between and self.due(self.options.checkpoint_every):
             self.save(logger.logdir)
-
-    def probe(self) -> dict[str, np.ndarray]:
-        """Measure the representation of every run on the fixed batch.
-
-        Measures are averaged over critics.
-        """
-        features, next_features = self.agent.features(self.probe_batch)
-        mask = 1 - self.probe_batch.terminated
-        if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
-            mask = mask.unsqueeze(1).expand(features.shape[:-1])
-        measures = probes.measure(
-            features, next_features, mask, self.agent.head_weight, self.agent.activation
-        )
-        return {
-            name: value.reshape(len(value), -1).mean(1).cpu().numpy()
-            for name, value in measures.items()
-        }
 
     def save(self, logdir: Path | None) -> None:
         """Write the checkpoint, if there is a folder for it."""

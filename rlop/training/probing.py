@@ -1,0 +1,52 @@
+"""Measure the representation of every run of an agent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlop import probes
+from rlop.agent import Agent
+from rlop.data.dataset import Dataset
+from rlop.data.sampler import probe_batch
+from rlop.types import Batch
+
+
+def probe_agent(agent: Agent, data: Dataset, size: int = 0) -> dict[str, np.ndarray]:
+    """Measure the representation of every run of an agent on a data set.
+
+    The transitions are those on which training with the same `probe_size` measures it.
+
+    Args:
+        agent: one of `rlop.agents`, or your own.
+        data: the data set.
+        size: transitions measured; 0 for max(2048, 4 D).
+    Returns:
+        `rank/*`, `units/*`, `feature/*` and `head/norm`, `[R]` each, averaged over critics.
+    """
+    return measure_agent(agent, probed_transitions(agent, data, size))
+
+
+def probed_transitions(agent: Agent, data: Dataset, size: int = 0) -> Batch:
+    """Draw the transitions on which an agent is measured.
+
+    Args:
+        agent: the agent.
+        data: the data set.
+        size: number of transitions; 0 for max(2048, 4 D).
+    """
+    size = size or max(2048, 4 * agent.head_weight.shape[-1])
+    return probe_batch(data.columns(), size, len(agent.runs), agent.device)
+
+
+def measure_agent(agent: Agent, batch: Batch) -> dict[str, np.ndarray]:
+    """Measure the representation of every run on a batch; see `probe_agent`."""
+    features, next_features = agent.features(batch)
+    mask = 1 - batch.terminated
+    if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
+        mask = mask.unsqueeze(1).expand(features.shape[:-1])
+
+    measures = probes.measure(features, next_features, mask, agent.head_weight, agent.activation)
+    averaged = {}
+    for name, value in measures.items():
+        averaged[name] = value.reshape(len(value), -1).mean(1).cpu().numpy()
+    return averaged
