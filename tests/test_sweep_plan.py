@@ -1,6 +1,8 @@
 """Sweeps over what cannot share a process."""
 
+import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -62,12 +64,19 @@ def test_trainings_run_and_are_compared(config, tmp_path, capsys):
     assert "double" in capsys.readouterr().out
 
 
-def test_a_failed_training_is_named_and_the_others_finish(config, tmp_path, capsys):
+def test_a_failed_training_is_named_and_the_others_finish(config, tmp_path, capsys, monkeypatch):
+    def run_here(argv, stdout, **_):
+        with redirect_stdout(stdout), redirect_stderr(stdout):
+            return subprocess.CompletedProcess(argv, main(argv[3:]))
+
+    # Two starts of PyTorch less; processes are those of `test_trainings_run_and_are_compared`.
+    monkeypatch.setattr("rlop.sweep.plan.subprocess.run", run_here)
     over = ["--over", "agent.batch_size", "8", "9999"]
     assert main(["sweep", config, *over, "--logdir", str(tmp_path / "sweep")]) == 2
     shown = capsys.readouterr()
     assert "1 of 2 trainings finished" in shown.out
     assert "batch_size=9999 failed" in shown.err
+    assert read_metrics(tmp_path / "sweep" / "batch_size=8").get("loss/td")[0][-1] == 4
 
 
 def test_a_cluster_without_submitit_names_the_extra(config, tmp_path, capsys, monkeypatch):
