@@ -231,10 +231,10 @@ def test_rem_shares_one_mixture_between_both_networks_and_acts_on_the_mean(tiny)
 )
 def test_learns_the_values_of_a_chain(name, options):
     data = rlop.load_dataset("chain?length=6")
-    sizes = {"hidden": (32,), "batch_size": 32, "lr": 3e-3}
-    agent = DQN(data.spec, head={name: options}, gamma=0.9, target_period=20, tau=1.0, **sizes)
+    sizes = {"hidden": (32,), "batch_size": 32, "lr": 1e-2}
+    agent = DQN(data.spec, head={name: options}, gamma=0.9, target_period=10, tau=1.0, **sizes)
     evaluate = make_evaluator(agent, data.spec.env_id, {}, 1)
-    history = rlop.train(agent, data, 800, evaluate=evaluate, progress=False)
+    history = rlop.train(agent, data, 400, evaluate=evaluate, progress=False)
     _, errors = history.get("eval/q_error_max")
     assert errors[0].min() > 0.3
     assert errors[-1].max() < 0.08

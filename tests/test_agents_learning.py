@@ -45,15 +45,15 @@ def final_error(mdp, steps, **options):
 
 @pytest.mark.parametrize("backup", ["max", "double"])
 def test_chain_reaches_the_optimal_q(backup):
-    options = {"lr": 1e-3, "adam_eps": 1e-3, "target_period": 25, "batch_size": 10}
-    error = final_error(chain(6), 2500, seeds=2, backup=backup, hidden=(64, 64), **options)
+    options = {"lr": 2e-3, "adam_eps": 1e-3, "target_period": 20, "batch_size": 10}
+    error = final_error(chain(6), 1500, seeds=2, backup=backup, hidden=(64, 64), **options)
     assert error.max() < 1e-3
 
 
 def test_small_gridworld_reaches_the_optimal_q():
-    options = {"lr": 1e-3, "adam_eps": 1e-3, "target_period": 50, "batch_size": 64}
+    options = {"lr": 2e-3, "adam_eps": 1e-3, "target_period": 30, "batch_size": 32}
     mdp = gridworld(5, slip=0.0, seed=1)
-    assert final_error(mdp, 3000, hidden=(128, 128), **options).max() < 0.02
+    assert final_error(mdp, 1500, hidden=(128, 128), **options).max() < 0.02
 
 
 @pytest.mark.slow
@@ -79,8 +79,8 @@ def test_the_value_of_the_behavior_policy_is_learned(backup):
 
 def test_monte_carlo_regresses_on_the_return():
     data = rlop.load_dataset("chain?steps=2000&epsilon=0.0")
-    agent = DQN(data.spec, backup="mc", hidden=(32,), lr=3e-3, gamma=0.9, batch_size=32)
-    history = rlop.train(agent, data, 1000, **{**QUIET, "log_every": 100})
+    agent = DQN(data.spec, backup="mc", hidden=(32,), lr=1e-2, gamma=0.9, batch_size=32)
+    history = rlop.train(agent, data, 400, **{**QUIET, "log_every": 100})
     mean_return = np.mean(0.9 ** np.arange(5))
 
     assert history.get("loss/td")[1][-1].item() < 1e-3
@@ -94,7 +94,7 @@ def test_cql_stays_with_the_data_where_dqn_overestimates():
     returns = {}
     for make in (DQN, DiscreteCQL):
         agent = make(data.spec, seeds=2, hidden=(64, 64))
-        rlop.train(agent, data, 1500, **QUIET)
+        rlop.train(agent, data, 500, **QUIET)
         scores = TabularEvaluator(mdp, (0.99, 0.99), 50)(agent)
         returns[make] = scores["eval/return"].mean()
 

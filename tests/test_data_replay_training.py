@@ -145,35 +145,37 @@ def watch(monkeypatch):
     return watch
 
 
-@pytest.mark.parametrize("memory_gb", [None, 1e-4])  # in memory, or mapped from a file
-@pytest.mark.parametrize("compile", [False, True])
-def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(
-    root, watch, monkeypatch, memory_gb, compile
-):
-    """A training cut anywhere goes on with the same numbers."""
-    eager = partial(compile_module.compiled, backend="eager")
-    monkeypatch.setattr(loop_module, "compiled", eager)
-    often = {
-        "reload_every": 40,
-        "log_every": 10,
-        "probe_every": 0,
-        "progress": False,
-        "compile": compile,
-    }
+@pytest.fixture(params=[None, 1e-4], ids=["memory", "file"])
+def trained(request, root, watch):
+    """Train on a window up to each of some steps, resumed in between; return the parameters."""
+    options = {"memory_gb": request.param, "cache": root / "cache"} if request.param else {}
 
-    def make_window():
-        options = {"memory_gb": memory_gb, "cache": root / "cache"} if memory_gb else {}
-        return RollingWindow(NAME, 1, seed=2, root=root, **options)
-
-    def trained(logdir, *ends):
+    def train(logdir, *ends, compile=False):
         for number, end in enumerate(ends):
             watch.forget()
-            window = make_window()
+            window = RollingWindow(NAME, 1, seed=2, root=root, **options)
             agent = agent_on(window)
-            rlop.train(agent, window, end, logdir=root / logdir, resume=number > 0, **often)
+            rlop.train(
+                agent,
+                window,
+                end,
+                logdir=root / logdir,
+                resume=number > 0,
+                compile=compile,
+                reload_every=40,
+                log_every=10,
+                probe_every=0,
+                progress=False,
+            )
         return torch.cat([p.detach().flatten() for p in agent.online.parameters()])
 
-    first, second, third = (make_window().files(number) for number in (0, 1, 2))
+    return train
+
+
+def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, watch, trained):
+    """A training cut anywhere goes on with the same numbers."""
+    window = RollingWindow(NAME, 1, seed=2, root=root)
+    first, second, third = (window.files(number) for number in (0, 1, 2))
     whole = trained("whole", 100)
     assert watch.files == [first, second, third]
     assert first != second != third
@@ -181,6 +183,16 @@ def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(
     assert torch.equal(whole, trained("inside", 55, 100))
     assert torch.equal(whole, trained("between", 80, 100))
     assert watch.files == [first, third]
+
+
+def test_compiled_training_on_a_window_does_so_too(watch, trained, monkeypatch):
+    """Two draws, because each is traced anew."""
+    eager = partial(compile_module.compiled, backend="eager")
+    monkeypatch.setattr(loop_module, "compiled", eager)
+    whole = trained("whole", 60, compile=True)
+    assert len(watch.files) == 2
+    assert torch.equal(whole, trained("inside", 50, 60, compile=True))
+    assert len(watch.files) == 2
 
 
 def test_a_window_and_its_interval_go_together(root, data):

@@ -137,8 +137,8 @@ def test_one_option_switches_layers_on_and_a_run_alone_equals_itself_among_three
     alone = make(kind, data, [1], layers=layers)
     before = {name: p.clone() for name, p in parameters_of(alone).items()}
 
-    among = train_steps(many, data, 12)
-    single = train_steps(alone, data, 12)
+    among = train_steps(many, data, 7)
+    single = train_steps(alone, data, 7)
     for name, value in single.items():
         assert value[0].item() == pytest.approx(among[name][1].item(), rel=1e-3, abs=1e-4), name
     after = parameters_of(alone)

@@ -67,8 +67,8 @@ def test_a_run_alone_equals_itself_among_others(data_of, kind, optimizer):
     alone = make(kind, optimizer, data, seeds=[4], variants={"other": other})
     start = [p.detach().clone() for p in many.main.parameters.values()]
 
-    among = train_steps(many, data, 15)
-    single = train_steps(alone, data, 15)
+    among = train_steps(many, data, 11)
+    single = train_steps(alone, data, 11)
     for before, after in zip(start, tensors(many), strict=False):
         assert not torch.equal(before[3], after[3])
     for ours, theirs in zip(tensors(many), tensors(alone), strict=True):
@@ -110,12 +110,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(data_of, kind, optimizer
     data = data_of(kind)
     whole, half, rest = (make(kind, optimizer, data, seeds=2) for _ in range(3))
     quiet = {"log_every": 10, "probe_every": 0, "progress": False}
-    rlop.train(whole, data, 40, **quiet)
-    rlop.train(half, data, 17, logdir=tmp_path, **quiet)
-    rlop.train(rest, data, 40, logdir=tmp_path, resume=True, **quiet)
+    rlop.train(whole, data, 24, **quiet)
+    rlop.train(half, data, 7, logdir=tmp_path, **quiet)
+    rlop.train(rest, data, 24, logdir=tmp_path, resume=True, **quiet)
 
     without_data, content = load_agent(tmp_path / "checkpoint.pt")
-    assert content["step"] == 40
+    assert content["step"] == 24
     for agent in (rest, without_data):
         for ours, theirs in zip(tensors(agent), tensors(whole), strict=True):
             assert torch.equal(ours, theirs)
@@ -126,8 +126,8 @@ def test_a_diverging_run_is_frozen_and_its_neighbor_goes_on(tiny, optimizer):
     variants = {"mad": {"lr": 1e18}, "calm": {}}
     both = make("DQN", optimizer, tiny, variants=variants)
     alone = make("DQN", optimizer, tiny, variants={"calm": {}})
-    train_steps(both, tiny, 40)
-    train_steps(alone, tiny, 40)
+    train_steps(both, tiny, 15)
+    train_steps(alone, tiny, 15)
     assert both.active.tolist() == [False, True]
     for ours, theirs in zip(tensors(both), tensors(alone), strict=True):
         assert torch.isfinite(ours).all()

@@ -1,14 +1,16 @@
-"""The scripts as users start them: in a process, whose first import path is their folder."""
+"""The scripts as users start them, with their folder as the first import path."""
 
+import json
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
-from helpers.experiments import ROOT
+from helpers.experiments import ROOT, main_program
 
 from rlop.command import leave_script_folder
+from rlop.training.checkpoint import load
 
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
@@ -24,23 +26,37 @@ def load():
 """
 
 
-def start(*arguments, **environment):
-    """Run a script in the checkout."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
+# Trained as users start them in `test_a_script_does_not_hide_the_package_of_its_name`, and in the
+# tests of MuJoCo: a process of its own for every script would start PyTorch a dozen times.
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_gives_help(script):
-    done = start(f"scripts/{script}", "--help")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout) > 200
+def test_every_script_gives_help(script, monkeypatch, capsys):
+    code = main_program(monkeypatch, script, "--help")
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert len(shown.out) > 200
+    if script in ("gridworld.py", "mujoco.py"):
+        assert "--agent.lr" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides"),
+    [
+        ("gridworld", "--data gridworld?size=4&steps=300 --seeds 2"),
+        ("classic", "--collect.policy random --collect.steps 300 --eval_episodes 2"),
+        ("minatar", "--collect.policy random --collect.steps 300 --eval_episodes 2"),
+    ],
+)
+def test_scripts_train(script, overrides, tmp_path, monkeypatch, capsys):
+    if script == "minatar":
+        pytest.importorskip("minatar")
+    argv = [*overrides.split(), "--steps", "20"]
+    if script != "gridworld":
+        argv += ["--data", tmp_path / "data.hdf5", "--log_every", "10"]
+
+    code = main_program(monkeypatch, f"{script}.py", *argv, "--logdir", tmp_path / "logs")
+    assert code == 0, capsys.readouterr().err
+    assert load(tmp_path / "logs" / "checkpoint.pt")["step"] == 20
+    assert json.loads((tmp_path / "logs" / "runs.json").read_text())["labels"]
 
 
 @pytest.mark.parametrize("package", ["mujoco", "minatar"])
@@ -53,7 +69,14 @@ def test_a_script_does_not_hide_the_package_of_its_name(package, tmp_path):
     config.write_text("data: probe_source:load")
     path = os.pathsep.join([str(ROOT), str(tmp_path)])
 
-    done = start(f"scripts/{package}.py", str(config), PYTHONPATH=path)
+    done = subprocess.run(
+        [sys.executable, f"scripts/{package}.py", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert f"{os.sep}{package}{os.sep}__init__.py" in done.stderr
     assert str(ROOT / "rlop" / "__init__.py") in done.stderr

@@ -71,8 +71,10 @@ def test_the_metadata_name_the_license_and_ship_its_files(site):
         assert (info / "licenses" / file).read_text() == (ROOT / file).read_text()
 
 
-def test_the_wheel_works_in_an_empty_folder(site, tmp_path):
+def test_the_wheel_works_in_an_empty_folder_and_so_does_its_demo(site, tmp_path):
+    line = "demo --data gridworld?size=4&steps=300 --steps 10 --seeds 1 --logdir logs --quiet"
     code = (
+        "import runpy\n"
         "import rlop\n"
         "from rlop.agents import DiscreteCQL\n"
         "from rlop.types import Spec\n"
@@ -81,12 +83,15 @@ def test_the_wheel_works_in_an_empty_folder(site, tmp_path):
         "score = rlop.data.normalized_score(0.0, 'hopper-medium-v2')\n"
         "print(rlop.__file__, rlop.agents.__file__, sep='\\n')\n"
         "print(agent.runs.labels, data.name, score.round(2))\n"
+        "runpy.run_module('rlop.cli', run_name='__main__')\n"
     )
-    printed = run_python("-c", code, cwd=tmp_path, PYTHONPATH=str(site))
-    package, agents, values = printed.splitlines()
+    printed = run_python("-c", code, *line.split(), cwd=tmp_path, PYTHONPATH=str(site))
+    package, agents, values, *demo = printed.splitlines()
     assert Path(package) == site / "rlop" / "__init__.py"
     assert Path(agents) == site / "rlop" / "agents" / "__init__.py"
     assert values == "('seed=0', 'seed=1') chain?steps=50 0.62"
+    assert any("DQN + DR3" in line for line in demo)
+    assert (tmp_path / "logs" / "curves.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -116,10 +121,3 @@ def test_an_editable_install_imports_from_the_folder_above_a_clone_called_rlop(t
     package, agents, _ = printed.split()
     assert Path(package) == ROOT / "rlop" / "__init__.py"
     assert Path(agents) == ROOT / "agents" / "__init__.py"
-
-
-def test_the_demo_runs_from_the_wheel(site, tmp_path):
-    line = "demo --data gridworld?size=4&steps=300 --steps 10 --seeds 1 --logdir logs --quiet"
-    printed = run_python("-m", "rlop.cli", *line.split(), cwd=tmp_path, PYTHONPATH=str(site))
-    assert "DQN + DR3" in printed
-    assert (tmp_path / "logs" / "curves.png").stat().st_size > 0

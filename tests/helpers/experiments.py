@@ -1,8 +1,12 @@
-"""Small outcomes and abstracts, and the scripts as modules."""
+"""Small outcomes and abstracts, and the scripts as modules or as main programs."""
 
 import importlib.util
+import runpy
+import sys
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 from rlop.experiments import Measure, Outcome
 from rlop.experiments.catalogue import Abstract
@@ -41,3 +45,24 @@ def script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def main_program(monkeypatch: pytest.MonkeyPatch, script: str, *argv: object) -> int:
+    """Run a file of `scripts/` in the checkout as Python does, but in this process.
+
+    Args:
+        monkeypatch: puts arguments, import path and folder back.
+        script: name of the file.
+        argv: the arguments.
+    Returns:
+        its exit code, 0 where it just ends.
+    """
+    path = ROOT / "scripts" / script
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, argv)])
+    monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as stopped:
+        return stopped.code or 0
+    return 0
