@@ -12,7 +12,6 @@ from rlop.agents import CQL
 from rlop.agents.cql_config import PRESETS
 
 import rlop
-from rlop import probe_agent
 from rlop.collect.collector import collect
 from rlop.data.sampler import probe_batch
 from rlop.losses import td
@@ -223,7 +222,7 @@ def test_dr3_lowers_the_dot_product_that_the_probe_measures_on_critics(moves):
     for _ in range(60):
         loop.advance()
 
-    measured = probe_agent(agent, moves)
+    measured = rlop.probe_agent(agent, moves)
     assert measured["rank/srank"].shape == measured["head/norm"].shape == (2,)
     assert measured["feature/dot"][1] < 0.8 * measured["feature/dot"][0]
 
