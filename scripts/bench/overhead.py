@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -22,6 +23,7 @@ from rlop.logs.progress import Progress
 from rlop.regularizers import REGULARIZERS
 from rlop.training.evaluate import make_evaluator
 from rlop.training.loop import Loop, TrainOptions
+from rlop.training.probing import measure_agent
 from rlop.training.run import Experiment
 from rlop.types import InputError
 from scripts.bench import ours
@@ -105,7 +107,8 @@ def measure_overhead(problem: Problem, data: Dataset) -> Overhead:
         runs = agent.runs
         with Logger(folder, runs.labels, runs.hparams, to_dict(schedule)) as logger:
             log = log_call(loop, logger)
-            parts["probe"] = cost(loop.probe, schedule.probe_every, update_ms, TIMES)
+            probe = partial(measure_agent, agent, loop.probe_batch)
+            parts["probe"] = cost(probe, schedule.probe_every, update_ms, TIMES)
             parts["log"] = cost(log, schedule.log_every, update_ms, TIMES)
             save = cost(
                 lambda: loop.save(Path(folder)), schedule.checkpoint_every, update_ms, TIMES
