@@ -63,7 +63,8 @@ class DQN(Agent):
         config, values = self.config, self.runs.values
         if self.spec.n_actions is None:
             raise InputError(
-                f"{self.name}: expected discrete actions, the data has {self.spec.action_shape}"
+                f"{self.name}: expected discrete actions, the data has continuous ones of shape "
+                f"{self.spec.action_shape}; whole numbers stored as floats need n_actions"
             )
 
         sums_rewards = config.n_step > 1 or config.backup == "mc"

@@ -8,11 +8,11 @@ import os
 import h5py
 import numpy as np
 import pytest
-from helpers.data import PROPERTY, changed, d4rl_arrays, qlearning_rows, same_as_qlearning
+from helpers.data import PROPERTY, changed, d4rl_arrays, same_columns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlop.data import load_dataset, read_hdf5, write_hdf5
+from rlop.data import Dataset, load_dataset, read_hdf5, write_hdf5
 from rlop.types import InputError
 
 
@@ -56,21 +56,31 @@ ROWS = st.lists(st.integers(0, 29), max_size=5)
 
 @PROPERTY
 @given(st.integers(3, 30), ROWS, ROWS)
-def test_shifted_rows_are_those_of_d4rl(tmp_path, rows, terminals, timeouts):
+def test_shifted_rows_keep_all_that_need_no_successor(tmp_path, rows, terminals, timeouts):
     path = tmp_path / "x.hdf5"
     stored = np.zeros((rows, 3), np.float32)
     made = d4rl_arrays(rows, terminals, timeouts, next_observations=stored)
     write_hdf5(path, made, {}, overwrite=True)
-    if not qlearning_rows(made)[0]:
+
+    terminated = made["terminals"].astype(bool)
+    dropped = made["timeouts"].astype(bool) & ~terminated
+    dropped[-1] |= not terminated[-1]
+    kept = np.flatnonzero(~dropped)
+    if not len(kept):
         with pytest.raises(InputError, match="no row has a known successor"):
             read_hdf5(path, next_obs="shifted")
         return
 
-    same_as_qlearning(read_hdf5(path, next_obs="shifted"), made)
+    shifted = read_hdf5(path, next_obs="shifted")
     # Without stored successors "auto" is "shifted".
     del made["next_observations"]
     write_hdf5(path, made, {}, overwrite=True)
-    same_as_qlearning(read_hdf5(path), made)
+    following = np.minimum(kept + 1, rows - 1)
+    for data in (shifted, read_hdf5(path)):
+        assert np.array_equal(data.obs, made["observations"][kept])
+        assert np.array_equal(data.next_obs, made["observations"][following])
+        assert np.array_equal(data.reward, made["rewards"][kept].astype(np.float32))
+        assert np.array_equal(data.terminated, terminated[kept])
 
 
 def test_a_time_limit_marks_the_last_of_so_many_steps(path):
@@ -149,9 +159,9 @@ SHIFTED = {"next_obs": "shifted"}
     ("change", "options", "message"),
     [
         (
-            {"rewards": None, "reward": np.zeros(12)},
+            {"reward": np.zeros(12)},
             {},
-            r"no 'rewards', which D4RL's layout has, did you mean 'reward'",
+            r"'rewards' and 'reward' both mean",
         ),
         ({"rewards": NINE}, {}, r"x\.hdf5: rewards: 9 rows, expected 12$"),
         ({"rewards": np.array(1.0)}, {}, r"x\.hdf5: rewards: 1 rows, expected 12$"),
@@ -234,7 +244,9 @@ def test_real_d4rl_files(shared_data):
         inside = np.flatnonzero(~data.end)
         assert np.array_equal(data.next_obs[inside], data.obs[inside + 1])
 
-        same_as_qlearning(load_dataset(path, next_obs="shifted"), arrays)
+        shifted = load_dataset(path, next_obs="shifted")
+        columns = ("observations", "actions", "rewards", "terminals", "timeouts")
+        same_columns(shifted, Dataset.from_arrays(*(arrays[key] for key in columns)))
 
 
 def test_real_returns(shared_data):

@@ -88,14 +88,14 @@ def test_object_arrays_are_never_read(path):
 
 def misnamed():
     arrays = ours()
-    arrays["rewards"] = arrays.pop("reward")
+    arrays["rewarding"] = arrays.pop("reward")
     return arrays
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (misnamed(), r"x\.npz: no 'reward', expected obs, .*did you mean 'rewards'"),
+        (misnamed(), r"x\.npz: no 'rewards', for reward, did you mean 'rewarding'"),
         (expert([3], rewards=np.full(3, np.nan)), r"x\.npz: rewards: 3 of 3 rows"),
     ],
 )

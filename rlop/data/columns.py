@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from rlop.types import InputError
 
+MOST_ACTIONS = 100_000  # discrete; a larger id is a sentinel or a hash
+
 
 def check_finite(key: str, array: np.ndarray) -> None:
     """Refuse NaN and infinity.
@@ -88,13 +90,14 @@ def action_column(
         vectors = action[:, None] if action.ndim == 1 else action
         return _float32(key, vectors), None
 
-    if action.dtype.kind not in "iu":
-        raise InputError(
-            f"{key}: dtype {action.dtype} with n_actions = {n_actions}, expected integers"
-        )
-    action = _flat(key, action).astype(np.int64, copy=False)
+    action = _whole(key, _flat(key, action), n_actions)
     if n_actions is None:
         n_actions = int(action.max(initial=-1)) + 1
+    if n_actions > MOST_ACTIONS:
+        raise InputError(
+            f"{key}: {n_actions} discrete actions, expected at most {MOST_ACTIONS}; the largest "
+            f"in the data is {action.max(initial=-1)}"
+        )
 
     in_range = (action >= 0) & (action < n_actions)
     bad = np.flatnonzero(~in_range)
@@ -104,6 +107,23 @@ def action_column(
             f"expected 0 <= action < {n_actions} (n_actions)"
         )
     return action, n_actions
+
+
+def _whole(key: str, action: np.ndarray, n_actions: int | None) -> np.ndarray:
+    """Return discrete actions as int64; whole floats and booleans are read as such."""
+    if action.dtype.kind == "u" and action.max(initial=0) > np.iinfo(np.int64).max:
+        raise InputError(f"{key}: {action.max()}, expected discrete actions below 2^63")
+    if action.dtype.kind != "f":
+        return action.astype(np.int64, copy=False)
+
+    check_finite(key, action)
+    wrong = np.flatnonzero(action != np.round(action))
+    if len(wrong):
+        raise InputError(
+            f"{key}: {action[wrong[0]]} at row {wrong[0]} with n_actions = {n_actions}, expected "
+            "whole numbers"
+        )
+    return action.clip(-(2.0**62), 2.0**62).astype(np.int64)
 
 
 def check_lengths(columns: Mapping[str, np.ndarray | None]) -> None:
@@ -217,6 +237,10 @@ def _check_alike(obs: np.ndarray, next_obs: np.ndarray) -> None:
 
 def _numbers(key: str, array: ArrayLike) -> np.ndarray:
     """Return an array of numbers or booleans with at least one axis."""
+    if np.ma.is_masked(array):
+        raise InputError(
+            f"{key}: a masked array; fill the masked values (array.filled(...)) or drop their rows"
+        )
     numbers = np.asarray(array)
     if numbers.dtype.kind not in "fiub":
         raise InputError(f"{key}: dtype {numbers.dtype}, expected numbers")

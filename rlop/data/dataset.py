@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlop.data.columns import make_columns
+from rlop.data.columns import float_column, make_columns
 from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
 from rlop.types import InputError, Spec
 
@@ -30,6 +30,8 @@ class Dataset:
         name: what messages call it.
         infos: further arrays `[N, ...]`, carried along and used by nothing.
         extra: columns that some backups need: `next_action`, `next_policy`, `mc_return`.
+        keys: role -> name of the array in the file it was read from, see
+            `rlop.data.formats.keys.NAMES`.
         discount: `[N]` float32 gamma^(m-1) of rows that span m steps, set by `n_step`; None for
             one-step rows.
         end: `[N]` bool, last row of each episode; by default terminated | truncated.
@@ -45,6 +47,7 @@ class Dataset:
     name: str = "arrays"
     infos: dict[str, np.ndarray] = field(default_factory=dict)
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
     discount: np.ndarray | None = None
     end: np.ndarray = None  # type: ignore[assignment]  # __post_init__ fills it
 
@@ -232,7 +235,7 @@ class Dataset:
                 "lower gamma or raise tail"
             )
 
-        returns = returns_to_go(self.reward, self.end, gamma).astype(np.float32)
+        returns = self._summed(returns_to_go(self.reward, self.end, gamma), "with_mc_returns")
         return self._with_extra("mc_return", returns).subset(is_known)
 
     def with_next_action(self) -> Dataset:
@@ -315,7 +318,7 @@ class Dataset:
 
         return replace(
             self,
-            reward=reward.astype(np.float32),
+            reward=self._summed(reward, f"n_step = {n}"),
             next_obs=self.next_obs if n == 1 else self.next_obs[last],
             terminated=self.terminated[last],
             truncated=self.truncated[last],
@@ -342,6 +345,13 @@ class Dataset:
             "discount": discount,
             **self.extra,
         }
+
+    def _summed(self, rewards: np.ndarray, what: str) -> np.ndarray:
+        """Return sums of rewards as float32, refusing those that are too large for it."""
+        try:
+            return float_column("reward", rewards)
+        except InputError as error:
+            raise InputError(f"{self.name}: {what}: sums of {error}") from None
 
     def _with_extra(self, key: str, column: np.ndarray) -> Dataset:
         return replace(self, extra={**self.extra, key: column})

@@ -85,7 +85,7 @@ def check_actions(action: np.ndarray, name: str) -> None:
     is_inside = low >= -1 - ROUNDING and high <= 1 + ROUNDING  # False for NaN
     if not is_inside:
         raise InputError(
-            f"{name}: actions from {low:.4g} to {high:.4g}, expected [-1, 1]; "
+            f"{name}: actions from {low:.8g} to {high:.8g}, expected [-1, 1]; "
             "scale them with the bounds of the action space: 2 (a - low) / (high - low) - 1"
         )
 

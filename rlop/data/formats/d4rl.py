@@ -93,7 +93,12 @@ def read_d4rl(
     try:
         if next_obs == "stored":
             data = read_hdf5(
-                path, next_obs="stored", time_limit=about.limit, n_actions=n_actions, infos=infos
+                path,
+                next_obs="stored",
+                time_limit=about.limit,
+                ends="none",
+                n_actions=n_actions,
+                infos=infos,
             )
         else:
             data = _qlearning(path, about, terminate_on_end, n_actions, infos)
@@ -149,7 +154,7 @@ def _qlearning(
             names.append("truncated")
 
         arrays = {name: read_key(file, path, D4RL[name]) for name in names}
-        further = read_infos(file) if infos else {}
+        further = read_infos(file, path) if infos else {}
 
     with messages_of(path, D4RL):
         check_lengths({**arrays, **further})

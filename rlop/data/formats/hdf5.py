@@ -3,104 +3,166 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from rlop.config.checks import check_range, nearest
+from rlop.config.checks import check_known, check_range, nearest
 from rlop.config.files import atomic
 from rlop.data.dataset import Dataset
-from rlop.data.formats.keys import D4RL, messages_of
+from rlop.data.formats.hdf5_safety import get_local
+from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
 from rlop.types import InputError
 
 
 def read_hdf5(
     path: str | Path,
     *,
+    keys: Mapping[str, object] | None = None,
+    ends: str = "flagged",
     next_obs: str = "auto",
     n_actions: int | None = None,
     time_limit: int | None = None,
     env_id: str | None = None,
     infos: bool = False,
 ) -> Dataset:
-    """Read a file in D4RL's layout.
+    """Read an HDF5 file with one array per column, such as those in D4RL's layout.
 
-    It holds observations, actions, rewards and terminals; timeouts and next_observations if
-    present. `next_obs` says which transitions they give:
+    `rlop.data.formats.keys.NAMES` lists the names that a column may have: observations, actions,
+    rewards, terminals, timeouts, next_observations, and others'. `Dataset.keys` says which array
+    was taken for what. `next_obs` says which transitions the file gives:
 
-    - "shifted": D4RL's `qlearning_dataset`. next_obs is the next row's observation, rows marked in
-      `timeouts` and the last row are dropped, and terminal rows keep the first observation of the
-      next episode.
+    - "shifted": next_obs is the next row's observation. Truncated rows and a last row that did not
+      terminate have none, and are dropped; terminated rows keep the observation that follows, which
+      targets mask.
     - "stored": every row with the file's own next_observations, so that backups look through time
       limits.
     - "auto": "stored" when the file has them.
 
+    Where both flags are set, the row terminated, as in `Dataset.from_arrays`.
+
     Args:
         path: the file.
+        keys: role -> name of an array, where the names are others, such as
+            `{truncated: my_flags}`; `ignore` names arrays that are not read.
+        ends: `flagged`; `none` for a file without any end of an episode.
         next_obs: auto, stored or shifted.
         n_actions: number of discrete actions; by default what the file says, or the largest action
             plus one.
-        time_limit: in steps, for files without `timeouts`: the last of every `time_limit` steps
-            without a terminal is a time-out.
+        time_limit: in steps, for files that mark no truncation: the last of every `time_limit`
+            steps without an end is a time-out.
         env_id: Gymnasium id; by default what the file says.
         infos: also read `infos/*`.
 
     Raises:
-        InputError: no such file, not HDF5, damaged, a missing key, lengths that differ, NaN, an
-            action out of range.
+        InputError: no such file, not HDF5, damaged, a missing or unknown array, lengths that
+            differ, NaN, an action out of range, or arrays stored outside the file.
 
-    Reference: `qlearning_dataset` in d4rl/__init__.py of D4RL 1.1.
-    Differs from: there, a file without `timeouts` is cut by the environment's own step limit, which
-        is not known here.
+    Differs from: `qlearning_dataset` of D4RL, which `d4rl:NAME` follows, drops every time-out and
+        the last row, terminal or not.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if time_limit is not None:
         check_range("time_limit", time_limit, low=1)
     if next_obs not in ("auto", "stored", "shifted"):
         raise InputError(f"next_obs = {next_obs!r}: expected auto, stored or shifted")
+    check_known("ends:", ends, ("flagged", "none"))
 
     with open_hdf5(path) as file:
-        has_next = D4RL["next_obs"] in file
-        stored = next_obs == "stored" or (next_obs == "auto" and has_next)
+        roles = assign(path, arrays_of(file), keys)
+        if next_obs == "shifted":
+            roles.pop("next_obs", None)
+        if next_obs == "stored" and "next_obs" not in roles:
+            raise InputError(f"{path}: no 'next_observations', expected them for next_obs = stored")
 
-        names = ["obs", "action", "reward", "terminated"]
-        if stored:
-            names.append("next_obs")
-        if D4RL["truncated"] in file:
-            names.append("truncated")
-
-        arrays = {name: read_key(file, path, D4RL[name]) for name in names}
-        further = read_infos(file) if infos else {}
+        arrays = {role: read_key(file, path, name) for role, name in roles.items()}
+        rows = len(arrays["obs"])
+        check_unknown_flags(path, _unknown(file, path, roles, keys, rows), rows)
+        further = read_infos(file, path) if infos else {}
         metadata = dict(file.attrs)
 
-    if "truncated" not in arrays:
-        arrays["truncated"] = _timeouts(arrays["terminated"], time_limit)
+    terminated, truncated = flags(path, rows, arrays, roles, time_limit, ends)
+    if n_actions is None:
+        n_actions = _count(path, metadata)
+    stored_id = _text(path, metadata, "env_id")
+    env_kwargs = {} if env_id else _mapping(path, metadata, "env_kwargs")
 
-    if not stored:
-        drop_like_d4rl(arrays)
-
-    if n_actions is None and "n_actions" in metadata:
-        n_actions = int(metadata["n_actions"])
-
-    env_kwargs = {} if env_id else json.loads(metadata.get("env_kwargs", "{}"))
-
-    with messages_of(path, D4RL):
-        return Dataset.from_arrays(
+    with messages_of(path, roles):
+        data = Dataset.from_arrays(
             arrays["obs"],
             arrays["action"],
             arrays["reward"],
-            arrays["terminated"],
-            arrays["truncated"],
+            terminated,
+            truncated,
             arrays.get("next_obs"),
             n_actions=n_actions,
-            env_id=env_id or metadata.get("env_id"),
+            env_id=env_id or stored_id,
             env_kwargs=env_kwargs,
             name=path.name,
             infos=further,
         )
+    return replace(data, keys=roles)
+
+
+def arrays_of(file: h5py.File) -> list[str]:
+    """Return the names of the arrays directly below the root, links included."""
+    return [name for name in file if file.get(name, getclass=True) is not h5py.Group]
+
+
+def _unknown(
+    file: h5py.File,
+    path: Path,
+    roles: Mapping[str, str],
+    keys: Mapping[str, object] | None,
+    rows: int,
+) -> dict[str, np.ndarray]:
+    """Read the arrays of one number per row that have no role and are not ignored."""
+    ignored = (keys or {}).get(IGNORED, ())
+    unknown = {}
+    for name in arrays_of(file):
+        if name in roles.values() or name == ignored or name in tuple(ignored):  # type: ignore[arg-type]  # checked by `assign`
+            continue
+        item = get_local(path, file, name)
+        if isinstance(item, h5py.Dataset) and item.shape in ((rows,), (rows, 1)):
+            unknown[name] = item[()]
+    return unknown
+
+
+def _count(path: Path, metadata: Mapping[str, object]) -> int | None:
+    """Return the attribute `n_actions`."""
+    value = metadata.get("n_actions")
+    if value is None:
+        return None
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "iuf" or number.reshape(())[()] % 1:
+        raise InputError(f"{path}: attribute n_actions = {value!r}: expected one whole number")
+    return int(number.reshape(())[()])
+
+
+def _text(path: Path, metadata: Mapping[str, object], key: str) -> str | None:
+    """Return an attribute of text, which may be stored as bytes; None where there is none."""
+    value = metadata.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    raise InputError(f"{path}: attribute {key} = {value!r}: expected text")
+
+
+def _mapping(path: Path, metadata: Mapping[str, object], key: str) -> dict[str, object]:
+    """Return an attribute that holds a mapping in JSON; {} where there is none."""
+    try:
+        value = json.loads(_text(path, metadata, key) or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: attribute {key}: expected a mapping in JSON")
+    return value
 
 
 class DamagedFile(InputError):
@@ -116,21 +178,32 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: no permission to read it")
     if not h5py.is_hdf5(path):
         raise InputError(f"{path}: not an HDF5 file")
 
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except OSError as error:
-        raise DamagedFile(f"{path}: damaged or cut short ({error})") from None
+    except InputError:
+        raise
+    except Exception as error:  # what h5py raises for wrong bytes depends on where they are
+        reason = " ".join(str(error).split())
+        raise DamagedFile(f"{path}: damaged or cut short ({reason})") from None
 
 
 def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
-    """Read one array, with float64 converted to float32 while it is read; a scalar as one row."""
-    source = file.get(key)
+    """Read one array, with float64 converted to float32 while it is read; a scalar as one row.
+
+    Raises:
+        InputError: no such array, or one that is not numbers or not stored in the file.
+    """
+    source = get_local(path, file, key)
     if not isinstance(source, h5py.Dataset):
-        raise InputError(f"{path}: no {key!r}, which D4RL's layout has{nearest(key, file)}")
+        raise InputError(f"{path}: no array {key!r}{nearest(key, file)}")
+    if source.dtype.kind not in "biuf" or source.shape is None:
+        raise InputError(f"{path}: {key}: {source.dtype}, expected numbers")
 
     if source.dtype != np.float64 or source.ndim == 0:
         return np.atleast_1d(source[()])
@@ -140,14 +213,17 @@ def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
     return array
 
 
-def read_infos(file: h5py.File) -> dict[str, np.ndarray]:
+def read_infos(file: h5py.File, path: Path) -> dict[str, np.ndarray]:
     """Read the arrays directly below `infos`; {} for a file without them."""
-    group = file.get("infos", {})
-    return {
-        key: np.atleast_1d(item[()])
-        for key, item in group.items()
-        if isinstance(item, h5py.Dataset)
-    }
+    group = get_local(path, file, "infos")
+    if not isinstance(group, h5py.Group):
+        return {}
+    arrays = {}
+    for key in group:
+        item = get_local(path, group, key)
+        if isinstance(item, h5py.Dataset):
+            arrays[key] = np.atleast_1d(item[()])
+    return arrays
 
 
 def drop_like_d4rl(arrays: dict[str, np.ndarray]) -> None:
@@ -202,15 +278,3 @@ def write_hdf5(
         for key, value in metadata.items():
             is_plain = isinstance(value, str | int | float)
             file.attrs[key] = value if is_plain else json.dumps(value)
-
-
-def _timeouts(terminals: np.ndarray, time_limit: int | None) -> np.ndarray:
-    """Mark every `time_limit`-th row since the last terminal one, for files without `timeouts`."""
-    rows = np.arange(len(terminals))
-    if time_limit is None:
-        return np.zeros(len(rows), bool)
-
-    over = terminals.reshape(-1).astype(bool)
-    starts = np.append(True, over[:-1])
-    begin = np.maximum.accumulate(np.where(starts, rows, 0))
-    return (rows - begin) % time_limit == time_limit - 1
