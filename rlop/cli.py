@@ -158,8 +158,8 @@ def _collect_parser() -> argparse.ArgumentParser:
     add(
         "--policy",
         default="random",
-        help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS "
-        "or replay:sac:STEPS",
+        help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip, d4rl:FILE.hdf5, ppo:STEPS, sac:STEPS, "
+        "replay:ppo:STEPS or replay:sac:STEPS",
     )
     add(
         "--mix",

@@ -53,6 +53,7 @@ ORDER = [
     "collect.rollout",
     "collect.sb3_policy",
     "collect.sb3_training",
+    "collect.d4rl_policy",
     "collect.policies",
     "collect.writer",
     "collect.collector",
