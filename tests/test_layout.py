@@ -44,6 +44,7 @@ ORDER = [
     "data.formats",
     "data.info",
     "data.load",
+    "data.sources",
     "data",
     "logs.progress",
     "agent",
