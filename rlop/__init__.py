@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rlop import types as types
     from rlop.data import Dataset as Dataset
     from rlop.data import load_dataset as load_dataset
+    from rlop.data import register_dataset as register_dataset
     from rlop.probes import probe as probe
     from rlop.probes import rank_measures as rank_measures
     from rlop.projections import frobenius_ball_ as frobenius_ball_
@@ -62,6 +63,7 @@ _HOMES = {
     "probe": "rlop.probes",
     "probe_agent": "rlop.training.probing",
     "rank_measures": "rlop.probes",
+    "register_dataset": "rlop.data",
     "train": "rlop.training.loop",
 }
 

@@ -158,8 +158,8 @@ def _collect_parser() -> argparse.ArgumentParser:
     add(
         "--policy",
         default="random",
-        help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip, ppo:STEPS, sac:STEPS, replay:ppo:STEPS "
-        "or replay:sac:STEPS",
+        help="random, sb3:FILE.zip, sb3:ALGO:FILE.zip, d4rl:FILE.hdf5, ppo:STEPS, sac:STEPS, "
+        "replay:ppo:STEPS or replay:sac:STEPS",
     )
     add(
         "--mix",
@@ -201,15 +201,38 @@ def generate_command(argv: Sequence[str]) -> None:
 
 
 def info_command(argv: Sequence[str]) -> None:
-    """`rlop info DATASET`: sizes, spaces, returns."""
+    """`rlop info [DATASET]`: sizes, spaces, returns; without a name, every source there is."""
     parser = _parser("info", info_command)
-    parser.add_argument("dataset", help="file or name, as in `data:` of a configuration")
+    add = parser.add_argument
+    add("dataset", nargs="?", help="file or name, as in `data:` of a configuration")
+    add("--download", action="store_true", help="fetch a data set of D4RL that is not on disk")
     args = parser.parse_args(argv)
 
     from rlop.data import load_dataset
     from rlop.data.info import summary
+    from rlop.data.sources import listing
 
+    if args.dataset is None:
+        print(listing())
+        return
+
+    if args.dataset.startswith("d4rl:") and not _d4rl_file(args.dataset, args.download):
+        return
     print(summary(load_dataset(args.dataset)))
+
+
+def _d4rl_file(source: str, download: bool) -> bool:
+    """Print what is known of the file of a D4RL data set; return whether it is on disk."""
+    from rlop.data.formats.d4rl import find, state
+
+    if download:
+        find(source.removeprefix("d4rl:"))
+    lines = state(source)
+    is_here = lines[0].startswith("on disk")
+    print("\n".join(lines))
+    if not is_here:
+        print(f"fetch it: rlop info {source} --download")
+    return is_here
 
 
 def probe_command(argv: Sequence[str]) -> None:

@@ -32,8 +32,8 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch):
-    def refuse(url, path):
-        raise InputError(f"{url}: no network in tests")
+    def refuse(urls, path, published):
+        raise InputError(f"{urls[-1]}: no network in tests")
 
     monkeypatch.setattr(d4rl, "fetch", refuse)
 
@@ -203,7 +203,7 @@ def test_wrong_contents_are_named(change, message, keep):
         (
             PEN,
             {},
-            r"^d4rl:pen-human-v0: no file .*, and no download: http://rail.*: no network in tests$",
+            r"^d4rl:pen-human-v0: no file .*, and no download: https://rail.*: no network",
         ),
     ],
 )

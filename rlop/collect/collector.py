@@ -77,11 +77,12 @@ def collect(
     Args:
         env_id: Gymnasium id.
         policy: `random`; `sb3:FILE.zip` or `sb3:ALGORITHM:FILE.zip`, a Stable-Baselines3 policy
-            (its pickles are not executed, see `load_sb3`); `ppo:STEPS` or `sac:STEPS`, which trains
-            one first; a function of observations `[n, *S]` and a generator that returns actions
-            `[n]` or `[n, *A]` in the environment's units; a mixture {policy: share of the steps};
-            or `replay:ppo:STEPS`, `replay:sac:STEPS`, the last `steps` transitions of such a
-            training in order, as a replay buffer of that size holds them at the end.
+            (its pickles are not executed, see `load_sb3`); `d4rl:FILE.hdf5` or `d4rl:NAME`, the
+            behavior policy in a file of D4RL, drawn from as stored; `ppo:STEPS` or `sac:STEPS`,
+            which trains one first; a function of observations `[n, *S]` and a generator that
+            returns actions `[n]` or `[n, *A]` in the environment's units; a mixture {policy: share
+            of the steps}; or `replay:ppo:STEPS`, `replay:sac:STEPS`, the last `steps` transitions
+            of such a training in order, as a replay buffer of that size holds them at the end.
         steps: number of transitions.
         path: file to write.
         epsilon: probability of a uniformly random action at each step.

@@ -1,4 +1,4 @@
-"""Policies by name: random, read from a Stable-Baselines3 zip, or trained first."""
+"""Policies by name: random, read from a file of others, or trained first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rlop.collect.acting import Act, Make, random_actions
+from rlop.collect.d4rl_policy import load_d4rl
 from rlop.collect.sb3_policy import ALGORITHMS, load_sb3, statistics_file
 from rlop.collect.sb3_training import train
 from rlop.types import InputError
@@ -16,7 +17,7 @@ from rlop.types import InputError
 Description: TypeAlias = dict[str, str | bool]  # how a file describes the policy that made its rows
 
 TRAINED = ("ppo", "sac")  # algorithms that can be trained before collecting
-EXPECTED = "random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip, ppo:STEPS or sac:STEPS"
+EXPECTED = "random, sb3:FILE.zip, sb3:ALGORITHM:FILE.zip, d4rl:FILE.hdf5, ppo:STEPS or sac:STEPS"
 
 
 def make_policy(
@@ -28,12 +29,13 @@ def make_policy(
     """Make the function that returns actions in the environment's units, and describe it.
 
     Args:
-        policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, `ppo:STEPS`, `sac:STEPS`, or a
-            function of observations `[n, *S]` and a generator that returns n actions.
-            `stochastic:` may precede a name.
+        policy: `random`, `sb3:FILE.zip`, `sb3:ALGORITHM:FILE.zip`, `d4rl:FILE.hdf5`, `d4rl:NAME`,
+            `ppo:STEPS`, `sac:STEPS`, or a function of observations `[n, *S]` and a generator that
+            returns n actions. `stochastic:` may precede a name.
         make: gives a new copy of the environment that the policy will act in.
         seed: seed of the training, for `ppo:STEPS` and `sac:STEPS`.
-        stochastic: draw from the policy's distribution instead of taking its mode.
+        stochastic: draw from the policy's distribution instead of taking its mode; a policy of
+            D4RL is always drawn from as it was when its data set was made.
 
     Returns:
         The function, and its description for the metadata of a file.
@@ -59,6 +61,8 @@ def make_policy(
 
     if kind == "sb3" and rest:
         return _zip_policy(rest, make, stochastic)
+    if kind == "d4rl" and rest:
+        return _d4rl_policy(rest, make, stochastic)
     raise InputError(f"policy {policy!r}: expected {EXPECTED}")
 
 
@@ -94,5 +98,20 @@ def _zip_policy(name: str, make: Make, stochastic: bool) -> tuple[Act, Descripti
     return act, about
 
 
+def _d4rl_policy(name: str, make: Make, stochastic: bool) -> tuple[Act, Description]:
+    """Load the behavior policy that a file of D4RL holds."""
+    act, policy, path = load_d4rl(name, make())
+    draws = policy.log_std is not None
+    if stochastic and not draws:
+        raise InputError(f"{path}: its policy is deterministic, nothing to draw from; use epsilon")
+    return act, {
+        "policy": f"d4rl:{path.name}",
+        "stochastic": draws,
+        "distribution": policy.distribution,
+        "policy_sha256": _sha256(path),
+    }
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

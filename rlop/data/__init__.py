@@ -9,7 +9,7 @@ from rlop.data.formats.d4rl import read_d4rl
 from rlop.data.formats.hdf5 import read_hdf5, write_hdf5
 from rlop.data.formats.minari import read_minari
 from rlop.data.formats.npz import read_npz
-from rlop.data.load import load_dataset
+from rlop.data.load import load_dataset, register_dataset
 from rlop.data.returns import returns_to_go
 from rlop.data.scores import normalized_score
 from rlop.data.spaces import check_spaces
@@ -26,6 +26,7 @@ __all__ = [
     "read_hdf5",
     "read_minari",
     "read_npz",
+    "register_dataset",
     "returns_to_go",
     "write_hdf5",
 ]

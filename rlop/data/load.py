@@ -6,6 +6,7 @@ a function `fn(source, **options) -> Dataset` with typed keyword options.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -44,6 +45,8 @@ SUFFIXES: dict[str, Reader] = {
     ".h5": read_hdf5,
     ".npz": read_npz,
 }
+# Names and prefixes of `register_dataset`.
+REGISTERED: dict[str, Reader] = {}
 # Installed packages register further names or prefixes in this group of entry points; they come
 # before the ends of files' names.
 ENTRY_POINTS = "rlop.data"
@@ -60,7 +63,8 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
             a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`;
             `module:function`, optionally with a query as in `my_files:load?x=1`, which is called
             and returns a `Dataset`;
-            a name that an installed package has registered in the entry points `rlop.data`;
+            a name that `register_dataset` has got, or an installed package has registered in the
+            entry points `rlop.data`;
             a `Dataset`, which is returned as it is.
         options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`,
             `read_hdf5`, `read_npz`. All of them but the embedded ones take `env_id`.
@@ -90,6 +94,9 @@ def find_reader(source: str) -> Reader:
     if colon and prefix in PREFIXES:
         return PREFIXES[prefix]
 
+    if prefix in REGISTERED:
+        return REGISTERED[prefix]
+
     for registered in entry_points(group=ENTRY_POINTS):
         if registered.name == prefix:
             return registered.load()
@@ -101,8 +108,38 @@ def find_reader(source: str) -> Reader:
     if suffix in SUFFIXES and not misspelt:
         return SUFFIXES[suffix]
 
-    hint = closest(prefix, [*NAMES, *PREFIXES])
+    hint = closest(prefix, [*NAMES, *PREFIXES, *REGISTERED])
     raise InputError(f"data {source!r}: expected {_expected()}{hint}")
+
+
+def register_dataset(name: str, reader: Reader) -> None:
+    """Let `load_dataset` and the rest of this process read a source of one's own.
+
+        def read_mine(source: str, *, fold: int = 0) -> Dataset: ...
+
+        rlop.register_dataset("mine", read_mine)
+        data = rlop.load_dataset("mine:first", fold=1)  # read_mine("mine:first", fold=1)
+
+    A second call replaces the reader. The command line, which is a process of its own, knows
+    `module:function` and the entry points `rlop.data` instead.
+
+    Args:
+        name: the whole name, or what stands before a colon: letters, digits, `-` and `_`.
+        reader: gets the whole source, and options as typed keyword arguments.
+
+    Raises:
+        InputError: a name that cannot be one, or that is taken, or a reader that is no function.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        raise InputError(f"register_dataset: name {name!r}: expected letters, digits, - and _")
+    if name in NAMES or name in PREFIXES:
+        raise InputError(f"register_dataset: name {name!r}: is one of rlop's own")
+    if not callable(reader):
+        raise InputError(
+            f"register_dataset: reader of {name!r}: found {type(reader).__name__}, "
+            f"expected a function of a source that returns a Dataset"
+        )
+    REGISTERED[name] = reader
 
 
 def _expected() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +31,18 @@ ENVIRONMENTS = {
 OFFERED_VERSIONS = (4, 5)  # of these environments, in hints about a misspelt name
 
 
+class Published(NamedTuple):
+    """What is known of the bytes of a file.
+
+    Args:
+        size: in bytes.
+        sha256: 64 hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+
 class Source(NamedTuple):
     """D4RL's entry of one data set.
 
@@ -38,26 +50,39 @@ class Source(NamedTuple):
         family: shared by the data sets of one environment.
         scores: return of a random and of an expert policy; None where D4RL has none.
         limit: steps after which the environment cuts an episode.
-        url: address of the file.
+        url: address of the file, as D4RL has it.
+        path: of the file below the folder of all data sets.
+        published: size and SHA-256 of the file; None for the 51 files of which they are not known.
     """
 
     family: str
     scores: tuple[float, float] | None
     limit: int
     url: str
+    path: str = ""
+    published: Published | None = None
 
 
 @lru_cache(maxsize=1)
 def sources() -> dict[str, Source]:
     """Read the table of all 155 data sets of D4RL 1.1, by name."""
-    table = json.loads(files("rlop.data").joinpath("d4rl.json").read_text())
+    table = _table("d4rl.json")
+    checksums = _table("d4rl_checksums.json")["files"]
 
     by_name: dict[str, Source] = {}
     for family, about in table["families"].items():
         scores = tuple(about["scores"]) if about["scores"] else None
         for name, path in about["files"].items():
-            by_name[name] = Source(family, scores, about["limit"], table["root"] + path)
+            published = Published(*checksums[path]) if path in checksums else None
+            url = table["root"] + path
+            by_name[name] = Source(family, scores, about["limit"], url, path, published)
     return by_name
+
+
+def _table(name: str) -> dict[str, Any]:
+    text = files("rlop.data").joinpath(name).read_text()
+    table: dict[str, Any] = json.loads(text)
+    return table
 
 
 def source_of(name: str) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 from rlop.data.columns import check_lengths
 from rlop.data.dataset import Dataset
 from rlop.data.formats.download import download as fetch
+from rlop.data.formats.download import fault_of
 from rlop.data.formats.hdf5 import (
     DamagedFile,
     drop_like_d4rl,
@@ -21,10 +23,14 @@ from rlop.data.formats.hdf5 import (
     read_key,
 )
 from rlop.data.formats.keys import D4RL, messages_of
+from rlop.data.formats.mirrors import addresses
 from rlop.data.scores import PREFIX, Source, source_of
+from rlop.logs.messages import say
 from rlop.types import InputError
 
 FOLDER = "D4RL_DATASET_DIR"  # environment variable
+USUAL = Path("~/.d4rl/datasets")
+LICENSE = "CC BY 4.0, unless D4RL notes otherwise"
 
 # Family -> today's environment and its arguments, whose observations and actions are D4RL's. For
 # the other families no environment is named.
@@ -117,26 +123,68 @@ def read_d4rl(
 def find(name: str, download: bool = True) -> Path:
     """Return the file of a data set, fetched if need be.
 
+    A download is compared with the published size and SHA-256; of 51 of the 155 files these are
+    not known, and a message says so.
+
     Raises:
         InputError: it is not on disk, with the place and the address; or the download failed.
     """
-    url = source_of(name).url
-    usual = Path.home() / ".d4rl" / "datasets"
-    folder = Path(os.environ.get(FOLDER) or usual)
-    file_name = url.rpartition("/")[2]
-
-    path = folder / file_name
-    for candidate in (path, usual / file_name):
+    about = source_of(name)
+    path = folder() / Path(about.url).name
+    for candidate in (path, USUAL.expanduser() / path.name):
         if candidate.is_file():
             return candidate
 
     if not download:
-        raise InputError(f"{PREFIX}{name}: no file {path}; put there what is at {url}")
+        raise InputError(f"{PREFIX}{name}: no file {path}; put there what is at {about.url}")
+    if about.published is None:
+        say(
+            f"{PREFIX}{name}: size and sha256 of its file are not known; the download is only "
+            f"checked to be whole",
+            logging.WARNING,
+        )
     try:
-        fetch(url, path)
+        fetch(addresses(about.url, about.path), path, about.published)
     except (InputError, OSError) as error:  # OSError: a folder that cannot be written
         raise InputError(f"{PREFIX}{name}: no file {path}, and no download: {error}") from None
     return path
+
+
+def folder() -> Path:
+    """Return the folder of data sets: `$D4RL_DATASET_DIR`, or else `~/.d4rl/datasets`."""
+    named = os.environ.get(FOLDER)
+    return Path(named).expanduser() if named else USUAL.expanduser()
+
+
+def state(name: str) -> list[str]:
+    """Describe the file of a data set: whether it is on disk and whole, and where it comes from.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    about = source_of(name)
+    try:
+        path = find(name, download=False)
+    except InputError:
+        path = None
+        lines = [f"not on disk: expected {folder() / Path(about.url).name}"]
+
+    if path is not None:
+        size = path.stat().st_size
+        fault = fault_of(path, about.published)
+        if fault:
+            verdict = f"not the published file: {fault}" if about.published else fault
+        elif about.published:
+            verdict = "whole: size and sha256 are the published ones"
+        else:
+            verdict = "HDF5 opens it; its published size and sha256 are not known"
+        lines = [f"on disk: {path}, {size:,} bytes; {verdict}"]
+
+    if about.published:
+        lines.append(f"published: {about.published.size:,} bytes, sha256 {about.published.sha256}")
+    lines.append(f"origin: {addresses(about.url, about.path)[-1]}")
+    lines.append(f"license: {LICENSE}")
+    return lines
 
 
 def _qlearning(
