@@ -8,15 +8,15 @@ from typing import NoReturn
 from rlop.types import InputError
 
 # Stable-Baselines3's ReplayBuffer holds [steps, environments, ...] as a ring that begins at `pos`;
-# its actions are scaled to [-1, 1] already. The newest row of each environment is cut off.
+# its actions are scaled to [-1, 1] already. The newest row of each environment is a cut.
 CONVERSION = (
     "import numpy as np; from stable_baselines3.common.save_util import load_from_pkl; "
-    "b = load_from_pkl({path!r}); b.timeouts[b.pos - 1] = 1",
+    "b = load_from_pkl({path!r}); cut = b.timeouts.copy(); cut[b.pos - 1] = 1",
     "rows = lambda a: np.roll(a, -b.pos * b.full, 0)[: b.size()].swapaxes(0, 1)"
     ".reshape(-1, *a.shape[2:])",
     "np.savez({target!r}, obs=rows(b.observations), action=rows(b.actions), "
     "reward=rows(b.rewards), terminated=rows(b.dones * (1 - b.timeouts)), "
-    "truncated=rows(b.timeouts), next_obs=rows(b.next_observations))",
+    "truncated=rows(cut), next_obs=rows(b.next_observations))",
 )
 
 
