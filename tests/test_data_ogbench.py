@@ -70,9 +70,7 @@ def test_trajectories_end_without_terminating(folder, caplog):
         seen = stored["observations"][start : start + steps + 1]
         np.testing.assert_array_equal(data.obs[rows], seen[:-1])
         np.testing.assert_array_equal(data.next_obs[rows], seen[1:])
-        np.testing.assert_array_equal(
-            data.action[rows], stored["actions"][start : start + steps]
-        )
+        np.testing.assert_array_equal(data.action[rows], stored["actions"][start : start + steps])
         start, row = start + steps + 1, row + steps
     assert data.spec.action_low == (-1.0, -1.0, -1.0)
 
