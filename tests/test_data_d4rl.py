@@ -153,7 +153,7 @@ def test_discrete_actions():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rewards": None}, r"pen-v0_demos_clipped\.hdf5: no array 'rewards'"),
+        ({"rewards": None}, r"pen-v0_demos_clipped\.hdf5: no 'rewards'"),
         ({"rewards": np.zeros(9)}, r"pen-v0_demos_clipped\.hdf5: rewards: 9 rows, expected 20$"),
         ({"terminals": np.zeros(9)}, r"terminals: 9 rows, expected 20$"),
         ({"timeouts": np.zeros(9)}, r"timeouts: 9 rows, expected 20$"),

@@ -55,7 +55,7 @@ def test_arrays_outside_the_file_are_refused(path, tmp_path):
         file.create_dataset("observations", shape, np.float32, external=storage)
 
     replace_with(path, "observations", external)
-    refused(path, "observations: stored in other files")
+    refused(path, "observations: stored in another file")
 
     with h5py.File(tmp_path / "other.hdf5", "w") as file:
         file["x"] = np.ones(shape, np.float32)
@@ -64,7 +64,7 @@ def test_arrays_outside_the_file_are_refused(path, tmp_path):
         file["observations"] = h5py.ExternalLink("other.hdf5", "x")
 
     replace_with(path, "observations", linked)
-    refused(path, r"observations: a link to 'other\.hdf5'")
+    refused(path, "observations: a link, which is never followed")
 
     def virtual(file):
         layout = h5py.VirtualLayout(shape, np.float32)
@@ -72,7 +72,7 @@ def test_arrays_outside_the_file_are_refused(path, tmp_path):
         file.create_virtual_dataset("observations", layout)
 
     replace_with(path, "observations", virtual)
-    refused(path, "observations: stored in other files")
+    refused(path, "observations: stored in another file")
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
@@ -150,7 +150,7 @@ def test_an_archive_that_claims_more_than_it_holds_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for name, content in members.items():
             file.writestr(name, content)
-    refused(path, r"rewards: shape \(9000000000000,\) of float32 needs 36,000,000,000,000 bytes")
+    refused(path, r"rewards: shape \(9000000000000,\) of float32 takes 36,000,000,000,000 bytes")
 
 
 def test_the_home_folder_is_expanded(path, monkeypatch):

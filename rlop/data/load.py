@@ -17,12 +17,17 @@ from typing import TypeAlias
 from rlop.config.checks import closest
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
+from rlop.data.formats.d3rlpy import read_d3rlpy
 from rlop.data.formats.d4rl import read_d4rl
 from rlop.data.formats.embedded import read_embedded
 from rlop.data.formats.hdf5 import read_hdf5
+from rlop.data.formats.imitation import read_imitation
 from rlop.data.formats.imported import is_import_path, read_imported
 from rlop.data.formats.minari import read_minari
 from rlop.data.formats.npz import read_npz
+from rlop.data.formats.ogbench import read_ogbench
+from rlop.data.formats.pickles import refuse_pickle
+from rlop.data.formats.robomimic import read_robomimic
 from rlop.data.options import check_options, split_query
 from rlop.types import InputError
 
@@ -35,9 +40,13 @@ NAMES: dict[str, Reader] = {
 }
 # What stands before a colon: `d4rl:hopper-medium-v2`. The reader gets the whole source.
 PREFIXES: dict[str, Reader] = {
+    "d3rlpy": read_d3rlpy,
     "d4rl": read_d4rl,
     "dqn-replay": read_dqn_replay,
+    "imitation": read_imitation,
     "minari": read_minari,
+    "ogbench": read_ogbench,
+    "robomimic": read_robomimic,
 }
 # The end of a file's name.
 SUFFIXES: dict[str, Reader] = {
@@ -47,6 +56,11 @@ SUFFIXES: dict[str, Reader] = {
 }
 # Names and prefixes of `register_dataset`.
 REGISTERED: dict[str, Reader] = {}
+# Files that are refused with the way out.
+REFUSED: dict[str, Reader] = {
+    ".pkl": refuse_pickle,
+    ".pickle": refuse_pickle,
+}
 # Installed packages register further names or prefixes in this group of entry points; they come
 # before the ends of files' names.
 ENTRY_POINTS = "rlop.data"
@@ -59,7 +73,8 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
         source: one of
             `gridworld` or `chain`, optionally with a query as in
             `gridworld?size=8&steps=20000&epsilon=0.5`;
-            `d4rl:NAME`, `dqn-replay:GAME/RUN` or `minari:ID`;
+            `d4rl:NAME`, `dqn-replay:GAME/RUN`, `minari:ID` or `ogbench:NAME`;
+            `d3rlpy:FILE`, `imitation:FILE` or `robomimic:FILE`;
             a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`;
             `module:function`, optionally with a query as in `my_files:load?x=1`, which is called
             and returns a `Dataset`;
@@ -67,7 +82,8 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
             entry points `rlop.data`;
             a `Dataset`, which is returned as it is.
         options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`,
-            `read_hdf5`, `read_npz`. All of them but the embedded ones take `env_id`.
+            `read_hdf5`, `read_npz`, `read_ogbench`, `read_d3rlpy`, `read_imitation`,
+            `read_robomimic`. All of them but the embedded ones take `env_id`.
 
     Raises:
         InputError: an unknown source or option, or anything wrong with the file.
@@ -107,6 +123,8 @@ def find_reader(source: str) -> Reader:
     misspelt = colon and prefix.isidentifier() and not Path(source).exists()
     if suffix in SUFFIXES and not misspelt:
         return SUFFIXES[suffix]
+    if suffix in REFUSED and not misspelt:
+        return REFUSED[suffix]
 
     hint = closest(prefix, [*NAMES, *PREFIXES, *REGISTERED])
     raise InputError(f"data {source!r}: expected {_expected()}{hint}")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from rlop.config.checks import check_known, check_range, nearest
+from rlop.config.checks import check_known, check_range, within
 from rlop.config.files import atomic
 from rlop.data.dataset import Dataset
-from rlop.data.formats.hdf5_safety import get_local
 from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
+from rlop.data.formats.own_arrays import has, is_group, own_array, own_group
+from rlop.data.formats.recognized import hdf5_neighbor
 from rlop.types import InputError
 
 
@@ -32,6 +33,9 @@ def read_hdf5(
     infos: bool = False,
 ) -> Dataset:
     """Read an HDF5 file with one array per column, such as those in D4RL's layout.
+
+    Files of d3rlpy 2 and of robomimic are recognized and read as `d3rlpy:FILE` and
+    `robomimic:FILE`, which have options of their own.
 
     `rlop.data.formats.keys.NAMES` lists the names that a column may have: observations, actions,
     rewards, terminals, timeouts, next_observations, and others'. `Dataset.keys` says which array
@@ -74,6 +78,10 @@ def read_hdf5(
     check_known("ends:", ends, ("flagged", "none"))
 
     with open_hdf5(path) as file:
+        neighbor = hdf5_neighbor(file)
+        if neighbor is not None and keys is None:
+            return neighbor(path, env_id=env_id)
+
         roles = assign(path, arrays_of(file), keys)
         if next_obs == "shifted":
             roles.pop("next_obs", None)
@@ -110,8 +118,8 @@ def read_hdf5(
 
 
 def arrays_of(file: h5py.File) -> list[str]:
-    """Return the names of the arrays directly below the root, links included."""
-    return [name for name in file if file.get(name, getclass=True) is not h5py.Group]
+    """Return the names directly below the root that are not groups, links included."""
+    return [name for name in file if not is_group(file, name)]
 
 
 def _unknown(
@@ -127,9 +135,10 @@ def _unknown(
     for name in arrays_of(file):
         if name in roles.values() or name == ignored or name in tuple(ignored):  # type: ignore[arg-type]  # checked by `assign`
             continue
-        item = get_local(path, file, name)
-        if isinstance(item, h5py.Dataset) and item.shape in ((rows,), (rows, 1)):
-            unknown[name] = item[()]
+        with suppress(InputError):  # text and links are nobody's flags, and are not read
+            item = own_array(file, name, "")
+            if item.shape in ((rows,), (rows, 1)):
+                unknown[name] = item[()]
     return unknown
 
 
@@ -199,11 +208,8 @@ def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
     Raises:
         InputError: no such array, or one that is not numbers or not stored in the file.
     """
-    source = get_local(path, file, key)
-    if not isinstance(source, h5py.Dataset):
-        raise InputError(f"{path}: no array {key!r}{nearest(key, file)}")
-    if source.dtype.kind not in "biuf" or source.shape is None:
-        raise InputError(f"{path}: {key}: {source.dtype}, expected numbers")
+    with within(str(path)):
+        source = own_array(file, key, "")
 
     if source.dtype != np.float64 or source.ndim == 0:
         return np.atleast_1d(source[()])
@@ -215,14 +221,14 @@ def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
 
 def read_infos(file: h5py.File, path: Path) -> dict[str, np.ndarray]:
     """Read the arrays directly below `infos`; {} for a file without them."""
-    group = get_local(path, file, "infos")
-    if not isinstance(group, h5py.Group):
+    if not has(file, "infos"):
         return {}
     arrays = {}
-    for key in group:
-        item = get_local(path, group, key)
-        if isinstance(item, h5py.Dataset):
-            arrays[key] = np.atleast_1d(item[()])
+    with within(str(path)):
+        group = own_group(file, "infos", "")
+        for key in group:
+            if not is_group(group, key):
+                arrays[key] = np.atleast_1d(own_array(group, key, "infos")[()])
     return arrays
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import numpy as np
 from rlop.config.checks import check_known, check_range
 from rlop.data.dataset import Dataset
 from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
-from rlop.data.formats.npz_members import arrays_of, open_npz, read_array, read_header
+from rlop.data.formats.members import Archive, open_archive
+from rlop.data.formats.recognized import npz_neighbor
 from rlop.envs.make import time_limit as time_limit_of
 from rlop.types import InputError
 
@@ -29,6 +30,8 @@ def read_npz(
     env_id: str | None = None,
 ) -> Dataset:
     """Read an archive written by `numpy.savez`, with one array per column.
+
+    Archives of imitation are recognized and read as `imitation:FILE`, which has options of its own.
 
     `rlop.data.formats.keys.NAMES` lists the names that a column may have: obs, action, reward,
     terminated, truncated, next_obs, D4RL's, and others'. `Dataset.keys` says which array was taken
@@ -61,15 +64,16 @@ def read_npz(
         check_range("time_limit", time_limit, low=1)
     check_known("ends:", ends, ("flagged", "none"))
 
-    with open_npz(path) as file:
-        names = [name for name in arrays_of(file) if name not in SCALARS]
-        roles = assign(path, names, keys)
-        arrays = {role: read_array(file, path, name) for role, name in roles.items()}
-        rows = len(np.atleast_1d(arrays["obs"]))
-        check_unknown_flags(path, _unknown(file, path, roles, keys, rows), rows)
-        scalars = {
-            name: _scalar(file, path, name) for name in SCALARS if f"{name}.npy" in file.namelist()
-        }
+    with open_archive(path) as file:
+        neighbor = npz_neighbor(file.keys)
+        if neighbor is not None and keys is None:
+            return neighbor(path, env_id=env_id)
+
+        roles = assign(path, [name for name in file.keys if name not in SCALARS], keys)
+        arrays = {role: file.read(name) for role, name in roles.items()}
+        rows = len(arrays["obs"])
+        check_unknown_flags(path, _unknown(file, roles, keys, rows), rows)
+        scalars = {name: file.scalar(name) for name in SCALARS if name in file.keys}
 
     if env_id is None and "env_id" in scalars:
         env_id = str(scalars["env_id"])
@@ -95,8 +99,7 @@ def read_npz(
 
 
 def _unknown(
-    file: zipfile.ZipFile,
-    path: Path,
+    file: Archive,
     roles: Mapping[str, str],
     keys: Mapping[str, object] | None,
     rows: int,
@@ -104,24 +107,13 @@ def _unknown(
     """Read the arrays of one number per row that have no role and are not ignored."""
     ignored = (keys or {}).get(IGNORED, ())
     unknown = {}
-    for name in arrays_of(file):
+    for name in file.keys:
         if name in roles.values() or name == ignored or name in tuple(ignored):  # type: ignore[arg-type]  # checked by `assign`
             continue
-        try:
-            shape = read_header(file, path, name).shape
-        except InputError:
-            continue  # pickled extras, such as infos, are left alone
-        if shape in ((rows,), (rows, 1)):
-            unknown[name] = read_array(file, path, name)
+        with suppress(InputError):  # text and pickled extras, such as infos, are left alone
+            if file.header(name).shape in ((rows,), (rows, 1)):
+                unknown[name] = file.read(name)
     return unknown
-
-
-def _scalar(file: zipfile.ZipFile, path: Path, name: str) -> object:
-    """Return the one value of an array."""
-    array = read_array(file, path, name)
-    if array.size != 1:
-        raise InputError(f"{path}: {name}: shape {array.shape}, expected a single value")
-    return array.reshape(())[()]
 
 
 def _whole(path: Path, value: object) -> int:

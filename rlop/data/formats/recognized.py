@@ -1,0 +1,35 @@
+"""Layouts of neighbors in files whose names do not tell: known by the names of their arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import h5py
+
+from rlop.data.dataset import Dataset
+from rlop.data.formats.d3rlpy import is_d3rlpy, read_d3rlpy
+from rlop.data.formats.imitation import is_imitation, read_imitation
+from rlop.data.formats.own_arrays import has
+from rlop.data.formats.robomimic import is_robomimic, read_robomimic
+
+Reader: TypeAlias = Callable[..., Dataset]
+
+
+def hdf5_neighbor(file: h5py.File) -> Reader | None:
+    """Return the reader of an HDF5 file of d3rlpy 2 or robomimic; None for any other.
+
+    The flat columns of d3rlpy 1 are read as any others.
+    """
+    if is_d3rlpy(file) and not has(file, "observations"):
+        return read_d3rlpy
+    if is_robomimic(file):
+        return read_robomimic
+    return None
+
+
+def npz_neighbor(keys: Iterable[str]) -> Reader | None:
+    """Return the reader of an archive in imitation's layout; None for any other."""
+    if is_imitation(set(keys)):
+        return read_imitation
+    return None

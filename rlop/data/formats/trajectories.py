@@ -1,0 +1,221 @@
+"""Columns of a data set, filled trajectory by trajectory: no second copy of all observations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rlop.data.dataset import Dataset
+from rlop.types import InputError
+
+
+class Trajectory(NamedTuple):
+    """One trajectory of T steps.
+
+    Args:
+        label: what messages call it.
+        obs: `[T, *S]`, or `[T + 1, *S]` where the last observation is known.
+        action: `[T, *A]`.
+        reward: `[T]` or `[T, 1]`.
+        terminated: `[T]` bool.
+        next_obs: `[T, *S]` where the file has them, else None.
+    """
+
+    label: str
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    next_obs: np.ndarray | None = None
+
+
+def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str, np.ndarray]:
+    """Return the columns of `Dataset.from_arrays`.
+
+    The last step of a trajectory that neither terminates nor has a last observation is dropped,
+    because nothing is known of its successor. Where a trajectory terminates without one, the last
+    row's next_obs is its own observation, which targets mask.
+
+    Args:
+        trajectories: of one shape and kind.
+        rows: at least the number of their steps.
+
+    Returns:
+        obs, action, reward, next_obs, terminated, truncated.
+
+    Raises:
+        InputError: no steps, or trajectories that differ in shape or kind.
+    """
+    columns: dict[str, np.ndarray] = {}
+    first, used = "", 0
+    for trajectory in trajectories:
+        part = _steps(trajectory)
+        if not columns:
+            first = trajectory.label
+            columns = {key: np.empty((rows, *a.shape[1:]), a.dtype) for key, a in part.items()}
+
+        stop = used + len(part["reward"])
+        for key, array in part.items():
+            column = columns[key]
+            if array.shape[1:] != column.shape[1:] or array.dtype != column.dtype:
+                raise InputError(
+                    f"{trajectory.label}: {key}: rows {array.shape[1:]} {array.dtype}, expected "
+                    f"{column.shape[1:]} {column.dtype} as in {first}"
+                )
+            column[used:stop] = array
+        used = stop
+
+    if used == 0:
+        raise InputError("no transitions")
+    return {key: column[:used] for key, column in columns.items()}
+
+
+def to_dataset(
+    columns: Mapping[str, np.ndarray],
+    name: str,
+    n_actions: int | None = None,
+    env_id: str | None = None,
+) -> Dataset:
+    """Build a data set of columns whose every row has its successor.
+
+    Args:
+        columns: obs, action, reward, terminated, truncated and next_obs.
+        name: what messages call the data set.
+        n_actions: number of discrete actions; by default the largest action plus one.
+        env_id: Gymnasium id for evaluation.
+
+    Raises:
+        InputError: as `Dataset.from_arrays`.
+    """
+    return Dataset.from_arrays(
+        columns["obs"],
+        columns["action"],
+        columns["reward"],
+        columns["terminated"],
+        columns["truncated"],
+        columns["next_obs"],
+        n_actions=n_actions,
+        env_id=env_id,
+        name=name,
+    )
+
+
+def split_successors(
+    chunks: Iterable[np.ndarray],
+    dtype: np.dtype,
+    is_last: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split the observations of trajectories that hold one more than they have steps.
+
+    Args:
+        chunks: consecutive rows `[n, *S]` of all observations, one trajectory after another.
+        dtype: of the file.
+        is_last: `[N]` bool, the last observation of each trajectory.
+
+    Returns:
+        obs and next_obs, both `[N - trajectories, *S]`.
+    """
+    has_next = ~is_last
+    has_before = np.append(False, has_next[:-1])
+    steps = int(has_next.sum())
+
+    obs = after = np.empty(0)
+    row = filled = follow = 0
+    for chunk in chunks:
+        if row == 0:
+            kind = obs_dtype(dtype)
+            obs = np.empty((steps, *chunk.shape[1:]), kind)
+            after = np.empty((steps, *chunk.shape[1:]), kind)
+        here = slice(row, row + len(chunk))
+        row += len(chunk)
+
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused later, by name
+            starts, ends = chunk[has_next[here]], chunk[has_before[here]]
+            obs[filled : filled + len(starts)] = starts
+            after[follow : follow + len(ends)] = ends
+        filled += len(starts)
+        follow += len(ends)
+    return obs, after
+
+
+def obs_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype in which a data set keeps observations."""
+    return dtype if dtype in (np.uint8, np.bool_) else np.dtype(np.float32)
+
+
+def episode_slices(is_end: np.ndarray) -> Iterator[slice]:
+    """Yield the rows of each episode; rows after the last end are one, too.
+
+    Args:
+        is_end: `[N]` bool.
+    """
+    stops = np.flatnonzero(is_end) + 1
+    if len(is_end) and not is_end[-1]:
+        stops = np.append(stops, len(is_end))
+    start = 0
+    for stop in stops:
+        yield slice(start, int(stop))
+        start = int(stop)
+
+
+def _steps(trajectory: Trajectory) -> dict[str, np.ndarray]:
+    """Return the columns of one trajectory."""
+    obs, length = trajectory.obs, len(trajectory.reward)
+    _check_lengths(trajectory, length)
+
+    rows = length
+    if trajectory.next_obs is not None:
+        after = trajectory.next_obs
+    elif len(obs) == length + 1:
+        after = obs[1:]
+    else:
+        ends = length > 0 and bool(trajectory.terminated[-1])
+        rows = length if ends else max(length - 1, 0)
+        after = obs[np.minimum(np.arange(rows) + 1, length - 1)]
+
+    terminated = trajectory.terminated[:rows]
+    truncated = np.zeros(rows, bool)
+    truncated[-1:] = ~terminated[-1:]
+
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused later, by name
+        return {
+            "obs": obs[:rows].astype(obs_dtype(obs.dtype), copy=False),
+            "action": _action(trajectory.action[:rows]),
+            "reward": trajectory.reward[:rows].reshape(rows).astype(np.float32, copy=False),
+            "next_obs": after.astype(obs_dtype(after.dtype), copy=False),
+            "terminated": terminated,
+            "truncated": truncated,
+        }
+
+
+def _check_lengths(trajectory: Trajectory, length: int) -> None:
+    """Raise InputError unless all arrays have a row per step."""
+    label = trajectory.label
+    if trajectory.reward.size != length:
+        raise InputError(
+            f"{label}: reward: shape {trajectory.reward.shape}, expected [T] or [T, 1]"
+        )
+
+    arrays = {"obs": trajectory.obs, "action": trajectory.action}
+    arrays["terminated"] = trajectory.terminated
+    if trajectory.next_obs is not None:
+        arrays["next_obs"] = trajectory.next_obs
+    elif len(trajectory.obs) == length + 1:
+        del arrays["obs"]
+
+    for key, array in arrays.items():
+        if len(array) != length:
+            raise InputError(
+                f"{label}: {key}: {len(array)} rows, expected {length} as there are rewards"
+            )
+
+
+def _action(action: np.ndarray) -> np.ndarray:
+    """Return integers as int64 and floats as float32."""
+    if action.dtype.kind in "iu":
+        return action.astype(np.int64, copy=False)
+    if action.dtype.kind == "f":
+        return action.astype(np.float32, copy=False)
+    return action
