@@ -231,9 +231,9 @@ def test_another_environment_for_evaluation(root):
         ),
         (
             {},
-            {"action": {"type": "Discrete", "start": 1, "n": 2}},
+            {"action": {"type": "MultiBinary", "n": 2}},
             {},
-            r"actions: Discrete space, expected Box, or Disc",
+            r"actions: MultiBinary space, expected Box or Disc",
         ),
         (
             {},

@@ -196,14 +196,14 @@ def test_a_time_limit_of_the_user_is_kept(endless, caplog):
     assert LONGEST > 7
 
 
-def test_actions_whose_bounds_lie_within_those_of_an_agent_are_ambiguous():
+def test_actions_whose_units_nothing_says_are_asked_about():
     class Half(gymnasium.Env):
         observation_space = gymnasium.spaces.Box(-1, 1, (3,))
         action_space = gymnasium.spaces.Box(0, 1, (1,))
 
     gymnasium.register("test/Half-v0", Half, max_episode_steps=5)
     try:
-        with pytest.warns(UserWarning, match="bounds of its actions, 0 to 1, lie within"):
+        with pytest.raises(InputError, match=r"actions from 0 to 1, and nothing says.*action_low"):
             Evaluator("test/Half-v0", [0], spec=Spec((3,), action_shape=(1,)))
     finally:
         del gymnasium.registry["test/Half-v0"]

@@ -21,6 +21,8 @@ from rlop.types import InputError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+LARGEST_YAML = 4 << 20  # bytes of a configuration
+
 Plain: TypeAlias = Any  # values of YAML and JSON: text, numbers, lists and mappings of these
 
 
@@ -79,7 +81,13 @@ def read_yaml(path: str | Path) -> dict[str, object]:
         InputError: no such file, not YAML (with the line), a duplicate key, or a top level that is
             not a mapping.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"{path}: cannot be read, expected a YAML file, found a folder or a device"
+        )
+    if path.is_file() and path.stat().st_size > LARGEST_YAML:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes, expected a YAML file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

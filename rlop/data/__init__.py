@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlop.data.adapter import check_spaces
 from rlop.data.atari_scores import dqn_normalized_score, human_normalized_score
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
@@ -12,7 +13,6 @@ from rlop.data.formats.npz import read_npz
 from rlop.data.load import load_dataset, register_dataset
 from rlop.data.returns import returns_to_go
 from rlop.data.scores import normalized_score
-from rlop.data.spaces import check_spaces
 
 __all__ = [
     "Dataset",

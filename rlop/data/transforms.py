@@ -16,6 +16,7 @@ import numpy as np
 from rlop.config.checks import check_known, check_range, show
 from rlop.data.dataset import Dataset
 from rlop.data.options import check_options
+from rlop.data.units import scale_actions
 from rlop.types import InputError, Spec
 
 REWARD = "+reward"  # begins the note of a change of rewards, and with them of returns
@@ -250,6 +251,7 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
     "top_returns": top_returns,
     "subsample": subsample,
     "clip_actions": clip_actions,
+    "scale_actions": scale_actions,
 }
 
 

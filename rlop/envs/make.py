@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +16,7 @@ from rlop.config.checks import closest
 from rlop.envs.atari import PREFIX, vector_arguments
 from rlop.envs.layouts import d4rl_env
 from rlop.envs.spaces import Env, VectorEnv
+from rlop.logs.messages import say
 from rlop.types import InputError
 
 T = TypeVar("T")
@@ -121,6 +124,27 @@ def time_limit(env_id: str) -> int | None:
     """
     check_env_id(env_id)
     return gymnasium.spec(env_id).max_episode_steps
+
+
+def stored_env_id(where: object, env_id: str | None) -> str | None:
+    """Return the id of an environment that a data file names, unless using it would import code.
+
+    `module:Id` imports its module; a file may come from a stranger. It is taken only if the module
+    is imported already.
+
+    Args:
+        where: the file, for the message.
+        env_id: as the file has it.
+    """
+    module, colon, _ = (env_id or "").partition(":")
+    if not colon or module in sys.modules:
+        return env_id
+    say(
+        f"{where}: names the environment {env_id!r}, and a data file imports nothing; if you trust "
+        "it, name it yourself (env)",
+        logging.WARNING,
+    )
+    return None
 
 
 def check_env_id(env_id: str) -> None:

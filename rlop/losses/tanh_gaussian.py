@@ -86,7 +86,8 @@ def check_actions(action: np.ndarray, name: str) -> None:
     if not is_inside:
         raise InputError(
             f"{name}: actions from {low:.8g} to {high:.8g}, expected [-1, 1]; "
-            "scale them with the bounds of the action space: 2 (a - low) / (high - low) - 1"
+            "bring them there by the reader's action_low and action_high, the environment's "
+            "bounds, or by transforms: {scale_actions: {low: LOW, high: HIGH}}"
         )
 
 

@@ -104,14 +104,31 @@ def load_agent(
         InputError: for a file that is not a checkpoint, or a part that is not available here.
     """
     content = load(path, device)
+    try:
+        return _rebuilt(path, content, device, allow, parts or {}), content
+    except InputError:
+        raise
+    except Exception as error:  # whatever wrong types, keys and shapes in a stranger's file lead to
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path}: damaged, or not a checkpoint of rlop ({reason})") from error
+
+
+def _rebuilt(
+    path: str | Path,
+    content: Mapping[str, Any],
+    device: torch.device | str,
+    allow: Collection[str],
+    parts: Mapping[str, Callable[..., Any]],
+) -> Agent:
+    """Make the agent of a checkpoint's content."""
     spec = Spec(**{**content["spec"], "obs_shape": tuple(content["spec"]["obs_shape"])})
     check_part(path, content["agent"], Agent, allow)
     check_variants(path, content["variants"] or {}, allow)
-    config = with_functions(path, content["config"], allow, parts or {})
+    config = with_functions(path, content["config"], allow, parts)
     cls = agent_class(content["agent"])
     agent = cls(spec, seeds=content["seeds"], variants=content["variants"], device=device, **config)
     agent.load_state_dict(content["state"])
-    return agent, content
+    return agent
 
 
 def stored_config(config: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -14,13 +13,11 @@ from torch import Tensor
 
 from rlop.collect.acting import Space, random_actions
 from rlop.config.checks import check_range
+from rlop.data.adapter import adapter_of, check_spaces, natural_spec
 from rlop.data.atari_scores import normalized_scores
 from rlop.data.scores import find_scores, normalized_score
-from rlop.data.spaces import check_spaces
-from rlop.data.transforms import normalized
 from rlop.envs import TabularEnv
 from rlop.envs.atari import EPSILON, PREFIX
-from rlop.envs.layouts import bounded, from_unit
 from rlop.envs.make import make_env, make_vec_env
 from rlop.logs.messages import say
 from rlop.runs import Runs
@@ -57,8 +54,8 @@ class Evaluator:
     Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for
     `env_kwargs`, in whole episodes; the protocol itself continues until 125,000 steps are complete.
 
-    Continuous actions of an agent, like those of data sets, lie in [-1, 1]; they are mapped to the
-    environment's bounds.
+    Observations and actions are translated by `rlop.data.adapter.Adapter`: dictionaries flattened
+    and observations normalized as the data's were, actions in the environment's units.
 
     Args:
         env_id: Gymnasium id.
@@ -66,8 +63,8 @@ class Evaluator:
         episodes: episodes of each run.
         env_kwargs: keyword arguments for `gymnasium.make`.
         max_envs: environments stepped at once for a run.
-        spec: when given, the environment must match its observation and action space, and
-            observations are normalized as the data's were.
+        spec: when given, the environment must match it when the evaluator is made; without it,
+            when a policy is evaluated.
         reference: D4RL data set or environment whose reference scores normalize the return, if it
             has any.
         epsilon: probability of a uniformly random action at each step, drawn from the run's own
@@ -108,10 +105,8 @@ class Evaluator:
         self.envs, self.is_cut = _make_envs(
             env_id, len(self.seeds), len(self.quota), env_kwargs or {}
         )
-        _check_observations(env_id, self.envs[0])
         if spec is not None:
             check_spaces(spec, self.envs[0])
-            _warn_of_units(env_id, self.envs[0].single_action_space)
 
     def __call__(self, policy: Acting) -> Scores:
         """Average return and length over the episodes of each run, and normalize the return.
@@ -137,32 +132,40 @@ class Evaluator:
             Undiscounted return and length of every episode, `[R, episodes]` each, in no particular
             order.
         """
+        spec = self.spec or getattr(policy, "spec", None) or natural_spec(self.envs[0])
+        adapter = adapter_of(spec, self.envs[0])
         tallies, rngs, first_obs = [], [], []
         for env, seed in zip(self.envs, self.seeds):
             start = _start(seed)
             tallies.append(_Tally(self.quota))
             rngs.append(np.random.default_rng(start))
             run_obs, _ = env.reset(seed=start)
-            first_obs.append(run_obs)
+            first_obs.append(adapter.obs(run_obs))
 
         obs = np.stack(first_obs)
-        if obs.dtype == np.float64:
-            obs = obs.astype(np.float32)  # as data sets hold them
-
         while not all(tally.complete for tally in tallies):
-            actions = self._act(policy, obs)
+            actions = policy.act(torch.from_numpy(obs).to(policy.device)).cpu().numpy()
             for run, env in enumerate(self.envs):
                 if tallies[run].complete:
                     continue
                 space = env.single_action_space
-                played = from_unit(actions[run], space)
+                played = adapter.action(actions[run])
                 self._explore(played, space, rngs[run])
 
-                obs[run], reward, terminated, truncated, _ = env.step(played)
+                run_obs, reward, terminated, truncated, _ = env.step(played)
+                obs[run] = adapter.obs(run_obs)
                 tallies[run].add(reward, terminated | truncated)
 
         returns = np.array([tally.returns for tally in tallies])
         lengths = np.array([tally.lengths for tally in tallies])
+        broken = ~np.isfinite(returns).all(1)
+        if broken.any():
+            say(
+                f"env = {self.env_id!r}: NaN or infinite rewards in run "
+                f"{', '.join(map(str, np.flatnonzero(broken)))}: its score is NaN",
+                logging.WARNING,
+            )
+            returns[broken] = np.nan
         if self.is_cut and lengths.max() >= LONGEST:
             say(
                 f"env = {self.env_id!r} has no time limit: an episode was cut after {LONGEST:,} "
@@ -175,13 +178,6 @@ class Evaluator:
         """Close all environments."""
         for env in self.envs:
             env.close()
-
-    def _act(self, policy: Acting, obs: np.ndarray) -> np.ndarray:
-        """Act on observations `[R, n, *S]` of the environment."""
-        if self.spec is not None:
-            obs = normalized(obs, self.spec)
-        actions = policy.act(torch.from_numpy(obs).to(policy.device))
-        return actions.cpu().numpy()
 
     def _explore(self, actions: np.ndarray, space: Space, rng: np.random.Generator) -> None:
         """Replace each action by a random one with probability `epsilon`, in place."""
@@ -341,28 +337,3 @@ def _make_envs(
 
 def _is_atari(env_id: str) -> bool:
     return env_id.startswith(PREFIX)
-
-
-def _check_observations(env_id: str, env: VectorEnv) -> None:
-    if isinstance(env.single_observation_space, gymnasium.spaces.Dict):
-        raise InputError(
-            f"env = {env_id!r}: observations are a dictionary, expected an array; where D4RL has "
-            f"this task, env_kwargs: {{layout: d4rl}} gives its observations"
-        )
-
-
-def _warn_of_units(env_id: str, space: Space) -> None:
-    """Warn if actions in the environment's units could be mistaken for actions in [-1, 1]."""
-    if not (isinstance(space, gymnasium.spaces.Box) and bounded(space)):
-        return
-
-    low, high = space.low, space.high
-    is_within = (low >= -1).all() and (high <= 1).all()
-    is_unit = (low == -1).all() and (high == 1).all()
-    if is_within and not is_unit:
-        warnings.warn(
-            f"env = {env_id!r}: the bounds of its actions, {low.min():g} to {high.max():g}, lie "
-            f"within [-1, 1], in which an agent acts: -1 and 1 are played as the bounds. Data "
-            f"whose actions are in the environment's own units must be rescaled (to_unit)",
-            stacklevel=3,
-        )

@@ -18,6 +18,8 @@ from rlop.data.dataset import Dataset
 from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
 from rlop.data.formats.own_arrays import has, is_group, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor
+from rlop.data.units import Bound, in_units, with_bounds
+from rlop.envs.make import stored_env_id
 from rlop.types import InputError
 
 
@@ -30,6 +32,9 @@ def read_hdf5(
     n_actions: int | None = None,
     time_limit: int | None = None,
     env_id: str | None = None,
+    action_low: Bound | None = None,
+    action_high: Bound | None = None,
+    action_units: str = "native",
     infos: bool = False,
 ) -> Dataset:
     """Read an HDF5 file with one array per column, such as those in D4RL's layout.
@@ -61,6 +66,10 @@ def read_hdf5(
         time_limit: in steps, for files that mark no truncation: the last of every `time_limit`
             steps without an end is a time-out.
         env_id: Gymnasium id; by default what the file says.
+        action_low: lowest continuous action of the environment, a number or one per dimension; by
+            default what the file says.
+        action_high: the highest.
+        action_units: of the file's actions: `native`, which are brought to [-1, 1], or `unit`.
         infos: also read `infos/*`.
 
     Raises:
@@ -97,7 +106,7 @@ def read_hdf5(
     terminated, truncated = flags(path, rows, arrays, roles, time_limit, ends)
     if n_actions is None:
         n_actions = _count(path, metadata)
-    stored_id = _text(path, metadata, "env_id")
+    stored_id = None if env_id else stored_env_id(path, _text(path, metadata, "env_id"))
     env_kwargs = {} if env_id else _mapping(path, metadata, "env_kwargs")
 
     with messages_of(path, roles):
@@ -114,7 +123,16 @@ def read_hdf5(
             name=path.name,
             infos=further,
         )
-    return replace(data, keys=roles)
+    data = replace(data, keys=roles)
+    if action_low is None and "action_low" in metadata and data.spec.n_actions is None:
+        # `rlop collect` stores actions in [-1, 1], and says which actions of the environment -1 and
+        # 1 are.
+        return with_bounds(
+            data,
+            _list(path, metadata, "action_low"),
+            _list(path, metadata, "action_high"),
+        )
+    return in_units(data, action_low, action_high, action_units)
 
 
 def arrays_of(file: h5py.File) -> list[str]:
@@ -161,6 +179,14 @@ def _text(path: Path, metadata: Mapping[str, object], key: str) -> str | None:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     raise InputError(f"{path}: attribute {key} = {value!r}: expected text")
+
+
+def _list(path: Path, metadata: Mapping[str, object], key: str) -> np.ndarray:
+    """Return an attribute that holds a list of numbers in JSON."""
+    try:
+        return np.array(json.loads(_text(path, metadata, key) or ""), np.float64).reshape(-1)
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"{path}: attribute {key}: expected a list of numbers in JSON") from None
 
 
 def _mapping(path: Path, metadata: Mapping[str, object], key: str) -> dict[str, object]:

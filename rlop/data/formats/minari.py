@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,7 +30,8 @@ from rlop.data.formats.episodes import (
     leaf_spaces,
     vector,
 )
-from rlop.envs.layouts import to_unit
+from rlop.data.units import scale_actions
+from rlop.envs.make import stored_env_id
 from rlop.types import InputError
 
 PREFIX = "minari:"
@@ -73,6 +75,7 @@ def read_minari(
         InputError: no such data set on disk, a space that does not fit, missing or mis-sized parts.
     """
     name = str(source).removeprefix(PREFIX)
+    check_id(name)
     folder = find(name, download) / "data"
     about = _metadata(folder)
 
@@ -82,14 +85,16 @@ def read_minari(
         n_actions = _n_actions(folder, action_space)
 
     own_id, own_kwargs = _environment(about)
+    if env_id is None:
+        own_id = stored_env_id(PREFIX + name, own_id)
 
     spaces = leaf_spaces(obs_space)
     try:
         episodes = _episodes(folder, about.get("data_format", "hdf5"), spaces)
         columns = _columns(episodes, spaces, keys)
-        columns["action"] = _unit(columns["action"], action_space)
+        columns["action"] = _from_zero(columns["action"], action_space)
 
-        return Dataset.from_arrays(
+        data = Dataset.from_arrays(
             columns["obs"],
             columns["action"],
             columns["reward"],
@@ -101,12 +106,19 @@ def read_minari(
             env_kwargs=own_kwargs if env_id is None else None,
             name=PREFIX + name,
         )
+        return _described(data, obs_space, spaces, keys, action_space)
     except InputError as error:
         raise InputError(f"{folder}: {_first_line(error)}") from None
     except OSError as error:
         raise InputError(
             f"{folder}: {MAIN_FILE}: damaged or cut short: {_first_line(error)}"
         ) from None
+
+
+def check_id(name: str) -> None:
+    """Raise InputError unless a name is an id of a data set, and no path to somewhere else."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
+        raise InputError(f"{PREFIX}{name}: expected an id such as D4RL/door/human-v2")
 
 
 def root() -> Path:
@@ -165,9 +177,8 @@ def _space(about: Metadata, key: str) -> SpaceJSON:
 def _n_actions(folder: Path, space: SpaceJSON) -> int | None:
     """Return the number of discrete actions; None for continuous ones, or where it is not known."""
     kind = space.get("type", "Box")
-    starts_at_zero = space.get("start", 0) == 0
-    if kind not in ("Box", "Discrete") or not starts_at_zero:
-        raise InputError(f"{folder}: actions: {kind} space, expected Box, or Discrete from 0")
+    if kind not in ("Box", "Discrete"):
+        raise InputError(f"{folder}: actions: {kind} space, expected Box or Discrete")
     return space["n"] if kind == "Discrete" else None
 
 
@@ -239,16 +250,39 @@ def _check_length(where: str, column: np.ndarray, expected: int, steps: int) -> 
         raise InputError(f"{where}: {len(column)} rows, expected {expected} with {steps} rewards")
 
 
-def _unit(actions: np.ndarray, space: SpaceJSON) -> np.ndarray:
-    """Bring continuous actions to [-1, 1], where agents act."""
-    if space.get("type") != "Box" or actions.shape[1:] != tuple(space["shape"]):
-        return actions
+def _from_zero(actions: np.ndarray, space: SpaceJSON) -> np.ndarray:
+    """Number discrete actions from 0, and flatten continuous ones of several axes."""
+    if space.get("type") == "Discrete":
+        return actions - space.get("start", 0)
+    return actions.reshape(len(actions), -1) if actions.ndim > 2 else actions
 
-    low = np.array(space["low"], np.float32).reshape(space["shape"])
-    high = np.array(space["high"], np.float32).reshape(space["shape"])
-    if (low == -1).all() and (high == 1).all():
-        return actions
-    return to_unit(actions, gymnasium.spaces.Box(low, high))
+
+def _described(
+    data: Dataset,
+    obs_space: SpaceJSON,
+    spaces: Mapping[str, SpaceJSON],
+    keys: Sequence[str] | None,
+    action_space: SpaceJSON,
+) -> Dataset:
+    """Bring actions of a bounded Box to [-1, 1], and record what the environment's own are."""
+    spec = data.spec
+    if obs_space.get("type") == "Dict":
+        no_rows = {path: np.empty((0, 1)) for path in spaces}
+        spec = replace(spec, obs_keys=tuple(choose(no_rows, keys)))
+    if action_space.get("type") == "Discrete":
+        spec = replace(spec, action_start=int(action_space.get("start", 0)))
+    data = replace(data, spec=spec)
+
+    shape = tuple(action_space.get("shape", ()))
+    if action_space.get("type") != "Box" or int(np.prod(shape)) != data.action.shape[-1]:
+        return data
+    if len(shape) > 1:
+        data = replace(data, spec=replace(data.spec, action_layout=shape))
+    low = np.array(action_space["low"], np.float64).reshape(-1)
+    high = np.array(action_space["high"], np.float64).reshape(-1)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        return data
+    return replace(scale_actions(data, low, high), name=data.name)
 
 
 def _episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> Iterator[Episode]:

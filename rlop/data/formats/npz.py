@@ -14,6 +14,8 @@ from rlop.data.dataset import Dataset
 from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
 from rlop.data.formats.members import Archive, open_archive
 from rlop.data.formats.recognized import npz_neighbor
+from rlop.data.units import Bound, in_units
+from rlop.envs.make import stored_env_id
 from rlop.envs.make import time_limit as time_limit_of
 from rlop.types import InputError
 
@@ -28,6 +30,9 @@ def read_npz(
     n_actions: int | None = None,
     time_limit: int | None = None,
     env_id: str | None = None,
+    action_low: Bound | None = None,
+    action_high: Bound | None = None,
+    action_units: str = "native",
 ) -> Dataset:
     """Read an archive written by `numpy.savez`, with one array per column.
 
@@ -54,6 +59,9 @@ def read_npz(
             plus one.
         time_limit: of the environment in steps, for files that mark no truncation.
         env_id: Gymnasium id; by default what the file says.
+        action_low: lowest continuous action of the environment, a number or one per dimension.
+        action_high: the highest.
+        action_units: of the file's actions: `native`, which are brought to [-1, 1], or `unit`.
 
     Raises:
         InputError: no such file, not an archive, damaged, a missing or unknown array, an object
@@ -76,7 +84,7 @@ def read_npz(
         scalars = {name: file.scalar(name) for name in SCALARS if name in file.keys}
 
     if env_id is None and "env_id" in scalars:
-        env_id = str(scalars["env_id"])
+        env_id = stored_env_id(path, str(scalars["env_id"]))
     if n_actions is None and "n_actions" in scalars:
         n_actions = _whole(path, scalars["n_actions"])
     if time_limit is None and env_id is not None and "start" in roles:
@@ -95,7 +103,8 @@ def read_npz(
             env_id=env_id,
             name=path.name,
         )
-    return replace(data, keys=roles)
+    data = replace(data, keys=roles)
+    return in_units(data, action_low, action_high, action_units)
 
 
 def _unknown(

@@ -1,0 +1,236 @@
+"""Translate between an environment and an agent: observations one way, actions the other.
+
+An agent sees vectors or images, numbers its discrete actions from 0, and acts in [-1, 1]. `Spec`
+says what reading the data did to arrive there; the adapter does the same to observations and undoes
+it for actions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rlop.data.transforms import normalized
+from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
+from rlop.types import InputError, Spec
+
+MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
+
+
+class Adapter:
+    """Translate observations and actions of n environments.
+
+    Args:
+        spec: of the data set that the agent was trained on.
+        obs_space: of one environment.
+        action_space: of one environment.
+        name: of the environment, for messages.
+    Raises:
+        InputError: spaces that differ from the data's, or actions whose units nothing says.
+    """
+
+    def __init__(self, spec: Spec, obs_space: Space, action_space: Space, name: str) -> None:
+        self.spec = spec
+        self.obs_space = obs_space
+        self.action_space = action_space
+        self.keys = obs_keys(obs_space, spec.obs_keys, name)
+        self._check_obs(name)
+        self._check_actions(name)
+
+    def obs(self, obs: Any) -> np.ndarray:
+        """Return observations `[n, *obs_shape]` as the agent was trained on.
+
+        Args:
+            obs: of a vector of n environments: an array `[n, ...]`, or a dictionary of them.
+        """
+        return normalized(flat_obs(self.obs_space, obs, self.keys), self.spec)
+
+    def action(self, actions: np.ndarray) -> np.ndarray:
+        """Return the environment's own actions.
+
+        Args:
+            actions: of the agent, `[n]` or `[n, m]`.
+        """
+        space, spec = self.action_space, self.spec
+        if isinstance(space, gymnasium.spaces.Discrete):
+            return actions + space.start
+        if isinstance(space, gymnasium.spaces.MultiDiscrete):
+            # Row-major: the last part varies fastest.
+            strides = np.cumprod([1, *space.nvec[:0:-1]])[::-1]
+            parts = actions[:, np.newaxis] // strides % space.nvec
+            return parts.astype(space.dtype) + space.start
+
+        assert space.shape is not None  # a Box has one
+        played = actions.reshape(len(actions), *space.shape)
+        if spec.action_low is None or spec.action_high is None:
+            return from_unit(played, space)
+        assert isinstance(space, gymnasium.spaces.Box)  # `_check_actions` held them together
+        low = np.array(spec.action_low).reshape(space.shape)
+        high = np.array(spec.action_high).reshape(space.shape)
+        share = (np.clip(played, -1, 1).astype(np.float64) + 1) / 2
+        own = low + share * (high - low)
+        return np.clip(own, space.low, space.high).astype(space.dtype)
+
+    def _check_obs(self, name: str) -> None:
+        """Raise InputError unless observations have the data's shape, and are bytes as they are."""
+        spec, space = self.spec, self.obs_space
+        sample = flat_obs(space, _batch_of_one(space), self.keys)
+        both_or_neither_bytes = (spec.obs_dtype == "uint8") == (sample.dtype == np.uint8)
+        if sample.shape[1:] != spec.obs_shape or not (
+            both_or_neither_bytes or sample.dtype == np.bool_
+        ):
+            data = f"{spec.obs_shape} {spec.obs_dtype}"
+            found = f"{sample.shape[1:]} {space.dtype or sample.dtype}"
+            raise InputError(f"{name}: observations {found}, but the data has {data}")
+
+    def _check_actions(self, name: str) -> None:
+        """Raise InputError unless actions are the data's."""
+        spec, space = self.spec, self.action_space
+        data = f"continuous {spec.action_shape}"
+        if spec.n_actions is not None:
+            data = f"{spec.n_actions} discrete"
+        fits = count_actions(space) == spec.n_actions
+        if fits and spec.n_actions is None:
+            fits = math.prod(space.shape or ()) == math.prod(spec.action_shape)
+        if not fits:
+            raise InputError(f"{name}: action space {space}, but the data has {data} actions")
+
+        if not bounded(space) or spec.action_low is not None:
+            return
+        if not ((space.low == -1).all() and (space.high == 1).all()):
+            raise InputError(
+                f"{name}: actions from {space.low.min():g} to {space.high.max():g}, and nothing "
+                "says in which units the data's are: give the reader action_low and action_high, "
+                "the environment's actions at -1 and 1, and action_units: unit if they are in "
+                "[-1, 1] already"
+            )
+
+
+def count_actions(space: Space) -> int | None:
+    """Return the number of discrete actions, joint ones of MultiDiscrete; None for a Box.
+
+    Raises:
+        InputError: another space, or too many joint actions.
+    """
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        joint = int(np.prod(space.nvec, dtype=object))
+        if joint > MOST_JOINT:
+            raise InputError(f"action space {space}: {joint} joint actions, over {MOST_JOINT}")
+        return joint
+    if isinstance(space, gymnasium.spaces.Box):
+        return None
+    raise InputError(f"action space {space}: expected Discrete, MultiDiscrete or Box")
+
+
+def obs_keys(space: Space, chosen: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Return the paths of the parts of a Dict space to join, in order; () for another space.
+
+    Args:
+        space: of observations.
+        chosen: paths, from the data; () takes all, sorted name by name.
+        name: of the environment, for the message.
+    """
+    if not isinstance(space, gymnasium.spaces.Dict):
+        return ()
+    known = [path for path, _ in leaves(space)]
+    for key in chosen:
+        if key not in known:
+            raise InputError(f"{name}: observations have {known}, but the data {list(chosen)}")
+    return chosen or tuple(sorted(known, key=lambda path: path.split("/")))
+
+
+def leaves(space: Space, path: str = "") -> list[tuple[str, Space]]:
+    """Return the parts of a space with their paths, as `a/b`."""
+    if not isinstance(space, gymnasium.spaces.Dict):
+        return [(path, space)]
+    found = []
+    for key, inner in space.spaces.items():
+        found += leaves(inner, f"{path}/{key}" if path else key)
+    return found
+
+
+def flat_obs(space: Space, obs: Any, keys: tuple[str, ...]) -> np.ndarray:
+    """Make one array of observations, by the rule by which Minari's are read.
+
+    A Discrete observation is one-hot. Parts of a dictionary are flattened and joined in the order
+    of the keys, as float32; a single part keeps its shape.
+
+    Args:
+        space: of one environment.
+        obs: of n environments.
+        keys: from `obs_keys`.
+    Returns:
+        `[n, ...]` float32, uint8 or bool.
+    """
+    if not keys:
+        return _leaf(space, np.asarray(obs))
+    spaces = dict(leaves(space))
+    parts = [_leaf(spaces[key], np.asarray(_at(obs, key))) for key in keys]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([part.reshape(len(part), -1).astype(np.float32) for part in parts], 1)
+
+
+def _at(obs: Mapping[str, Any], path: str) -> Any:
+    """Return a part of nested dictionaries."""
+    for key in path.split("/"):
+        obs = obs[key]
+    return obs
+
+
+def _leaf(space: Space, obs: np.ndarray) -> np.ndarray:
+    """Return the observations of a space that is no dictionary."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.eye(int(space.n), dtype=np.float32)[obs.reshape(-1) - space.start]
+    if obs.dtype in (np.uint8, np.bool_):
+        return obs
+    return obs.astype(np.float32)
+
+
+def _batch_of_one(space: Space) -> Any:
+    """Return a sample of a space with a leading axis of one, as a vector environment gives it."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {key: _batch_of_one(inner) for key, inner in space.spaces.items()}
+    return np.asarray(space.sample())[None]
+
+
+def check_spaces(spec: Spec, env: Env | VectorEnv) -> None:
+    """Raise InputError when an environment's observations or actions differ from the data's.
+
+    Args:
+        spec: of the data set.
+        env: a Gymnasium environment, or a vector of them.
+    """
+    adapter_of(spec, env)
+
+
+def adapter_of(spec: Spec, env: Env | VectorEnv) -> Adapter:
+    """Return the adapter of an environment, or of a vector of them; raises what `Adapter` does."""
+    obs, action = env.observation_space, env.action_space
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        obs, action = env.single_observation_space, env.single_action_space
+    name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+    return Adapter(spec, obs, action, name)
+
+
+def natural_spec(env: VectorEnv) -> Spec:
+    """Describe the data of an environment whose policy was trained on none that we know."""
+    obs_space, space = env.single_observation_space, env.single_action_space
+    sample = flat_obs(obs_space, _batch_of_one(obs_space), obs_keys(obs_space, (), ""))
+    n_actions = count_actions(space)
+    spec = Spec(sample.shape[1:], n_actions, obs_dtype=str(sample.dtype))
+    if n_actions is not None or not isinstance(space, gymnasium.spaces.Box):
+        return spec
+    size = math.prod(space.shape)
+    spec = replace(spec, action_shape=(size,))
+    if not bounded(space):
+        return spec
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    return replace(spec, action_low=tuple(low.tolist()), action_high=tuple(high.tolist()))

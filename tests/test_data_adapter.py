@@ -1,0 +1,233 @@
+"""Environments that fit the data, and the way there and back of observations and actions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from rlop import Evaluator
+from rlop.data import Dataset, check_spaces
+from rlop.data.adapter import flat_obs, obs_keys
+from rlop.data.units import scale_actions, with_bounds
+from rlop.types import InputError, Spec
+
+
+class Shaped(gymnasium.Env):
+    """An environment that has nothing but its spaces."""
+
+    def __init__(self, obs, action):
+        self.observation_space = obs
+        self.action_space = action
+
+
+def box(*shape, dtype=np.float32):
+    return gymnasium.spaces.Box(0 if dtype == np.bool_ else -1, 1, shape, dtype)
+
+
+DISCRETE, CONTINUOUS = Spec((4,), 2), Spec((4,), None, (3,))
+TWO = gymnasium.spaces.Discrete(2)
+BYTES = gymnasium.spaces.Box(0, 255, (4,), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("spec", "env"),
+    [
+        (DISCRETE, Shaped(box(4, dtype=np.float64), TWO)),
+        (CONTINUOUS, Shaped(box(4), box(3))),
+        (Spec((4,), 2, obs_dtype="uint8"), Shaped(BYTES, TWO)),
+        (Spec((4,), 2, obs_dtype="bool"), Shaped(box(4, dtype=np.bool_), TWO)),
+    ],
+)
+def test_spaces_that_fit(spec, env):
+    check_spaces(spec, env)
+
+
+def test_spaces_of_a_vector_of_environments_fit():
+    envs = gymnasium.make_vec("CartPole-v1", 2, vectorization_mode="sync")
+    check_spaces(DISCRETE, envs)
+
+
+@pytest.mark.parametrize(
+    ("spec", "env", "message"),
+    [
+        (
+            Spec((5,), 2),
+            gymnasium.make("CartPole-v1"),
+            r"CartPole-v1: observations \(4,\) float32, but the data has \(5,\) float32",
+        ),
+        (
+            Spec((4,), 3),
+            gymnasium.make("CartPole-v1"),
+            r"CartPole-v1: action space Discrete\(2\), but the data has 3 discrete actions",
+        ),
+        (CONTINUOUS, Shaped(box(4), box(2)), r"but the data has continuous \(3,\) actions"),
+        (DISCRETE, Shaped(box(4), box(2)), r"action space Box.*but the data has 2 discrete"),
+        (DISCRETE, Shaped(BYTES, TWO), r"\(4,\) uint8, but the data has \(4,\) float32"),
+    ],
+)
+def test_spaces_that_do_not_fit_are_named(spec, env, message):
+    with pytest.raises(InputError, match=message):
+        check_spaces(spec, env)
+
+
+# ---- there and back
+
+
+class Player(gymnasium.Env):
+    """An environment that records what is played, and shows one observation."""
+
+    def __init__(self, action_space, obs_space=None, obs=None):
+        self.action_space = action_space
+        self.observation_space = obs_space or gymnasium.spaces.Box(-1, 1, (2,))
+        self.shown = np.zeros(2, np.float32) if obs is None else obs
+        self.played = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.shown, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.played.append(action)
+        return self.shown, 1.0, len(self.played) == 3, False, {}
+
+
+class Repeats:
+    """A policy that always takes the action of one row of a data set, as it is stored."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, data, row=0):
+        self.spec = data.spec
+        self.stored = torch.from_numpy(data.action)[row]
+
+    def act(self, obs):
+        return self.stored.expand(*obs.shape[:2], *self.stored.shape)
+
+
+def played(env, data, row=0):
+    """Evaluate `Repeats` in an environment, and return the actions that it got."""
+    env.played.clear()
+    gymnasium.register("test/Player-v0", lambda: env, max_episode_steps=9)
+    try:
+        Evaluator("test/Player-v0", [0], 1, spec=data.spec).rollout(Repeats(data, row))
+    finally:
+        del gymnasium.registry["test/Player-v0"]
+    return np.array(env.played)
+
+
+def recorded(action, **options):
+    """Rows that hold the actions, each an episode of its own."""
+    rows = len(action)
+    ends = np.ones(rows, bool)
+    obs = np.zeros((rows, 2), np.float32)
+    return Dataset.from_arrays(obs, action, ends, ends, ~ends, obs, **options)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (-2.0, 2.0), ([-1.0, 0.0], [3.0, 10.0])], ids=str
+)
+def test_continuous_actions_are_played_in_the_units_in_which_they_were_recorded(low, high):
+    space = gymnasium.spaces.Box(np.full(2, low, np.float32), np.full(2, high, np.float32))
+    space.seed(0)
+    own = np.stack([space.sample() for _ in range(4)])
+    data = scale_actions(recorded(own), low, high)
+    assert np.abs(data.action).max() <= 1
+    for row in range(4):
+        np.testing.assert_allclose(played(Player(space), data, row), [own[row]] * 3, atol=1e-6)
+
+
+def test_a_data_set_with_an_unsaid_unit_is_asked_about():
+    data = recorded(np.full((4, 2), 0.2, np.float32))
+    space = gymnasium.spaces.Box(0, 1, (2,))
+    with pytest.raises(InputError, match=r"nothing says in which units.*action_low"):
+        played(Player(space), data)
+    kept = with_bounds(data, 0, 1)  # the same numbers, said to be in [-1, 1]
+    np.testing.assert_allclose(played(Player(space), kept), [[0.6, 0.6]] * 3, atol=1e-6)
+
+
+def test_boxes_of_several_axes_get_their_shape_back():
+    space = gymnasium.spaces.Box(-1, 1, (2, 3))
+    own = np.linspace(-1, 1, 6, dtype=np.float32)
+    data = recorded(own[None])
+    expected = [own.reshape(2, 3)] * 3
+    np.testing.assert_allclose(played(Player(space), data), expected, rtol=1e-6)
+
+
+def test_discrete_actions_get_their_start_and_their_parts_back():
+    data = recorded(np.array([0, 5, 3]), n_actions=6)
+    assert played(Player(gymnasium.spaces.Discrete(6, start=1)), data, 1).tolist() == [6] * 3
+    both = gymnasium.spaces.MultiDiscrete([2, 3])
+    assert played(Player(both), data, 1).tolist() == [[1, 2]] * 3
+    assert played(Player(both), data, 2).tolist() == [[1, 0]] * 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (1, 1, "expected low < high"),
+        (0, np.inf, "action_high = inf"),
+        ([0, 0, 0], 1, "action_low = "),
+        (0.5, 1, r"actions from 0\.2 to 0\.2, expected them within"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(low, high, message):
+    with pytest.raises(InputError, match=message):
+        scale_actions(recorded(np.full((3, 2), 0.2, np.float32)), low, high)
+
+
+def test_dictionaries_are_flattened_as_minaris_are():
+    inner = gymnasium.spaces.Dict({"y": gymnasium.spaces.Discrete(3, start=1)})
+    space = gymnasium.spaces.Dict({"b": gymnasium.spaces.Box(-9, 9, (2,)), "a": inner})
+    obs = {"b": np.array([[5.0, 6.0]]), "a": {"y": np.array([2])}}
+    keys = obs_keys(space, (), "E")
+    assert keys == ("a/y", "b")
+    assert flat_obs(space, obs, keys).tolist() == [[0, 1, 0, 5, 6]]
+    assert flat_obs(space, obs, ("b",)).tolist() == [[5, 6]]
+    with pytest.raises(InputError, match=r"E: observations have .*but the data \['c'\]"):
+        obs_keys(space, ("c",), "E")
+
+
+def test_a_policy_sees_a_dictionary_as_its_data_have_it():
+    space = gymnasium.spaces.Dict(
+        {"goal": gymnasium.spaces.Box(-1, 1, (1,)), "at": gymnasium.spaces.Discrete(2)}
+    )
+    shown = {"goal": np.array([0.5], np.float32), "at": 1}
+    data = recorded(np.zeros(3, int), n_actions=2)
+    spec = replace(data.spec, obs_shape=(3,), obs_keys=("goal", "at"))
+    data = replace(data, spec=spec)
+    env = Player(gymnasium.spaces.Discrete(2), space, shown)
+    seen = []
+
+    class Watches(Repeats):
+        def act(self, obs):
+            seen.append(obs.clone())
+            return super().act(obs)
+
+    gymnasium.register("test/Player-v0", lambda: env, max_episode_steps=9)
+    try:
+        Evaluator("test/Player-v0", [0], 1, spec=spec).rollout(Watches(data))
+    finally:
+        del gymnasium.registry["test/Player-v0"]
+    assert seen[0].tolist() == [[[0.5, 0.0, 1.0]]]
+
+
+def test_rewards_that_are_no_numbers_make_the_score_nan_and_are_said(caplog):
+    class Broken(Player):
+        def step(self, action):
+            obs, _, over, cut, info = super().step(action)
+            return obs, np.nan, over, cut, info
+
+    data = recorded(np.zeros(3, int), n_actions=2)
+    env = Broken(gymnasium.spaces.Discrete(2))
+    gymnasium.register("test/Broken-v0", lambda: env, max_episode_steps=9)
+    try:
+        scores = Evaluator("test/Broken-v0", [0], 1, spec=data.spec)(Repeats(data))
+    finally:
+        del gymnasium.registry["test/Broken-v0"]
+    assert np.isnan(scores["eval/return"]).all()
+    assert "NaN or infinite rewards in run 0" in caplog.text
