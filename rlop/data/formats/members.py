@@ -81,20 +81,31 @@ class Archive:
         with self._open(key) as stream:
             return self._header(key, stream)
 
-    def read(self, key: str) -> np.ndarray:
-        """Return a whole array.
+    def read(self, key: str, keep: np.ndarray | None = None) -> np.ndarray:
+        """Return an array.
+
+        Args:
+            key: its name.
+            keep: `[N]` bool, the rows to return; by default all.
 
         Raises:
-            InputError: as in `header`, or the bytes are damaged.
+            InputError: as in `header`, the bytes are damaged, or another number of rows.
         """
         header = self.header(key)
         if header.shape == ():
             raise InputError(f"{self.path}: {key}: a single number, expected an array")
-        array = np.empty(header.shape, header.dtype)
-        row = 0
+        if keep is None:
+            keep = np.ones(header.shape[0], bool)
+        if len(keep) != header.shape[0]:
+            raise InputError(f"{self.path}: {key}: {header.shape[0]} rows, expected {len(keep)}")
+
+        array = np.empty((int(keep.sum()), *header.shape[1:]), header.dtype)
+        row = filled = 0
         for chunk in self.chunks(key):
-            array[row : row + len(chunk)] = chunk
+            part = chunk[keep[row : row + len(chunk)]]
+            array[filled : filled + len(part)] = part
             row += len(chunk)
+            filled += len(part)
         return array
 
     def scalar(self, key: str) -> object:

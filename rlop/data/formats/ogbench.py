@@ -212,7 +212,7 @@ def _transitions(archive: Archive, is_last: np.ndarray) -> dict[str, np.ndarray]
 
     return {
         "obs": obs,
-        "action": archive.read("actions")[steps],
+        "action": archive.read("actions", keep=steps),
         "reward": np.zeros(len(obs), np.float32),
         "terminated": np.zeros(len(obs), bool),
         "truncated": ends,
@@ -229,10 +229,7 @@ def _rewards(archive: Archive, task: Task, is_last: np.ndarray) -> tuple[np.ndar
                 f"{key}: missing, and the rewards of {task.env} task {task.number} are computed "
                 "from it"
             )
-        array = archive.read(key)
-        if len(array) != len(is_last):
-            raise InputError(f"{key}: {len(array)} rows, expected {len(is_last)} as in terminals")
-        states[key] = array[~is_last]
+        states[key] = archive.read(key, keep=~is_last)
     return relabel(task, states)
 
 

@@ -85,18 +85,22 @@ def own_array(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
         raise InputError(f"{_place(where, key)}: a group, expected one array")
     if item.shape is None or item.dtype.kind not in "fiub":
         raise InputError(f"{_place(where, key)}: dtype {item.dtype}, expected numbers")
-    check_stored(item)
+    check_stored(item, _place(where, key))
     return item
 
 
-def check_stored(item: h5py.Dataset) -> None:
+def check_stored(item: h5py.Dataset, place: str) -> None:
     """Raise InputError for an array whose numbers are not all in the file.
 
     Refused are external storage, virtual sources, and a shape that is larger than what the file
     stores for it: without filters its size, with them 2,000 times its size.
+
+    Args:
+        item: the array.
+        place: its path in the file, for messages.
     """
     if item.is_virtual or item.external:
-        raise InputError(f"{item.name}: stored in another file, which is never read")
+        raise InputError(f"{place}: stored in another file, which is never read")
 
     create = item.id.get_create_plist()
     if create.get_layout() == h5py.h5d.COMPACT:
@@ -106,7 +110,7 @@ def check_stored(item: h5py.Dataset) -> None:
     limit = max(SMALL, LARGEST_RATIO * stored) if create.get_nfilters() else stored
     if needed > limit:
         raise InputError(
-            f"{item.name}: shape {item.shape} of {item.dtype}, but the file stores only "
+            f"{place}: shape {item.shape} of {item.dtype}, but the file stores only "
             f"{stored:,} bytes of it"
         )
 
