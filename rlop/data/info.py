@@ -43,8 +43,8 @@ def summary(data: Dataset) -> str:
     """Describe a data set line by line.
 
     Returns:
-        Sizes, spaces, how episodes end, which array of a file was taken for what, returns, rewards, coverage, actions, and what looks
-        suspicious.
+        Sizes, spaces, how episodes end, which array of a file was taken for what, returns, rewards,
+        coverage, actions, and what looks suspicious.
     """
     terminated = data.terminated[data.end].sum()
     truncated = data.truncated[data.end].sum()
