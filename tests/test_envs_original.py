@@ -11,8 +11,10 @@ from helpers.experiments import main_program
 from rlop.agents import BC, CQL
 
 import rlop
-from rlop.data import Dataset
+from rlop.data import Dataset, normalized_score
+from rlop.envs.make import make_env
 from rlop.envs.original import make_original
+from rlop.training.evaluate import make_evaluator
 from rlop.types import InputError
 
 LIMIT = 5
@@ -130,6 +132,31 @@ def test_what_is_missing_is_one_line_with_the_page(original, monkeypatch):
     with pytest.raises(InputError, match=message) as error:
         make_original("d4rl:hopper-medium-v2")
     assert "\n" not in str(error.value)
+
+
+# ---- evaluation
+
+
+def test_scores_there_are_d4rls(steps, original):
+    agent = BC(steps.spec, seeds=2, hidden=(6,), batch_size=8)
+    options = {"reference": "d4rl:walker2d-medium-v2"}
+    evaluator = make_evaluator(agent, "d4rl:hopper-medium-v2", {}, 3, **options)
+    scores = evaluator(agent)
+    assert set(scores) == {"eval/return", "eval/length", "eval/d4rl_score"}
+    expected = normalized_score(scores["eval/return"], "hopper-medium-v2")
+    np.testing.assert_array_equal(scores["eval/d4rl_score"], expected)
+    evaluator.close()
+
+    for kwargs in ({"layout": "d4rl"}, {"size": 3}):
+        with pytest.raises(InputError, match=r"(layout|size): D4RL's original takes no arguments"):
+            make_env("d4rl:hopper-medium-v2", **kwargs)
+
+
+def test_without_d4rl_training_says_where_to_read(steps, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gym", None)
+    agent = BC(steps.spec, seeds=1, hidden=(6,), batch_size=8)
+    with pytest.raises(InputError, match=r"see docs/d4rl\.md; eval_episodes: 0 trains without"):
+        make_evaluator(agent, "d4rl:hopper-medium-v2", {}, 3)
 
 
 # ---- scripts/d4rl_scores.py
