@@ -20,6 +20,7 @@ from rlop.types import InputError
 DEMO = "configs/gridworld/demo.yaml"
 SCORES = [
     "eval/return",
+    "eval/d4rl_score",
     "eval/normalized_score",
     "eval/human_normalized",
     "eval/dqn_normalized",

@@ -54,6 +54,12 @@ def test_summary_of_continuous_actions():
     assert lines[14].startswith(f"actions: {low:.4g} to {high:.4g}, 0.0% of the entries at")
 
 
+def test_arrays_of_a_file_and_what_they_were_taken_for():
+    data = replace(make(), keys={"obs": "observations", "truncated": "is_last"})
+    assert summary(data).splitlines()[3] == "read: obs from observations, truncated from is_last"
+    assert "read: " not in summary(make())
+
+
 def test_histogram_by_hand():
     lines = histogram(np.array([0.0, 0, 0, 0, 1, 8]))
     assert [line.split()[-1] for line in lines] == ["4", "1", "0", "0", "0", "0", "0", "1"]

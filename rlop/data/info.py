@@ -43,8 +43,8 @@ def summary(data: Dataset) -> str:
     """Describe a data set line by line.
 
     Returns:
-        Sizes, spaces, how episodes end, returns, rewards, coverage, actions, and what looks
-        suspicious.
+        Sizes, spaces, how episodes end, which array of a file was taken for what, returns, rewards,
+        coverage, actions, and what looks suspicious.
     """
     terminated = data.terminated[data.end].sum()
     truncated = data.truncated[data.end].sum()
@@ -53,6 +53,9 @@ def summary(data: Dataset) -> str:
         f"{data.spec.shapes}, environment {data.spec.env_id}",
         f"ends: {terminated} terminated, {truncated} truncated",
     ]
+    if data.keys:
+        read = [f"{role} from {key}" for role, key in data.keys.items()]
+        lines.append(f"read: {', '.join(read)}")
 
     if isinstance(data.obs, Stacks):
         lines += _frames(data, data.obs)

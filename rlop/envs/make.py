@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import NamedTuple, TypeVar
@@ -15,6 +15,8 @@ import gymnasium
 from rlop.config.checks import closest
 from rlop.envs.atari import PREFIX, vector_arguments
 from rlop.envs.layouts import d4rl_env
+from rlop.envs.original import PREFIX as ORIGINAL
+from rlop.envs.original import make_original
 from rlop.envs.spaces import Env, VectorEnv
 from rlop.logs.messages import say
 from rlop.types import InputError
@@ -55,7 +57,7 @@ def make_env(
 
     Args:
         env_id: such as `rlop/GridWorld-v0`, `MinAtar/Breakout-v1`, `ALE/Breakout-v5`,
-            `AntMaze_UMaze-v4`.
+            `AntMaze_UMaze-v4`, or D4RL's original `d4rl:hopper-medium-v2`, see `make_original`.
         layout: "d4rl" for D4RL's observations, starts and ends, see `d4rl_env`; None for the
             environment's own.
         kwargs: keyword arguments of the environment.
@@ -65,6 +67,9 @@ def make_env(
         InputError: an unknown id, a package that is not installed, an argument the environment does
             not have, or one that cannot be brought into the layout.
     """
+    if env_id.startswith(ORIGINAL):
+        _check_no_arguments(env_id, layout, kwargs)
+        return make_original(env_id)
     check_env_id(env_id)
 
     # The checker's warnings are for authors of environments, and it slows the first steps.
@@ -101,6 +106,9 @@ def make_vec_env(
     """
     if n < 1:
         raise InputError(f"n = {n}: expected at least 1 environment")
+    if env_id.startswith(ORIGINAL):
+        make_one = partial(make_env, env_id, layout=layout, **kwargs)
+        return gymnasium.vector.SyncVectorEnv([make_one] * n)
     check_env_id(env_id)
 
     if layout is not None:
@@ -161,6 +169,13 @@ def check_env_id(env_id: str) -> None:
     if env_id not in gymnasium.registry and ":" not in env_id:
         hint = closest(env_id, gymnasium.registry)
         raise InputError(f"env_id = {env_id!r}: no such environment{hint}")
+
+
+def _check_no_arguments(env_id: str, layout: str | None, kwargs: Mapping[str, object]) -> None:
+    """Refuse arguments of an original environment, which has none."""
+    given = [*kwargs] if layout is None else ["layout", *kwargs]
+    if given:
+        raise InputError(f"env_id {env_id!r}: {given[0]}: D4RL's original takes no arguments")
 
 
 def _is_registered(prefix: str) -> bool:

@@ -25,7 +25,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 COLOURS = COLORS
 DASHES = ("-", "--", ":", "-.")
 # Scores near zero count as equal, so they are never on a logarithmic axis.
-SCORES = ("eval/return", "eval/normalized_score")
+SCORES = ("eval/return", "eval/d4rl_score", "eval/normalized_score")
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],

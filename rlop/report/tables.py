@@ -27,7 +27,7 @@ from rlop.types import InputError
 
 __all__ = ["AT", "STABILITY", "STATISTICS", "figure", "report", "table"]
 
-SCORES = ("eval/normalized_score", "eval/human_normalized", "eval/return")
+SCORES = ("eval/d4rl_score", "eval/normalized_score", "eval/human_normalized", "eval/return")
 DEFAULT_METRICS = (*SCORES, "loss/td", "q/data", "rank/srank", "feature/dot")
 AT = {  # number taken from a curve: in words, and its name in `stability`
     "final": ("last logged value", "final"),

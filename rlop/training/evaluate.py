@@ -19,6 +19,7 @@ from rlop.data.scores import find_scores, normalized_score
 from rlop.envs import TabularEnv
 from rlop.envs.atari import EPSILON, PREFIX
 from rlop.envs.make import make_env, make_vec_env
+from rlop.envs.original import PREFIX as ORIGINAL
 from rlop.logs.messages import say
 from rlop.runs import Runs
 from rlop.training.exact import Scores, TabularEvaluator, Valuing
@@ -112,13 +113,16 @@ class Evaluator:
         """Average return and length over the episodes of each run, and normalize the return.
 
         Returns:
-            `eval/return` and `eval/length`; `eval/normalized_score` for tasks of D4RL,
-            `eval/human_normalized` and `eval/dqn_normalized` for Atari; `[R]` each.
+            `eval/return` and `eval/length`; `eval/d4rl_score` in D4RL's original environments,
+            `eval/normalized_score` for their counterparts on Gymnasium, `eval/human_normalized` and
+            `eval/dqn_normalized` for Atari; `[R]` each.
         """
         returns, lengths = self.rollout(policy)
         mean_return = returns.mean(1)
         scores = {"eval/return": mean_return, "eval/length": lengths.mean(1)}
-        if find_scores(self.reference):
+        if self.env_id.startswith(ORIGINAL):
+            scores["eval/d4rl_score"] = normalized_score(mean_return, self.env_id)
+        elif find_scores(self.reference):
             scores["eval/normalized_score"] = normalized_score(mean_return, self.reference)
 
         for name, value in normalized_scores(mean_return, self.reference).items():
