@@ -104,7 +104,7 @@ def test_numbers_outside_the_file(tmp_path, monkeypatch):
             ("raw", "stored in another file"),
             ("virtual", "stored in another file"),
             ("link", "a link"),
-            ("huge", "over 100 times the size"),
+            ("huge", "the file stores only 0 bytes"),
             ("none", "expected numbers"),
         ):
             with pytest.raises(InputError, match=f"{key}: .*{message}"):
