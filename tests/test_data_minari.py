@@ -251,7 +251,7 @@ def test_another_environment_for_evaluation(root):
             {},
             {"obs": {**BOX, "shape": [32, 32, 3]}},
             {},
-            r"observations: rows \(3,\), expected \(32, 32, 3\); JPEG",
+            r"observations: rows \(3,\), expected \(32, 32, 3\)",
         ),
         ({}, {}, {"keys": ["goal"]}, r"observations: no part 'goal'"),
         ({}, {}, {"key": ["goal"]}, r"minari:x-v0: no option 'key', did you mean 'keys'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -15,6 +16,7 @@ from helpers.minari import BOX, STATES, UNIT, episode, put
 
 from rlop.collect.minari import write_minari
 from rlop.data import Dataset, load_dataset
+from rlop.data.formats import jpeg
 from rlop.types import InputError
 
 
@@ -229,3 +231,27 @@ def test_what_the_original_writes_is_read(original, root, kind):
     np.testing.assert_allclose(data.action, np.concatenate(actions) / 2, atol=1e-7)
     assert data.episode_lengths().tolist() == [3, 1, 4]
     assert data.spec.env_id == "CartPole-v1"
+
+
+def test_jpeg_images_are_decoded_by_their_own_sizes():
+    image = pytest.importorskip("PIL.Image")
+    shape = (8, 16, 3)
+    made = np.zeros((3, *shape), np.uint8)
+    made[:, :, 8:] = [200, 100, 50]
+    rows = np.empty(3, object)
+    for row, pixels in enumerate(made):
+        content = io.BytesIO()
+        image.fromarray(pixels).save(content, "JPEG", quality=100, subsampling=0)
+        rows[row] = np.frombuffer(content.getvalue(), np.uint8)
+
+    assert jpeg.is_encoded(rows)
+    decoded = jpeg.decode("observations", rows, shape)
+    assert decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - made).max() <= 4  # JPEG is lossy
+
+    with pytest.raises(InputError, match=r"observations: image 0 is \(8, 16\), expected \(9, 16\)"):
+        jpeg.decode("observations", rows, (9, 16, 3))
+    rows[1] = rows[1][:40]
+    with pytest.raises(InputError, match="observations: image 1: no JPEG image"):
+        jpeg.decode("observations", rows, shape)
+    assert not jpeg.is_encoded(np.zeros(3))

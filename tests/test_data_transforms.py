@@ -282,3 +282,40 @@ def test_transforms_of_a_configuration_are_applied_in_order():
 def test_wrong_transforms_of_a_configuration_are_named(steps, message):
     with pytest.raises(InputError, match=message):
         transform(make(), steps)
+
+
+# ---- filter and relabel
+
+
+def test_episodes_are_filtered_by_return_and_length(tiny):
+    returns, lengths = tiny.episode_returns(), tiny.episode_lengths()
+    middle = float(np.median(returns))
+    data = transform(tiny, {"filter": {"min_return": middle}})
+    kept = np.repeat(returns >= middle, lengths)
+    assert np.array_equal(data.reward, tiny.reward[kept])
+    assert np.array_equal(data.episode_returns(), returns[returns >= middle])
+    assert len(transform(tiny, {"filter": {"max_length": 10, "max_return": 1e9}})) == len(tiny)
+    with pytest.raises(InputError, match=r"no episode is left; returns are .*lengths 10 to 10"):
+        transform(tiny, {"filter": {"min_length": 11}})
+    with pytest.raises(InputError, match="filter: expected min_return"):
+        transform(tiny, {"filter": {}})
+
+
+def first_entry(obs, action, next_obs):
+    return next_obs[:, 0] - obs[:, 0] + action
+
+
+def too_few(obs, action, next_obs):
+    return obs[1:, 0]
+
+
+def test_rewards_are_relabeled_by_a_function(tiny):
+    data = transform(tiny, {"relabel": {"function": f"{__name__}:first_entry"}})
+    expected = tiny.next_obs[:, 0] - tiny.obs[:, 0] + tiny.action
+    assert np.array_equal(data.reward, expected.astype(np.float32))
+    with pytest.raises(InputError, match=r"relabel: .*too_few: 199 rewards, expected 200"):
+        transform(tiny, {"relabel": {"function": f"{__name__}:too_few"}})
+    with pytest.raises(
+        InputError, match=r"transforms\.relabel: 'nowhere_at_all:f': expected a fun"
+    ):
+        transform(tiny, {"relabel": {"function": "nowhere_at_all:f"}})

@@ -14,6 +14,8 @@ from inspect import signature
 import numpy as np
 
 from rlop.config.checks import check_known, check_range, show
+from rlop.config.parts import load_part
+from rlop.data.columns import float_column
 from rlop.data.dataset import Dataset
 from rlop.data.options import check_options
 from rlop.data.units import scale_actions
@@ -173,6 +175,78 @@ def top_returns(data: Dataset, fraction: float) -> Dataset:
     return _episodes(data, best, f"+top{fraction:g}")
 
 
+def filter_episodes(
+    data: Dataset,
+    min_return: float | None = None,
+    max_return: float | None = None,
+    min_length: int | None = None,
+    max_length: int | None = None,
+) -> Dataset:
+    """Keep the episodes whose undiscounted return and number of rows lie within limits.
+
+    Args:
+        data: with one-step rows.
+        min_return: least return; None for any.
+        max_return: largest return.
+        min_length: least number of rows.
+        max_length: largest number of rows.
+
+    Raises:
+        InputError: no limit, no episode within them, or rewards have been summed already.
+    """
+    limits = {
+        "return": (data.episode_returns(), min_return, max_return),
+        "length": (data.episode_lengths(), min_length, max_length),
+    }
+    keep = np.ones(data.n_episodes, bool)
+    note = ""
+    for name, (values, low, high) in limits.items():
+        if low is not None:
+            keep &= values >= low
+            note += f"+{name}>={low:g}"
+        if high is not None:
+            keep &= values <= high
+            note += f"+{name}<={high:g}"
+
+    if not note:
+        raise InputError(f"{data.name}: filter: expected min_return, max_return, ...: a limit")
+    if not keep.any():
+        returns, lengths = limits["return"][0], limits["length"][0]
+        raise InputError(
+            f"{data.name}: filter: no episode is left; returns are {returns.min():g} to "
+            f"{returns.max():g}, lengths {lengths.min()} to {lengths.max()}"
+        )
+    return _episodes(data, np.flatnonzero(keep), note)
+
+
+def relabel(data: Dataset, function: str) -> Dataset:
+    """Replace the rewards by a function of your own.
+
+    Args:
+        data: with one-step rows.
+        function: import path `my_module:reward` of a function of obs `[N, *S]`, action `[N, ...]`
+            and next_obs `[N, *S]`, NumPy arrays, that returns `[N]` numbers. Only the user's own
+            configuration may name it.
+
+    Raises:
+        InputError: no such function, another shape, NaN, or rewards have been summed already.
+    """
+    if data.discount is not None or "mc_return" in data.extra:
+        raise InputError(f"{data.name}: relabel: before n_step and with_mc_returns")
+    reward = load_part(function, "a function of obs, action, next_obs", "transforms.relabel")
+    if not callable(reward):
+        raise InputError(f"transforms.relabel: {function!r}: expected a function")
+    try:
+        column = float_column("reward", reward(data.obs, data.action, data.next_obs))
+    except InputError as error:
+        raise InputError(f"{data.name}: relabel: {function}: {error}") from None
+    if column.shape != (len(data),):
+        raise InputError(
+            f"{data.name}: relabel: {function}: {len(column)} rewards, expected {len(data)}"
+        )
+    return replace(data, name=f"{data.name}{REWARD}={function}", reward=column)
+
+
 def subsample(
     data: Dataset,
     fraction: float | None = None,
@@ -248,6 +322,8 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
     "scale_reward": scale_reward,
     "scale_reward_by_return_range": scale_reward_by_return_range,
     "antmaze_reward": antmaze_reward,
+    "relabel": relabel,
+    "filter": filter_episodes,
     "top_returns": top_returns,
     "subsample": subsample,
     "clip_actions": clip_actions,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.data.formats.jpeg import decode, is_encoded
 from rlop.types import InputError
 
 COLUMNS = ("actions", "rewards", "terminations", "truncations")
@@ -108,15 +109,14 @@ def _numbers(path: str, leaf: np.ndarray, space: SpaceJSON) -> np.ndarray:
     if kind == "Discrete":
         return _one_hot(where, leaf, space)
 
+    if kind == "Box" and is_encoded(leaf):
+        return decode(where, leaf, tuple(space.get("shape", ())))
     if kind not in ("Box", "MultiBinary") or leaf.dtype.kind not in "fiub":
         raise InputError(
             f"{where}: {kind} of {leaf.dtype}, expected numbers; leave it out with keys=[...]"
         )
     if "shape" in space and leaf.shape[1:] != tuple(space["shape"]):
-        raise InputError(
-            f"{where}: rows {leaf.shape[1:]}, expected {tuple(space['shape'])}; "
-            "JPEG images are not read"
-        )
+        raise InputError(f"{where}: rows {leaf.shape[1:]}, expected {tuple(space['shape'])}")
 
     if leaf.dtype in (np.uint8, np.bool_):
         return leaf
