@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from rlop.agent_checks import check_drawn, check_losses, check_noise
+from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named
 from rlop.config import terms
 from rlop.config.checks import check_known, within
 from rlop.config.schema import build
@@ -90,7 +90,8 @@ class Agent(ABC):
         with within("agent"):
             self._make_runs()
         self.check()
-        self.learners = self.make_learners()
+        with memory_named(self.name):
+            self.learners = self.make_learners()
         for name, learner in self.learners.items():
             check_drawn(f"{self.name}.make_learners: {name}", learner.online)
         self.noise = self.make_noise()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,24 @@ from rlop.types import InputError, Metrics
 
 REQUIRED_METRICS = ("loss/total",)  # of every update, [R] each
 NOISE = ("uniform", "normal")  # kinds of random numbers
+
+
+@contextmanager
+def memory_named(name: str) -> Iterator[None]:
+    """Let a network that memory cannot hold be an InputError.
+
+    Args:
+        name: of the agent.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        out_of_memory = isinstance(error, MemoryError) or "allocate" in reason
+        overflows = "overflow" in reason or "too large" in reason
+        if not (out_of_memory or overflows):
+            raise
+        raise InputError(f"{name}: its networks do not fit into memory ({reason[:120]})") from None
 
 
 def check_drawn(name: str, network: nn.Module) -> None:

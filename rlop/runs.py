@@ -103,6 +103,7 @@ def expand(
                 all_seeds.append(seed)
                 all_hparams.append({**hparams, "seed": seed})
                 for name, value in values.items():
+                    check_range(name, value)
                     all_values[name].append(float(value))
 
     return Runs(

@@ -46,6 +46,7 @@ def obs_column(key: str, array: ArrayLike) -> np.ndarray:
             "add an axis to scalar observations"
         )
 
+    _check_entries(key, rows)
     if rows.dtype in (np.uint8, np.bool_):
         return rows
     return _float32(key, rows)
@@ -88,6 +89,7 @@ def action_column(
     action = _numbers(key, array)
     if action.dtype.kind == "f" and n_actions is None:
         vectors = action[:, None] if action.ndim == 1 else action
+        _check_entries(key, vectors)
         return _float32(key, vectors), None
 
     action = _whole(key, _flat(key, action), n_actions)
@@ -247,6 +249,12 @@ def _numbers(key: str, array: ArrayLike) -> np.ndarray:
     if numbers.ndim == 0:
         raise InputError(f"{key}: a single number, expected one row per transition")
     return numbers
+
+
+def _check_entries(key: str, rows: np.ndarray) -> None:
+    """Refuse rows that hold no number."""
+    if len(rows) and not rows.size:
+        raise InputError(f"{key}: shape {rows.shape}, expected at least one number per row")
 
 
 def _float32(key: str, array: np.ndarray) -> np.ndarray:

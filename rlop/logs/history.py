@@ -160,7 +160,7 @@ def _parse(line: bytes, n_runs: int) -> Row:
     if not isinstance(step, int):
         raise ValueError
     for values in metrics.values():
-        if len(values) != n_runs:
+        if np.asarray(values, np.float64).shape != (n_runs,):
             raise ValueError
     return step, metrics
 
@@ -179,9 +179,16 @@ def _read_runs(logdir: Path) -> Runs:
     try:
         content = (logdir / RUNS).read_bytes()
         runs = json.loads(content)
-        if len(runs["labels"]) != len(runs["hparams"]):
+        labels, hparams = runs["labels"], runs["hparams"]
+        of_lists = isinstance(labels, list) and isinstance(hparams, list)
+        of_mappings = all(isinstance(values, dict) for values in hparams)
+        has_config = isinstance(runs.get("config", {}), dict)
+        of_text = all(isinstance(label, str) for label in labels)
+        if not (of_lists and of_mappings and has_config and of_text):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
+        if len(labels) != len(hparams):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(
             f"{logdir}: found no readable {RUNS} beside {RECORD}, expected both"
         ) from None

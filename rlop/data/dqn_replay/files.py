@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -95,7 +96,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError(
             f"{path}: damaged or cut short ({error}), expected a whole gzip file"
         ) from None
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, TokenError) as error:
         raise InputError(f"{path}: no NumPy array free of Python objects ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
@@ -151,7 +152,7 @@ def read_checkpoint(folder: Path, suffix: int) -> Checkpoint:
     check_finite(str(path["reward"]), columns["reward"])
 
     add_count = read_array(path["add_count"], ABOUT_KINDS)
-    if add_count.size != 1 or add_count < 0:
+    if add_count.size != 1 or not 0 <= add_count < 2**63:
         raise InputError(f"{path['add_count']}: {add_count}, expected one number of transitions")
     invalid_range = read_array(path["invalid_range"], ABOUT_KINDS)
     return Checkpoint(columns, int(add_count.item()), invalid_range, shape)

@@ -30,6 +30,7 @@ from rlop.data.formats.episodes import (
     leaf_spaces,
     vector,
 )
+from rlop.data.formats.own_arrays import check_stored, own_array, own_group, own_item
 from rlop.data.units import scale_actions
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
@@ -77,8 +78,30 @@ def read_minari(
     name = str(source).removeprefix(PREFIX)
     check_id(name)
     folder = find(name, download) / "data"
-    about = _metadata(folder)
+    try:
+        return _read(folder, PREFIX + name, keys, n_actions, env_id)
+    except InputError as error:
+        message = _first_line(error)
+        where = "" if message.startswith(str(folder)) else f"{folder}: "
+        raise InputError(f"{where}{message}") from None
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {MAIN_FILE}: damaged or cut short: {_first_line(error)}"
+        ) from None
+    except Exception as error:  # whatever wrong metadata or wrong bytes lead to
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise InputError(f"{folder}: damaged, or not as minari writes it ({reason})") from None
 
+
+def _read(
+    folder: Path,
+    name: str,
+    keys: Sequence[str] | None,
+    n_actions: int | None,
+    env_id: str | None,
+) -> Dataset:
+    """Read the data set in a folder; arguments as in `read_minari`."""
+    about = _metadata(folder)
     obs_space = _space(about, "observation_space")
     action_space = _space(about, "action_space")
     if n_actions is None:
@@ -86,33 +109,26 @@ def read_minari(
 
     own_id, own_kwargs = _environment(about)
     if env_id is None:
-        own_id = stored_env_id(PREFIX + name, own_id)
+        own_id = stored_env_id(name, own_id)
 
     spaces = leaf_spaces(obs_space)
-    try:
-        episodes = _episodes(folder, about.get("data_format", "hdf5"), spaces)
-        columns = _columns(episodes, spaces, keys)
-        columns["action"] = _from_zero(columns["action"], action_space)
+    episodes = _episodes(folder, about.get("data_format", "hdf5"), spaces)
+    columns = _columns(episodes, spaces, keys)
+    columns["action"] = _from_zero(columns["action"], action_space)
 
-        data = Dataset.from_arrays(
-            columns["obs"],
-            columns["action"],
-            columns["reward"],
-            columns["terminated"],
-            columns["truncated"],
-            columns["next_obs"],
-            n_actions=n_actions,
-            env_id=env_id or own_id,
-            env_kwargs=own_kwargs if env_id is None else None,
-            name=PREFIX + name,
-        )
-        return _described(data, obs_space, spaces, keys, action_space)
-    except InputError as error:
-        raise InputError(f"{folder}: {_first_line(error)}") from None
-    except OSError as error:
-        raise InputError(
-            f"{folder}: {MAIN_FILE}: damaged or cut short: {_first_line(error)}"
-        ) from None
+    data = Dataset.from_arrays(
+        columns["obs"],
+        columns["action"],
+        columns["reward"],
+        columns["terminated"],
+        columns["truncated"],
+        columns["next_obs"],
+        n_actions=n_actions,
+        env_id=env_id or own_id,
+        env_kwargs=own_kwargs if env_id is None else None,
+        name=name,
+    )
+    return _described(data, obs_space, spaces, keys, action_space)
 
 
 def check_id(name: str) -> None:
@@ -303,33 +319,31 @@ def _hdf5_episodes(folder: Path) -> Iterator[Episode]:
     with h5py.File(path, "r") as file:
         labels = [name for name in file if re.fullmatch(r"episode_\d+", name)]
         for label in sorted(labels, key=lambda name: int(name.rpartition("_")[2])):
-            yield _hdf5_episode(label, file[label])
+            yield _hdf5_episode(label, own_group(file, label, ""))
 
 
 def _hdf5_episode(label: str, group: h5py.Group) -> Episode:
     """Read one episode."""
-    for key in (OBSERVATIONS, *COLUMNS):
-        if key not in group:
-            raise InputError(f"{label}: no {key!r}{nearest(key, group)}")
-
     columns: dict[str, np.ndarray] = {}
     for key in COLUMNS:
-        item = group[key]
-        if not isinstance(item, h5py.Dataset):
-            raise InputError(f"{label}/{key}: a group, expected one array")
-        columns[key] = np.atleast_1d(item[()])
+        columns[key] = np.atleast_1d(own_array(group, key, label)[()])
 
-    leaves = dict(_hdf5_leaves(group[OBSERVATIONS], ""))
-    return Episode(label, leaves, columns)
+    item = own_item(group, OBSERVATIONS, label)
+    return Episode(label, dict(_hdf5_leaves(item, "", label)), columns)
 
 
-def _hdf5_leaves(item: h5py.Group | h5py.Dataset, path: str) -> Iterator[tuple[str, np.ndarray]]:
+def _hdf5_leaves(
+    item: h5py.Group | h5py.Dataset, path: str, label: str
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the parts of an observation with their paths."""
     if isinstance(item, h5py.Dataset):
+        if h5py.check_vlen_dtype(item.dtype) is None:  # else images, encoded one by one
+            check_stored(item, f"{label}/{join(OBSERVATIONS, path)}")
         yield path, np.atleast_1d(item[()])
         return
     for key in item:
-        yield from _hdf5_leaves(item[key], join(path, key))
+        inner = own_item(item, key, f"{label}/{join(OBSERVATIONS, path)}")
+        yield from _hdf5_leaves(inner, join(path, key), label)
 
 
 def _first_line(error: Exception) -> str:

@@ -63,7 +63,7 @@ def own_group(group: h5py.Group, key: str, where: str) -> h5py.Group:
     Raises:
         InputError: no such name, a link, or an array.
     """
-    item = _own(group, key, where)
+    item = own_item(group, key, where)
     if not isinstance(item, h5py.Group):
         raise InputError(f"{_place(where, key)}: one array, expected a group")
     return item
@@ -80,7 +80,7 @@ def own_array(group: h5py.Group, key: str, where: str) -> h5py.Dataset:
     Raises:
         InputError: no such name, a link, a group, no numbers, or what `check_stored` refuses.
     """
-    item = _own(group, key, where)
+    item = own_item(group, key, where)
     if not isinstance(item, h5py.Dataset):
         raise InputError(f"{_place(where, key)}: a group, expected one array")
     if item.shape is None or item.dtype.kind not in "fiub":
@@ -147,7 +147,7 @@ def own_number(group: h5py.Group, key: str, where: str) -> float:
     return item[()].item()
 
 
-def _own(group: h5py.Group, key: str, where: str) -> h5py.Group | h5py.Dataset:
+def own_item(group: h5py.Group, key: str, where: str) -> h5py.Group | h5py.Dataset:
     """Return what a name stands for, unless it is a link."""
     link = group.get(key, getlink=True)
     if link is None:
