@@ -35,7 +35,12 @@ class ActorCritic(Agent):
     logged_norms = ("policy",)
 
     def check(self) -> None:
-        """Raise InputError unless actions are vectors."""
+        """Raise InputError unless actions and observations are vectors."""
+        if len(self.spec.obs_shape) > 1:
+            raise InputError(
+                f"{self.name}: expected observations of shape (n,), the data has "
+                f"{self.spec.obs_shape}; images are read by DQN and BC alone"
+            )
         if len(self.spec.action_shape) == 1:
             return
         actions = f"of shape {self.spec.action_shape}"

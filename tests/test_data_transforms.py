@@ -319,3 +319,17 @@ def test_rewards_are_relabeled_by_a_function(tiny):
         InputError, match=r"transforms\.relabel: 'nowhere_at_all:f': expected a fun"
     ):
         transform(tiny, {"relabel": {"function": "nowhere_at_all:f"}})
+
+
+def in_place(obs, action, next_obs):
+    obs += 1
+    return obs[:, 0]
+
+
+def test_a_function_that_fails_is_named_and_changes_nothing(tiny):
+    before = tiny.obs.copy()
+    with pytest.raises(InputError, match=r"relabel: .*in_place: ValueError: .*read-only"):
+        transform(tiny, {"relabel": {"function": f"{__name__}:in_place"}})
+    assert np.array_equal(tiny.obs, before)
+    with pytest.raises(InputError, match="min_return = 'x'"):
+        transform(tiny, {"filter": {"min_return": "x"}})

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rlop.agents import CQL
 from torch import nn
 
 from rlop.nets import Conv2d, ImpalaTorso, make_torso, reset_runs
@@ -61,3 +62,22 @@ def test_padded_convolution_equals_torch():
 def test_impala_reads_images_only():
     with pytest.raises(InputError, match="impala: expected observations of shape"):
         make_torso(Spec((7,), 2), 1, "impala", (8,), "relu", False)
+
+
+@pytest.mark.parametrize("network", ["impala", "nature"])
+def test_images_with_their_channels_last_are_refused_not_misread(network):
+    with pytest.raises(
+        InputError, match=r"\(84, 84, 3\) have their channels last, expected \(chan"
+    ):
+        make_torso(Spec((84, 84, 3), 2, obs_dtype="uint8"), 1, network, (16,), "relu")
+
+
+def test_an_mlp_on_images_is_said(caplog):
+    caplog.set_level("INFO")
+    make_torso(Spec((3, 12, 12), 2, obs_dtype="uint8"), 1, "auto", (16,), "relu")
+    assert "network = auto: an MLP reads images of shape (3, 12, 12)" in caplog.text
+
+
+def test_agents_of_vectors_refuse_images():
+    with pytest.raises(InputError, match=r"CQL: expected observations of shape \(n,\)"):
+        CQL(Spec((3, 12, 12), None, (2,), "uint8"))

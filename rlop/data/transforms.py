@@ -201,6 +201,9 @@ def filter_episodes(
     keep = np.ones(data.n_episodes, bool)
     note = ""
     for name, (values, low, high) in limits.items():
+        for end, limit in (("min", low), ("max", high)):
+            if limit is not None:
+                check_range(f"{end}_{name}", limit)
         if low is not None:
             keep &= values >= low
             note += f"+{name}>={low:g}"
@@ -236,10 +239,14 @@ def relabel(data: Dataset, function: str) -> Dataset:
     reward = load_part(function, "a function of obs, action, next_obs", "transforms.relabel")
     if not callable(reward):
         raise InputError(f"transforms.relabel: {function!r}: expected a function")
+    given = [np.asarray(array).view() for array in (data.obs, data.action, data.next_obs)]
+    for array in given:
+        array.flags.writeable = False  # the data set stays as it was
     try:
-        column = float_column("reward", reward(data.obs, data.action, data.next_obs))
-    except InputError as error:
-        raise InputError(f"{data.name}: relabel: {function}: {error}") from None
+        column = float_column("reward", reward(*given))
+    except Exception as error:  # the function is the user's
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{data.name}: relabel: {function}: {reason}") from error
     if column.shape != (len(data),):
         raise InputError(
             f"{data.name}: relabel: {function}: {len(column)} rewards, expected {len(data)}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rlop.logs.messages import say
 from rlop.nets.conv import MinAtarTorso, NatureTorso
 from rlop.nets.impala import ImpalaTorso
 from rlop.nets.linear import Linear
@@ -89,6 +90,11 @@ def make_torso(
     shape = spec.obs_shape
     if network == "auto":
         network = network_for(shape)
+        if network == "mlp" and len(shape) == 3:
+            say(
+                f"network = auto: an MLP reads images of shape {shape}, flattened; network: nature "
+                "or impala has convolutions"
+            )
     check_shape(network, shape)
 
     if network == "minatar":
@@ -120,6 +126,11 @@ def network_for(shape: tuple[int, ...]) -> str:
     return "mlp"
 
 
+def has_channels_last(shape: tuple[int, ...]) -> bool:
+    """Return whether an image has its 1, 3 or 4 channels on the last axis only."""
+    return len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4
+
+
 def check_shape(network: str, shape: tuple[int, ...]) -> None:
     """Raise InputError unless a network can read observations of this shape.
 
@@ -137,6 +148,11 @@ def check_shape(network: str, shape: tuple[int, ...]) -> None:
     else:
         fits = True
 
+    if network in ("nature", "impala") and has_channels_last(shape):
+        raise InputError(
+            f"network = {network}: observations of shape {shape} have their channels last, "
+            f"expected {SHAPES[network]}"
+        )
     if not fits:
         raise InputError(
             f"network = {network}: expected observations of shape {SHAPES[network]}, found {shape}"
