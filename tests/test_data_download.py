@@ -126,7 +126,7 @@ def test_errors_of_the_server_leave_nothing(server, target):
 
 
 def test_nobody_there(target):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as closed:
+    with Server(b"") as closed:
         url = f"http://127.0.0.1:{closed.server_address[1]}/file.hdf5"
     with pytest.raises(InputError, match=rf"^{url}: .*refused"):
         download.download(url, target)
