@@ -103,11 +103,6 @@ def expand(
                 all_seeds.append(seed)
                 all_hparams.append({**hparams, "seed": seed})
                 for name, value in values.items():
-                    if isinstance(value, list):
-                        raise InputError(
-                            f"{name} = {value}: expected a number, found a list in a list"
-                        )
-                    check_range(name, value)
                     all_values[name].append(float(value))
 
     return Runs(
@@ -200,6 +195,8 @@ def _check_variant(name: str, changes: Mapping[str, float], config: object) -> N
 
     try:
         for key, value in changes.items():
+            if isinstance(value, Sequence):
+                raise InputError(f"{key} = {value}: expected one number")
             is_nested = "." in key
             is_radius = key.startswith("projections.")
             check_range(key, value, low=0 if is_nested else None, low_open=is_radius)

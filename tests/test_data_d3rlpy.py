@@ -176,3 +176,11 @@ def test_d3rlpy_itself_draws_the_same_transitions(path):
                 np.testing.assert_array_equal(data.next_obs[row], theirs.next_observation)
             row += 1
     assert row == len(data)
+
+
+def test_options_of_a_recognized_file_are_passed_on_or_refused(path):
+    v2(path)
+    assert load_dataset(path, n_actions=9).spec.n_actions == 9
+    with pytest.raises(InputError, match=r"read by read_d3rlpy: no option 'time_limit'"):
+        load_dataset(path, time_limit=4)
+    assert len(load_dataset(path, ends="flagged")) == len(load_dataset(path))

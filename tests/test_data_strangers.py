@@ -11,7 +11,7 @@ import pytest
 
 from rlop.data import load_dataset
 from rlop.data.formats.members import open_archive
-from rlop.data.formats.own_arrays import open_own, own_array
+from rlop.data.formats.own_arrays import open_hdf5, own_array
 from rlop.data.formats.pickles import conversion
 from rlop.types import InputError
 
@@ -99,7 +99,7 @@ def test_numbers_outside_the_file(tmp_path, monkeypatch):
         file.create_dataset("huge", (10**9, 10**3), "f4", chunks=True, compression="gzip")
         file["none"] = h5py.Empty("f4")
 
-    with open_own(path) as file:
+    with open_hdf5(path) as file:
         for key, message in (
             ("raw", "stored in another file"),
             ("virtual", "stored in another file"),

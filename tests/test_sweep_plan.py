@@ -53,7 +53,7 @@ def test_a_mistake_is_found_before_anything_starts(config, tmp_path, over, messa
 
 @pytest.fixture
 def run_here(monkeypatch):
-    """Run trainings in this process; of its own, each would start PyTorch anew."""
+    """Run trainings in this process: in one of its own, each would start PyTorch again."""
 
     def run(argv, stdout, **_):
         with redirect_stdout(stdout), redirect_stderr(stdout):

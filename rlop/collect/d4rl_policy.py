@@ -18,7 +18,7 @@ import numpy as np
 from rlop.collect.acting import Act
 from rlop.config.checks import check_known
 from rlop.data.formats.d4rl import find
-from rlop.data.formats.hdf5 import open_hdf5
+from rlop.data.formats.own_arrays import open_hdf5
 from rlop.data.scores import PREFIX, sources
 from rlop.envs.layouts import from_unit
 from rlop.envs.spaces import Env

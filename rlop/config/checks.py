@@ -82,9 +82,12 @@ def _check(name: str, value: object, limits: Range) -> None:
         if not value:
             raise InputError(f"{name} = []: expected at least one value")
         for position, item in enumerate(value):
-            _check(f"{name}[{position}]", item, limits)
+            _check_number(f"{name}[{position}]", item, limits)
         return
+    _check_number(name, value, limits)
 
+
+def _check_number(name: str, value: object, limits: Range) -> None:
     if isinstance(value, Real) and not isinstance(value, bool) and float(value) in limits:
         return
     expected = f"a number {limits.words}".rstrip()

@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 
 from rlop.data.transforms import normalized
+from rlop.data.units import bounds_of
 from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
 from rlop.types import InputError, Spec
 
@@ -41,6 +42,9 @@ class Adapter:
         self.keys = obs_keys(obs_space, spec.obs_keys, name)
         self._check_obs(name)
         self._check_actions(name)
+        self.recorded: gymnasium.spaces.Box | None = None  # bounds in which the data's actions were
+        if spec.action_low is not None and isinstance(action_space, gymnasium.spaces.Box):
+            self.recorded = bounds_of(spec, action_space.shape)
 
     def obs(self, obs: Any) -> np.ndarray:
         """Return observations `[n, *obs_shape]` as the agent was trained on.
@@ -56,7 +60,7 @@ class Adapter:
         Args:
             actions: of the agent, `[n]` or `[n, m]`.
         """
-        space, spec = self.action_space, self.spec
+        space = self.action_space
         if isinstance(space, gymnasium.spaces.Discrete):
             return actions + space.start
         if isinstance(space, gymnasium.spaces.MultiDiscrete):
@@ -65,15 +69,11 @@ class Adapter:
             parts = actions[:, np.newaxis] // strides % space.nvec
             return parts.astype(space.dtype) + space.start
 
-        assert space.shape is not None  # a Box has one
+        assert isinstance(space, gymnasium.spaces.Box)  # `_check_actions` saw to it
         played = actions.reshape(len(actions), *space.shape)
-        if spec.action_low is None or spec.action_high is None:
+        if self.recorded is None:
             return from_unit(played, space)
-        assert isinstance(space, gymnasium.spaces.Box)  # `_check_actions` held them together
-        low = np.array(spec.action_low).reshape(space.shape)
-        high = np.array(spec.action_high).reshape(space.shape)
-        share = (np.clip(played, -1, 1).astype(np.float64) + 1) / 2
-        own = low + share * (high - low)
+        own = from_unit(played.astype(np.float64), self.recorded)
         return np.clip(own, space.low, space.high).astype(space.dtype)
 
     def _check_obs(self, name: str) -> None:
@@ -191,7 +191,7 @@ def _leaf(space: Space, obs: np.ndarray) -> np.ndarray:
         return np.eye(int(space.n), dtype=np.float32)[obs.reshape(-1) - space.start]
     if obs.dtype in (np.uint8, np.bool_):
         return obs
-    return obs.astype(np.float32)
+    return obs.astype(np.float32, copy=False)
 
 
 def _batch_of_one(space: Space) -> Any:

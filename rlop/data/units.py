@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import gymnasium
 import numpy as np
 
 from rlop.config.checks import check_known
 from rlop.data.dataset import Dataset
-from rlop.types import InputError
+from rlop.envs.spaces import to_unit
+from rlop.types import InputError, Spec
 
 Bound = float | Sequence[float] | np.ndarray
 ROUNDING = 1e-4  # of the range, by which stored actions may pass a bound
@@ -55,10 +57,8 @@ def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
         raise InputError(f"{data.name}: scale_actions: its actions are in [-1, 1] already")
 
     known = with_bounds(data, low, high)
-    shape = known.spec.action_shape
-    lows = np.array(known.spec.action_low).reshape(shape)
-    span = np.array(known.spec.action_high).reshape(shape) - lows
-    action = _to_unit(data.action, lows, span)
+    box = bounds_of(known.spec, known.spec.action_shape)
+    action = to_unit(data.action, box)
     if np.abs(action).max(initial=0) > 1 + ROUNDING:
         raise InputError(
             f"{data.name}: scale_actions: actions from {data.action.min():.8g} to "
@@ -67,7 +67,7 @@ def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
 
     extra = dict(data.extra)
     if "next_action" in extra:
-        extra["next_action"] = _to_unit(extra["next_action"], lows, span).clip(-1, 1)
+        extra["next_action"] = to_unit(extra["next_action"], box).clip(-1, 1)
     return replace(known, name=f"{data.name}+scaled", action=action.clip(-1, 1), extra=extra)
 
 
@@ -90,8 +90,16 @@ def in_units(data: Dataset, low: Bound | None, high: Bound | None, units: str) -
     return with_bounds(data, low, high) if units == "unit" else scale_actions(data, low, high)
 
 
-def _to_unit(action: np.ndarray, low: np.ndarray, span: np.ndarray) -> np.ndarray:
-    return (2 * (action.astype(np.float64) - low) / span - 1).astype(np.float32)
+def bounds_of(spec: Spec, shape: tuple[int, ...]) -> gymnasium.spaces.Box:
+    """Return the recorded bounds of the environment's actions as a space.
+
+    Args:
+        spec: with `action_low` and `action_high`.
+        shape: of one action.
+    """
+    low = np.array(spec.action_low, np.float64).reshape(shape)
+    high = np.array(spec.action_high, np.float64).reshape(shape)
+    return gymnasium.spaces.Box(low, high, dtype=np.float64)
 
 
 def _numbers(name: str, value: Bound, size: int) -> np.ndarray:

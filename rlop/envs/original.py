@@ -1,7 +1,7 @@
 """D4RL's original environments, where the package d4rl and its MuJoCo are installed.
 
 They follow OpenAI Gym's interface of before 0.26: `reset` returns an observation, `step` four
-values, and a time limit is told in `info`.
+values, and a time limit is reported in `info`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rlop.config.checks import within
 from rlop.data.columns import flag_column
 from rlop.data.dataset import Dataset
 from rlop.data.formats.keys import messages_of
-from rlop.data.formats.own_arrays import has, open_own, own_array, own_number, own_rows
+from rlop.data.formats.own_arrays import has, open_hdf5, own_array, own_number, own_rows
 from rlop.data.formats.trajectories import (
     Trajectory,
     episode_slices,
@@ -52,7 +52,7 @@ def read_d3rlpy(
     Reference: `load` and `load_v1` in d3rlpy/dataset/io.py of d3rlpy 2.8.1.
     """
     path = Path(str(source).removeprefix(PREFIX)).expanduser()
-    with open_own(path) as file, within(str(path)):
+    with open_hdf5(path) as file, within(str(path)):
         if _is_v2(file):
             n_rows, episodes = _v2(file)
         elif all(has(file, key) for key in FLAT):

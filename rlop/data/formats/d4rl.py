@@ -15,15 +15,14 @@ from rlop.data.dataset import Dataset
 from rlop.data.formats.download import download as fetch
 from rlop.data.formats.download import fault_of
 from rlop.data.formats.hdf5 import (
-    DamagedFile,
     drop_like_d4rl,
-    open_hdf5,
     read_hdf5,
     read_infos,
     read_key,
 )
 from rlop.data.formats.keys import D4RL, messages_of
 from rlop.data.formats.mirrors import addresses
+from rlop.data.formats.own_arrays import DamagedFile, open_hdf5
 from rlop.data.scores import PREFIX, Source, source_of
 from rlop.logs.messages import say
 from rlop.types import InputError

@@ -38,7 +38,7 @@ def download(urls: str | Sequence[str], path: Path, published: Published | None 
     (HTTP Range), from any address if it is known what was published. If that is not known, only
     the same address continues it, and only where the server says by ETag or Last-Modified that the
     file there is still the same (If-Range); `PATH.part.origin` remembers this. All else begins
-    anew. The file gets its name when its size and SHA-256 are the published ones; if these are not
+    again. The file gets its name when its size and SHA-256 are the published ones; if these are not
     known, when its size is the announced one and HDF5 opens it.
 
     Args:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from rlop.data.formats.keys import (
     messages_of,
     without_role,
 )
-from rlop.data.formats.own_arrays import has, is_group, own_array, own_group
-from rlop.data.formats.recognized import hdf5_neighbor
+from rlop.data.formats.own_arrays import has, is_group, open_hdf5, own_array, own_group
+from rlop.data.formats.recognized import hdf5_neighbor, read_neighbor
 from rlop.data.units import Bound, in_units, with_bounds
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
@@ -95,7 +94,18 @@ def read_hdf5(
     with open_hdf5(path) as file:
         neighbor = hdf5_neighbor(file)
         if neighbor is not None and keys is None:
-            return neighbor(path, env_id=env_id)
+            options = {
+                "ends": ends,
+                "next_obs": next_obs,
+                "n_actions": n_actions,
+                "time_limit": time_limit,
+                "env_id": env_id,
+                "action_low": action_low,
+                "action_high": action_high,
+                "action_units": action_units,
+                "infos": infos,
+            }
+            return read_neighbor(neighbor, path, read_hdf5, options)
 
         roles = assign(path, arrays_of(file), keys)
         if next_obs == "shifted":
@@ -201,34 +211,6 @@ def _mapping(path: Path, metadata: Mapping[str, object], key: str) -> dict[str, 
     if not isinstance(value, dict):
         raise InputError(f"{path}: attribute {key}: expected a mapping in JSON")
     return value
-
-
-class DamagedFile(InputError):
-    """An HDF5 file that cannot be read to its end."""
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
-
-    Raises:
-        InputError: no such file, or not HDF5; `DamagedFile` where reading it fails.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: no permission to read it")
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file")
-
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except InputError:
-        raise
-    except Exception as error:  # what h5py raises for wrong bytes depends on where they are
-        reason = " ".join(str(error).split())
-        raise DamagedFile(f"{path}: damaged or cut short ({reason})") from None
 
 
 def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from rlop.data.formats.keys import (
     without_role,
 )
 from rlop.data.formats.members import Archive, open_archive
-from rlop.data.formats.recognized import npz_neighbor
+from rlop.data.formats.recognized import npz_neighbor, read_neighbor
 from rlop.data.units import Bound, in_units
 from rlop.envs.make import stored_env_id
 from rlop.envs.make import time_limit as time_limit_of
@@ -81,7 +81,16 @@ def read_npz(
     with open_archive(path) as file:
         neighbor = npz_neighbor(file.keys)
         if neighbor is not None and keys is None:
-            return neighbor(path, env_id=env_id)
+            options = {
+                "ends": ends,
+                "n_actions": n_actions,
+                "time_limit": time_limit,
+                "env_id": env_id,
+                "action_low": action_low,
+                "action_high": action_high,
+                "action_units": action_units,
+            }
+            return read_neighbor(neighbor, path, read_npz, options)
 
         roles = assign(path, [name for name in file.keys if name not in SCALARS], keys)
         arrays = {role: file.read(name) for role, name in roles.items()}

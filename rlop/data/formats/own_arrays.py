@@ -5,6 +5,7 @@ Paths are walked one name at a time, because HDF5 follows a link before it can b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,25 +21,32 @@ LARGEST_RATIO = 2_000
 SMALL = 1 << 20  # bytes that filtered arrays may have whatever is stored
 
 
+class DamagedFile(InputError):
+    """An HDF5 file that cannot be read to its end."""
+
+
 @contextmanager
-def open_own(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
 
     Raises:
-        InputError: no such file, not HDF5, or reading it fails.
+        InputError: no such file, or not HDF5; `DamagedFile` where reading it fails.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: no permission to read it")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path}: not an HDF5 file")
+
     try:
-        if not h5py.is_hdf5(path):
-            raise InputError(f"{path}: not an HDF5 file")
         with h5py.File(path, "r") as file:
             yield file
     except InputError:
         raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: damaged or cut short ({lines[0]})") from None
+    except Exception as error:  # what h5py raises for wrong bytes depends on where they are
+        reason = " ".join(str(error).split())
+        raise DamagedFile(f"{path}: damaged or cut short ({reason})") from None
 
 
 def has(group: h5py.Group, key: str) -> bool:

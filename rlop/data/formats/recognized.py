@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
+from pathlib import Path
 from typing import TypeAlias
 
 import h5py
@@ -12,6 +14,7 @@ from rlop.data.formats.d3rlpy import is_d3rlpy, read_d3rlpy
 from rlop.data.formats.imitation import is_imitation, read_imitation
 from rlop.data.formats.own_arrays import has
 from rlop.data.formats.robomimic import is_robomimic, read_robomimic
+from rlop.data.options import check_options
 
 Reader: TypeAlias = Callable[..., Dataset]
 
@@ -33,3 +36,27 @@ def npz_neighbor(keys: Iterable[str]) -> Reader | None:
     if is_imitation(set(keys)):
         return read_imitation
     return None
+
+
+def read_neighbor(
+    reader: Reader, path: Path, generic: Reader, options: Mapping[str, object]
+) -> Dataset:
+    """Read a recognized file; an option that its reader does not take is refused, not dropped.
+
+    Args:
+        reader: from `hdf5_neighbor` or `npz_neighbor`.
+        path: the file.
+        generic: the reader that was asked to read it.
+        options: of that one.
+    Raises:
+        InputError: an option that is not its default, and that the reader lacks; or as the reader.
+    """
+    defaults = signature(generic).parameters
+    given = {}
+    for name, value in options.items():
+        if repr(value) != repr(defaults[name].default):
+            given[name] = value
+
+    _, *parameters = signature(reader).parameters
+    check_options(f"{path}: recognized, read by {reader.__name__}", given, parameters)
+    return reader(path, **given)

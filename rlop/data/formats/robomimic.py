@@ -17,7 +17,7 @@ from rlop.config.checks import check_known, nearest, within
 from rlop.data.columns import flag_column
 from rlop.data.dataset import Dataset
 from rlop.data.formats.keys import messages_of
-from rlop.data.formats.own_arrays import has, open_own, own_array, own_group, own_rows
+from rlop.data.formats.own_arrays import has, open_hdf5, own_array, own_group, own_rows
 from rlop.data.formats.trajectories import Trajectory, join_trajectories, to_dataset
 from rlop.logs.messages import say
 from rlop.types import InputError
@@ -72,7 +72,7 @@ def read_robomimic(
     Reference: `SequenceDataset` in robomimic/utils/dataset.py of robomimic 0.5.
     """
     path = Path(str(source).removeprefix(PREFIX)).expanduser()
-    with open_own(path) as file, within(str(path)):
+    with open_hdf5(path) as file, within(str(path)):
         data = own_group(file, "data", "")
         demos = _demos(file, data, mask)
         parts = _parts(demos[0], keys)
