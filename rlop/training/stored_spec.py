@@ -62,7 +62,7 @@ def _check_together(path: str | Path, spec: Spec) -> None:
 
     if spec.action_layout is not None and math.prod(spec.action_layout) != size:
         raise InputError(
-            f"{path}: spec.action_layout: {spec.action_layout}, expected {size} in all"
+            f"{path}: spec.action_layout = {spec.action_layout}: expected {size} in all"
         )
     if spec.action_counts is not None and math.prod(spec.action_counts) != spec.n_actions:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlop.config.checks import nearest
-from rlop.data.formats.episodes import COLUMNS, OBSERVATIONS, Episode, SpaceJSON, join
+from rlop.data.formats.episodes import COLUMNS, OBSERVATIONS, Episode, Episodes, SpaceJSON, join
 from rlop.data.formats.minari_about import own_path
 from rlop.data.formats.own_arrays import LARGEST_RATIO, SMALL
 from rlop.types import InputError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def arrow_episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> Iterator[Episode]:
+def arrow_episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> Episodes:
     """Yield the episodes in the order of their numbers.
 
     All columns of a file have T + 1 rows; the last row of all but the observations is padding.
@@ -75,7 +75,7 @@ def _episode(label: str, table: pyarrow.Table, spaces: Mapping[str, SpaceJSON]) 
     leaves = dict(_leaves(label, table[OBSERVATIONS].combine_chunks(), ""))
     for path, leaf in leaves.items():
         shape = spaces.get(path, {}).get("shape")
-        if shape is None:
+        if shape is None or leaf.dtype == object:  # encoded images have a shape of their own
             continue
         if leaf[0].size == np.prod(shape, dtype=int):
             leaves[path] = leaf.reshape(len(leaf), *shape)

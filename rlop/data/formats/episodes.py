@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,6 +32,9 @@ class Episode(NamedTuple):
     label: str
     leaves: Leaves
     columns: dict[str, np.ndarray]
+
+
+Episodes: TypeAlias = Generator[Episode, None, None]
 
 
 def join(path: str, key: str) -> str:

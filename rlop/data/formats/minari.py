@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from rlop.data.formats.arrow import arrow_episodes
 from rlop.data.formats.episodes import (
     OBSERVATIONS,
     Episode,
+    Episodes,
     SpaceJSON,
     check_parts,
     choose,
@@ -114,8 +116,9 @@ def _read(
         own_id = stored_env_id(name, own_id)
 
     spaces = leaf_spaces(obs_space)
-    episodes = _episodes(folder, about.get("data_format", "hdf5"), spaces)
-    columns = _columns(all_of(about, episodes), spaces, keys)
+    # Whatever is refused on the way, the file is closed.
+    with closing(_episodes(folder, about.get("data_format", "hdf5"), spaces)) as episodes:
+        columns = _columns(all_of(about, episodes), spaces, keys)
 
     data = Dataset.from_arrays(
         columns["obs"],
@@ -253,7 +256,7 @@ def _record_keys(
     return replace(data, spec=replace(data.spec, obs_keys=tuple(choose(spaces, keys))))
 
 
-def _episodes(folder: Path, kind: object, spaces: Mapping[str, SpaceJSON]) -> Iterator[Episode]:
+def _episodes(folder: Path, kind: object, spaces: Mapping[str, SpaceJSON]) -> Episodes:
     """Yield the episodes in the order of their numbers."""
     if kind == "hdf5":
         return hdf5_episodes(folder)

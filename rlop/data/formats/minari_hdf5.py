@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from rlop.data.formats.episodes import COLUMNS, OBSERVATIONS, Episode, join
+from rlop.data.formats.episodes import COLUMNS, OBSERVATIONS, Episode, Episodes, join
 from rlop.data.formats.minari_about import own_path
 from rlop.data.formats.own_arrays import check_stored, own_array, own_group, own_item
 from rlop.types import InputError
@@ -18,7 +18,7 @@ MAIN_FILE = "main_data.hdf5"
 AT_ONCE = 16  # encoded images that are read together
 
 
-def hdf5_episodes(folder: Path) -> Iterator[Episode]:
+def hdf5_episodes(folder: Path) -> Episodes:
     """Yield the episodes of the main file in the order of their numbers.
 
     Raises:
