@@ -114,6 +114,22 @@ def test_what_is_not_yaml_is_one_line_that_names_the_file(tmp_path, text, expect
     assert expected in text_of_error
 
 
+def test_aliases_are_counted_as_what_they_stand_for(tmp_path):
+    path = tmp_path / "x.yaml"
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for i in range(1, 9):
+        lines.append(f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]")
+
+    path.write_text("\n".join(lines[:3]))
+    assert len(read_yaml(path)["a2"]) == 10
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"x\.yaml: line 6: more than 1,000,000 values"):
+        read_yaml(path)
+    path.write_text("a: &a {b: *a}")
+    with pytest.raises(InputError, match=r"x\.yaml: line 1: an alias inside of what it stands for"):
+        read_yaml(path)
+
+
 def test_a_missing_file_is_named_with_the_nearest_one(tmp_path):
     (tmp_path / "dqn.yaml").touch()
     expected = "no such file, did you mean 'dqn.yaml'?"

@@ -239,7 +239,7 @@ def test_another_environment_for_evaluation(root):
             {},
             {"action": {"type": "MultiDiscrete"}},
             {},
-            r"actions: MultiDiscrete space, expected Box",
+            r"action_space: nvec = None: expected a list of whole numbers",
         ),
         (
             {},

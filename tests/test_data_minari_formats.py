@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import h5py
@@ -255,3 +256,83 @@ def test_jpeg_images_are_decoded_by_their_own_sizes():
     with pytest.raises(InputError, match="observations: image 1: no JPEG image"):
         jpeg.decode("observations", rows, shape)
     assert not jpeg.is_encoded(np.zeros(3))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["hdf5", "arrow", "parquet"])
+def test_images_and_joint_actions_of_the_original(original, root, kind):
+    if kind != "hdf5":
+        pytest.importorskip("pyarrow")
+    pytest.importorskip("PIL")
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    spaces = gymnasium.spaces
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, 3, (5, 2))
+    flags = np.arange(5) == 4
+    buffer = EpisodeBuffer(
+        # Black images are equally many bytes, and minari stores those in another way.
+        observations=np.zeros((6, 32, 48, 3), np.uint8),
+        actions=actions,
+        rewards=np.ones(5),
+        terminations=flags,
+        truncations=~flags & False,
+    )
+    colors = rng.integers(0, 255, (6, 32, 48, 3), np.uint8)
+    noise = replace(buffer, observations=colors, actions=actions[::-1])
+    original.create_dataset_from_buffers(
+        "image-v0",
+        [buffer, noise],
+        env="CartPole-v1",
+        data_format=kind,
+        observation_space=spaces.Box(0, 255, (32, 48, 3), np.uint8),
+        action_space=spaces.MultiDiscrete([3, 4]),
+    )
+
+    data = load_dataset("minari:image-v0")
+    episodes = list(original.load_dataset("image-v0").iterate_episodes())
+    assert np.array_equal(data.obs, np.concatenate([e.observations[:-1] for e in episodes]))
+    assert np.array_equal(data.next_obs, np.concatenate([e.observations[1:] for e in episodes]))
+    stored = np.concatenate([e.actions for e in episodes])
+    assert data.action.tolist() == (stored[:, 0] * 4 + stored[:, 1]).tolist()
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_damaged_tables_are_named(root, kind, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    dataset = pytest.importorskip("pyarrow.dataset")
+    put_arrow(root, "x-v0", kind, [episode(3)])
+    folder = root / "x-v0/data/0"
+    table = arrow_table(episode(3))
+
+    def refused(match):
+        with pytest.raises(InputError, match=match) as caught:
+            load_dataset("minari:x-v0", keys=["observation"])
+        assert "\n" not in str(caught.value)
+
+    def write(changed):
+        dataset.write_dataset(
+            changed, folder, format=kind, existing_data_behavior="overwrite_or_ignore"
+        )
+
+    gaps = pa.array([[0.0, 0.0], None, [0.0, 0.0], [0.0, 0.0]], pa.list_(pa.float32(), 2))
+    write(table.set_column(1, "actions", gaps))
+    refused("0/actions: 1 rows without a value")
+    write(table.drop_columns(["rewards"]))
+    refused("0: no 'rewards'")
+
+    write(table)
+    monkeypatch.setattr("rlop.data.formats.arrow.SMALL", 10)
+    monkeypatch.setattr("rlop.data.formats.arrow.LARGEST_RATIO", 0)
+    refused("0: unpacks to more than 0 times its size")
+    monkeypatch.undo()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+
+    (file,) = folder.glob(f"*.{kind}")
+    file.rename(root / "elsewhere")
+    refused(rf"0: no file \*\.{kind}")
+    file.symlink_to(root / "elsewhere")
+    refused("a link out of .*, which is never followed")
+    file.unlink()
+    file.write_bytes((root / "elsewhere").read_bytes()[:200])
+    refused("x-v0/data: damaged, or not as minari writes it")

@@ -71,6 +71,7 @@ ORDER = [
     "training.options",
     "training.interrupt",
     "training.names",
+    "training.stored_spec",
     "training.checkpoint",
     "training.recycling",
     "training.resets",

@@ -6,6 +6,9 @@ from helpers.logs import logger
 from rlop.logs.history import read_metrics
 from rlop.types import InputError
 
+# A configuration whose mappings are nested 100 times.
+DEEP = '{"labels": [], "hparams": [], "config": ' + '{"a": ' * 100 + "1" + "}" * 101
+
 
 @pytest.fixture
 def record(tmp_path):
@@ -45,6 +48,11 @@ def check_two_steps_and_a_third(record):
         b"x",
         b'{"step": 1, "metrics": {"a": [1]}}',
         b'{"step": "1", "metrics": {}}',
+        b'{"step": -1, "metrics": {}}',
+        b'{"step": 1%s, "metrics": {}}' % (b"0" * 40),
+        b'{"step": 1, "time": "x", "metrics": {}}',
+        b'{"step": 1, "metrics": {"a": [1%s]}}' % (b"0" * 400),
+        b"[" * 20_000,
         b"\xff",
     ],
 )
@@ -55,7 +63,9 @@ def test_a_damaged_line_is_named(record, line):
         read_metrics(record.parent)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"labels": ["a"], "hparams": []}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"labels": ["a"], "hparams": []}', "[" * 20_000, DEEP]
+)
 def test_a_damaged_description_of_the_runs_is_named(record, content):
     (record.parent / "runs.json").write_text(content)
     with pytest.raises(InputError, match=r"found no readable runs.json beside metrics.jsonl"):

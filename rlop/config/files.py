@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LARGEST_YAML = 4 << 20  # bytes of a configuration
+MOST_VALUES = 1_000_000  # of a configuration, with its aliases written out
 
 Plain: TypeAlias = Any  # values of YAML and JSON: text, numbers, lists and mappings of these
 
@@ -69,9 +70,47 @@ def parse_yaml(text: str) -> object:
     """Return the value of a YAML text; exceptions are those of PyYAML."""
     loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _count(node: yaml.Node, counts: dict[yaml.Node, int | None]) -> int:
+    """Count the values of a node, with what its aliases stand for written out each time.
+
+    Ten aliases of ten aliases, nine times over, are a few lines that stand for a billion values.
+
+    Args:
+        node: of a document.
+        counts: of nodes counted before; None while one is counted.
+
+    Raises:
+        ComposerError: too many values, or an alias of what it stands in.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if node in counts:
+        known = counts[node]
+        if known is None:
+            raise yaml.composer.ComposerError(
+                None, None, "an alias inside of what it stands for", node.start_mark
+            )
+        return known
+
+    counts[node] = None
+    is_mapping = isinstance(node, yaml.MappingNode)
+    inner = [part for pair in node.value for part in pair] if is_mapping else node.value
+    total = 1 + sum(_count(part, counts) for part in inner)
+    if total > MOST_VALUES:
+        raise yaml.composer.ComposerError(
+            None, None, f"more than {MOST_VALUES:,} values", node.start_mark
+        )
+    counts[node] = total
+    return total
 
 
 def read_yaml(path: str | Path) -> dict[str, object]:

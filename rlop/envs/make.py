@@ -138,14 +138,14 @@ def stored_env_id(where: object, env_id: str | None) -> str | None:
     """Return the id of an environment that a data file names, unless using it would import code.
 
     `module:Id` imports its module; a file may come from a stranger. It is taken only if the module
-    is imported already.
+    is imported already. `d4rl:NAME` is this library's own name for D4RL's original environments.
 
     Args:
         where: the file, for the message.
         env_id: as the file has it.
     """
     module, colon, _ = (env_id or "").partition(":")
-    if not colon or module in sys.modules:
+    if not colon or module in sys.modules or str(env_id).startswith(ORIGINAL):
         return env_id
     say(
         f"{where}: names the environment {env_id!r}, and a data file imports nothing; if you trust "

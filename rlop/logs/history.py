@@ -15,6 +15,9 @@ from rlop.config.files import write_atomic
 from rlop.types import InputError
 
 RECORD, RUNS = "metrics.jsonl", "runs.json"
+DEEPEST = 64  # nesting of a configuration
+# What content that is no record leads to; numbers may be too long, and brackets too many.
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 Values: TypeAlias = list[float | None]  # R numbers; None for a number that is not finite
 Row: TypeAlias = tuple[int, dict[str, Values]]  # step, and metric -> R numbers
 
@@ -72,11 +75,16 @@ def read_metrics(logdir: str | Path) -> History:
 
     runs = _read_runs(logdir)
 
+    try:
+        lines = _whole_lines(record.read_bytes())
+    except OSError as error:
+        raise InputError(f"{record}: cannot be read, {error.strerror}") from None
+
     rows = []
-    for number, line in enumerate(_whole_lines(record.read_bytes()), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(_parse(line, len(runs["labels"])))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except MALFORMED:
             raise InputError(
                 f"{record}: line {number} is damaged, expected a step and its metrics"
             ) from None
@@ -151,13 +159,15 @@ def _parse(line: bytes, n_runs: int) -> Row:
     """Read one line.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: not a step and R numbers per metric.
+        MALFORMED: not a step and R numbers per metric.
     """
     content = json.loads(line)
     step = content["step"]
     metrics = content["metrics"]
 
-    if not isinstance(step, int):
+    if not isinstance(step, int) or not 0 <= step < 2**63:
+        raise ValueError
+    if not isinstance(content.get("time", 0.0), int | float):
         raise ValueError
     for values in metrics.values():
         if np.asarray(values, np.float64).shape != (n_runs,):
@@ -170,7 +180,7 @@ def _whole_lines(data: bytes) -> list[bytes]:
     *lines, rest = data.split(b"\n")
     try:
         is_whole = bool(json.loads(rest))  # only the end of the line is lost
-    except ValueError:
+    except (ValueError, RecursionError):
         is_whole = False
     return [*lines, rest] if is_whole else lines
 
@@ -186,13 +196,21 @@ def _read_runs(logdir: Path) -> Runs:
         of_text = all(isinstance(label, str) for label in labels)
         if not (of_lists and of_mappings and has_config and of_text):
             raise ValueError
-        if len(labels) != len(hparams):
+        if len(labels) != len(hparams) or not _is_shallow(runs, DEEPEST):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, *MALFORMED):
         raise InputError(
             f"{logdir}: found no readable {RUNS} beside {RECORD}, expected both"
         ) from None
     return runs
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    """Whether mappings and lists are nested at most so many times."""
+    if not isinstance(value, (dict, list)):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
 
 
 def _shortened(labels: Sequence[str]) -> str:

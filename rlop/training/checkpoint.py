@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,22 @@ from rlop.projections import Projection
 from rlop.regularizers import Regularizer
 from rlop.runs import seed_list
 from rlop.training.names import agent_class, agent_name
-from rlop.types import Declared, InputError, Spec
+from rlop.training.stored_spec import spec_from
+from rlop.types import Declared, InputError
 
 FORMAT = 2
+NONE = type(None)
+# Parts of a checkpoint -> their types, and what messages call these.
+PARTS: dict[str, tuple[tuple[type, ...], str]] = {
+    "agent": ((str,), "the name of an agent"),
+    "spec": ((Mapping,), "a mapping"),
+    "config": ((Mapping,), "a mapping"),
+    "seeds": ((list,), "a list of seeds"),
+    "variants": ((Mapping, NONE), "a mapping of variants"),
+    "state": ((Mapping,), "a mapping"),
+    "streams": ((Mapping, NONE), "a mapping"),
+    "step": ((int,), "a whole number"),
+}
 # Sections of a configuration whose entries name parts, and the base class of these parts.
 SECTIONS: dict[str, type] = {"regularizers": Regularizer, "projections": Projection}
 
@@ -78,11 +92,29 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         raise InputError(f"{path}: not a checkpoint of rlop ({type(error).__name__})") from None
 
     found = content.get("format") if isinstance(content, dict) else None
-    if found == 1:
-        return from_format_1(content)
-    if found != FORMAT:
+    is_known = isinstance(found, int) and found in (1, FORMAT)
+    if not is_known:
         raise InputError(f"{path}: expected a checkpoint of format {FORMAT}")
-    return content
+    check_content(path, content)
+    return from_format_1(content) if found == 1 else content
+
+
+def check_content(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Raise InputError unless a checkpoint has all its parts, each of its kind.
+
+    Args:
+        path: the checkpoint file, for the message.
+        content: of the file.
+    """
+    for name, (kinds, expected) in PARTS.items():
+        if name not in content:
+            raise InputError(f"{path}: {name}: missing, expected {expected}")
+        value = content[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            found = type(value).__name__
+            raise InputError(f"{path}: {name}: found {found}, expected {expected}")
+    if content["step"] < 0:
+        raise InputError(f"{path}: step = {content['step']}: expected at least 0")
 
 
 def load_agent(
@@ -109,8 +141,10 @@ def load_agent(
     content = load(path, device)
     try:
         return _rebuilt(path, content, device, allow, parts or {}), content
-    except InputError:
-        raise
+    except InputError as error:
+        message = str(error)
+        where = "" if message.startswith(str(path)) else f"{path}: "
+        raise InputError(f"{where}{message}") from error
     except Exception as error:  # whatever wrong types, keys and shapes in a stranger's file lead to
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{path}: damaged, or not a checkpoint of rlop ({reason})") from error
@@ -124,14 +158,31 @@ def _rebuilt(
     parts: Mapping[str, Callable[..., Any]],
 ) -> Agent:
     """Make the agent of a checkpoint's content."""
-    spec = Spec(**{**content["spec"], "obs_shape": tuple(content["spec"]["obs_shape"])})
+    spec = spec_from(path, content["spec"], allow)
     check_part(path, content["agent"], Agent, allow)
     check_variants(path, content["variants"] or {}, allow)
     config = with_functions(path, content["config"], allow, parts)
     cls = agent_class(content["agent"])
     agent = cls(spec, seeds=content["seeds"], variants=content["variants"], device=device, **config)
-    agent.load_state_dict(content["state"])
+    with fitting(f"{path}: state"):
+        agent.load_state_dict(content["state"])
     return agent
+
+
+@contextmanager
+def fitting(where: str) -> Iterator[None]:
+    """Let a state that does not fit what it is loaded into be an InputError.
+
+    Args:
+        where: the part of the checkpoint, for the message.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # missing keys, other shapes and types
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{where}: damaged, or of other settings ({reason[:200]})") from error
 
 
 def stored_config(config: Any) -> dict[str, Any]:
@@ -263,5 +314,7 @@ def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     elif content["agent"] == "BC":
         state = {"policy": state}
     elif content["agent"] == "NeuralTD":
-        state = {"value": state["learner"], "mean": state["mean"], "longest": state["longest"]}
+        # A missing part is named where the state is loaded.
+        names = {"learner": "value", "mean": "mean", "longest": "longest"}
+        state = {new: state[old] for old, new in names.items() if old in state}
     return {**content, "format": FORMAT, "config": config, "state": state}

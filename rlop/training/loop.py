@@ -273,7 +273,8 @@ class Loop:
         every = self.options.reload_every
         if every and self.step // every != self.number:
             self.load(self.step // every)
-        self.feed.streams.load_state_dict(streams)
+        with checkpoint.fitting("resume: the checkpoint's random streams"):
+            self.feed.streams.load_state_dict(streams)
 
         # The first step on a new draw: indices drawn ahead refer to the size of the previous one.
         if every and self.step and self.step % every == 0:
@@ -373,6 +374,7 @@ class Loop:
             raise InputError(
                 f"resume: the checkpoint is of the agent {content['agent']}, expected {name}"
             )
-        self.agent.load_state_dict(content["state"])
+        with checkpoint.fitting("resume: the checkpoint's state"):
+            self.agent.load_state_dict(content["state"])
         self.step = content["step"]
         self.continue_streams(content["streams"])

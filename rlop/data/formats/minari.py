@@ -5,42 +5,45 @@ The package minari is needed to download only.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import gymnasium
-import h5py
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.data.columns import flag_column
 from rlop.data.dataset import Dataset
 from rlop.data.formats.arrow import arrow_episodes
 from rlop.data.formats.episodes import (
-    COLUMNS,
     OBSERVATIONS,
     Episode,
+    Episodes,
     SpaceJSON,
+    check_parts,
     choose,
     join,
     leaf_spaces,
     vector,
 )
-from rlop.data.formats.own_arrays import check_stored, own_array, own_group, own_item
-from rlop.data.units import scale_actions
+from rlop.data.formats.minari_about import (
+    METADATA,
+    all_of,
+    environment,
+    own_path,
+    read_about,
+    space_of,
+)
+from rlop.data.formats.minari_actions import count_described, described, numbered
+from rlop.data.formats.minari_hdf5 import MAIN_FILE, hdf5_episodes
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
 
 PREFIX = "minari:"
 FOLDER = "MINARI_DATASETS_PATH"  # environment variable
-MAIN_FILE = "main_data.hdf5"
-METADATA = "metadata.json"
-
-Metadata: TypeAlias = dict[str, Any]  # of a data set, as its JSON file has it
 
 
 def read_minari(
@@ -60,8 +63,9 @@ def read_minari(
     Dict observations become one vector: the parts in the order of their sorted names (so
     achieved_goal, desired_goal, observation), nested ones as `a/b`, each flattened, one after
     another; a Discrete part as one-hot. This is what `gymnasium.wrappers.FlattenObservation` makes
-    of a Dict space. An observation of one part keeps its shape. Actions of a bounded Box are
-    brought to [-1, 1].
+    of a Dict space. An observation of one part keeps its shape. JPEG images, Minari's default, are
+    decoded with Pillow. Actions of a bounded Box are brought to [-1, 1]; discrete ones are numbered
+    from 0, those of a MultiDiscrete row-major as one of up to 4,096.
 
     Args:
         source: id, with or without `minari:`.
@@ -73,7 +77,8 @@ def read_minari(
             or its own.
 
     Raises:
-        InputError: no such data set on disk, a space that does not fit, missing or mis-sized parts.
+        InputError: no such data set on disk, links out of its folder, damaged metadata or arrays, a
+            space that does not fit, missing or mis-sized parts.
     """
     name = str(source).removeprefix(PREFIX)
     check_id(name)
@@ -101,34 +106,33 @@ def _read(
     env_id: str | None,
 ) -> Dataset:
     """Read the data set in a folder; arguments as in `read_minari`."""
-    about = _metadata(folder)
-    obs_space = _space(about, "observation_space")
-    action_space = _space(about, "action_space")
-    if n_actions is None:
-        n_actions = _n_actions(folder, action_space)
+    about = read_about(folder)
+    obs_space = space_of(about, "observation_space")
+    action_space = space_of(about, "action_space")
+    counted = count_described(action_space)
 
-    own_id, own_kwargs = _environment(about)
+    own_id, own_kwargs = environment(about)
     if env_id is None:
         own_id = stored_env_id(name, own_id)
 
     spaces = leaf_spaces(obs_space)
-    episodes = _episodes(folder, about.get("data_format", "hdf5"), spaces)
-    columns = _columns(episodes, spaces, keys)
-    columns["action"] = _from_zero(columns["action"], action_space)
+    # Whatever is refused on the way, the file is closed.
+    with closing(_episodes(folder, about.get("data_format", "hdf5"), spaces)) as episodes:
+        columns = _columns(all_of(about, episodes), spaces, keys)
 
     data = Dataset.from_arrays(
         columns["obs"],
-        columns["action"],
+        numbered(columns["action"], action_space),
         columns["reward"],
         columns["terminated"],
         columns["truncated"],
         columns["next_obs"],
-        n_actions=n_actions,
+        n_actions=counted if n_actions is None else n_actions,
         env_id=env_id or own_id,
         env_kwargs=own_kwargs if env_id is None else None,
         name=name,
     )
-    return _described(data, obs_space, spaces, keys, action_space)
+    return _record_keys(described(data, action_space), obs_space, spaces, keys)
 
 
 def check_id(name: str) -> None:
@@ -139,17 +143,17 @@ def check_id(name: str) -> None:
 
 def root() -> Path:
     """Return the folder of all data sets, as minari finds it."""
-    return Path(os.environ.get(FOLDER) or Path.home() / ".minari" / "datasets")
+    return Path(os.environ.get(FOLDER) or "~/.minari/datasets").expanduser()
 
 
 def find(name: str, download: bool = False) -> Path:
     """Return the folder of a data set, fetched if need be and asked for.
 
     Raises:
-        InputError: it is not on disk, with the place and the nearest id that is; or the download
-            failed.
+        InputError: it is not on disk, with the place and the nearest id that is; the download
+            failed; or a link leads out of the folder of all data sets.
     """
-    folder = root() / name
+    folder = own_path(root(), root() / name)
     if (folder / "data" / METADATA).is_file():
         return folder
     if not download:
@@ -176,49 +180,6 @@ def _ids_on_disk() -> list[str]:
     return [path.parents[1].relative_to(root()).as_posix() for path in files]
 
 
-def _metadata(folder: Path) -> Metadata:
-    try:
-        return json.loads((folder / METADATA).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / METADATA}: {_first_line(error)}") from None
-
-
-def _space(about: Metadata, key: str) -> SpaceJSON:
-    """Return a space's description; {} where the data set has none."""
-    if key not in about:
-        return {}
-    return json.loads(about[key])
-
-
-def _n_actions(folder: Path, space: SpaceJSON) -> int | None:
-    """Return the number of discrete actions; None for continuous ones, or where it is not known."""
-    kind = space.get("type", "Box")
-    if kind not in ("Box", "Discrete"):
-        raise InputError(f"{folder}: actions: {kind} space, expected Box or Discrete")
-    return space["n"] if kind == "Discrete" else None
-
-
-def _environment(about: Metadata) -> tuple[str | None, dict[str, object]]:
-    """Return id and arguments of the environment to evaluate in.
-
-    It is the data set's own unless the metadata name another for evaluation.
-    """
-    text = about.get("eval_env_spec") or about.get("env_spec")
-    if not text:
-        return None, {}
-
-    spec = json.loads(text)
-    kwargs = dict(spec.get("kwargs", {}))
-
-    limit = spec.get("max_episode_steps")
-    registered = gymnasium.registry.get(spec["id"])
-    is_usual = registered is not None and registered.max_episode_steps == limit
-    if limit is not None and not is_usual:
-        kwargs["max_episode_steps"] = limit
-
-    return spec["id"], kwargs
-
-
 def _columns(
     episodes: Iterable[Episode],
     spaces: Mapping[str, SpaceJSON],
@@ -228,13 +189,14 @@ def _columns(
     parts: dict[str, list[np.ndarray]] = {}
     for episode in episodes:
         _check_lengths(episode)
+        check_parts(episode, spaces)
         chosen = {path: episode.leaves[path] for path in choose(episode.leaves, keys)}
         obs = vector(chosen, spaces)
 
-        terminated = episode.columns["terminations"]
-        truncated = episode.columns["truncations"].astype(bool)
+        terminated = _flags(episode, "terminations")
+        truncated = _flags(episode, "truncations")
         # An episode that ends without a flag was cut.
-        truncated[-1:] |= ~terminated[-1:].astype(bool)
+        truncated[-1:] |= ~terminated[-1:]
 
         rows = {
             "obs": obs[:-1],
@@ -249,7 +211,23 @@ def _columns(
 
     if not parts:
         raise InputError("no episodes")
-    return {key: np.concatenate(columns) for key, columns in parts.items()}
+    return {key: _joined(key, columns) for key, columns in parts.items()}
+
+
+def _flags(episode: Episode, key: str) -> np.ndarray:
+    return flag_column(f"{episode.label}/{key}", episode.columns[key])
+
+
+def _joined(key: str, columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Join the rows of all episodes, which must be alike."""
+    first = columns[0]
+    for column in columns:
+        if column.shape[1:] != first.shape[1:] or column.dtype.kind != first.dtype.kind:
+            raise InputError(
+                f"{key}: rows of {column.shape[1:]} {column.dtype} in one episode, "
+                f"of {first.shape[1:]} {first.dtype} in another, expected one kind"
+            )
+    return np.concatenate(columns)
 
 
 def _check_lengths(episode: Episode) -> None:
@@ -266,84 +244,25 @@ def _check_length(where: str, column: np.ndarray, expected: int, steps: int) -> 
         raise InputError(f"{where}: {len(column)} rows, expected {expected} with {steps} rewards")
 
 
-def _from_zero(actions: np.ndarray, space: SpaceJSON) -> np.ndarray:
-    """Number discrete actions from 0, and flatten continuous ones of several axes."""
-    if space.get("type") == "Discrete":
-        return actions - space.get("start", 0)
-    return actions.reshape(len(actions), -1) if actions.ndim > 2 else actions
-
-
-def _described(
+def _record_keys(
     data: Dataset,
     obs_space: SpaceJSON,
     spaces: Mapping[str, SpaceJSON],
     keys: Sequence[str] | None,
-    action_space: SpaceJSON,
 ) -> Dataset:
-    """Bring actions of a bounded Box to [-1, 1], and record what the environment's own are."""
-    spec = data.spec
-    if obs_space.get("type") == "Dict":
-        no_rows = {path: np.empty((0, 1)) for path in spaces}
-        spec = replace(spec, obs_keys=tuple(choose(no_rows, keys)))
-    if action_space.get("type") == "Discrete":
-        spec = replace(spec, action_start=int(action_space.get("start", 0)))
-    data = replace(data, spec=spec)
-
-    shape = tuple(action_space.get("shape", ()))
-    if action_space.get("type") != "Box" or int(np.prod(shape)) != data.action.shape[-1]:
+    """Record the parts of dictionary observations in the order in which they are joined."""
+    if obs_space.get("type") != "Dict":
         return data
-    if len(shape) > 1:
-        data = replace(data, spec=replace(data.spec, action_layout=shape))
-    low = np.array(action_space["low"], np.float64).reshape(-1)
-    high = np.array(action_space["high"], np.float64).reshape(-1)
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        return data
-    return replace(scale_actions(data, low, high), name=data.name)
+    return replace(data, spec=replace(data.spec, obs_keys=tuple(choose(spaces, keys))))
 
 
-def _episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> Iterator[Episode]:
+def _episodes(folder: Path, kind: object, spaces: Mapping[str, SpaceJSON]) -> Episodes:
     """Yield the episodes in the order of their numbers."""
     if kind == "hdf5":
-        return _hdf5_episodes(folder)
+        return hdf5_episodes(folder)
     if kind in ("arrow", "parquet"):
-        return arrow_episodes(folder, kind, spaces)
+        return arrow_episodes(folder, str(kind), spaces)
     raise InputError(f"data_format {kind!r}: expected hdf5, arrow or parquet")
-
-
-def _hdf5_episodes(folder: Path) -> Iterator[Episode]:
-    """Yield the episodes of the main file."""
-    path = folder / MAIN_FILE
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{MAIN_FILE}: missing, or not an HDF5 file")
-
-    with h5py.File(path, "r") as file:
-        labels = [name for name in file if re.fullmatch(r"episode_\d+", name)]
-        for label in sorted(labels, key=lambda name: int(name.rpartition("_")[2])):
-            yield _hdf5_episode(label, own_group(file, label, ""))
-
-
-def _hdf5_episode(label: str, group: h5py.Group) -> Episode:
-    """Read one episode."""
-    columns: dict[str, np.ndarray] = {}
-    for key in COLUMNS:
-        columns[key] = np.atleast_1d(own_array(group, key, label)[()])
-
-    item = own_item(group, OBSERVATIONS, label)
-    return Episode(label, dict(_hdf5_leaves(item, "", label)), columns)
-
-
-def _hdf5_leaves(
-    item: h5py.Group | h5py.Dataset, path: str, label: str
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the parts of an observation with their paths."""
-    if isinstance(item, h5py.Dataset):
-        if h5py.check_vlen_dtype(item.dtype) is None:  # else images, encoded one by one
-            check_stored(item, f"{label}/{join(OBSERVATIONS, path)}")
-        yield path, np.atleast_1d(item[()])
-        return
-    for key in item:
-        inner = own_item(item, key, f"{label}/{join(OBSERVATIONS, path)}")
-        yield from _hdf5_leaves(inner, join(path, key), label)
 
 
 def _first_line(error: Exception) -> str:
