@@ -43,6 +43,7 @@ ORDER = [
     "data.adapter",
     "data.dqn_replay",
     "data.formats",
+    "data.dqn_replay.window",
     "data.info",
     "data.load",
     "data.sources",
