@@ -1,4 +1,4 @@
-"""RL Unplugged's Atari episodes, read without TensorFlow: against a plain decoding, byte by byte."""
+"""RL Unplugged's Atari episodes, read without TensorFlow, against a plain decoding."""
 
 from __future__ import annotations
 

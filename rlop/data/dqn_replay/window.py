@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlop.data.dataset import Dataset
 from rlop.config.checks import closest
+from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.files import suffixes
 from rlop.data.dqn_replay.reader import find, read_dqn_replay
 from rlop.data.formats.rlu import file_numbers, read_rlu
@@ -28,11 +28,12 @@ class Log(NamedTuple):
     read: Callable[..., Dataset]
 
 
-# What stands before a colon -> how it is read.
-LOGS: dict[str, Log] = {
-    "dqn-replay": Log(lambda name, root: suffixes(find(name, root)), read_dqn_replay),
-    "rlu": Log(file_numbers, read_rlu),
-}
+def logs() -> dict[str, Log]:
+    """Return how each kind of log is read, by what stands before the colon of its name."""
+    return {
+        "dqn-replay": Log(lambda name, root: suffixes(find(name, root)), read_dqn_replay),
+        "rlu": Log(file_numbers, read_rlu),
+    }
 
 
 def _unchanged(data: Dataset) -> Dataset:
@@ -74,12 +75,13 @@ class RollingWindow:
             raise InputError("files: are drawn, expected n_files alone")
         name, _ = split_query(str(source))
         prefix = name.partition(":")[0]
-        if prefix not in LOGS:
+        known = logs()
+        if prefix not in known:
             raise InputError(
                 f"window: of {name}: expected data that are read file by file, "
-                f"{' or '.join(f'{known}:...' for known in LOGS)}{closest(prefix, LOGS)}"
+                f"{':... or '.join(known)}:...{closest(prefix, known)}"
             )
-        self.log = LOGS[prefix]
+        self.log = known[prefix]
         self.suffixes = self.log.numbers(name, options.get("root"))
         if not 1 <= n_files <= len(self.suffixes):
             raise InputError(

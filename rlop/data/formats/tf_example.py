@@ -3,7 +3,8 @@
 An Example holds Features (field 1), a map (field 1) from a name (field 1) to a Feature (field 2),
 which is a list of bytes (field 1), of floats (field 2) or of int64 (field 3).
 
-Reference: tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.
+Reference: example.proto and feature.proto in tensorflow/core/example;
+    protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def crc32c(content: bytes) -> int:
 
 def byte_table() -> np.ndarray:
     """Return the remainder of each byte, `[256]` uint32."""
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ np.where(table & 1, np.uint32(POLYNOMIAL), np.uint32(0))
     return table
