@@ -64,6 +64,7 @@ ORDER = [
     "collect.dqn_replay",
     "collect.minari",
     "collect.atari",
+    "collect.convert",
     "collect",
     "logs.tensorboard",
     "logs.history",
