@@ -215,7 +215,7 @@ def test_attributes_that_do_not_fit_are_named(tiny, tmp_path, name, value):
 
 def test_arguments_that_json_cannot_hold_are_refused(tiny, tmp_path):
     data = replace(tiny, spec=replace(tiny.spec, env_kwargs={"wrapper": Path}))
-    with pytest.raises(InputError, match="env_kwargs: .* expected what JSON can hold"):
+    with pytest.raises(InputError, match=r"env_kwargs: .* expected what JSON can hold"):
         convert(data, tmp_path / "a.hdf5")
 
 
