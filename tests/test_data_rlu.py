@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,6 +310,26 @@ def test_random_bytes_are_an_example_or_an_error():
         except WireError:
             refused += 1
     assert refused > 200
+
+
+def test_a_message_may_not_have_more_fields_than_any_episode(monkeypatch):
+    content = rlu.example({"b": [b""] * 9, "c": np.arange(9) + 200})
+    assert len(read_example(content)["b"]) == 9
+    monkeypatch.setattr("rlop.data.formats.tf_example.MOST", 8)
+    with pytest.raises(WireError, match="more than 8 fields"):
+        read_example(content)
+    monkeypatch.setattr("rlop.data.formats.tf_example.MOST", 1)
+    with pytest.raises(WireError, match="a list of integers of 18 bytes"):
+        read_example(rlu.example({"c": np.arange(9) + 200}))
+
+
+def test_the_shipped_configuration_trains_on_the_real_episodes(shared_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLU_DIR", str(shared_data / "rlu"))
+    config = Path(__file__).resolve().parents[1] / "configs" / "atari" / "rlu.yaml"
+    small = "--agent.network mlp --agent.hidden 4 --agent.batch_size 2 --steps 2 --eval_episodes 0"
+    argv = ["train", config, *small.split(), "--probe_size", "16", "--logdir", tmp_path / "log"]
+    assert main([str(item) for item in argv]) == 0
+    assert (tmp_path / "log" / "checkpoint.pt").exists()
 
 
 def test_without_pillow_it_says_how_to_install_it(root, monkeypatch):

@@ -17,6 +17,9 @@ import numpy as np
 # Wire types.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10  # bytes
+# Fields of a message, or integers of a list. An episode of Atari has 27,000 frames at most, and a
+# file made to exhaust the memory holds many more.
+MOST = 1 << 20
 
 Feature: TypeAlias = "list[memoryview] | np.ndarray"
 Field: TypeAlias = "tuple[int, int | memoryview]"  # number, value
@@ -100,6 +103,8 @@ def _integers(content: memoryview) -> np.ndarray:
 
 def _varints(content: memoryview) -> list[int]:
     """Return packed integers."""
+    if len(content) > LONGEST_VARINT * MOST:
+        raise WireError(f"a list of integers of {len(content):,} bytes")
     data = bytes(content)
     if max(data, default=0) < 128:
         return list(data)  # one byte each, as actions are
@@ -120,9 +125,12 @@ def fields(content: memoryview) -> Iterator[Field]:
     Raises:
         WireError: bytes that are no message.
     """
-    at = 0
+    at = count = 0
     size = len(content)
     while at < size:
+        count += 1
+        if count > MOST:
+            raise WireError(f"more than {MOST:,} fields")
         tag, at = varint(content, at)
         kind = tag & 7
         if kind == VARINT:

@@ -22,7 +22,7 @@ from rlop.types import InputError
 
 HEADER = struct.Struct("<QI")  # length of the bytes, checksum of the length
 FOOTER = struct.Struct("<I")  # checksum of the bytes
-LARGEST = 1 << 28  # bytes of a record; the longest episode of Atari, 27,000 frames, has a tenth
+LARGEST = 1 << 27  # bytes of a record: 5,000 for each of the 27,000 frames of the longest episode
 POLYNOMIAL = 0x82F63B78  # of CRC-32C, bits reversed
 MASK_DELTA = 0xA282EAD8
 BLOCK = 16  # bytes that are looked up at once
@@ -39,7 +39,7 @@ def read_records(path: Path, verify: bool = True) -> Iterator[bytes]:
 
     Raises:
         InputError: no such file, not gzip, damaged or cut short, a wrong checksum, or a record of
-            more than 2^28 bytes; the message names the file and the record.
+            more than 2^27 bytes; the message names the file and the record.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
