@@ -228,6 +228,8 @@ def changed(**features):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
+        ({**changed(), "a\nb": np.arange(5), "episode_idx": np.arange(2)}, "episode_idx: 2 values"),
+        ({"a\nb": np.arange(5), "observations": [b""]}, r"no 'actions'; has 'a\\nb', 'obs"),
         (changed(actions=np.arange(4)), "actions: 4 values, expected 5"),
         (changed(actions=np.array([0, 1, 18, 2, 3])), "actions: 18, expected 0 to 17"),
         (changed(actions=np.array([0, 1, -2, 2, 3])), "actions: -2, expected 0 to 17"),
@@ -318,15 +320,17 @@ def test_a_message_may_not_have_more_fields_than_any_episode(monkeypatch):
     monkeypatch.setattr("rlop.data.formats.tf_example.MOST", 8)
     with pytest.raises(WireError, match="more than 8 fields"):
         read_example(content)
-    monkeypatch.setattr("rlop.data.formats.tf_example.MOST", 1)
-    with pytest.raises(WireError, match="a list of integers of 18 bytes"):
-        read_example(rlu.example({"c": np.arange(9) + 200}))
+    monkeypatch.setattr("rlop.data.formats.tf_example.MOST", 3)
+    with pytest.raises(WireError, match="a list of integers of 40 bytes"):
+        read_example(rlu.example({"c": np.arange(20) + 200}))
 
 
 def test_the_shipped_configuration_trains_on_the_real_episodes(shared_data, tmp_path, monkeypatch):
     monkeypatch.setenv("RLU_DIR", str(shared_data / "rlu"))
     config = Path(__file__).resolve().parents[1] / "configs" / "atari" / "rlu.yaml"
-    small = "--agent.network mlp --agent.hidden 4 --agent.batch_size 2 --steps 2 --eval_episodes 0"
+    small = (
+        "--agent.network mlp --agent.hidden [4] --agent.batch_size 2 --steps 2 --eval_episodes 0"
+    )
     argv = ["train", config, *small.split(), "--probe_size", "16", "--logdir", tmp_path / "log"]
     assert main([str(item) for item in argv]) == 0
     assert (tmp_path / "log" / "checkpoint.pt").exists()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rlop.config.checks import show
 from rlop.data.columns import check_finite
 from rlop.data.dqn_replay.queries import Subset
 from rlop.data.dqn_replay.stacks import DEPTH
@@ -25,6 +26,7 @@ from rlop.types import InputError
 THREADS = 4  # files read at once, on as many cores at most
 FRAME = (84, 84)
 LARGEST_ACTION = 17  # Atari has 18
+SHOWN = 12  # names of features in a message
 LARGEST_NUMBER = 2**31 - 1  # of a checkpoint or an episode
 PADDING = DEPTH - 1  # zero frames before an episode
 
@@ -170,7 +172,9 @@ def _column(
     """Return a feature of numbers, `[rows]`."""
     values = features.get(key)
     if values is None:
-        raise InputError(f"{where}: no {key!r}; has {', '.join(sorted(features)) or 'nothing'}")
+        # As literals: a stranger's name may hold line breaks.
+        there = ", ".join(show(name) for name in sorted(features)[:SHOWN])
+        raise InputError(f"{where}: no {key!r}; has {there or 'nothing'}")
     if isinstance(values, list) or values.dtype.kind not in kinds:
         expected = "floats" if kinds == "f" else "integers"
         raise InputError(f"{where}: {key}: expected {expected}")
