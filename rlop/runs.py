@@ -103,6 +103,10 @@ def expand(
                 all_seeds.append(seed)
                 all_hparams.append({**hparams, "seed": seed})
                 for name, value in values.items():
+                    if isinstance(value, list):
+                        raise InputError(
+                            f"{name} = {value}: expected a number, found a list in a list"
+                        )
                     check_range(name, value)
                     all_values[name].append(float(value))
 

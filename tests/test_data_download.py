@@ -6,10 +6,10 @@ import hashlib
 import logging
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from helpers.data import d4rl_arrays
+from helpers.server import Server
 
 from rlop.data import load_dataset, write_hdf5
 from rlop.data.formats import d4rl, download
@@ -25,70 +25,6 @@ def _near(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("RLOP_MIRRORS", raising=False)
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `content` at every address; `fault` says how it misbehaves."""
-
-    daemon_threads = True
-
-    def __init__(self, content):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = content
-        self.fault = ""
-        self.tag = '"first"'  # ETag; empty for none
-        self.asked = []  # the Range of every request
-        self.paths = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/x/file.hdf5"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        content, fault = self.server.content, self.server.fault
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
-        self.server.paths.append(self.path)
-        start = int(asked[6:-1]) if asked and fault != "no ranges" else 0
-        if fault != "ignores If-Range" and self.headers.get("If-Range", "x") != self.server.tag:
-            start = start if "If-Range" not in self.headers else 0
-
-        if fault == "404" or (fault == "flat" and self.path.count("/") > 1):
-            self.send_error(404)
-        elif fault.startswith("to "):
-            self.send_response(302)
-            self.send_header("Location", fault[3:])
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-        elif start and start >= len(content):
-            self.send_error(416)
-        else:
-            self.answer(content, fault, start)
-
-    def answer(self, content, fault, start):
-        self.send_response(206 if start else 200)
-        if start:
-            first = start + 1 if fault == "wrong range" else start
-            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
-
-        if self.server.tag:
-            self.send_header("ETag", self.server.tag)
-
-        body = content[start:]
-        announced = len(body)
-        if fault == "short length":
-            body = body[:-100]
-            announced = len(body)
-        elif fault == "long length":
-            announced += 100
-        elif fault == "truncated":
-            body = content[start : len(content) // 2]
-        if fault != "no length":
-            self.send_header("Content-Length", str(announced))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture
@@ -190,7 +126,7 @@ def test_errors_of_the_server_leave_nothing(server, target):
 
 
 def test_nobody_there(target):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as closed:
+    with Server(b"") as closed:
         url = f"http://127.0.0.1:{closed.server_address[1]}/file.hdf5"
     with pytest.raises(InputError, match=rf"^{url}: .*refused"):
         download.download(url, target)

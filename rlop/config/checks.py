@@ -24,7 +24,7 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     if hint or not names:
         return hint
 
-    listed = ", ".join(names[:_LONGEST_LIST])
+    listed = ", ".join(name if name.isprintable() else repr(name) for name in names[:_LONGEST_LIST])
     return f"; one of {listed}" + (", ..." if len(names) > _LONGEST_LIST else "")
 
 

@@ -96,7 +96,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError(
             f"{path}: damaged or cut short ({error}), expected a whole gzip file"
         ) from None
-    except (ValueError, TypeError, SyntaxError, TokenError) as error:
+    except (ValueError, TypeError, SyntaxError, TokenError, MemoryError) as error:
         raise InputError(f"{path}: no NumPy array free of Python objects ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from None

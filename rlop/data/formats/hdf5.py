@@ -15,7 +15,13 @@ import numpy as np
 from rlop.config.checks import check_known, check_range, within
 from rlop.config.files import atomic
 from rlop.data.dataset import Dataset
-from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
+from rlop.data.formats.keys import (
+    assign,
+    check_unknown_flags,
+    flags,
+    messages_of,
+    without_role,
+)
 from rlop.data.formats.own_arrays import has, is_group, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor
 from rlop.data.formats.spec_attributes import with_attributes
@@ -151,11 +157,8 @@ def _unknown(
     rows: int,
 ) -> dict[str, np.ndarray]:
     """Read the arrays of one number per row that have no role and are not ignored."""
-    ignored = (keys or {}).get(IGNORED, ())
     unknown = {}
-    for name in arrays_of(file):
-        if name in roles.values() or name == ignored or name in tuple(ignored):  # type: ignore[arg-type]  # checked by `assign`
-            continue
+    for name in without_role(arrays_of(file), roles, keys):
         with suppress(InputError):  # text and links are nobody's flags, and are not read
             item = own_array(file, name, "")
             if item.shape in ((rows,), (rows, 1)):

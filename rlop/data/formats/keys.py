@@ -108,6 +108,21 @@ def _ignored(path: Path, value: object, present: list[str]) -> list[str]:
     return names
 
 
+def without_role(
+    names: Iterable[str], roles: Mapping[str, str], keys: Mapping[str, object] | None
+) -> list[str]:
+    """Return the names of arrays that have no role and are not ignored.
+
+    Args:
+        names: of the arrays of a file.
+        roles: from `assign`, which has checked the option.
+        keys: the option.
+    """
+    ignored = (keys or {}).get(IGNORED, ())
+    left_out = {ignored} if isinstance(ignored, str) else set(ignored)  # type: ignore[call-overload]  # checked by `assign`
+    return [name for name in names if name not in roles.values() and name not in left_out]
+
+
 def check_unknown_flags(path: Path, unknown: Mapping[str, np.ndarray], rows: int) -> None:
     """Raise InputError for an array of one flag per row, whose name says nothing.
 

@@ -11,7 +11,13 @@ import numpy as np
 
 from rlop.config.checks import check_known, check_range
 from rlop.data.dataset import Dataset
-from rlop.data.formats.keys import IGNORED, assign, check_unknown_flags, flags, messages_of
+from rlop.data.formats.keys import (
+    assign,
+    check_unknown_flags,
+    flags,
+    messages_of,
+    without_role,
+)
 from rlop.data.formats.members import Archive, open_archive
 from rlop.data.formats.recognized import npz_neighbor
 from rlop.data.units import Bound, in_units
@@ -114,11 +120,8 @@ def _unknown(
     rows: int,
 ) -> dict[str, np.ndarray]:
     """Read the arrays of one number per row that have no role and are not ignored."""
-    ignored = (keys or {}).get(IGNORED, ())
     unknown = {}
-    for name in file.keys:
-        if name in roles.values() or name == ignored or name in tuple(ignored):  # type: ignore[arg-type]  # checked by `assign`
-            continue
+    for name in without_role(file.keys, roles, keys):
         with suppress(InputError):  # text and pickled extras, such as infos, are left alone
             if file.header(name).shape in ((rows,), (rows, 1)):
                 unknown[name] = file.read(name)
