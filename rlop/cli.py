@@ -106,7 +106,14 @@ def demo_command(argv: Sequence[str]) -> None:
 
 def collect_command(argv: Sequence[str]) -> None:
     """`rlop collect --env ID --policy POLICY OUT`: roll out a policy and write the transitions."""
-    args = _collect_parser().parse_args(argv)
+    parser = _collect_parser()
+    args = parser.parse_args(argv)
+    if args.source is not None:
+        return _convert(parser, args)
+    if args.env is None:
+        parser.error("expected --env ID, or --from SOURCE")
+    if args.format == "npz":
+        raise InputError("--format npz: expected --from SOURCE with it")
 
     import torch
 
@@ -142,18 +149,36 @@ def collect_command(argv: Sequence[str]) -> None:
     )
 
 
+def _convert(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Write a source as a file of another format; every option of playing is refused."""
+    known = ("out", "source", "format", "rows_per_file")
+    for name, value in args.__dict__.items():
+        if name not in known and value != parser.get_default(name):
+            raise InputError(f"--{name}: is of playing, expected --from SOURCE without it")
+
+    from rlop.collect.convert import MILLION, convert
+
+    rows_per_file = MILLION if args.rows_per_file is None else args.rows_per_file
+    convert(args.source, args.out, args.format, rows_per_file=rows_per_file)
+
+
 def _collect_parser() -> argparse.ArgumentParser:
     parser = _parser("collect", collect_command)
     add = parser.add_argument
     add("out", help="HDF5 file in D4RL's layout, or for dqn-replay a folder DIR/GAME/RUN")
     add(
         "--format",
-        default="hdf5",
-        choices=["hdf5", "dqn-replay"],
-        help="dqn-replay: of Atari games",
+        choices=["hdf5", "npz", "dqn-replay"],
+        help="dqn-replay: of Atari games; npz: with --from; default hdf5, or what OUT says",
     )
 
-    add("--env", required=True, help="Gymnasium id; for dqn-replay the game's name will do")
+    add(
+        "--from",
+        dest="source",
+        metavar="SOURCE",
+        help="play nothing, but write this source, as in `data:` of a configuration, into OUT",
+    )
+    add("--env", help="Gymnasium id; for dqn-replay the game's name will do")
     add("--layout", choices=["d4rl"], help="observations, starts and ends of D4RL's task")
 
     add(

@@ -8,6 +8,7 @@
     python scripts/benchmark.py start                 # imports, first update, compilation
     python scripts/benchmark.py data                  # loading 1,000,000 transitions
     python scripts/benchmark.py sampling              # batches of stacked frames
+    python scripts/benchmark.py frames                # of RL Unplugged in $RLU_DIR, beside Pillow
     python scripts/benchmark.py all
 
 Compare ratios, not absolute times: machines differ and are noisy. Contestants are measured in turn,
@@ -31,6 +32,7 @@ leave_script_folder(__file__)  # puts the checkout on the path, for the imports 
 from rlop.config.files import write_atomic  # noqa: E402
 from scripts.bench import (  # noqa: E402
     against,
+    frames,
     loading,
     overhead,
     sampling,
@@ -42,7 +44,7 @@ from scripts.bench.measure import machine  # noqa: E402
 from scripts.bench.problems import CASES  # noqa: E402
 
 SCRIPT = str(Path(__file__).resolve())
-SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling")
+SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling", "frames")
 # Commands of the processes that the subjects start.
 INNER = {"one": updates.one, "worker": side_by_side.worker}
 
@@ -77,6 +79,7 @@ def run(subject: str, options: argparse.Namespace) -> None:
             "start": lambda: start.benchmark(options, SCRIPT),
             "data": loading.benchmark,
             "sampling": sampling.benchmark,
+            "frames": frames.benchmark,
         }
         content["found"] = calls[subject]()
         save(subject, content, options.out)

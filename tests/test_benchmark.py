@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 import torch
+from helpers import rlu
 from helpers.experiments import ROOT
 
 sys.path.append(str(ROOT))
@@ -17,6 +18,7 @@ from rlop.types import InputError
 from scripts import benchmark
 from scripts.bench import (
     against,
+    frames,
     limit,
     measure,
     overhead,
@@ -273,3 +275,15 @@ def test_a_process_imports_the_checkout_that_it_measures(tmp_path):
     failure = pytest.raises(InputError, match=r"DQN 2x256.*the old one")
     with against.Checkout(tmp_path) as old, failure:
         old.prepare(against.AGENTS[0])
+
+
+def test_frames_are_counted_for_the_reader_and_for_pillow(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("PIL")
+    monkeypatch.setenv("RLU_DIR", str(tmp_path))
+    assert frames.benchmark("rlu:atari/Pong/1") == {}
+    assert "no file" in capsys.readouterr().out
+
+    rlu.shard(tmp_path, 0, [rlu.episode(range(1, 9))])
+    found = frames.benchmark("rlu:atari/Pong/1", rounds=1)
+    assert found.keys() == {"rlop", "Pillow", "cpu_of_pillow"}
+    assert "8 frames" in capsys.readouterr().out

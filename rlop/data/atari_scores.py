@@ -1,10 +1,11 @@
-"""Scores of a random policy, a human tester and an online DQN in Atari games."""
+"""Scores of a random policy, a human tester and an online DQN in Atari games, and their actions."""
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,10 +18,19 @@ RANDOM = "random"
 REFERENCES = ("human", "dqn")
 
 
-@lru_cache(maxsize=1)
 def scores() -> dict[str, dict[str, float]]:
     """Read `random`, `human` and `dqn` of every game; `about` in the file gives their sources."""
-    return json.loads(files("rlop.data").joinpath("atari.json").read_text())["games"]
+    return _table()["games"]
+
+
+def minimal_actions(game: str) -> int | None:
+    """Return how many actions a game uses; None for a game that RL Unplugged has not."""
+    return _table()["actions"].get(game)
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    return json.loads(files("rlop.data").joinpath("atari.json").read_text())
 
 
 def human_normalized_score(returns: ArrayLike, game: str) -> np.ndarray:

@@ -27,6 +27,7 @@ from rlop.data.formats.minari import read_minari
 from rlop.data.formats.npz import read_npz
 from rlop.data.formats.ogbench import read_ogbench
 from rlop.data.formats.pickles import refuse_pickle
+from rlop.data.formats.rlu import read_rlu
 from rlop.data.formats.robomimic import read_robomimic
 from rlop.data.options import check_options, split_query
 from rlop.types import InputError
@@ -46,6 +47,7 @@ PREFIXES: dict[str, Reader] = {
     "imitation": read_imitation,
     "minari": read_minari,
     "ogbench": read_ogbench,
+    "rlu": read_rlu,
     "robomimic": read_robomimic,
 }
 # The end of a file's name.
@@ -73,7 +75,8 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
         source: one of
             `gridworld` or `chain`, optionally with a query as in
             `gridworld?size=8&steps=20000&epsilon=0.5`;
-            `d4rl:NAME`, `dqn-replay:GAME/RUN`, `minari:ID` or `ogbench:NAME`;
+            `d4rl:NAME`, `dqn-replay:GAME/RUN`, `minari:ID`, `ogbench:NAME` or
+            `rlu:atari/GAME/RUN`;
             `d3rlpy:FILE`, `imitation:FILE` or `robomimic:FILE`;
             a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`;
             `module:function`, optionally with a query as in `my_files:load?x=1`, which is called
@@ -83,7 +86,7 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
             a `Dataset`, which is returned as it is.
         options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`,
             `read_hdf5`, `read_npz`, `read_ogbench`, `read_d3rlpy`, `read_imitation`,
-            `read_robomimic`. All of them but the embedded ones take `env_id`.
+            `read_rlu`, `read_robomimic`. All of them but the embedded ones take `env_id`.
 
     Raises:
         InputError: an unknown source or option, or anything wrong with the file.

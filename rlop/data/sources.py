@@ -54,6 +54,12 @@ ABOUT: dict[str, About] = {
         NOT_STATED,
         "DQN_REPLAY_DIR",
     ),
+    "rlu": About(
+        "RL Unplugged: the DQN Replay data of 46 Atari games by episode",
+        "gs://rl_unplugged/atari_episodes_ordered",
+        NOT_STATED,
+        "RLU_DIR",
+    ),
     "ogbench": About(
         "OGBench: mazes, manipulation, drawing; rewards of the single tasks",
         "rail.eecs.berkeley.edu/datasets/ogbench",

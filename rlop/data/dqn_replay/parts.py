@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 
@@ -21,25 +21,12 @@ from rlop.data.dqn_replay.files import (
     read_checkpoint,
     read_frames,
 )
+from rlop.data.dqn_replay.queries import Subset
 from rlop.data.dqn_replay.stacks import DEPTH, Stacks, ring, valid_positions
+from rlop.data.dqn_replay.storage import identity
 from rlop.types import InputError, Spec
 
 THREADS = 4  # files unpacked at once, on as many cores at most
-
-
-class Subset(NamedTuple):
-    """Which transitions are read.
-
-    Args:
-        kind: each: the first rows of every file; first: the first rows of all files together; iid:
-            transitions drawn from every file.
-        share: of the rows or transitions, in (0, 1].
-        seed: of the draws.
-    """
-
-    kind: str
-    share: float
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,22 +162,12 @@ def fill(parts: Sequence[Part], out: np.ndarray) -> None:
 def cache_file(parts: Sequence[Part], folder: Path) -> Path:
     """Name the file of these frames in a folder.
 
-    Another selection of frames, or a file that has changed, gives another name. A file is known by
-    its path, size and times: content may change at an equal size, and a copy may keep the time of
-    modification but not the time of change.
+    Another selection of frames, or a file that has changed, gives another name.
     """
     digest = hashlib.sha256()
     for part in parts:
-        state = part.path.stat()
-        identity = (
-            part.path.resolve(),
-            state.st_size,
-            state.st_mtime_ns,
-            state.st_ctime_ns,
-            part.first,
-            part.n_rows,
-        )
-        digest.update(" ".join(map(str, identity)).encode())
+        state = (*identity(part.path), part.first, part.n_rows)
+        digest.update(" ".join(map(str, state)).encode())
         digest.update(part.kept.tobytes())
 
     game, run = parts[0].folder.parts[-3:-1]
@@ -211,33 +188,57 @@ def assemble(
         InputError: an action out of range.
     """
     pieces = [_columns(part, frames, offset) for part, offset in zip(parts, frame_offsets(parts))]
+    data = join(pieces, frames, name, n_actions, env_id)
+    if clip_reward:
+        data.reward = np.clip(data.reward, -1, 1)
+    return data
+
+
+def join(
+    pieces: Sequence[dict[str, np.ndarray]],
+    frames: np.ndarray,
+    name: str,
+    n_actions: int | None,
+    env_id: str | None,
+) -> Dataset:
+    """Join columns of transitions to one data set of stacked frames.
+
+    Args:
+        pieces: each with `action`, `reward`, `terminated`, `end`, `last` (row of the newest frame,
+            which the next one's follows), and columns for `infos`.
+        frames: `[M, H, W]` uint8.
+        name: of the data set.
+        n_actions: number of actions; by default the largest one plus one.
+        env_id: Gymnasium id for evaluation.
+
+    Raises:
+        InputError: an action out of range.
+    """
     columns: dict[str, np.ndarray] = {}
     for key in pieces[0]:
         columns[key] = np.concatenate([piece[key] for piece in pieces])
 
     try:
-        action, n_actions = action_column("action", columns["action"], n_actions)
+        action, n_actions = action_column("action", columns.pop("action"), n_actions)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
-    reward = columns["reward"].astype(np.float32, copy=False)
-    if clip_reward:
-        reward = np.clip(reward, -1, 1)
-
     # A `Dataset` treats stacks as the arrays that they look like.
-    obs = cast(np.ndarray, Stacks(frames, columns["last"]))
-    next_obs = cast(np.ndarray, Stacks(frames, columns["last"] + 1))
+    last = columns.pop("last")
+    obs = cast(np.ndarray, Stacks(frames, last))
+    next_obs = cast(np.ndarray, Stacks(frames, last + 1))
+    terminated, end = columns.pop("terminated"), columns.pop("end")
     return Dataset(
         obs=obs,
         action=action,
-        reward=reward,
+        reward=columns.pop("reward").astype(np.float32, copy=False),
         next_obs=next_obs,
-        terminated=columns["terminated"],
-        truncated=columns["end"] & ~columns["terminated"],
+        terminated=terminated,
+        truncated=end & ~terminated,
         spec=Spec(obs.shape[1:], n_actions, obs_dtype="uint8", env_id=env_id),
         name=name,
-        infos={key: columns[key] for key in ("file", "row", "first")},
-        end=columns["end"],
+        infos=columns,
+        end=end,
     )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, cast
 
 from rlop.config.checks import check_range, nearest
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.files import check_complete, suffixes
-from rlop.data.dqn_replay.parts import Part, Subset, assemble, cache_file, fill, read_parts
+from rlop.data.dqn_replay.parts import Part, assemble, cache_file, fill, read_parts
+from rlop.data.dqn_replay.queries import parse_query, parse_subset
 from rlop.data.dqn_replay.storage import store_frames
 from rlop.data.options import split_query
 from rlop.envs.atari import atari_id
@@ -21,28 +21,6 @@ from rlop.types import InputError
 PREFIX = "dqn-replay:"
 VARIABLE = "DQN_REPLAY_DIR"  # environment variable
 CACHE = Path(".cache") / "rlop" / "dqn-replay"  # below the user's home
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
-
-
-class Query(TypedDict, total=False):
-    """Options that may stand in a query."""
-
-    subset: str
-    files: list[int]
-    seed: int
-    memory_gb: float
-
-
-# Option of a query -> what reads its text.
-QUERY: Mapping[str, Callable[[str], object]] = {
-    "subset": str,
-    "files": _numbers,
-    "seed": int,
-    "memory_gb": float,
-}
 
 
 def read_dqn_replay(
@@ -97,13 +75,13 @@ def read_dqn_replay(
         all alike.
     """
     name, query = split_query(str(source))
-    given = _parse_query(name, query)
+    given = parse_query(name, query)
     subset = given.get("subset", subset)
     files = given.get("files", files)
     seed = given.get("seed", seed)
     memory_gb = given.get("memory_gb", memory_gb)
 
-    selected = _parse_subset(name, subset, seed)
+    selected = parse_subset(name, subset, seed)
     if memory_gb is not None:
         check_range("memory_gb", memory_gb, low=0, low_open=True)
     folder = find(name, root)
@@ -166,32 +144,3 @@ def _frames_shape(parts: Sequence[Part]) -> tuple[int, ...]:
     """Return `[M, H, W]`, the shape of the frames of all parts."""
     count = sum(len(part.kept) for part in parts)
     return (count, *parts[0].shape[1:])
-
-
-def _parse_query(name: str, query: Mapping[str, str]) -> Query:
-    """Convert the texts of a query."""
-    parsed: dict[str, object] = {}
-    for key, text in query.items():
-        if key not in QUERY:
-            raise InputError(f"{name}: no option {key!r} in a query{nearest(key, QUERY)}")
-        try:
-            parsed[key] = QUERY[key](text)
-        except ValueError:
-            raise InputError(
-                f"{name}: {key} = {text!r}: expected a number, or numbers with commas"
-            ) from None
-    return cast(Query, parsed)
-
-
-def _parse_subset(name: str, subset: str, seed: int) -> Subset:
-    """Read `all`, `1%`, `first-10%` or `iid-1%`."""
-    if subset == "all":
-        return Subset("each", 1.0, seed)
-
-    match = re.fullmatch(r"(?:(first|iid)-)?(\d+(?:\.\d+)?)%", subset)
-    if match is None or not 0 < float(match[2]) <= 100:
-        raise InputError(
-            f"{name}: subset = {subset!r}: expected all, or 1%, first-10% or iid-1% "
-            "with some percentage"
-        )
-    return Subset(match[1] or "each", float(match[2]) / 100, seed)

@@ -86,6 +86,16 @@ def store_frames(
     return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
+def identity(path: Path) -> tuple[object, ...]:
+    """Return what tells a file from others and from itself after a change: path, size and times.
+
+    Content may change at an equal size, and a copy may keep the time of modification but not the
+    time of change.
+    """
+    state = path.stat()
+    return path.resolve(), state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
 def _check_available(needed_gb: float, name: str) -> None:
     """Raise InputError when more memory is needed than is available."""
     available = available_bytes()

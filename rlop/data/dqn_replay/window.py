@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlop.config.checks import closest
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.files import suffixes
 from rlop.data.dqn_replay.reader import find, read_dqn_replay
+from rlop.data.formats.rlu import file_numbers, read_rlu
 from rlop.data.options import split_query
 from rlop.types import InputError, Spec
+
+
+class Log(NamedTuple):
+    """How the files of a kind of log are listed and read.
+
+    Args:
+        numbers: name and option `root` -> numbers of the files.
+        read: source and options, `files` among them -> data set.
+    """
+
+    numbers: Callable[[str, Any], list[int]]
+    read: Callable[..., Dataset]
+
+
+def logs() -> dict[str, Log]:
+    """Return how each kind of log is read, by what stands before the colon of its name."""
+    return {
+        "dqn-replay": Log(lambda name, root: suffixes(find(name, root)), read_dqn_replay),
+        "rlu": Log(file_numbers, read_rlu),
+    }
 
 
 def _unchanged(data: Dataset) -> Dataset:
@@ -25,15 +47,16 @@ class RollingWindow:
     alone. Memory holds one draw at a time, provided that the caller has released the one before.
 
     Args:
-        source: see `read_dqn_replay`.
+        source: see `read_dqn_replay` and `read_rlu`.
         n_files: drawn each time.
         seed: of the draws.
         prepare: applied to every draw, such as a transform.
-        options: of `read_dqn_replay`, except `files`. The number of actions, if not given, is the
+        options: of the reader, except `files`. The number of actions, if not given, is the
             one of draw 0.
 
     Raises:
-        InputError: fewer checkpoints than `n_files`; at a draw, as `read_dqn_replay`.
+        InputError: a source without such files, or fewer of them than `n_files`; at a draw, as the
+            reader.
 
     Reference: `reload_data` in labs/offline_rl/fixed_replay.py of Dopamine, called once an
         iteration, with 5 files.
@@ -51,12 +74,19 @@ class RollingWindow:
         if "files" in options:
             raise InputError("files: are drawn, expected n_files alone")
         name, _ = split_query(str(source))
-        folder = find(name, options.get("root"))
-        self.suffixes = suffixes(folder)
+        prefix = name.partition(":")[0]
+        known = logs()
+        if prefix not in known:
+            raise InputError(
+                f"window: of {name}: expected data that are read file by file, "
+                f"{':... or '.join(known)}:...{closest(prefix, known)}"
+            )
+        self.log = known[prefix]
+        self.suffixes = self.log.numbers(name, options.get("root"))
         if not 1 <= n_files <= len(self.suffixes):
             raise InputError(
                 f"n_files = {n_files}: expected 1 to {len(self.suffixes)}, "
-                f"the checkpoints in {folder}"
+                f"the checkpoints of {name}"
             )
 
         self.source = source
@@ -74,9 +104,7 @@ class RollingWindow:
             return self.data
 
         self.data = None  # free the memory before the next is read
-        read = read_dqn_replay(
-            self.source, files=self.files(number), seed=self.seed, **self.options
-        )
+        read = self.log.read(self.source, files=self.files(number), seed=self.seed, **self.options)
         self.options.setdefault("n_actions", read.spec.n_actions)
         self.data = self.prepare(read)
         self.number = number

@@ -23,9 +23,12 @@ from rlop.data.formats.keys import (
 )
 from rlop.data.formats.own_arrays import has, is_group, open_hdf5, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor, read_neighbor
+from rlop.data.formats.spec_attributes import with_attributes
 from rlop.data.units import Bound, in_units, with_bounds
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
+
+PIECE = 1024  # rows that are stored at once, of what only looks like an array
 
 
 def read_hdf5(
@@ -139,7 +142,7 @@ def read_hdf5(
             name=path.name,
             infos=further,
         )
-    data = replace(data, keys=roles)
+    data = with_attributes(path, replace(data, keys=roles), metadata)
     if action_low is None and "action_low" in metadata and data.spec.n_actions is None:
         # `rlop collect` stores actions in [-1, 1], and says which actions of the environment -1 and
         # 1 are.
@@ -287,11 +290,21 @@ def write_hdf5(
 
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         for key, array in arrays.items():
-            if array.ndim > 0 and array.dtype in (np.uint8, np.bool_):
-                file.create_dataset(key, data=array, compression="gzip", compression_opts=1)
-            else:
-                file.create_dataset(key, data=array)
+            _store(file, key, array)
 
         for key, value in metadata.items():
             is_plain = isinstance(value, str | int | float)
             file.attrs[key] = value if is_plain else json.dumps(value)
+
+
+def _store(file: h5py.File, key: str, array: np.ndarray) -> None:
+    """Store an array; what only looks like one, such as stacked frames, piece by piece."""
+    packed = array.ndim > 0 and array.dtype in (np.uint8, np.bool_)
+    options = {"compression": "gzip", "compression_opts": 1} if packed else {}
+    if isinstance(array, np.ndarray):
+        file.create_dataset(key, data=array, **options)
+        return
+
+    item = file.create_dataset(key, array.shape, array.dtype, **options)
+    for start in range(0, len(array), PIECE):
+        item[start : start + PIECE] = np.asarray(array[start : start + PIECE])
