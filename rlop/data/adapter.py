@@ -15,11 +15,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlop.data.native import joint_counts, joint_parts
 from rlop.data.transforms import normalized
 from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
 from rlop.types import InputError, Spec
-
-MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
 
 
 class Adapter:
@@ -60,9 +59,7 @@ class Adapter:
         if isinstance(space, gymnasium.spaces.Discrete):
             return actions + space.start
         if isinstance(space, gymnasium.spaces.MultiDiscrete):
-            # Row-major: the last part varies fastest.
-            strides = np.cumprod([1, *space.nvec[:0:-1]])[::-1]
-            parts = actions[:, np.newaxis] // strides % space.nvec
+            parts = joint_parts(actions, tuple(space.nvec.tolist()))
             return parts.astype(space.dtype) + space.start
 
         assert space.shape is not None  # a Box has one
@@ -99,6 +96,7 @@ class Adapter:
             fits = math.prod(space.shape or ()) == math.prod(spec.action_shape)
         if not fits:
             raise InputError(f"{name}: action space {space}, but the data has {data} actions")
+        self._check_numbers(name)
 
         if not bounded(space) or spec.action_low is not None:
             return
@@ -108,6 +106,24 @@ class Adapter:
                 "says in which units the data's are: give the reader action_low and action_high, "
                 "the environment's actions at -1 and 1, and action_units: unit if they are in "
                 "[-1, 1] already"
+            )
+
+    def _check_numbers(self, name: str) -> None:
+        """Raise InputError unless the data number discrete actions as the environment does."""
+        spec, space = self.spec, self.action_space
+        if isinstance(space, gymnasium.spaces.Discrete) and spec.action_start != space.start:
+            raise InputError(
+                f"{name}: actions from {space.start} on, but the data's from {spec.action_start}; "
+                f"give its reader action_start: {space.start}, and action_units: unit if they are "
+                "numbered from 0 already"
+            )
+        if not isinstance(space, gymnasium.spaces.MultiDiscrete):
+            return
+        counts = tuple(space.nvec.tolist())
+        if spec.action_counts != counts:
+            raise InputError(
+                f"{name}: actions of {list(counts)} choices, and nothing says how the data number "
+                f"them; give its reader n_actions: {list(counts)} if they are row-major"
             )
 
 
@@ -120,10 +136,7 @@ def count_actions(space: Space) -> int | None:
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(space.n)
     if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        joint = int(np.prod(space.nvec, dtype=object))
-        if joint > MOST_JOINT:
-            raise InputError(f"action space {space}: {joint} joint actions, over {MOST_JOINT}")
-        return joint
+        return math.prod(joint_counts(space.nvec.tolist()))
     if isinstance(space, gymnasium.spaces.Box):
         return None
     raise InputError(f"action space {space}: expected Discrete, MultiDiscrete or Box")
@@ -226,6 +239,10 @@ def natural_spec(env: VectorEnv) -> Spec:
     sample = flat_obs(obs_space, _batch_of_one(obs_space), obs_keys(obs_space, (), ""))
     n_actions = count_actions(space)
     spec = Spec(sample.shape[1:], n_actions, obs_dtype=str(sample.dtype))
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return replace(spec, action_start=int(space.start))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return replace(spec, action_counts=tuple(space.nvec.tolist()))
     if n_actions is not None or not isinstance(space, gymnasium.spaces.Box):
         return spec
     size = math.prod(space.shape)

@@ -31,6 +31,7 @@ from rlop.data.formats.episodes import (
     vector,
 )
 from rlop.data.formats.own_arrays import check_stored, own_array, own_group, own_item
+from rlop.data.native import Counts
 from rlop.data.units import scale_actions
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
@@ -97,7 +98,7 @@ def _read(
     folder: Path,
     name: str,
     keys: Sequence[str] | None,
-    n_actions: int | None,
+    n_actions: Counts | None,
     env_id: str | None,
 ) -> Dataset:
     """Read the data set in a folder; arguments as in `read_minari`."""
@@ -190,12 +191,16 @@ def _space(about: Metadata, key: str) -> SpaceJSON:
     return json.loads(about[key])
 
 
-def _n_actions(folder: Path, space: SpaceJSON) -> int | None:
-    """Return the number of discrete actions; None for continuous ones, or where it is not known."""
+def _n_actions(folder: Path, space: SpaceJSON) -> Counts | None:
+    """Return the number of discrete actions, or the choices of each part; None for a Box."""
     kind = space.get("type", "Box")
-    if kind not in ("Box", "Discrete"):
-        raise InputError(f"{folder}: actions: {kind} space, expected Box or Discrete")
-    return space["n"] if kind == "Discrete" else None
+    if kind == "Discrete":
+        return space["n"]
+    if kind == "MultiDiscrete":
+        return space["nvec"]
+    if kind != "Box":
+        raise InputError(f"{folder}: actions: {kind} space, expected Box, Discrete, MultiDiscrete")
+    return None
 
 
 def _environment(about: Metadata) -> tuple[str | None, dict[str, object]]:
@@ -268,8 +273,8 @@ def _check_length(where: str, column: np.ndarray, expected: int, steps: int) -> 
 
 def _from_zero(actions: np.ndarray, space: SpaceJSON) -> np.ndarray:
     """Number discrete actions from 0, and flatten continuous ones of several axes."""
-    if space.get("type") == "Discrete":
-        return actions - space.get("start", 0)
+    if space.get("type") in ("Discrete", "MultiDiscrete"):
+        return actions - np.array(space.get("start", 0))
     return actions.reshape(len(actions), -1) if actions.ndim > 2 else actions
 
 
