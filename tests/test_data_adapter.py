@@ -166,7 +166,9 @@ def test_discrete_actions_get_their_start_back():
 
     counted_from_zero = recorded(np.array([0, 5]), n_actions=6, action_start=1, action_units="unit")
     assert played(Player(space), counted_from_zero, 0).tolist() == [1] * 3
-    with pytest.raises(InputError, match=r"actions from 1 on, but the data's from 0;.*action_start"):
+    with pytest.raises(
+        InputError, match=r"actions from 1 on, but the data's from 0;.*action_start"
+    ):
         played(Player(space), recorded(np.array([1, 5]), n_actions=6))
 
 
@@ -275,3 +277,40 @@ def test_rewards_that_are_no_numbers_make_the_score_nan_and_are_said(caplog):
         del gymnasium.registry["test/Broken-v0"]
     assert np.isnan(scores["eval/return"]).all()
     assert "'test/Broken-v0': NaN or infinite observations or rewards in run 0" in caplog.text
+
+
+def test_observations_that_are_no_numbers_are_refused():
+    text = gymnasium.spaces.Text(4)
+    pair = gymnasium.spaces.Tuple([TWO, TWO])
+    for space in (text, pair, gymnasium.spaces.Dict({"a": TWO, "b": text})):
+        with pytest.raises(InputError, match=r"observations (Text|Tuple).*expected Box, Discrete"):
+            check_spaces(DISCRETE, Shaped(space, TWO))
+
+    # A part that the data do not read may be anything.
+    spec = replace(DISCRETE, obs_shape=(2,), obs_keys=("a",))
+    check_spaces(spec, Shaped(gymnasium.spaces.Dict({"a": TWO, "b": text}), TWO))
+
+
+def test_what_the_data_leave_open_is_said(caplog):
+    caplog.set_level("INFO")
+    parts = gymnasium.spaces.Dict({"b": box(1), "a": box(3)})
+    check_spaces(DISCRETE, Shaped(parts, TWO))
+    assert "Shaped: the parts of an observation are joined in the order ['a', 'b']" in caplog.text
+
+    caplog.clear()
+    bounds = {"action_low": (-1.0, -1.0), "action_high": (1.0, 1.0)}
+    check_spaces(Spec((4,), None, (2,), **bounds), Shaped(box(4), box(2)))
+    assert caplog.text == ""
+    bounds["action_high"] = (1.0, 2.0)
+    check_spaces(Spec((4,), None, (2,), **bounds), Shaped(box(4), box(2)))
+    assert "[-1.0, -1.0] to [1.0, 2.0], lie beyond the environment's" in caplog.text
+
+
+def test_masked_arrays_are_refused_whatever_is_said_of_them():
+    masked = np.ma.masked_array(np.zeros((3, 1), np.float32), [[0], [1], [0]])
+    with pytest.raises(InputError, match="action: a masked array"):
+        recorded(masked, action_low=0, action_high=1)
+    states = np.ma.masked_array([0, 1], [False, True])
+    ends = np.ones(2, bool)
+    with pytest.raises(InputError, match="obs: a masked array"):
+        Dataset.from_arrays(states, [0, 1], ends, ends, ends, n_states=2)

@@ -8,15 +8,17 @@ from functools import partial
 import gymnasium
 import numpy as np
 import pytest
-import rlop
 import torch
 from gymnasium.wrappers import TimeLimit
 from rlop.agents import BC, DQN
 
+import rlop
 from rlop.data import Dataset
 from rlop.envs.make import time_limit
 from rlop.training.evaluate import Evaluator
 from rlop.types import InputError
+
+KINDS = ["object", "class", "function"]
 
 
 class Countdown(gymnasium.Env):
@@ -186,7 +188,7 @@ def test_an_id_may_name_the_module_that_registers_it(module):
 # ---- training
 
 
-@pytest.mark.parametrize("given", [Countdown(), Countdown, lambda: Countdown()], ids=str)
+@pytest.mark.parametrize("given", [Countdown(), Countdown, lambda: Countdown()], ids=KINDS)
 def test_training_evaluates_in_an_environment(paid, given):
     agent = BC(paid.spec, hidden=(8,), batch_size=8, lr=1e-2)
     history = rlop.train(

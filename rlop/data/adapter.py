@@ -7,6 +7,7 @@ it for actions.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +16,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlop.data.native import joint_counts, joint_parts
+from rlop.data.native import ROUNDING, joint_counts, joint_parts
 from rlop.data.transforms import normalized
 from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
+from rlop.logs.messages import say
 from rlop.types import InputError, Spec
+
+# Spaces of observations that become numbers.
+READABLE = (
+    gymnasium.spaces.Box,
+    gymnasium.spaces.Discrete,
+    gymnasium.spaces.MultiDiscrete,
+    gymnasium.spaces.MultiBinary,
+)
 
 
 class Adapter:
@@ -83,7 +93,8 @@ class Adapter:
         ):
             data = f"{spec.obs_shape} {spec.obs_dtype}"
             found = f"{sample.shape[1:]} {space.dtype or sample.dtype}"
-            raise InputError(f"{name}: observations {found}, but the data has {data}")
+            hint = "; D4RL's data need env_kwargs: {layout: d4rl}" if self.keys else ""
+            raise InputError(f"{name}: observations {found}, but the data has {data}{hint}")
 
     def _check_actions(self, name: str) -> None:
         """Raise InputError unless actions are the data's."""
@@ -151,12 +162,24 @@ def obs_keys(space: Space, chosen: tuple[str, ...], name: str) -> tuple[str, ...
         name: of the environment, for the message.
     """
     if not isinstance(space, gymnasium.spaces.Dict):
+        _check_readable(space, name)
         return ()
-    known = [path for path, _ in leaves(space)]
+    spaces = dict(leaves(space))
+    known = list(spaces)
     for key in chosen:
         if key not in known:
             raise InputError(f"{name}: observations have {known}, but the data {list(chosen)}")
-    return chosen or tuple(sorted(known, key=lambda path: path.split("/")))
+    keys = chosen or tuple(sorted(known, key=lambda path: path.split("/")))
+    for key in keys:
+        _check_readable(spaces[key], f"{name}: {key}")
+    return keys
+
+
+def _check_readable(space: Space, name: str) -> None:
+    """Raise InputError unless a part of observations is numbers."""
+    if not isinstance(space, READABLE):
+        expected = ", ".join(kind.__name__ for kind in READABLE)
+        raise InputError(f"{name}: observations {space}, expected {expected} or a Dict of them")
 
 
 def leaves(space: Space, path: str = "") -> list[tuple[str, Space]]:
@@ -217,11 +240,29 @@ def _batch_of_one(space: Space) -> Any:
 def check_spaces(spec: Spec, env: Env | VectorEnv) -> None:
     """Raise InputError when an environment's observations or actions differ from the data's.
 
+    Says what the data leave open: the order of the parts of an observation, and bounds of actions
+    beyond the environment's.
+
     Args:
         spec: of the data set.
         env: a Gymnasium environment, or a vector of them.
     """
-    adapter_of(spec, env)
+    adapter = adapter_of(spec, env)
+    name, space = name_of_env(env), adapter.action_space
+    if adapter.keys and not spec.obs_keys:
+        say(f"{name}: the parts of an observation are joined in the order {list(adapter.keys)}")
+
+    if not bounded(space) or spec.action_low is None or spec.action_high is None:
+        return
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    is_within = np.array(spec.action_low) >= low - ROUNDING * (high - low)
+    is_within &= np.array(spec.action_high) <= high + ROUNDING * (high - low)
+    if not is_within.all():
+        say(
+            f"{name}: the bounds of the data's actions, {list(spec.action_low)} to "
+            f"{list(spec.action_high)}, lie beyond the environment's; actions are clipped",
+            logging.WARNING,
+        )
 
 
 def adapter_of(spec: Spec, env: Env | VectorEnv) -> Adapter:
@@ -229,8 +270,12 @@ def adapter_of(spec: Spec, env: Env | VectorEnv) -> Adapter:
     obs, action = env.observation_space, env.action_space
     if isinstance(env, gymnasium.vector.VectorEnv):
         obs, action = env.single_observation_space, env.single_action_space
-    name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
-    return Adapter(spec, obs, action, name)
+    return Adapter(spec, obs, action, name_of_env(env))
+
+
+def name_of_env(env: Env | VectorEnv) -> str:
+    """Return the id of an environment, or the name of its class."""
+    return type(env.unwrapped).__name__ if env.spec is None else env.spec.id
 
 
 def natural_spec(env: VectorEnv) -> Spec:

@@ -17,6 +17,7 @@ Bound: TypeAlias = float | Sequence[float] | np.ndarray
 Counts: TypeAlias = int | Sequence[int]  # discrete actions, or choices of each part of an action
 
 ROUNDING = 1e-4  # of the range, by which stored actions may pass a bound
+CHUNK = 65_536  # rows that are converted at once, so that float64 copies stay small
 MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
 
 
@@ -53,14 +54,18 @@ def unit_actions(action: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> np.
     shape = action.shape[1:]
     low = lows.reshape(shape)
     span = highs.reshape(shape) - low
-    unit = 2 * (action.astype(np.float64) - low) / span - 1
 
-    if np.abs(unit).max(initial=0) > 1 + ROUNDING:
-        raise InputError(
-            f"actions from {action.min():.8g} to {action.max():.8g}, expected them within "
-            f"{_short(lows)} and {_short(highs)}"
-        )
-    return unit.clip(-1, 1).astype(np.float32)
+    unit = np.empty(action.shape, np.float32)
+    for first in range(0, len(action), CHUNK):
+        rows = slice(first, first + CHUNK)
+        exact = 2 * (action[rows].astype(np.float64) - low) / span - 1
+        if np.abs(exact).max() > 1 + ROUNDING:
+            raise InputError(
+                f"actions from {action.min():.8g} to {action.max():.8g}, expected them within "
+                f"{_short(lows)} and {_short(highs)}"
+            )
+        unit[rows] = exact.clip(-1, 1)
+    return unit
 
 
 def joint_actions(action: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:

@@ -62,6 +62,9 @@ def recorded_obs(
     Raises:
         InputError: observations out of range, or that cannot be discrete.
     """
+    if np.ma.is_masked(obs) or np.ma.is_masked(next_obs):
+        return obs, next_obs  # for the checks of columns to refuse
+
     start = 0
     if n_states is None:
         space = known_spaces(env_id) if env_id is not None and _may_be_discrete(obs) else None
@@ -99,6 +102,9 @@ def recorded_actions(
     check_known("action_units", units, UNITS)
     if (low is None) != (high is None):
         raise InputError(f"action_low = {low}, action_high = {high}: expected both, or neither")
+
+    if np.ma.is_masked(action):
+        return Recorded(action)  # for the checks of columns to refuse
 
     values = np.asarray(action)
     is_discrete = n_actions is not None or values.dtype.kind != "f"

@@ -100,7 +100,7 @@ def in_env_units(data: Dataset, env_id: str | None) -> Dataset:
     spec = data.spec
     if env_id is None or spec.n_actions is not None or spec.action_low is not None:
         return data
-    if np.abs(data.action).max() <= 1:
+    if data.action.min() >= -1 and data.action.max() <= 1:  # without a copy of their size
         return data
 
     spaces = known_spaces(env_id)

@@ -147,7 +147,7 @@ def known_spaces(env_id: str) -> tuple[Space, Space] | None:
     """
     try:
         env = make_env(env_id)
-    except InputError:
+    except Exception:  # whatever a constructor raises that lacks its arguments
         return None
     spaces = env.observation_space, env.action_space
     env.close()
