@@ -158,12 +158,58 @@ def test_boxes_of_several_axes_get_their_shape_back():
     np.testing.assert_allclose(played(Player(space), data), expected, rtol=1e-6)
 
 
-def test_discrete_actions_get_their_start_and_their_parts_back():
-    data = recorded(np.array([0, 5, 3]), n_actions=6)
-    assert played(Player(gymnasium.spaces.Discrete(6, start=1)), data, 1).tolist() == [6] * 3
-    both = gymnasium.spaces.MultiDiscrete([2, 3])
-    assert played(Player(both), data, 1).tolist() == [[1, 2]] * 3
-    assert played(Player(both), data, 2).tolist() == [[1, 0]] * 3
+def test_discrete_actions_get_their_start_back():
+    data = recorded(np.array([1, 6, 4]), n_actions=6, action_start=1)
+    assert data.action.tolist() == [0, 5, 3]
+    space = gymnasium.spaces.Discrete(6, start=1)
+    assert played(Player(space), data, 1).tolist() == [6] * 3
+
+    counted_from_zero = recorded(np.array([0, 5]), n_actions=6, action_start=1, action_units="unit")
+    assert played(Player(space), counted_from_zero, 0).tolist() == [1] * 3
+    with pytest.raises(
+        InputError, match=r"actions from 1 on, but the data's from 0;.*action_start"
+    ):
+        played(Player(space), recorded(np.array([1, 5]), n_actions=6))
+
+
+def test_actions_of_several_parts_are_numbered_jointly():
+    space = gymnasium.spaces.MultiDiscrete([2, 3])
+    own = np.array([[1, 2], [0, 1], [1, 0]])
+    data = recorded(own, n_actions=[2, 3])
+    assert data.spec.n_actions == 6
+    assert data.action.tolist() == [5, 1, 3]
+    for row in range(3):
+        assert played(Player(space), data, row).tolist() == [own[row].tolist()] * 3
+
+    joint = recorded(np.array([5, 1]), n_actions=[2, 3])
+    assert played(Player(space), joint, 1).tolist() == [[0, 1]] * 3
+    with pytest.raises(InputError, match=r"nothing says how.*n_actions: \[2, 3\]"):
+        played(Player(space), recorded(np.array([5, 1]), n_actions=6))
+
+
+@pytest.mark.parametrize(
+    ("action", "options", "message"),
+    [
+        (np.zeros((2, 2), int), {}, r"expected \[N\] or \[N, 1\];.*n_actions = \[choices"),
+        ([[0, 3], [0, 0]], {"n_actions": [2, 3]}, r"\[0, 3\] at row 0, expected parts below"),
+        ([[0, 0, 0]], {"n_actions": [2, 3]}, r"shape \(1, 3\), expected \[N, 2\]"),
+        ([[0, 0]], {"n_actions": [70, 70]}, "4900 joint actions, expected 1 to 4096"),
+        ([0, 1], {"action_start": 1}, "action: 0, expected at least action_start = 1"),
+        ([0, 1], {"action_low": 0, "action_high": 1}, "expected continuous actions"),
+        ([0.5, 0.5], {"action_low": 0}, "expected both, or neither"),
+        ([0.5, 0.5], {"action_start": 1}, "action_start = 1: expected discrete actions"),
+        ([0.5, 0.5], {"action_units": "radians"}, "action_units"),
+    ],
+)
+def test_actions_that_contradict_what_is_said_of_them_are_refused(action, options, message):
+    with pytest.raises(InputError, match=message):
+        recorded(np.array(action), **options)
+
+
+def test_boxes_without_a_bound_on_random_actions_are_refused():
+    env = Player(gymnasium.spaces.Box(-np.inf, np.inf, (2,)))
+    with pytest.raises(InputError, match=r"eval_epsilon = 0\.5.*no bounds to draw random"):
+        Evaluator(env, [0], 1, epsilon=0.5)
 
 
 @pytest.mark.parametrize(
@@ -230,4 +276,41 @@ def test_rewards_that_are_no_numbers_make_the_score_nan_and_are_said(caplog):
     finally:
         del gymnasium.registry["test/Broken-v0"]
     assert np.isnan(scores["eval/return"]).all()
-    assert "NaN or infinite rewards in run 0" in caplog.text
+    assert "'test/Broken-v0': NaN or infinite observations or rewards in run 0" in caplog.text
+
+
+def test_observations_that_are_no_numbers_are_refused():
+    text = gymnasium.spaces.Text(4)
+    pair = gymnasium.spaces.Tuple([TWO, TWO])
+    for space in (text, pair, gymnasium.spaces.Dict({"a": TWO, "b": text})):
+        with pytest.raises(InputError, match=r"observations (Text|Tuple).*expected Box, Discrete"):
+            check_spaces(DISCRETE, Shaped(space, TWO))
+
+    # A part that the data do not read may be anything.
+    spec = replace(DISCRETE, obs_shape=(2,), obs_keys=("a",))
+    check_spaces(spec, Shaped(gymnasium.spaces.Dict({"a": TWO, "b": text}), TWO))
+
+
+def test_what_the_data_leave_open_is_said(caplog):
+    caplog.set_level("INFO")
+    parts = gymnasium.spaces.Dict({"b": box(1), "a": box(3)})
+    check_spaces(DISCRETE, Shaped(parts, TWO))
+    assert "Shaped: the parts of an observation are joined in the order ['a', 'b']" in caplog.text
+
+    caplog.clear()
+    bounds = {"action_low": (-1.0, -1.0), "action_high": (1.0, 1.0)}
+    check_spaces(Spec((4,), None, (2,), **bounds), Shaped(box(4), box(2)))
+    assert caplog.text == ""
+    bounds["action_high"] = (1.0, 2.0)
+    check_spaces(Spec((4,), None, (2,), **bounds), Shaped(box(4), box(2)))
+    assert "[-1.0, -1.0] to [1.0, 2.0], lie beyond the environment's" in caplog.text
+
+
+def test_masked_arrays_are_refused_whatever_is_said_of_them():
+    masked = np.ma.masked_array(np.zeros((3, 1), np.float32), [[0], [1], [0]])
+    with pytest.raises(InputError, match="action: a masked array"):
+        recorded(masked, action_low=0, action_high=1)
+    states = np.ma.masked_array([0, 1], [False, True])
+    ends = np.ones(2, bool)
+    with pytest.raises(InputError, match="obs: a masked array"):
+        Dataset.from_arrays(states, [0, 1], ends, ends, ends, n_states=2)

@@ -233,13 +233,13 @@ def test_another_environment_for_evaluation(root):
             {},
             {"action": {"type": "MultiBinary", "n": 2}},
             {},
-            r"actions: MultiBinary space, expected Box or Disc",
+            r"actions: MultiBinary space, expected Box, Disc",
         ),
         (
             {},
-            {"action": {"type": "MultiDiscrete"}},
+            {"action": {"type": "MultiDiscrete", "nvec": [[2, 2]]}},
             {},
-            r"action_space: nvec = None: expected a list of whole numbers",
+            r"action_space: nvec = \[2, 2\]: expected a whole number",
         ),
         (
             {},
@@ -336,3 +336,15 @@ def test_download_asks_the_package(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(InputError, match=r"and no download: .*; pip install 'rlop\[minari\]'"):
         load_dataset("minari:y-v0", download=True)
+
+
+def test_actions_of_several_parts_are_numbered_jointly(root):
+    parts = np.array([[0, 1], [1, 3], [1, 1]])
+    data = put_one(
+        root,
+        "parts-v0",
+        action={"type": "MultiDiscrete", "nvec": [2, 3], "start": [0, 1]},
+        actions=parts,
+    )
+    assert (data.spec.n_actions, data.spec.action_counts) == (6, (2, 3))
+    assert data.action.tolist() == [0, 5, 3]

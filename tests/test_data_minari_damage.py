@@ -87,14 +87,14 @@ def test_the_largest_float_is_no_bound(root):
         (
             {"type": "MultiDiscrete", "nvec": [20, 300]},
             np.zeros((3, 2), int),
-            r"MultiDiscrete \[20, 300\]: 6000 joint actions, expected at most 4096",
+            r"n_actions = \[20, 300\]: 6000 joint actions, expected 1 to 4096",
         ),
         (
             {"type": "MultiDiscrete", "nvec": [2, 3]},
             np.array([[0, 0], [1, 3], [0, 0]]),
-            r"actions: \[1, 3\] at row 1, expected parts from \[0, 0\] to \[1, 2\]",
+            r"action: \[1, 3\] at row 1, expected parts below \[2, 3\]",
         ),
-        ({"type": "MultiDiscrete", "nvec": [2]}, np.zeros((3, 2)), r"rows \(2,\), expected \(1,\)"),
+        ({"type": "MultiDiscrete", "nvec": [2]}, np.zeros((3, 2)), r"shape \(3, 2\), expected \[N, 1\]"),
         ({"type": "Discrete", "n": 2}, np.array([0, 0.5, 1]), "actions: 0.5, expected whole numbe"),
         ({"type": "Discrete", "n": 2}, np.zeros(3, "S2"), "actions: dtype .*, expected numbers"),
     ],

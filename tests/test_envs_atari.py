@@ -187,14 +187,15 @@ def test_mistakes_in_an_evaluation_are_named_in_one_line(ale, env_id, options, m
 # --- configurations ---
 
 
-def test_the_five_configurations_exist():
-    assert [path.stem for path in CONFIGS] == ["cql", "cql_dr3", "dqn", "qr", "rem"]
+def test_the_configurations_exist():
+    assert [path.stem for path in CONFIGS] == ["cql", "cql_dr3", "dqn", "qr", "rem", "rlu"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_fit_the_protocol(path):
     experiment, _ = from_args([str(path)])
-    assert experiment.agent["preset"] == f"atari/{path.stem}"
+    preset = "cql" if path.stem == "rlu" else path.stem
+    assert experiment.agent["preset"] == f"atari/{preset}"
     assert experiment.steps == 200 * experiment.eval_every
     intervals = [experiment.steps, experiment.eval_every, experiment.log_every]
     assert launch_size(intervals, 2000) > 1
@@ -202,9 +203,10 @@ def test_configurations_fit_the_protocol(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_say_what_is_missing(path, monkeypatch, capsys, tmp_path):
-    monkeypatch.delenv("DQN_REPLAY_DIR", raising=False)
+    folder, game = ("RLU_DIR", "Asterix") if path.stem == "rlu" else ("DQN_REPLAY_DIR", "Breakout")
+    monkeypatch.delenv(folder, raising=False)
     assert main(["train", str(path)]) == 2
-    assert "expected option root, or $DQN_REPLAY_DIR" in capsys.readouterr().err
+    assert f"expected option root, or ${folder}" in capsys.readouterr().err
 
     assert main(["train", str(path), "--data_options.root", str(tmp_path)]) == 2
-    assert f"no folder {tmp_path / 'Breakout'}" in capsys.readouterr().err
+    assert str(tmp_path / game) in capsys.readouterr().err

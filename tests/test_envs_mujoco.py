@@ -73,7 +73,7 @@ def test_an_unknown_layout_is_named():
 def test_dictionaries_are_refused_with_a_hint(robotics, tmp_path):
     with pytest.raises(InputError, match=r"AntMaze_UMaze-v4'.*try layout d4rl"):
         collect("AntMaze_UMaze-v4", "random", 10, tmp_path / "x.hdf5")
-    with pytest.raises(InputError, match=r"AntMaze_UMaze-v4'.*\{layout: d4rl\}"):
+    with pytest.raises(InputError, match=r"AntMaze_UMaze-v4: .*\{layout: d4rl\}"):
         Evaluator("AntMaze_UMaze-v4", [0], episodes=1, spec=Spec((29,), action_shape=(8,)))
 
 

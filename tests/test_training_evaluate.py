@@ -215,7 +215,7 @@ def test_actions_whose_units_nothing_says_are_asked_about():
         ("CartPole-v1", {"episodes": 0}, "eval_episodes = 0"),
         ("CartPole-v1", {"epsilon": 2.0}, "eval_epsilon = 2.0"),
         ("CartPoll-v1", {}, "did you mean 'CartPole-v1'"),
-        (gymnasium.make("CartPole-v1"), {}, "env: found TimeLimit, expected a Gymnasium id"),
+        (3, {}, "env: found int, expected a Gymnasium id, an environment, or a function"),
     ],
 )
 def test_impossible_evaluations_are_refused(env_id, options, message):

@@ -17,9 +17,11 @@ Act: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw n uniformly random actions from a Discrete space or a Box with bounds."""
+    """Draw n uniformly random actions of a space: Discrete, MultiDiscrete or a Box with bounds."""
     if isinstance(space, gymnasium.spaces.Discrete):
-        return rng.integers(space.n, size=n)
+        return rng.integers(space.n, size=n) + space.start
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return rng.integers(space.nvec, size=(n, *space.shape)) + space.start
     assert isinstance(space, gymnasium.spaces.Box)
     return rng.uniform(space.low, space.high, size=(n, *space.shape)).astype(np.float32)
 

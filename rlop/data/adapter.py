@@ -7,6 +7,7 @@ it for actions.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,12 +16,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlop.data.native import ROUNDING, action_box, joint_counts, joint_parts
 from rlop.data.transforms import normalized
-from rlop.data.units import bounds_of
 from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
+from rlop.logs.messages import say
 from rlop.types import InputError, Spec
 
-MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
+# Spaces of observations that become numbers.
+READABLE = (
+    gymnasium.spaces.Box,
+    gymnasium.spaces.Discrete,
+    gymnasium.spaces.MultiDiscrete,
+    gymnasium.spaces.MultiBinary,
+)
 
 
 class Adapter:
@@ -44,7 +52,8 @@ class Adapter:
         self._check_actions(name)
         self.recorded: gymnasium.spaces.Box | None = None  # bounds in which the data's actions were
         if spec.action_low is not None and isinstance(action_space, gymnasium.spaces.Box):
-            self.recorded = bounds_of(spec, action_space.shape)
+            assert spec.action_high is not None  # `Spec` holds both or neither
+            self.recorded = action_box(spec.action_low, spec.action_high, action_space.shape)
 
     def obs(self, obs: Any) -> np.ndarray:
         """Return observations `[n, *obs_shape]` as the agent was trained on.
@@ -64,9 +73,7 @@ class Adapter:
         if isinstance(space, gymnasium.spaces.Discrete):
             return actions + space.start
         if isinstance(space, gymnasium.spaces.MultiDiscrete):
-            # Row-major: the last part varies fastest.
-            strides = np.cumprod([1, *space.nvec[:0:-1]])[::-1]
-            parts = actions[:, np.newaxis] // strides % space.nvec
+            parts = joint_parts(actions, tuple(space.nvec.tolist()))
             return parts.astype(space.dtype) + space.start
 
         assert isinstance(space, gymnasium.spaces.Box)  # `_check_actions` saw to it
@@ -86,7 +93,8 @@ class Adapter:
         ):
             data = f"{spec.obs_shape} {spec.obs_dtype}"
             found = f"{sample.shape[1:]} {space.dtype or sample.dtype}"
-            raise InputError(f"{name}: observations {found}, but the data has {data}")
+            hint = "; D4RL's data need env_kwargs: {layout: d4rl}" if self.keys else ""
+            raise InputError(f"{name}: observations {found}, but the data has {data}{hint}")
 
     def _check_actions(self, name: str) -> None:
         """Raise InputError unless actions are the data's."""
@@ -99,6 +107,7 @@ class Adapter:
             fits = math.prod(space.shape or ()) == math.prod(spec.action_shape)
         if not fits:
             raise InputError(f"{name}: action space {space}, but the data has {data} actions")
+        self._check_numbers(name)
 
         if not bounded(space) or spec.action_low is not None:
             return
@@ -108,6 +117,24 @@ class Adapter:
                 "says in which units the data's are: give the reader action_low and action_high, "
                 "the environment's actions at -1 and 1, and action_units: unit if they are in "
                 "[-1, 1] already"
+            )
+
+    def _check_numbers(self, name: str) -> None:
+        """Raise InputError unless the data number discrete actions as the environment does."""
+        spec, space = self.spec, self.action_space
+        if isinstance(space, gymnasium.spaces.Discrete) and spec.action_start != space.start:
+            raise InputError(
+                f"{name}: actions from {space.start} on, but the data's from {spec.action_start}; "
+                f"give its reader action_start: {space.start}, and action_units: unit if they are "
+                "numbered from 0 already"
+            )
+        if not isinstance(space, gymnasium.spaces.MultiDiscrete):
+            return
+        counts = tuple(space.nvec.tolist())
+        if spec.action_counts != counts:
+            raise InputError(
+                f"{name}: actions of {list(counts)} choices, and nothing says how the data number "
+                f"them; give its reader n_actions: {list(counts)} if they are row-major"
             )
 
 
@@ -120,10 +147,7 @@ def count_actions(space: Space) -> int | None:
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(space.n)
     if isinstance(space, gymnasium.spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        joint = int(np.prod(space.nvec, dtype=object))
-        if joint > MOST_JOINT:
-            raise InputError(f"action space {space}: {joint} joint actions, over {MOST_JOINT}")
-        return joint
+        return math.prod(joint_counts(space.nvec.tolist()))
     if isinstance(space, gymnasium.spaces.Box):
         return None
     raise InputError(f"action space {space}: expected Discrete, MultiDiscrete or Box")
@@ -138,12 +162,24 @@ def obs_keys(space: Space, chosen: tuple[str, ...], name: str) -> tuple[str, ...
         name: of the environment, for the message.
     """
     if not isinstance(space, gymnasium.spaces.Dict):
+        _check_readable(space, name)
         return ()
-    known = [path for path, _ in leaves(space)]
+    spaces = dict(leaves(space))
+    known = list(spaces)
     for key in chosen:
         if key not in known:
             raise InputError(f"{name}: observations have {known}, but the data {list(chosen)}")
-    return chosen or tuple(sorted(known, key=lambda path: path.split("/")))
+    keys = chosen or tuple(sorted(known, key=lambda path: path.split("/")))
+    for key in keys:
+        _check_readable(spaces[key], f"{name}: {key}")
+    return keys
+
+
+def _check_readable(space: Space, name: str) -> None:
+    """Raise InputError unless a part of observations is numbers."""
+    if not isinstance(space, READABLE):
+        expected = ", ".join(kind.__name__ for kind in READABLE)
+        raise InputError(f"{name}: observations {space}, expected {expected} or a Dict of them")
 
 
 def leaves(space: Space, path: str = "") -> list[tuple[str, Space]]:
@@ -204,11 +240,29 @@ def _batch_of_one(space: Space) -> Any:
 def check_spaces(spec: Spec, env: Env | VectorEnv) -> None:
     """Raise InputError when an environment's observations or actions differ from the data's.
 
+    Says what the data leave open: the order of the parts of an observation, and bounds of actions
+    beyond the environment's.
+
     Args:
         spec: of the data set.
         env: a Gymnasium environment, or a vector of them.
     """
-    adapter_of(spec, env)
+    adapter = adapter_of(spec, env)
+    name, space = name_of_env(env), adapter.action_space
+    if adapter.keys and not spec.obs_keys:
+        say(f"{name}: the parts of an observation are joined in the order {list(adapter.keys)}")
+
+    if not bounded(space) or spec.action_low is None or spec.action_high is None:
+        return
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    is_within = np.array(spec.action_low) >= low - ROUNDING * (high - low)
+    is_within &= np.array(spec.action_high) <= high + ROUNDING * (high - low)
+    if not is_within.all():
+        say(
+            f"{name}: the bounds of the data's actions, {list(spec.action_low)} to "
+            f"{list(spec.action_high)}, lie beyond the environment's; actions are clipped",
+            logging.WARNING,
+        )
 
 
 def adapter_of(spec: Spec, env: Env | VectorEnv) -> Adapter:
@@ -216,8 +270,12 @@ def adapter_of(spec: Spec, env: Env | VectorEnv) -> Adapter:
     obs, action = env.observation_space, env.action_space
     if isinstance(env, gymnasium.vector.VectorEnv):
         obs, action = env.single_observation_space, env.single_action_space
-    name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
-    return Adapter(spec, obs, action, name)
+    return Adapter(spec, obs, action, name_of_env(env))
+
+
+def name_of_env(env: Env | VectorEnv) -> str:
+    """Return the id of an environment, or the name of its class."""
+    return type(env.unwrapped).__name__ if env.spec is None else env.spec.id
 
 
 def natural_spec(env: VectorEnv) -> Spec:
@@ -226,6 +284,10 @@ def natural_spec(env: VectorEnv) -> Spec:
     sample = flat_obs(obs_space, _batch_of_one(obs_space), obs_keys(obs_space, (), ""))
     n_actions = count_actions(space)
     spec = Spec(sample.shape[1:], n_actions, obs_dtype=str(sample.dtype))
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return replace(spec, action_start=int(space.start))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return replace(spec, action_counts=tuple(space.nvec.tolist()))
     if n_actions is not None or not isinstance(space, gymnasium.spaces.Box):
         return spec
     size = math.prod(space.shape)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlop.data.columns import float_column, make_columns
+from rlop.data.native import Bound, Counts
+from rlop.data.recorded import recorded_actions, recorded_obs
 from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
 from rlop.types import InputError, Spec
 
@@ -66,11 +68,16 @@ class Dataset:
         truncated: ArrayLike,
         next_obs: ArrayLike | None = None,
         *,
-        n_actions: int | None = None,
+        n_actions: Counts | None = None,
         env_id: str | None = None,
         env_kwargs: Mapping[str, object] | None = None,
         name: str = "arrays",
         infos: Mapping[str, ArrayLike] | None = None,
+        action_low: Bound | None = None,
+        action_high: Bound | None = None,
+        action_start: int = 0,
+        action_units: str = "native",
+        n_states: int | None = None,
     ) -> Dataset:
         """Build a data set from arrays in episode order; fitting arrays are not copied.
 
@@ -81,26 +88,38 @@ class Dataset:
         one its own: targets mask it.
 
         Args:
-            obs: `[N, *S]`; float32, uint8 and bool stay as they are, all else becomes float32.
-            action: integers `[N]` or `[N, 1]` for discrete actions, floats `[N, *A]` for
-                continuous ones.
+            obs: `[N, *S]`; float32, uint8 and bool stay as they are, all else becomes float32;
+                integers `[N]` or `[N, 1]` of a discrete observation become one-hot.
+            action: integers `[N]` or `[N, 1]` for discrete actions, `[N, k]` for those of k parts,
+                floats `[N, *A]` for continuous ones, which are flattened.
             reward: `[N]` or `[N, 1]`.
             terminated: `[N]` bool.
             truncated: `[N]` bool; where both flags are set the row counts as terminated.
             next_obs: `[N, *S]`, or None.
-            n_actions: number of discrete actions; by default the largest action in the data plus
-                one.
+            n_actions: number of discrete actions, or choices of each part; by default the largest
+                action in the data plus one.
             env_id: Gymnasium id of the environment, for evaluation.
             env_kwargs: keyword arguments for `gymnasium.make`.
             name: what messages call the data set.
             infos: further arrays `[N, ...]`.
+            action_low: the environment's lowest continuous action, a number or one per dimension;
+                actions are brought to [-1, 1].
+            action_high: the highest.
+            action_start: the environment's first discrete action; actions are numbered from 0.
+            action_units: `native`; or `unit` for actions that are in [-1, 1], or numbered from 0,
+                already.
+            n_states: number of discrete observations; by default what the environment says.
 
         Raises:
             InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action
                 out of range.
         """
+        obs, next_obs = recorded_obs(obs, next_obs, n_states, env_id)
+        told = recorded_actions(
+            action, n_actions, action_low, action_high, action_start, action_units
+        )
         columns = make_columns(
-            obs, action, reward, terminated, truncated, next_obs, n_actions, infos or {}
+            obs, told.action, reward, terminated, truncated, next_obs, told.n_actions, infos or {}
         )
 
         arrays = columns.arrays
@@ -111,6 +130,11 @@ class Dataset:
             obs_dtype=str(arrays["obs"].dtype),
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
+            action_low=told.low,
+            action_high=told.high,
+            action_start=action_start,
+            action_layout=told.layout,
+            action_counts=told.counts,
         )
 
         return cls(

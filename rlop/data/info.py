@@ -299,10 +299,14 @@ def _actions(data: Dataset) -> str:
         return f"action shares: {', '.join(listed)}"
 
     on_bound = (np.abs(action) >= BOUND).mean()
-    return (
+    text = (
         f"actions: {action.min():.4g} to {action.max():.4g}, "
         f"{on_bound:.1%} of the entries at |a| >= {BOUND}"
     )
+    low, high = data.spec.action_low, data.spec.action_high
+    if low is None or high is None:
+        return text
+    return f"{text}; -1 and 1 are {list(low)} and {list(high)} of the environment"
 
 
 def _doubts_about_actions(size: np.ndarray) -> list[str]:

@@ -30,6 +30,7 @@ from rlop.data.formats.pickles import refuse_pickle
 from rlop.data.formats.rlu import read_rlu
 from rlop.data.formats.robomimic import read_robomimic
 from rlop.data.options import check_options, split_query
+from rlop.data.units import in_env_units
 from rlop.types import InputError
 
 Reader: TypeAlias = Callable[..., Dataset]
@@ -71,6 +72,9 @@ ENTRY_POINTS = "rlop.data"
 def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
     """Load a data set by name or file.
 
+    Continuous actions beyond [-1, 1] are brought there by the bounds of the environment that the
+    data name, see `rlop.data.units.in_env_units`.
+
     Args:
         source: one of
             `gridworld` or `chain`, optionally with a query as in
@@ -92,11 +96,12 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
         InputError: an unknown source or option, or anything wrong with the file.
     """
     if isinstance(source, Dataset):
-        return _with_env_id(source, options)
-
-    reader = find_reader(str(source))
-    _check_options(str(source), options, reader)
-    return reader(source, **options)
+        data = _with_env_id(source, options)
+    else:
+        reader = find_reader(str(source))
+        _check_options(str(source), options, reader)
+        data = reader(source, **options)
+    return in_env_units(data, data.spec.env_id)
 
 
 def find_reader(source: str) -> Reader:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import gymnasium
 import numpy as np
 
 from rlop.config.checks import check_known
 from rlop.data.dataset import Dataset
-from rlop.envs.spaces import to_unit
-from rlop.types import InputError, Spec
-
-Bound = float | Sequence[float] | np.ndarray
-ROUNDING = 1e-4  # of the range, by which stored actions may pass a bound
+from rlop.data.native import Bound, bounds, unit_actions
+from rlop.data.recorded import UNITS
+from rlop.envs.make import known_spaces
+from rlop.envs.spaces import bounded
+from rlop.logs.messages import say
+from rlop.types import InputError
 
 
 def with_bounds(data: Dataset, low: Bound, high: Bound) -> Dataset:
@@ -30,10 +29,7 @@ def with_bounds(data: Dataset, low: Bound, high: Bound) -> Dataset:
     """
     if data.spec.n_actions is not None:
         raise InputError(f"{data.name}: action_low, action_high: expected continuous actions")
-    size = int(np.prod(data.spec.action_shape))
-    lows, highs = _numbers("action_low", low, size), _numbers("action_high", high, size)
-    if not (lows < highs).all():
-        raise InputError(f"action_low = {low}, action_high = {high}: expected low < high")
+    lows, highs = bounds(low, high, int(np.prod(data.spec.action_shape)))
     spec = replace(data.spec, action_low=tuple(lows.tolist()), action_high=tuple(highs.tolist()))
     return replace(data, spec=spec)
 
@@ -41,9 +37,8 @@ def with_bounds(data: Dataset, low: Bound, high: Bound) -> Dataset:
 def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
     """Bring actions from the environment's bounds to [-1, 1], and record the bounds.
 
-        2 (a - low) / (high - low) - 1
-
-    Evaluation and a deployed policy undo it.
+    Evaluation and a deployed policy undo it. Data that were read with these bounds stay as they
+    are.
 
     Args:
         data: with continuous actions in the environment's units.
@@ -51,24 +46,26 @@ def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
         high: the highest.
     Raises:
         InputError: as in `with_bounds`; actions outside the bounds; or actions that were scaled
-            already.
+            by others.
     """
-    if data.spec.action_low is not None:
-        raise InputError(f"{data.name}: scale_actions: its actions are in [-1, 1] already")
-
     known = with_bounds(data, low, high)
-    box = bounds_of(known.spec, known.spec.action_shape)
-    action = to_unit(data.action, box)
-    if np.abs(action).max(initial=0) > 1 + ROUNDING:
+    if known.spec == data.spec:
+        return data
+    if data.spec.action_low is not None:
         raise InputError(
-            f"{data.name}: scale_actions: actions from {data.action.min():.8g} to "
-            f"{data.action.max():.8g}, expected them within low = {low} and high = {high}"
+            f"{data.name}: scale_actions: its actions are in [-1, 1] already, by the bounds "
+            f"{list(data.spec.action_low)} and {list(data.spec.action_high or ())}"
         )
 
-    extra = dict(data.extra)
-    if "next_action" in extra:
-        extra["next_action"] = to_unit(extra["next_action"], box).clip(-1, 1)
-    return replace(known, name=f"{data.name}+scaled", action=action.clip(-1, 1), extra=extra)
+    lows, highs = np.array(known.spec.action_low), np.array(known.spec.action_high)
+    try:
+        action = unit_actions(data.action, lows, highs)
+        extra = dict(data.extra)
+        if "next_action" in extra:
+            extra["next_action"] = unit_actions(extra["next_action"], lows, highs)
+    except InputError as error:
+        raise InputError(f"{data.name}: scale_actions: {error}") from None
+    return replace(known, name=f"{data.name}+scaled", action=action, extra=extra)
 
 
 def in_units(data: Dataset, low: Bound | None, high: Bound | None, units: str) -> Dataset:
@@ -82,7 +79,7 @@ def in_units(data: Dataset, low: Bound | None, high: Bound | None, units: str) -
     Raises:
         InputError: only one of the bounds, or as in `scale_actions`.
     """
-    check_known("action_units", units, ("native", "unit"))
+    check_known("action_units", units, UNITS)
     if (low is None) != (high is None):
         raise InputError(f"action_low = {low}, action_high = {high}: expected both, or neither")
     if low is None or high is None:
@@ -90,24 +87,35 @@ def in_units(data: Dataset, low: Bound | None, high: Bound | None, units: str) -
     return with_bounds(data, low, high) if units == "unit" else scale_actions(data, low, high)
 
 
-def bounds_of(spec: Spec, shape: tuple[int, ...]) -> gymnasium.spaces.Box:
-    """Return the recorded bounds of the environment's actions as a space.
+def in_env_units(data: Dataset, env_id: str | None) -> Dataset:
+    """Bring actions beyond [-1, 1] there by the bounds of their environment, and say so.
+
+    Nothing changes where actions are in [-1, 1] or their units are known, where the environment
+    cannot be made here or has no such bounds, and where actions lie beyond its bounds too.
 
     Args:
-        spec: with `action_low` and `action_high`.
-        shape: of one action.
+        data: a data set.
+        env_id: of the environment; None if it is unknown.
     """
-    low = np.array(spec.action_low, np.float64).reshape(shape)
-    high = np.array(spec.action_high, np.float64).reshape(shape)
-    return gymnasium.spaces.Box(low, high, dtype=np.float64)
+    spec = data.spec
+    if env_id is None or spec.n_actions is not None or spec.action_low is not None:
+        return data
+    if data.action.min() >= -1 and data.action.max() <= 1:  # without a copy of their size
+        return data
 
-
-def _numbers(name: str, value: Bound, size: int) -> np.ndarray:
-    """Return one finite number per dimension, `[m]` float64."""
+    spaces = known_spaces(env_id)
+    if spaces is None or not bounded(spaces[1]):
+        return data
+    low, high = spaces[1].low.reshape(-1), spaces[1].high.reshape(-1)
+    if low.size != data.action[0].size or ((low == -1).all() and (high == 1).all()):
+        return data
     try:
-        numbers = np.asarray(value, np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        numbers = np.empty(0)
-    if numbers.size not in (1, size) or not np.isfinite(numbers).all():
-        raise InputError(f"{name} = {value}: expected a finite number, or {size} of them")
-    return np.broadcast_to(numbers, (size,))
+        scaled = scale_actions(data, low, high)
+    except InputError:
+        return data
+
+    say(
+        f"{data.name}: actions from {data.action.min():.4g} to {data.action.max():.4g}, brought to "
+        f"[-1, 1] by the bounds of {env_id}"
+    )
+    return replace(scaled, name=data.name)

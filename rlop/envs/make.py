@@ -17,7 +17,7 @@ from rlop.envs.atari import PREFIX, vector_arguments
 from rlop.envs.layouts import d4rl_env
 from rlop.envs.original import PREFIX as ORIGINAL
 from rlop.envs.original import make_original
-from rlop.envs.spaces import Env, VectorEnv
+from rlop.envs.spaces import Env, Space, VectorEnv
 from rlop.logs.messages import say
 from rlop.types import InputError
 
@@ -130,8 +130,28 @@ def time_limit(env_id: str) -> int | None:
     Raises:
         InputError: an unknown id, or a package that is not installed.
     """
-    check_env_id(env_id)
-    return gymnasium.spec(env_id).max_episode_steps
+    module, colon, plain = env_id.rpartition(":")
+    if colon:
+        _import(env_id, module)
+    check_env_id(plain)
+    return gymnasium.spec(plain).max_episode_steps
+
+
+def known_spaces(env_id: str) -> tuple[Space, Space] | None:
+    """Return the spaces of observations and actions of an environment, made without arguments.
+
+    Args:
+        env_id: as in `make_env`.
+    Returns:
+        None where it cannot be made here.
+    """
+    try:
+        env = make_env(env_id)
+    except Exception:  # whatever a constructor raises that lacks its arguments
+        return None
+    spaces = env.observation_space, env.action_space
+    env.close()
+    return spaces
 
 
 def stored_env_id(where: object, env_id: str | None) -> str | None:
@@ -193,6 +213,14 @@ def _register(env_id: str, provider: Provider) -> None:
     register_envs = getattr(module, "register_envs", None)
     if register_envs is not None:
         register_envs()
+
+
+def _import(env_id: str, module: str) -> None:
+    """Import the module of `module:Id`."""
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise InputError(f"env_id {env_id!r}: {_first_line(error)}") from error
 
 
 def _make(

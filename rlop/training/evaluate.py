@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -13,19 +14,22 @@ from torch import Tensor
 
 from rlop.collect.acting import Space, random_actions
 from rlop.config.checks import check_range
-from rlop.data.adapter import adapter_of, check_spaces, natural_spec
+from rlop.data.adapter import Adapter, adapter_of, check_spaces, natural_spec
 from rlop.data.atari_scores import normalized_scores
 from rlop.data.scores import find_scores, normalized_score
 from rlop.envs import TabularEnv
 from rlop.envs.atari import EPSILON, PREFIX
-from rlop.envs.make import make_env, make_vec_env
+from rlop.envs.given import Given, copies, name_of
+from rlop.envs.make import make_env
 from rlop.envs.original import PREFIX as ORIGINAL
+from rlop.envs.spaces import bounded
 from rlop.logs.messages import say
 from rlop.runs import Runs
 from rlop.training.exact import Scores, TabularEvaluator, Valuing
+from rlop.training.tally import Tally
 from rlop.types import InputError, Spec
 
-VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
+Evaluation: TypeAlias = Callable[[Any], Scores]  # agent -> {metric: [R]}
 
 # Episodes without a time limit end here: ten times the longest time limit of D4RL's tasks.
 LONGEST = 10_000
@@ -58,11 +62,15 @@ class Evaluator:
     Observations and actions are translated by `rlop.data.adapter.Adapter`: dictionaries flattened
     and observations normalized as the data's were, actions in the environment's units.
 
+    An environment of your own is played in as it is: the episodes of all runs one after another. A
+    function that makes a new one at every call is played as an id is.
+
     Args:
-        env_id: Gymnasium id.
+        env_id: Gymnasium id, also `module:Id`, for which the module is imported; an environment; or
+            a function that makes one.
         seeds: one per run.
         episodes: episodes of each run.
-        env_kwargs: keyword arguments for `gymnasium.make`.
+        env_kwargs: keyword arguments for `gymnasium.make`, for an id.
         max_envs: environments stepped at once for a run.
         spec: when given, the environment must match it when the evaluator is made; without it,
             when a policy is evaluated.
@@ -77,7 +85,7 @@ class Evaluator:
 
     def __init__(
         self,
-        env_id: str,
+        env_id: Given,
         seeds: Sequence[int],
         episodes: int = 10,
         env_kwargs: Mapping[str, Any] | None = None,
@@ -86,26 +94,25 @@ class Evaluator:
         reference: str | None = None,
         epsilon: float | None = None,
     ) -> None:
-        if not isinstance(env_id, str):
-            raise InputError(
-                f"env: found {type(env_id).__name__}, expected a Gymnasium id; give the "
-                f"environment one with gymnasium.register"
-            )
+        name = name_of(env_id)
         if episodes < 1:
             raise InputError(f"eval_episodes = {episodes}: expected at least 1")
         if epsilon is None:
-            epsilon = EPSILON if _is_atari(env_id) else 0.0
+            epsilon = EPSILON if name.startswith(PREFIX) else 0.0
         check_range("eval_epsilon", epsilon, low=0, high=1)
 
-        self.env_id = env_id
+        self.env_id = name
         self.seeds = list(seeds)
         self.epsilon = epsilon
         self.spec = spec
-        self.reference = reference or env_id
+        self.reference = reference or name
+        if isinstance(env_id, gymnasium.Env):
+            max_envs = 1
         self.quota = _split(episodes, min(episodes, max_envs))
-        self.envs, self.is_cut = _make_envs(
-            env_id, len(self.seeds), len(self.quota), env_kwargs or {}
+        self.envs, self.shared, self.is_cut = copies(
+            env_id, len(self.seeds), len(self.quota), env_kwargs or {}, LONGEST
         )
+        self._check_exploration()
         if spec is not None:
             check_spaces(spec, self.envs[0])
 
@@ -138,50 +145,85 @@ class Evaluator:
         """
         spec = self.spec or getattr(policy, "spec", None) or natural_spec(self.envs[0])
         adapter = adapter_of(spec, self.envs[0])
-        tallies, rngs, first_obs = [], [], []
-        for env, seed in zip(self.envs, self.seeds):
-            start = _start(seed)
-            tallies.append(_Tally(self.quota))
-            rngs.append(np.random.default_rng(start))
-            run_obs, _ = env.reset(seed=start)
-            first_obs.append(adapter.obs(run_obs))
+        tallies = [Tally(self.quota) for _ in self.seeds]
+        runs = range(len(self.seeds))
+        for together in [[run] for run in runs] if self.shared else [runs]:
+            self._play(together, policy, adapter, tallies)
 
-        obs = np.stack(first_obs)
-        while not all(tally.complete for tally in tallies):
+        returns = np.array([tally.returns for tally in tallies])
+        lengths = np.array([tally.lengths for tally in tallies])
+        self._report(returns, lengths)
+        return returns, lengths
+
+    def _play(
+        self, runs: Sequence[int], policy: Acting, adapter: Adapter, tallies: Sequence[Tally]
+    ) -> None:
+        """Play the episodes of some runs at the same time."""
+        first_obs, rngs = {}, {}
+        for run in runs:
+            start = _start(self.seeds[run])
+            run_obs, _ = self.envs[run].reset(seed=start)
+            first_obs[run] = adapter.obs(run_obs)
+            rngs[run] = np.random.default_rng(start)
+
+        # The policy acts for all runs; the rows of runs that do not play are not looked at.
+        some_obs = first_obs[runs[0]]
+        obs = np.stack([first_obs.get(run, some_obs) for run in range(len(self.seeds))])
+        for run in runs:
+            tallies[run].stop_if_broken(obs[run])
+
+        while not all(tallies[run].complete for run in runs):
             actions = policy.act(torch.from_numpy(obs).to(policy.device)).cpu().numpy()
-            for run, env in enumerate(self.envs):
+            for run in runs:
                 if tallies[run].complete:
                     continue
-                space = env.single_action_space
+                env = self.envs[run]
                 played = adapter.action(actions[run])
-                self._explore(played, space, rngs[run])
+                self._explore(played, env.single_action_space, rngs[run])
 
                 run_obs, reward, terminated, truncated, _ = env.step(played)
                 obs[run] = adapter.obs(run_obs)
                 tallies[run].add(reward, terminated | truncated)
+                tallies[run].stop_if_broken(obs[run], reward)
 
-        returns = np.array([tally.returns for tally in tallies])
-        lengths = np.array([tally.lengths for tally in tallies])
+    def _report(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Say which runs met numbers that are none, and whether episodes were cut.
+
+        Args:
+            returns: `[R, episodes]`; all those of a broken run become NaN, in place.
+            lengths: `[R, episodes]`.
+        """
         broken = ~np.isfinite(returns).all(1)
         if broken.any():
             say(
-                f"env = {self.env_id!r}: NaN or infinite rewards in run "
+                f"env = {self.env_id!r}: NaN or infinite observations or rewards in run "
                 f"{', '.join(map(str, np.flatnonzero(broken)))}: its score is NaN",
                 logging.WARNING,
             )
             returns[broken] = np.nan
-        if self.is_cut and lengths.max() >= LONGEST:
+        if self.is_cut and (lengths >= LONGEST).any():
             say(
                 f"env = {self.env_id!r} has no time limit: an episode was cut after {LONGEST:,} "
-                f"steps; set one with env_kwargs: {{max_episode_steps: N}}",
+                f"steps; set one with env_kwargs: {{max_episode_steps: N}}, or the wrapper "
+                "TimeLimit",
                 logging.WARNING,
             )
-        return returns, lengths
 
     def close(self) -> None:
-        """Close all environments."""
+        """Close the environments that were made here."""
+        if self.shared:
+            return
         for env in self.envs:
             env.close()
+
+    def _check_exploration(self) -> None:
+        """Raise InputError if random actions have no bounds to be drawn in."""
+        space = self.envs[0].single_action_space
+        if self.epsilon and isinstance(space, gymnasium.spaces.Box) and not bounded(space):
+            raise InputError(
+                f"eval_epsilon = {self.epsilon}: {self.env_id}: action space {space} has no bounds "
+                "to draw random actions in"
+            )
 
     def _explore(self, actions: np.ndarray, space: Space, rng: np.random.Generator) -> None:
         """Replace each action by a random one with probability `epsilon`, in place."""
@@ -191,56 +233,9 @@ class Evaluator:
             actions[explores] = random[explores]
 
 
-class _Tally:
-    """Returns and lengths of one run's episodes; every environment plays a fixed number of them.
-
-    Args:
-        quota: `[n]`, episodes of each environment.
-    """
-
-    def __init__(self, quota: np.ndarray) -> None:
-        n = len(quota)
-        self.quota = quota
-        self.done = np.zeros(n, int)
-        self.reward_sum = np.zeros(n)
-        self.steps = np.zeros(n, int)
-        # Where an episode has just ended: the next step only resets the environment (Gymnasium's
-        # next-step autoreset) and belongs to no episode.
-        self.fresh = np.zeros(n, bool)
-        self.returns: list[float] = []
-        self.lengths: list[int] = []
-
-    @property
-    def complete(self) -> bool:
-        """Whether every environment has played its episodes."""
-        return bool((self.done >= self.quota).all())
-
-    def add(self, reward: np.ndarray, over: np.ndarray) -> None:
-        """Count one step of all environments.
-
-        Args:
-            reward: `[n]`.
-            over: `[n]`, whether an episode ended.
-        """
-        played = ~self.fresh
-        self.reward_sum += np.where(played, reward, 0.0)
-        self.steps += played
-
-        ended = over & played
-        counted = ended & (self.done < self.quota)
-        for slot in np.flatnonzero(counted):
-            self.returns.append(self.reward_sum[slot])
-            self.lengths.append(self.steps[slot])
-
-        self.done += ended
-        self.reward_sum[ended] = 0.0
-        self.steps[ended] = 0
-        self.fresh = ended
-
-
 def make_evaluator(
     agent: Acting,
-    env_id: str | None,
+    env_id: Given | None,
     env_kwargs: Mapping[str, Any],
     episodes: int,
     reference: str | None = None,
@@ -250,7 +245,7 @@ def make_evaluator(
 
     Args:
         agent: the agent to evaluate.
-        env_id: Gymnasium id; None if no environment is known.
+        env_id: see `Evaluator`; None if no environment is known.
         env_kwargs: for `gymnasium.make`.
         episodes: per run; 0 for no evaluation.
         reference: see `Evaluator`.
@@ -270,7 +265,7 @@ def make_evaluator(
         return None
 
     try:
-        if env_id.startswith("rlop/") and isinstance(agent, Valuing):
+        if isinstance(env_id, str) and env_id.startswith("rlop/") and isinstance(agent, Valuing):
             return _tabular_evaluator(agent, agent.spec, env_id, env_kwargs)
         return Evaluator(
             env_id,
@@ -283,6 +278,46 @@ def make_evaluator(
         )
     except InputError as error:
         raise InputError(f"{error}; eval_episodes: 0 trains without evaluation") from error
+
+
+def evaluation_of(
+    agent: Acting, evaluate: Evaluation | Given | None, data_name: str, episodes: int
+) -> Evaluation | None:
+    """Return the evaluation of a training in Python: a function of the agent.
+
+    An environment is evaluated in as the command line does. It is told from a function of the agent
+    by being an id, an environment, a class of environments, or a function without arguments.
+
+    Args:
+        agent: the agent to evaluate.
+        evaluate: as `rlop.train` takes it.
+        data_name: name of the data set, which selects the scores of D4RL.
+        episodes: per run, for an environment.
+    Raises:
+        InputError: as `make_evaluator`.
+    """
+    if evaluate is None:
+        return None
+    if not _is_given(evaluate):
+        return evaluate  # type: ignore[return-value]  # a function of the agent
+    spec = agent.spec
+    env_kwargs = spec.env_kwargs if evaluate == spec.env_id else {}
+    reference = data_name if find_scores(data_name) else None
+    return make_evaluator(agent, evaluate, env_kwargs, episodes, reference)
+
+
+def _is_given(evaluate: Evaluation | Given) -> TypeGuard[Given]:
+    """Return whether this is an environment, or makes one."""
+    if isinstance(evaluate, str | gymnasium.Env | gymnasium.vector.VectorEnv):
+        return True
+    if isinstance(evaluate, type):
+        return issubclass(evaluate, gymnasium.Env)
+    try:
+        parameters = signature(evaluate).parameters.values()
+        signature(evaluate).bind()
+    except (TypeError, ValueError):
+        return False
+    return all(parameter.kind is not Parameter.VAR_POSITIONAL for parameter in parameters)
 
 
 def _tabular_evaluator(
@@ -314,30 +349,3 @@ def _split(episodes: int, n_envs: int) -> np.ndarray:
     quota = np.full(n_envs, each)
     quota[:rest] += 1
     return quota
-
-
-def _make_envs(
-    env_id: str, n_runs: int, n_envs: int, env_kwargs: Mapping[str, Any]
-) -> tuple[list[VectorEnv], bool]:
-    """Make the environments of every run, adding a time limit if there is none.
-
-    Returns:
-        The environments, and whether they were given the time limit.
-    """
-    kwargs = dict(env_kwargs)
-    envs = [make_vec_env(env_id, n_envs, **kwargs)]
-    spec = envs[0].spec
-    may_run_forever = spec is not None and spec.max_episode_steps is None
-    # Atari's environments limit their frames themselves.
-    is_cut = may_run_forever and "max_episode_steps" not in kwargs and not _is_atari(env_id)
-    if is_cut:
-        kwargs["max_episode_steps"] = LONGEST
-        envs = [make_vec_env(env_id, n_envs, **kwargs)]
-
-    for _ in range(n_runs - 1):
-        envs.append(make_vec_env(env_id, n_envs, **kwargs))
-    return envs, is_cut
-
-
-def _is_atari(env_id: str) -> bool:
-    return env_id.startswith(PREFIX)

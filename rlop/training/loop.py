@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,24 @@ from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
+from rlop.envs.given import Given
 from rlop.logs.logger import History, Logger, final_scores
 from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
+from rlop.training.evaluate import Evaluation, evaluation_of
 from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
 from rlop.training.names import agent_name
-from rlop.training.options import TrainOptions
+from rlop.training.options import Experiment, TrainOptions
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
 from rlop.training.sums import Sums
 from rlop.types import InputError, Metrics
 
 CHECKPOINT = "checkpoint.pt"
-Evaluation = Callable[[Any], dict[str, np.ndarray]]  # agent -> {metric: [R]}
+UNITS = ("action_low", "action_high", "action_start")  # of data and agent, where both know them
 
 
 def train(
@@ -43,7 +45,7 @@ def train(
     steps: int = TrainOptions.steps,
     *,
     logdir: str | Path | None = None,
-    evaluate: Evaluation | None = None,
+    evaluate: Evaluation | Given | None = None,
     resume: bool = False,
     progress: bool | None = None,
     **options: Any,
@@ -58,7 +60,8 @@ def train(
         logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the
             record in memory only.
         evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an
-            `Evaluator`.
+            `Evaluator`; or an environment, as `Evaluator` takes it, for one as the command line
+            makes it.
         resume: continue from `logdir/checkpoint.pt`, with exactly the same numbers as an
             uninterrupted training.
         progress: show a progress bar; None decides from the terminal.
@@ -70,7 +73,8 @@ def train(
         KeyboardInterrupt: raised again after logs and a checkpoint are on disk.
     """
     train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
-    loop = Loop(agent, data, train_options, evaluate)
+    evaluation = evaluation_of(agent, evaluate, data.name, Experiment.eval_episodes)
+    loop = Loop(agent, data, train_options, evaluation)
     folder = None if logdir is None else Path(logdir).expanduser()
     if resume:
         if folder is None:
@@ -230,6 +234,13 @@ class Loop:
                 f"data {data.name}: {spec.shapes} is not what the agent was made for: "
                 f"{expected.shapes}"
             )
+        for key in UNITS:
+            of_agent, of_data = getattr(expected, key), getattr(spec, key)
+            if None not in (of_agent, of_data) and of_agent != of_data:
+                raise InputError(
+                    f"data {data.name}: {key} = {of_data} is not what the agent was made for: "
+                    f"{of_agent}"
+                )
 
     def make_feed(self, table: Table) -> Feed:
         """Set up random streams, and an update that gathers its own batch where that is faster."""

@@ -12,6 +12,7 @@ from rlop.data import load_dataset
 from rlop.data.dataset import Dataset
 from rlop.data.load import find_reader
 from rlop.data.transforms import transform
+from rlop.data.units import in_env_units
 from rlop.training.loop import Loop
 from rlop.training.options import Experiment, TrainOptions
 from rlop.training.run import is_to_be_collected, make_agent
@@ -60,7 +61,8 @@ def data_on_disk(experiment: Experiment) -> Dataset | str:
     options = dict(experiment.data_options)
     if "download" in signature(find_reader(experiment.data)).parameters:
         options["download"] = False
-    return transform(load_dataset(experiment.data, **options), experiment.transforms)
+    data = in_env_units(load_dataset(experiment.data, **options), experiment.env)
+    return transform(data, experiment.transforms)
 
 
 def run_lines(agent: Agent) -> list[str]:

@@ -19,6 +19,7 @@ from rlop.config.schema import PLAIN, build, flags_of, options_of
 from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
+from rlop.data.units import in_env_units
 from rlop.logs.logger import History
 from rlop.logs.messages import LOGGER, say
 from rlop.training.evaluate import make_evaluator
@@ -121,6 +122,7 @@ def data_of(experiment: Experiment) -> Dataset | RollingWindow:
     if is_to_be_collected(experiment):
         _collect(experiment)
     data = load_dataset(experiment.data, **experiment.data_options)
+    data = in_env_units(data, experiment.env)
     return transform(data, experiment.transforms)
 
 

@@ -24,7 +24,8 @@ from rlop.data.formats.keys import (
 from rlop.data.formats.own_arrays import has, is_group, open_hdf5, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor, read_neighbor
 from rlop.data.formats.spec_attributes import with_attributes
-from rlop.data.units import Bound, in_units, with_bounds
+from rlop.data.native import Bound, Counts
+from rlop.data.units import in_units, with_bounds
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
 
@@ -37,11 +38,12 @@ def read_hdf5(
     keys: Mapping[str, object] | None = None,
     ends: str = "flagged",
     next_obs: str = "auto",
-    n_actions: int | None = None,
+    n_actions: Counts | None = None,
     time_limit: int | None = None,
     env_id: str | None = None,
     action_low: Bound | None = None,
     action_high: Bound | None = None,
+    action_start: int = 0,
     action_units: str = "native",
     infos: bool = False,
 ) -> Dataset:
@@ -69,15 +71,17 @@ def read_hdf5(
             `{truncated: my_flags}`; `ignore` names arrays that are not read.
         ends: `flagged`; `none` for a file without any end of an episode.
         next_obs: auto, stored or shifted.
-        n_actions: number of discrete actions; by default what the file says, or the largest action
-            plus one.
+        n_actions: number of discrete actions, or the choices of each part of one; by default what
+            the file says, or the largest action plus one.
         time_limit: in steps, for files that mark no truncation: the last of every `time_limit`
             steps without an end is a time-out.
         env_id: Gymnasium id; by default what the file says.
         action_low: lowest continuous action of the environment, a number or one per dimension; by
             default what the file says.
         action_high: the highest.
-        action_units: of the file's actions: `native`, which are brought to [-1, 1], or `unit`.
+        action_start: first discrete action of the environment.
+        action_units: of the file's actions: `native`, which are brought to [-1, 1] or numbered from
+            0, or `unit`.
         infos: also read `infos/*`.
 
     Raises:
@@ -105,6 +109,7 @@ def read_hdf5(
                 "env_id": env_id,
                 "action_low": action_low,
                 "action_high": action_high,
+                "action_start": action_start,
                 "action_units": action_units,
                 "infos": infos,
             }
@@ -137,6 +142,8 @@ def read_hdf5(
             truncated,
             arrays.get("next_obs"),
             n_actions=n_actions,
+            action_start=action_start,
+            action_units=action_units,
             env_id=env_id or stored_id,
             env_kwargs=env_kwargs,
             name=path.name,

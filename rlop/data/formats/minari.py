@@ -39,6 +39,7 @@ from rlop.data.formats.minari_about import (
 )
 from rlop.data.formats.minari_actions import count_described, described, numbered
 from rlop.data.formats.minari_hdf5 import MAIN_FILE, hdf5_episodes
+from rlop.data.native import Counts
 from rlop.envs.make import stored_env_id
 from rlop.types import InputError
 
@@ -51,7 +52,7 @@ def read_minari(
     *,
     keys: Sequence[str] | None = None,
     download: bool = False,
-    n_actions: int | None = None,
+    n_actions: Counts | None = None,
     env_id: str | None = None,
 ) -> Dataset:
     """Read `minari:ID`, of format hdf5, arrow or parquet.
@@ -102,7 +103,7 @@ def _read(
     folder: Path,
     name: str,
     keys: Sequence[str] | None,
-    n_actions: int | None,
+    n_actions: Counts | None,
     env_id: str | None,
 ) -> Dataset:
     """Read the data set in a folder; arguments as in `read_minari`."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from rlop.data.adapter import MOST_JOINT
 from rlop.data.dataset import Dataset
 from rlop.data.formats.episodes import SpaceJSON, whole_numbers
+from rlop.data.native import Counts, joint_counts
 from rlop.data.units import scale_actions
 from rlop.types import InputError
 
@@ -17,15 +17,15 @@ KINDS = ("Box", "Discrete", "MultiDiscrete")
 UNBOUNDED = 1e30  # larger bounds are a float's largest number, which stands for none
 
 
-def count_described(space: SpaceJSON) -> int | None:
-    """Return the number of discrete actions; None for continuous ones, or where it is not known.
+def count_described(space: SpaceJSON) -> Counts | None:
+    """Return the number of discrete actions, or the choices of each part; None for others.
 
     Raises:
         InputError: a space of another kind, or one with too many joint actions.
     """
     kind = space.get("type", "Box")
     if kind not in KINDS:
-        raise InputError(f"actions: {kind} space, expected Box or Discrete, or MultiDiscrete")
+        raise InputError(f"actions: {kind} space, expected Box, Discrete or MultiDiscrete")
     if kind == "Discrete":
         return int(space["n"])
     if kind == "Box":
@@ -33,33 +33,27 @@ def count_described(space: SpaceJSON) -> int | None:
             raise InputError(f"actions: Box of {space['dtype']}, expected a Box of floats")
         return None
 
-    joint = math.prod(space["nvec"])
-    if joint > MOST_JOINT:
-        raise InputError(
-            f"actions: MultiDiscrete {space['nvec']}: {joint} joint actions, expected at most "
-            f"{MOST_JOINT}"
-        )
-    return joint
+    return joint_counts(space["nvec"])
 
 
 def numbered(actions: np.ndarray, space: SpaceJSON) -> np.ndarray:
-    """Number discrete actions from 0, joint ones row-major; make vectors of continuous ones.
+    """Number discrete actions and their parts from 0; make vectors of continuous ones.
 
     Args:
         actions: `[N, ...]` as stored.
         space: of one action; {} leaves the actions as they are.
 
     Returns:
-        `[N]` int64, or `[N, m]`.
+        `[N]` or `[N, k]` int64, or `[N, m]`.
 
     Raises:
-        InputError: rows that are not of the space, or parts of a joint action out of range.
+        InputError: rows that are not of the space.
     """
     kind = space.get("type")
     if kind == "Discrete":
         return whole_numbers("actions", actions) - space.get("start", 0)
     if kind == "MultiDiscrete":
-        return _joint(actions, space)
+        return whole_numbers("actions", actions) - np.array(space.get("start", 0))
 
     if "shape" in space and math.prod(actions.shape[1:]) != math.prod(space["shape"]):
         raise InputError(f"actions: rows {actions.shape[1:]}, expected {tuple(space['shape'])}")
@@ -78,8 +72,6 @@ def described(data: Dataset, space: SpaceJSON) -> Dataset:
     kind = space.get("type")
     if kind == "Discrete":
         return replace(data, spec=replace(data.spec, action_start=int(space.get("start", 0))))
-    if kind == "MultiDiscrete":
-        return replace(data, spec=replace(data.spec, action_counts=tuple(space["nvec"])))
     if kind != "Box" or "shape" not in space or data.spec.n_actions is not None:
         return data
 
@@ -91,23 +83,6 @@ def described(data: Dataset, space: SpaceJSON) -> Dataset:
     if not is_bounded or not (low < high).all():
         return data
     return replace(scale_actions(data, low, high), name=data.name)
-
-
-def _joint(actions: np.ndarray, space: SpaceJSON) -> np.ndarray:
-    """Number the joint actions of a MultiDiscrete space row-major: its last part varies fastest."""
-    counts = np.array(space["nvec"], np.int64)
-    starts = np.array(space.get("start", [0] * len(counts)), np.int64)
-    if actions.shape[1:] != counts.shape:
-        raise InputError(f"actions: rows {actions.shape[1:]}, expected {counts.shape}")
-
-    parts = whole_numbers("actions", actions) - starts
-    bad = np.flatnonzero(((parts < 0) | (parts >= counts)).any(1))
-    if len(bad):
-        raise InputError(
-            f"actions: {actions[bad[0]].tolist()} at row {bad[0]}, expected parts from "
-            f"{starts.tolist()} to {(starts + counts - 1).tolist()}"
-        )
-    return np.ravel_multi_index(tuple(parts.T), tuple(counts)).astype(np.int64)
 
 
 def _bound(space: SpaceJSON, key: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -20,7 +20,8 @@ from rlop.data.formats.keys import (
 )
 from rlop.data.formats.members import Archive, open_archive
 from rlop.data.formats.recognized import npz_neighbor, read_neighbor
-from rlop.data.units import Bound, in_units
+from rlop.data.native import Bound, Counts
+from rlop.data.units import in_units
 from rlop.envs.make import stored_env_id
 from rlop.envs.make import time_limit as time_limit_of
 from rlop.types import InputError
@@ -33,11 +34,12 @@ def read_npz(
     *,
     keys: Mapping[str, object] | None = None,
     ends: str = "flagged",
-    n_actions: int | None = None,
+    n_actions: Counts | None = None,
     time_limit: int | None = None,
     env_id: str | None = None,
     action_low: Bound | None = None,
     action_high: Bound | None = None,
+    action_start: int = 0,
     action_units: str = "native",
 ) -> Dataset:
     """Read an archive written by `numpy.savez`, with one array per column.
@@ -61,13 +63,15 @@ def read_npz(
         keys: role -> name of an array, where the names are others, such as
             `{truncated: my_flags}`; `ignore` names arrays that are not read.
         ends: `flagged`; `none` for a file without any end of an episode.
-        n_actions: number of discrete actions; by default what the file says, or the largest action
-            plus one.
+        n_actions: number of discrete actions, or the choices of each part of one; by default what
+            the file says, or the largest action plus one.
         time_limit: of the environment in steps, for files that mark no truncation.
         env_id: Gymnasium id; by default what the file says.
         action_low: lowest continuous action of the environment, a number or one per dimension.
         action_high: the highest.
-        action_units: of the file's actions: `native`, which are brought to [-1, 1], or `unit`.
+        action_start: first discrete action of the environment.
+        action_units: of the file's actions: `native`, which are brought to [-1, 1] or numbered from
+            0, or `unit`.
 
     Raises:
         InputError: no such file, not an archive, damaged, a missing or unknown array, an object
@@ -88,6 +92,7 @@ def read_npz(
                 "env_id": env_id,
                 "action_low": action_low,
                 "action_high": action_high,
+                "action_start": action_start,
                 "action_units": action_units,
             }
             return read_neighbor(neighbor, path, read_npz, options)
@@ -115,6 +120,8 @@ def read_npz(
             truncated,
             arrays.get("next_obs"),
             n_actions=n_actions,
+            action_start=action_start,
+            action_units=action_units,
             env_id=env_id,
             name=path.name,
         )

@@ -1,0 +1,171 @@
+"""Between an environment's own actions and observations, and those that data sets hold.
+
+Data sets hold continuous actions in [-1, 1] as vectors, discrete ones numbered from 0, and vectors
+or images as observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import gymnasium
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlop.envs.spaces import to_unit
+from rlop.types import InputError
+
+Bound: TypeAlias = float | Sequence[float] | np.ndarray
+Counts: TypeAlias = int | Sequence[int]  # discrete actions, or choices of each part of an action
+
+ROUNDING = 1e-4  # of the range, by which stored actions may pass a bound
+CHUNK = 65_536  # rows that are converted at once, so that float64 copies stay small
+MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
+
+
+def bounds(low: Bound, high: Bound, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest action, `[m]` float64 each.
+
+    Args:
+        low: a number, or one per dimension.
+        high: the same.
+        size: m.
+    Raises:
+        InputError: bounds that are not finite, of another number, or not in order.
+    """
+    lows, highs = _numbers("action_low", low, size), _numbers("action_high", high, size)
+    if not (lows < highs).all():
+        raise InputError(f"action_low = {low}, action_high = {high}: expected low < high")
+    return lows, highs
+
+
+def action_box(lows: ArrayLike, highs: ArrayLike, shape: tuple[int, ...]) -> gymnasium.spaces.Box:
+    """Return the bounds of the environment's actions as a space of float64.
+
+    Args:
+        lows: one number for each in an action.
+        highs: the same.
+        shape: of one action.
+    """
+    low, high = np.asarray(lows, np.float64), np.asarray(highs, np.float64)
+    return gymnasium.spaces.Box(low.reshape(shape), high.reshape(shape), dtype=np.float64)
+
+
+def unit_actions(action: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+    """Bring actions from the environment's bounds to [-1, 1].
+
+        2 (a - low) / (high - low) - 1
+
+    Args:
+        action: `[N, *A]` in the environment's units.
+        lows: `[m]`, m the numbers in one action.
+        highs: `[m]`.
+    Returns:
+        `[N, *A]` float32.
+    Raises:
+        InputError: actions outside the bounds, by more than rounding.
+    """
+    box = action_box(lows, highs, action.shape[1:])
+    unit = np.empty(action.shape, np.float32)
+    for first in range(0, len(action), CHUNK):
+        rows = slice(first, first + CHUNK)
+        exact = to_unit(action[rows], box)
+        if np.abs(exact).max() > 1 + ROUNDING:
+            raise InputError(
+                f"actions from {action.min():.8g} to {action.max():.8g}, expected them within "
+                f"{_short(lows)} and {_short(highs)}"
+            )
+        unit[rows] = exact.clip(-1, 1)
+    return unit
+
+
+def joint_actions(action: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
+    """Number the actions of a MultiDiscrete space row-major: the last part varies fastest.
+
+    Args:
+        action: `[N, k]` integers, part i in [0, counts[i]).
+        counts: choices of each of the k parts.
+    Returns:
+        `[N]` int64.
+    Raises:
+        InputError: another number of parts, or a choice out of range.
+    """
+    if action.ndim != 2 or action.shape[1] != len(counts):
+        raise InputError(f"action: shape {action.shape}, expected [N, {len(counts)}] (n_actions)")
+    if not np.array_equal(action, np.round(action)):
+        raise InputError(f"action: {action.dtype}, expected whole numbers (n_actions)")
+
+    outside = (action < 0) | (action >= np.array(counts))
+    bad = np.flatnonzero(outside.any(1))
+    if len(bad):
+        raise InputError(
+            f"action: {action[bad[0]].tolist()} at row {bad[0]}, expected parts below "
+            f"{list(counts)} (n_actions)"
+        )
+    parts = tuple(action.astype(np.int64).T)
+    return np.ravel_multi_index(parts, counts).astype(np.int64)
+
+
+def joint_parts(action: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
+    """Return the parts of joint actions, `[N] -> [N, k]`: the inverse of `joint_actions`."""
+    return np.stack(np.unravel_index(action, counts), axis=1)
+
+
+def joint_counts(counts: Sequence[int]) -> tuple[int, ...]:
+    """Check the choices of each part of a MultiDiscrete action.
+
+    Raises:
+        InputError: none, one below 1, or too many joint actions.
+    """
+    numbers = np.asarray(counts)
+    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+        raise InputError(f"n_actions = {counts}: expected a number, or one for each part")
+    choices = tuple(int(number) for number in numbers)
+    joint = int(np.prod(numbers, dtype=object))
+    if min(choices) < 1 or joint > MOST_JOINT:
+        raise InputError(
+            f"n_actions = {list(choices)}: {joint} joint actions, expected 1 to {MOST_JOINT}"
+        )
+    return choices
+
+
+def one_hot(key: str, values: np.ndarray, n: int, start: int = 0) -> np.ndarray:
+    """Return discrete observations as vectors.
+
+    Args:
+        key: what messages call the array.
+        values: `[N]` or `[N, 1]` whole numbers.
+        n: how many there are.
+        start: the first.
+    Returns:
+        `[N, n]` float32.
+    Raises:
+        InputError: values out of range.
+    """
+    index = values.reshape(-1).astype(np.int64) - start
+    bad = np.flatnonzero((index < 0) | (index >= n))
+    if len(bad):
+        raise InputError(
+            f"{key}: {values.reshape(-1)[bad[0]]} at row {bad[0]}, expected {n} values from "
+            f"{start} on"
+        )
+    return np.eye(n, dtype=np.float32)[index]
+
+
+def _numbers(name: str, value: Bound, size: int) -> np.ndarray:
+    """Return one finite number per dimension, `[m]` float64."""
+    try:
+        numbers = np.asarray(value, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.size not in (1, size) or not np.isfinite(numbers).all():
+        raise InputError(f"{name} = {value}: expected a finite number, or {size} of them")
+    return np.broadcast_to(numbers, (size,))
+
+
+def _short(numbers: np.ndarray) -> str:
+    """Return one number where all are equal, else the list."""
+    if len(set(numbers.tolist())) == 1:
+        return f"{numbers[0]:g}"
+    return str([float(f"{number:g}") for number in numbers])
