@@ -42,6 +42,7 @@ class Spec:
         action_layout: shape of the environment's continuous actions, if the data flatten them.
         action_counts: choices of each part of a MultiDiscrete action, which the data number
             row-major as one discrete action.
+        changes: what was done to the data after they were read, in order, for people to read.
     """
 
     obs_shape: tuple[int, ...]
@@ -57,6 +58,7 @@ class Spec:
     action_start: int = 0
     action_layout: tuple[int, ...] | None = None
     action_counts: tuple[int, ...] | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> str:

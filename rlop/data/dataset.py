@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlop.data.columns import float_column, make_columns
+from rlop.data.joined import Mixture
 from rlop.data.native import Bound, Counts
 from rlop.data.recorded import recorded_actions, recorded_obs
 from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
@@ -22,7 +23,8 @@ class Dataset:
     Build one with `Dataset.from_arrays` or `rlop.load_dataset`, and treat it as immutable.
 
     Args:
-        obs: `[N, *S]` float32, uint8 or bool; an array, or `rlop.data.dqn_replay.stacks.Stacks`.
+        obs: `[N, *S]` float32, uint8 or bool; an array, or what looks like one: stacked frames,
+            `rlop.data.dqn_replay.stacks.Stacks`, or several sources, `rlop.data.joined.Joined`.
         action: `[N]` int64, or `[N, *A]` float32.
         reward: `[N]` float32.
         next_obs: `[N, *S]`, like `obs`.
@@ -37,6 +39,7 @@ class Dataset:
         discount: `[N]` float32 gamma^(m-1) of rows that span m steps, set by `n_step`; None for
             one-step rows.
         end: `[N]` bool, last row of each episode; by default terminated | truncated.
+        mixture: the sources of the rows, where `rlop.data.mix` has joined several.
     """
 
     obs: np.ndarray
@@ -52,6 +55,7 @@ class Dataset:
     keys: dict[str, str] = field(default_factory=dict)
     discount: np.ndarray | None = None
     end: np.ndarray = None  # type: ignore[assignment]  # __post_init__ fills it
+    mixture: Mixture | None = None
 
     def __post_init__(self) -> None:
         if self.end is None:
@@ -200,6 +204,9 @@ class Dataset:
         discount = self.discount
         if discount is not None:
             discount = discount[take]
+        mixture = self.mixture
+        if mixture is not None:
+            mixture = mixture.of(take)
 
         return replace(
             self,
@@ -213,6 +220,7 @@ class Dataset:
             infos={key: value[take] for key, value in self.infos.items()},
             extra={key: value[take] for key, value in self.extra.items()},
             discount=discount,
+            mixture=mixture,
         )
 
     def _row_index(self, rows: ArrayLike) -> np.ndarray:

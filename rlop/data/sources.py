@@ -77,7 +77,8 @@ def listing() -> str:
     """List every source: what it is, what is on disk, where it comes from, its license."""
     lines: list[str] = []
     for name in NAMES:
-        lines += _entry(name, ["embedded: generated when it is loaded"])
+        what = "several sources with weights" if name == "mix" else "generated when it is loaded"
+        lines += _entry(name, [what])
 
     for prefix in PREFIXES:
         lines += _entry(f"{prefix}:NAME", _details(prefix))

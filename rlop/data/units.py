@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rlop.config.checks import check_known
+from rlop.data.changes import recorded
 from rlop.data.dataset import Dataset
 from rlop.data.native import Bound, bounds, unit_actions
 from rlop.data.recorded import UNITS
@@ -34,6 +35,7 @@ def with_bounds(data: Dataset, low: Bound, high: Bound) -> Dataset:
     return replace(data, spec=spec)
 
 
+@recorded
 def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
     """Bring actions from the environment's bounds to [-1, 1], and record the bounds.
 

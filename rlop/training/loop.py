@@ -15,10 +15,11 @@ from rlop.agent_checks import check_metrics
 from rlop.config.files import to_dict
 from rlop.config.schema import build
 from rlop.data.dataset import Dataset
-from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
+from rlop.data.joined import Mixture
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
+from rlop.data.tables import make_table
 from rlop.envs.given import Given
 from rlop.logs.logger import History, Logger, final_scores
 from rlop.logs.messages import say
@@ -222,7 +223,8 @@ class Loop:
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
 
-        self.feed = self.make_feed(make_table(prepared.columns(), self.agent.device))
+        table = make_table(prepared.columns(), self.agent.device)
+        self.feed = self.make_feed(table, prepared.mixture)
         self.number = number
         return data
 
@@ -242,11 +244,11 @@ class Loop:
                     f"{of_agent}"
                 )
 
-    def make_feed(self, table: Table) -> Feed:
+    def make_feed(self, table: Table, mixture: Mixture | None = None) -> Feed:
         """Set up random streams, and an update that gathers its own batch where that is faster."""
         agent = self.agent
         seeds, size = agent.runs.seeds, agent.batch_size
-        streams = Streams(seeds, size, len(table), agent.noise, agent.device)
+        streams = Streams(seeds, size, len(table), agent.noise, agent.device, mixture)
         per_launch = self.updates_per_launch(table)
 
         # Batches from disk are prefetched on another thread, and replace their rows.

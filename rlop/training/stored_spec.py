@@ -136,6 +136,7 @@ CHECKS: dict[str, Check] = {
     "action_start": (_is_whole, "a whole number"),
     "action_layout": (_is_shape, "lengths of at least 1"),
     "action_counts": (_is_shape, "whole numbers of at least 1"),
+    "changes": (_is_texts, "a list of texts"),
 }
 # Fields of `Spec` that may be None.
 OPTIONAL = frozenset(item.name for item in fields(Spec) if item.default is None)

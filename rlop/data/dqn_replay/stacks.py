@@ -113,6 +113,11 @@ class Stacks:
         """The frames' dtype."""
         return self.frames.dtype
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all frames, and of the row numbers."""
+        return self.frames.nbytes + self.last.nbytes
+
     def __len__(self) -> int:
         return len(self.last)
 
@@ -208,10 +213,3 @@ def look_up(column: Tensor, index: Tensor) -> Tensor:
     if column.ndim == 1:
         return torch.take(column, index)
     return column.index_select(0, index.flatten()).unflatten(0, index.shape)
-
-
-def make_table(columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> Table:
-    """Return the table that fits the columns: `FrameTable` for stacked frames, else `Table`."""
-    if isinstance(columns["obs"], Stacks):
-        return FrameTable(columns, device)
-    return Table(columns, device)
