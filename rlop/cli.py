@@ -227,38 +227,21 @@ def generate_command(argv: Sequence[str]) -> None:
 
 
 def info_command(argv: Sequence[str]) -> None:
-    """`rlop info [DATASET]`: sizes, spaces, returns; without a name, every source there is."""
+    """`rlop info [DATASET | CHECKPOINT]`: sizes, spaces, returns; without a name, every source."""
     parser = _parser("info", info_command)
     add = parser.add_argument
-    add("dataset", nargs="?", help="file or name, as in `data:` of a configuration")
+    add(
+        "dataset",
+        nargs="?",
+        help="file or name, as in `data:` of a configuration; or a checkpoint, or its folder",
+    )
     add("--download", action="store_true", help="fetch a data set of D4RL that is not on disk")
     args = parser.parse_args(argv)
 
-    from rlop.data import load_dataset
-    from rlop.data.info import summary
     from rlop.data.sources import listing
+    from rlop.training.about import described
 
-    if args.dataset is None:
-        print(listing())
-        return
-
-    if args.dataset.startswith("d4rl:") and not _d4rl_file(args.dataset, args.download):
-        return
-    print(summary(load_dataset(args.dataset)))
-
-
-def _d4rl_file(source: str, download: bool) -> bool:
-    """Print what is known of the file of a D4RL data set; return whether it is on disk."""
-    from rlop.data.formats.d4rl import find, state
-
-    if download:
-        find(source.removeprefix("d4rl:"))
-    lines = state(source)
-    is_here = lines[0].startswith("on disk")
-    print("\n".join(lines))
-    if not is_here:
-        print(f"fetch it: rlop info {source} --download")
-    return is_here
+    print(listing() if args.dataset is None else described(args.dataset, args.download))
 
 
 def probe_command(argv: Sequence[str]) -> None:

@@ -35,6 +35,8 @@ class Spec:
             that an agent acts on must then be normalized, too.
         obs_keys: parts of the environment's dictionary observations, in the order in which the data
             join them; () for other observations.
+        obs_axes: axes of the environment's observations in the order of the data's, as
+            `numpy.transpose` takes them; () for the same order.
         action_low: the environment's continuous actions that are -1 in the data, one number per
             dimension; None if unknown.
         action_high: those that are 1.
@@ -53,6 +55,7 @@ class Spec:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     obs_normalizer: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     obs_keys: tuple[str, ...] = ()
+    obs_axes: tuple[int, ...] = ()
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
     action_start: int = 0

@@ -77,6 +77,11 @@ def convert(
     data = load_dataset(source, **options)
     if data.discount is not None or data.extra:
         raise InputError(f"{data.name}: rows span several steps or have columns of a backup")
+    if data.spec.obs_normalizer is not None or data.spec.obs_axes:
+        raise InputError(
+            f"{data.name}: no format holds how its observations were normalized or transposed: "
+            "expected the data as they were read"
+        )
 
     try:
         written = FORMS[form](data, path, rows_per_file)

@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlop.data.images import transposed
 from rlop.data.native import ROUNDING, action_box, joint_counts, joint_parts
 from rlop.data.transforms import normalized
 from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
@@ -61,7 +62,8 @@ class Adapter:
         Args:
             obs: of a vector of n environments: an array `[n, ...]`, or a dictionary of them.
         """
-        return normalized(flat_obs(self.obs_space, obs, self.keys), self.spec)
+        flat = flat_obs(self.obs_space, obs, self.keys)
+        return normalized(transposed(flat, self.spec), self.spec)
 
     def action(self, actions: np.ndarray) -> np.ndarray:
         """Return the environment's own actions.
@@ -87,6 +89,8 @@ class Adapter:
         """Raise InputError unless observations have the data's shape, and are bytes as they are."""
         spec, space = self.spec, self.obs_space
         sample = flat_obs(space, _batch_of_one(space), self.keys)
+        if len(spec.obs_axes) in (0, sample.ndim - 1):
+            sample = transposed(sample, spec)
         both_or_neither_bytes = (spec.obs_dtype == "uint8") == (sample.dtype == np.uint8)
         if sample.shape[1:] != spec.obs_shape or not (
             both_or_neither_bytes or sample.dtype == np.bool_

@@ -18,6 +18,7 @@ from rlop.config.parts import load_part
 from rlop.data.changes import recorded, with_change
 from rlop.data.columns import float_column
 from rlop.data.dataset import Dataset
+from rlop.data.images import transpose
 from rlop.data.options import check_options
 from rlop.data.units import scale_actions
 from rlop.types import InputError, Spec
@@ -345,6 +346,7 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
     "subsample": subsample,
     "clip_actions": clip_actions,
     "scale_actions": scale_actions,
+    "transpose": transpose,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlop.envs.make import stored_env_id
 from rlop.types import InputError, Spec
 
 MOST_ENTRIES = 1 << 28  # of one observation
+MOST_AXES = 5  # of an observation whose axes are reordered
 
 
 def spec_from(path: str | Path, stored: object, allow: Collection[str] = ()) -> Spec:
@@ -68,6 +70,10 @@ def _check_together(path: str | Path, spec: Spec) -> None:
         raise InputError(
             f"{path}: spec.action_counts = {spec.action_counts}: expected {spec.n_actions} in all"
         )
+    if spec.obs_axes and len(spec.obs_axes) != len(spec.obs_shape):
+        raise InputError(
+            f"{path}: spec.obs_axes = {spec.obs_axes}: expected {len(spec.obs_shape)} axes"
+        )
     if spec.obs_normalizer is not None:
         entries = math.prod(spec.obs_shape)
         if any(len(numbers) != entries for numbers in spec.obs_normalizer):
@@ -104,6 +110,10 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
 
 
+def _is_order(value: object) -> bool:
+    return isinstance(value, tuple) and value in permutations(range(min(len(value), MOST_AXES)))
+
+
 def _is_options(value: object) -> bool:
     return isinstance(value, Mapping) and _is_texts(tuple(value))
 
@@ -131,6 +141,7 @@ CHECKS: dict[str, Check] = {
     "env_kwargs": (_is_options, "a mapping of options"),
     "obs_normalizer": (_is_two_of_numbers, "two lists of finite numbers"),
     "obs_keys": (_is_texts, "a list of texts"),
+    "obs_axes": (_is_order, "an order of axes"),
     "action_low": (_is_numbers, "a list of finite numbers"),
     "action_high": (_is_numbers, "a list of finite numbers"),
     "action_start": (_is_whole, "a whole number"),
