@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.data import EPISODES, PROPERTY, arrays, datasets, make
+from helpers.data import EPISODES, PROPERTY, arrays, datasets, make, same_columns
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -241,3 +241,26 @@ def test_summary_names_sizes_returns_and_actions():
 
     assert "return" not in summary(data.n_step(2, 0.9))
     assert repr(data) == "Dataset('arrays', 4 transitions)"
+
+
+# ---- memory
+
+
+def test_rows_are_dropped_in_place_where_arrays_may_be_reused():
+    made = arrays((3, 4, 2), [False, True, False])
+    del made["next_obs"]
+    expected = Dataset.from_arrays(**{key: value.copy() for key, value in made.items()})
+    data = Dataset.from_arrays(**made, reuse=True)
+    same_columns(data, expected)
+    assert np.array_equal(data.end, expected.end)
+    assert np.shares_memory(data.obs, made["obs"])
+    assert not np.shares_memory(data.next_obs, made["obs"])
+
+
+def test_arrays_are_left_alone_otherwise():
+    made = arrays((3, 4, 2), [False, True, False])
+    del made["next_obs"]
+    before = {key: value.copy() for key, value in made.items()}
+    Dataset.from_arrays(**made)
+    for key, value in made.items():
+        assert np.array_equal(value, before[key]), key

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from rlop.types import InputError
 
+CHUNK = 65_536  # rows that are moved at once
 MOST_ACTIONS = 100_000  # discrete; a larger id is a sentinel or a hash
 
 
@@ -164,6 +165,7 @@ def make_columns(
     next_obs: ArrayLike | None,
     n_actions: int | None,
     infos: Mapping[str, ArrayLike],
+    reuse: bool = False,
 ) -> Columns:
     """Check all arrays of a data set; arguments and errors as in `Dataset.from_arrays`."""
     actions, n_actions = action_column("action", action, n_actions)
@@ -184,19 +186,20 @@ def make_columns(
     arrays["truncated"] &= ~arrays["terminated"]
 
     if next_obs is None:
-        arrays, further = shift(arrays, further)
+        arrays, further = shift(arrays, further, reuse)
     _check_alike(arrays["obs"], arrays["next_obs"])
     return Columns(arrays, further, n_actions)
 
 
 def shift(
-    columns: dict[str, np.ndarray], infos: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray], infos: dict[str, np.ndarray], reuse: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Take the next row's observation as next_obs, and drop the truncated rows, which have none.
 
     Args:
         columns: obs, terminated, truncated and others of N rows; no row has both flags.
         infos: further arrays of N rows.
+        reuse: whether the columns may be overwritten.
 
     Returns:
         The columns and infos of the rows that are left. A row before a dropped one is truncated,
@@ -221,11 +224,24 @@ def shift(
         take = slice(0, rows - 1)
         after = slice(1, rows)
 
-    shifted = {key: column[take] for key, column in columns.items()}
-    shifted["next_obs"] = obs[after]
-    shifted["truncated"] = dropped[following] & ~shifted["terminated"]
+    # Before rows of `obs` and `truncated` move.
+    next_obs, is_cut = obs[after], dropped[following]
+    shifted = {}
+    for key, column in columns.items():
+        in_place = reuse and isinstance(take, np.ndarray) and column.flags.writeable
+        shifted[key] = _moved_up(column, kept) if in_place else column[take]
+    shifted["next_obs"] = next_obs
+    shifted["truncated"] = is_cut & ~shifted["terminated"]
     shifted_infos = {key: value[take] for key, value in infos.items()}
     return shifted, shifted_infos
+
+
+def _moved_up(column: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Move rows, in ascending order, to the front of an array, and return that part of it."""
+    for first in range(0, len(rows), CHUNK):
+        some = rows[first : first + CHUNK]
+        column[first : first + len(some)] = column[some]
+    return column[: len(rows)]
 
 
 def _check_alike(obs: np.ndarray, next_obs: np.ndarray) -> None:

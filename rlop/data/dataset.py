@@ -82,6 +82,7 @@ class Dataset:
         action_start: int = 0,
         action_units: str = "native",
         n_states: int | None = None,
+        reuse: bool = False,
     ) -> Dataset:
         """Build a data set from arrays in episode order; fitting arrays are not copied.
 
@@ -113,6 +114,8 @@ class Dataset:
             action_units: `native`; or `unit` for actions that are in [-1, 1], or numbered from 0,
                 already.
             n_states: number of discrete observations; by default what the environment says.
+            reuse: let the arrays be overwritten where rows are dropped, which saves their size in
+                memory.
 
         Raises:
             InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action
@@ -123,7 +126,15 @@ class Dataset:
             action, n_actions, action_low, action_high, action_start, action_units
         )
         columns = make_columns(
-            obs, told.action, reward, terminated, truncated, next_obs, told.n_actions, infos or {}
+            obs,
+            told.action,
+            reward,
+            terminated,
+            truncated,
+            next_obs,
+            told.n_actions,
+            infos or {},
+            reuse,
         )
 
         arrays = columns.arrays

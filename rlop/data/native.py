@@ -66,6 +66,10 @@ def unit_actions(action: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> np.
     Raises:
         InputError: actions outside the bounds, by more than rounding.
     """
+    is_unit = (lows == -1).all() and (highs == 1).all()
+    if is_unit and action.dtype == np.float32 and action.min() >= -1 and action.max() <= 1:
+        return action
+
     box = action_box(lows, highs, action.shape[1:])
     unit = np.empty(action.shape, np.float32)
     for first in range(0, len(action), CHUNK):

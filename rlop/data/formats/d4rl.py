@@ -226,6 +226,7 @@ def _qlearning(
             n_actions=n_actions,
             name=path.name,
             infos=further,
+            reuse=True,
         )
 
 

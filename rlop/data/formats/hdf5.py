@@ -148,6 +148,7 @@ def read_hdf5(
             env_kwargs=env_kwargs,
             name=path.name,
             infos=further,
+            reuse=True,
         )
     data = with_attributes(path, replace(data, keys=roles), metadata)
     if action_low is None and "action_low" in metadata and data.spec.n_actions is None:

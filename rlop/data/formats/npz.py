@@ -124,6 +124,7 @@ def read_npz(
             action_units=action_units,
             env_id=env_id,
             name=path.name,
+            reuse=True,
         )
     data = replace(data, keys=roles)
     return in_units(data, action_low, action_high, action_units)
