@@ -5,7 +5,7 @@ Every message starts with the array's key. An array of the right dtype and shape
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rlop.types import InputError
 
-CHUNK = 65_536  # rows that are moved at once
+CHUNK = 16_384  # rows that are moved at once
 MOST_ACTIONS = 100_000  # discrete; a larger id is a sentinel or a hash
 
 
@@ -216,32 +216,37 @@ def shift(
             "next_obs: absent, and no row has a known successor: every row is truncated"
         )
 
-    following = np.minimum(kept + 1, rows - 1)
-    take: slice | np.ndarray = kept
-    after: slice | np.ndarray = following
+    is_cut = np.append(dropped[1:], dropped[-1:])[kept]  # the row after it is dropped
     if len(kept) == rows - 1 and dropped[-1]:
         # The usual single episode or stream: two views of one array instead of two copies.
-        take = slice(0, rows - 1)
-        after = slice(1, rows)
+        shifted = {key: column[:-1] for key, column in columns.items()}
+        shifted["next_obs"] = obs[1:]
+        shifted_infos = {key: value[:-1] for key, value in infos.items()}
+    else:
+        next_obs = np.empty((len(kept), *obs.shape[1:]), obs.dtype)
+        for some in _chunks(kept):
+            next_obs[some] = obs[np.minimum(kept[some] + 1, rows - 1)]
+        shifted = {key: _kept(column, kept, reuse) for key, column in columns.items()}
+        shifted["next_obs"] = next_obs
+        shifted_infos = {key: value[kept] for key, value in infos.items()}
 
-    # Before rows of `obs` and `truncated` move.
-    next_obs, is_cut = obs[after], dropped[following]
-    shifted = {}
-    for key, column in columns.items():
-        in_place = reuse and isinstance(take, np.ndarray) and column.flags.writeable
-        shifted[key] = _moved_up(column, kept) if in_place else column[take]
-    shifted["next_obs"] = next_obs
     shifted["truncated"] = is_cut & ~shifted["terminated"]
-    shifted_infos = {key: value[take] for key, value in infos.items()}
     return shifted, shifted_infos
 
 
-def _moved_up(column: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Move rows, in ascending order, to the front of an array, and return that part of it."""
-    for first in range(0, len(rows), CHUNK):
-        some = rows[first : first + CHUNK]
-        column[first : first + len(some)] = column[some]
+def _kept(column: np.ndarray, rows: np.ndarray, reuse: bool) -> np.ndarray:
+    """Return rows in ascending order, moved to the front of the array if that may be reused."""
+    if not (reuse and column.flags.writeable):
+        return column[rows]
+    for some in _chunks(rows):
+        column[some] = column[rows[some]]
     return column[: len(rows)]
+
+
+def _chunks(rows: np.ndarray) -> Iterator[slice]:
+    """Yield the places of all rows in turn, some at a time."""
+    for first in range(0, len(rows), CHUNK):
+        yield slice(first, min(first + CHUNK, len(rows)))
 
 
 def _check_alike(obs: np.ndarray, next_obs: np.ndarray) -> None:
