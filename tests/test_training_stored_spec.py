@@ -142,3 +142,10 @@ def test_a_resume_from_a_damaged_state_is_one_line(tiny, tmp_path, part):
     with pytest.raises(InputError, match=message) as caught:
         train(2, True)
     assert "\n" not in str(caught.value)
+
+
+def test_an_environment_whose_arguments_name_a_file_is_left_out(caplog):
+    stored = {**asdict(DISCRETE), "env_kwargs": {"xml_file": "/home/me/ant.xml"}}
+    spec = spec_from("x.pt", stored)
+    assert (spec.env_id, spec.env_kwargs) == (None, {})
+    assert "x.pt: the keyword arguments of its environment name a file or code" in caplog.text

@@ -249,6 +249,28 @@ def _chunks(rows: np.ndarray) -> Iterator[slice]:
         yield slice(first, min(first + CHUNK, len(rows)))
 
 
+def row_index(rows: ArrayLike, n: int) -> np.ndarray:
+    """Return the indices of rows, given as indices or as a mask `[n]`.
+
+    Raises:
+        InputError: a mask of another length, indices out of range, or no rows.
+    """
+    index = np.asarray(rows)
+    if index.dtype == bool:
+        if index.shape != (n,):
+            raise InputError(f"rows: mask of shape {index.shape}, expected ({n},)")
+        index = np.flatnonzero(index)
+
+    if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
+        raise InputError(
+            f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
+        )
+
+    if index.min() < 0 or index.max() >= n:
+        raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{n - 1}")
+    return index
+
+
 def _check_alike(obs: np.ndarray, next_obs: np.ndarray) -> None:
     """Raise InputError unless both have rows of one shape and dtype."""
     if obs.shape[1:] != next_obs.shape[1:] or obs.dtype != next_obs.dtype:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlop.data.columns import float_column, make_columns
+from rlop.data.columns import float_column, make_columns, row_index
 from rlop.data.joined import Mixture
 from rlop.data.native import Bound, Counts
 from rlop.data.recorded import recorded_actions, recorded_obs
@@ -201,7 +201,7 @@ class Dataset:
         Raises:
             InputError: a mask of another length, indices out of range, or no rows.
         """
-        index = self._row_index(rows)
+        index = row_index(rows, len(self))
         follows = index[1:] == index[:-1] + 1
         follows = np.append(follows, False)
 
@@ -233,23 +233,6 @@ class Dataset:
             discount=discount,
             mixture=mixture,
         )
-
-    def _row_index(self, rows: ArrayLike) -> np.ndarray:
-        """Return the indices of rows, given as indices or as a mask."""
-        index = np.asarray(rows)
-        if index.dtype == bool:
-            if index.shape != (len(self),):
-                raise InputError(f"rows: mask of shape {index.shape}, expected ({len(self)},)")
-            index = np.flatnonzero(index)
-
-        if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
-            raise InputError(
-                f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
-            )
-
-        if index.min() < 0 or index.max() >= len(self):
-            raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{len(self) - 1}")
-        return index
 
     def with_mc_returns(self, gamma: float, tail: float = 0.01) -> Dataset:
         """Add `mc_return` `[N]`, the discounted return to the end of the episode.

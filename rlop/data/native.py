@@ -6,7 +6,7 @@ or images as observations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import gymnasium
@@ -155,6 +155,28 @@ def one_hot(key: str, values: np.ndarray, n: int, start: int = 0) -> np.ndarray:
             f"{start} on"
         )
     return np.eye(n, dtype=np.float32)[index]
+
+
+def by_name(paths: Iterable[str]) -> list[str]:
+    """Sort the paths of parts, as `a/b`, name by name, as Gymnasium sorts a Dict space."""
+    return sorted(paths, key=lambda path: path.split("/"))
+
+
+def whole_number(where: str, value: object) -> int:
+    """Return a whole number that a file holds, alone or in an array of one.
+
+    Args:
+        where: what messages call it.
+        value: as read.
+    Raises:
+        InputError: anything else.
+    """
+    number = np.asarray(value)
+    if number.size == 1 and number.dtype.kind in "iuf":
+        only = number.reshape(-1)[0]
+        if np.isfinite(only) and only == np.round(only):
+            return int(only)
+    raise InputError(f"{where} = {value!r}: expected one whole number")
 
 
 def _numbers(name: str, value: Bound, size: int) -> np.ndarray:

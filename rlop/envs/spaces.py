@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import gymnasium
 import numpy as np
+from numpy.typing import DTypeLike
 
 # Only an environment itself knows the types of its observations and actions.
 Obs: TypeAlias = Any
@@ -56,7 +57,14 @@ def from_unit(actions: np.ndarray, space: Space) -> np.ndarray:
     low = space.low.astype(np.float64)
     high = space.high.astype(np.float64)
     share = (np.clip(actions, -1, 1) + 1) / 2
-    return (low + share * (high - low)).astype(space.dtype)
+    return as_type(low + share * (high - low), space.dtype)
+
+
+def as_type(actions: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Return actions as another type; the nearest whole numbers for a type of integers."""
+    if np.issubdtype(dtype, np.integer):
+        actions = np.rint(actions)
+    return actions.astype(dtype)
 
 
 def bounded(space: Space) -> TypeGuard[gymnasium.spaces.Box]:

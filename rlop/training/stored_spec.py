@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
@@ -13,6 +14,8 @@ import numpy as np
 
 from rlop.data.columns import MOST_ACTIONS
 from rlop.envs.make import stored_env_id
+from rlop.envs.stored import is_harmless
+from rlop.logs.messages import say
 from rlop.types import InputError, Spec
 
 MOST_ENTRIES = 1 << 28  # of one observation
@@ -47,6 +50,13 @@ def spec_from(path: str | Path, stored: object, allow: Collection[str] = ()) -> 
     module = (values.get("env_id") or "").partition(":")[0]
     if module not in allow:
         values["env_id"] = stored_env_id(path, values.get("env_id"))
+    if not is_harmless(values.get("env_kwargs", {})):
+        values["env_id"], values["env_kwargs"] = None, {}
+        say(
+            f"{path}: the keyword arguments of its environment name a file or code: it is left "
+            "out; if you trust it, name the environment yourself (env, env_kwargs)",
+            logging.WARNING,
+        )
     spec = Spec(**values)
     _check_together(path, spec)
     return spec

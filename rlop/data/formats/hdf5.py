@@ -24,9 +24,9 @@ from rlop.data.formats.keys import (
 from rlop.data.formats.own_arrays import has, is_group, open_hdf5, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor, read_neighbor
 from rlop.data.formats.spec_attributes import with_attributes
-from rlop.data.native import Bound, Counts
+from rlop.data.native import Bound, Counts, whole_number
 from rlop.data.units import in_units, with_bounds
-from rlop.envs.make import stored_env_id
+from rlop.envs.stored import stored_env
 from rlop.types import InputError
 
 PIECE = 1024  # rows that are stored at once, of what only looks like an array
@@ -128,10 +128,12 @@ def read_hdf5(
         metadata = dict(file.attrs)
 
     terminated, truncated = flags(path, rows, arrays, roles, time_limit, ends)
-    if n_actions is None:
-        n_actions = _count(path, metadata)
-    stored_id = None if env_id else stored_env_id(path, _text(path, metadata, "env_id"))
-    env_kwargs = {} if env_id else _mapping(path, metadata, "env_kwargs")
+    if n_actions is None and "n_actions" in metadata:
+        n_actions = whole_number(f"{path}: attribute n_actions", metadata["n_actions"])
+    env_kwargs: Mapping[str, object] = {}
+    if env_id is None:
+        stored_id = _text(path, metadata, "env_id")
+        env_id, env_kwargs = stored_env(path, stored_id, _mapping(path, metadata, "env_kwargs"))
 
     with messages_of(path, roles):
         data = Dataset.from_arrays(
@@ -144,7 +146,7 @@ def read_hdf5(
             n_actions=n_actions,
             action_start=action_start,
             action_units=action_units,
-            env_id=env_id or stored_id,
+            env_id=env_id,
             env_kwargs=env_kwargs,
             name=path.name,
             infos=further,
@@ -182,17 +184,6 @@ def _unknown(
             if item.shape in ((rows,), (rows, 1)):
                 unknown[name] = item[()]
     return unknown
-
-
-def _count(path: Path, metadata: Mapping[str, object]) -> int | None:
-    """Return the attribute `n_actions`."""
-    value = metadata.get("n_actions")
-    if value is None:
-        return None
-    number = np.asarray(value)
-    if number.size != 1 or number.dtype.kind not in "iuf" or number.reshape(())[()] % 1:
-        raise InputError(f"{path}: attribute n_actions = {value!r}: expected one whole number")
-    return int(number.reshape(())[()])
 
 
 def _text(path: Path, metadata: Mapping[str, object], key: str) -> str | None:

@@ -42,7 +42,7 @@ from rlop.data.formats.minari_actions import count_described, described, numbere
 from rlop.data.formats.minari_hdf5 import MAIN_FILE, hdf5_episodes
 from rlop.data.formats.trajectories import Trajectory, join_trajectories, to_dataset
 from rlop.data.native import Counts
-from rlop.envs.make import stored_env_id
+from rlop.envs.stored import stored_env
 from rlop.types import InputError
 
 PREFIX = "minari:"
@@ -114,9 +114,10 @@ def _read(
     action_space = space_of(about, "action_space")
     counted = count_described(action_space)
 
-    own_id, own_kwargs = environment(about)
+    env_kwargs: Mapping[str, object] = {}
+    own_id, own_kwargs = environment(about)  # checked, even where the user names another
     if env_id is None:
-        own_id = stored_env_id(name, own_id)
+        env_id, env_kwargs = stored_env(name, own_id, own_kwargs)
 
     spaces = leaf_spaces(obs_space)
     # Whatever is refused on the way, the file is closed.
@@ -129,8 +130,8 @@ def _read(
         columns,
         name,
         counted if n_actions is None else n_actions,
-        env_id or own_id,
-        own_kwargs if env_id is None else None,
+        env_id,
+        env_kwargs,
     )
     del columns  # so that actions in other units need not be held twice
     return _record_keys(described(data, action_space), obs_space, spaces, keys)
