@@ -102,7 +102,8 @@ class Streams:
         """Continue where `state_dict` was taken."""
         if state["before"]:
             for generator, saved in zip(self.generators, state["before"], strict=True):
-                generator.set_state(saved)
+                # A generator's state is on the CPU, and a checkpoint is loaded onto the training's device.
+                generator.set_state(saved.cpu())
             self._refill()
         self.cursor = state["cursor"]
 
