@@ -1,7 +1,5 @@
 """Recorded launches, with a stand-in for CUDA graphs on the CPU."""
 
-import copy
-
 import pytest
 import torch
 from helpers.agents import ROWS

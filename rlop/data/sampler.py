@@ -102,7 +102,7 @@ class Streams:
         """Continue where `state_dict` was taken."""
         if state["before"]:
             for generator, saved in zip(self.generators, state["before"], strict=True):
-                # A generator's state is on the CPU, and a checkpoint is loaded onto the training's device.
+                # A checkpoint is loaded onto the device of the training; these states are not.
                 generator.set_state(saved.cpu())
             self._refill()
         self.cursor = state["cursor"]

@@ -102,9 +102,10 @@ def first_metrics(
     Losses and gradient norms are among them.
     """
     agents = [case.make(data, runs, place) for place in (device, "cpu")]
-    columns = [agent.prepare(data).columns() for agent in agents][0]
-    seeds, size, noise_shapes = agents[0].runs.seeds, agents[0].batch_size, agents[0].noise
-    rows, noise = Streams(seeds, size, len(columns["reward"]), noise_shapes).next()
+    for agent in agents:
+        columns = agent.prepare(data).columns()
+    seeds, size, shapes = agents[0].runs.seeds, agents[0].batch_size, agents[0].noise
+    rows, noise = Streams(seeds, size, len(columns["reward"]), shapes).next()
 
     found = []
     for agent in agents:

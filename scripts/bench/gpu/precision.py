@@ -33,7 +33,11 @@ class Form(NamedTuple):
     option: str
 
 
-FORMS = {"fp32": Form("highest", "fp32"), "TF32": Form("high", "fp32"), "bf16": Form("highest", "bf16")}
+FORMS = {
+    "fp32": Form("highest", "fp32"),
+    "TF32": Form("high", "fp32"),
+    "bf16": Form("highest", "bf16"),
+}
 
 
 def precision(effort: Effort) -> Iterator[Row]:

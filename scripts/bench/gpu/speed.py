@@ -9,8 +9,8 @@ from rlop.data import Dataset
 from scripts.bench import ours, plain
 from scripts.bench.gpu.timing import (
     GRAPH,
-    LAUNCH,
     HOW,
+    LAUNCH,
     Effort,
     Memory,
     Row,

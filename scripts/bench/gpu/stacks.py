@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from scripts.bench import ours
 from scripts.bench.gpu.timing import (
     GRAPH,
     HOW,
-    LAUNCH,
     Effort,
     Memory,
     Row,

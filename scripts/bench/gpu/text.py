@@ -16,7 +16,9 @@ def report(rows: Sequence[Line], headings: Mapping[str, str]) -> str:
         headings: piece -> heading.
     """
     machines = [row for row in rows if row["piece"] == "machine"]
-    parts = [", ".join(f"{key} {cell(value)}" for key, value in without_piece(machines[-1]).items())]
+    parts = [
+        ", ".join(f"{key} {cell(value)}" for key, value in without_piece(machines[-1]).items())
+    ]
     for piece, heading in headings.items():
         of_piece = [without_piece(row) for row in rows if row["piece"] == piece]
         if not of_piece:
