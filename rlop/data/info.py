@@ -153,8 +153,7 @@ def chain_gap(data: Dataset) -> tuple[float, int]:
         following = np.asarray(data.next_obs[part])[inside]
         next_row = np.asarray(data.obs[part.start + 1 : part.stop + 1])[inside]
 
-        differ = (following != next_row).reshape(len(following), -1)
-        differ = differ.any(1)
+        differ = (following != next_row).any(axis=tuple(range(1, following.ndim)))
         if differ.any():
             # In float64, so that differences of bytes do not wrap.
             distance = np.abs(following[differ].astype(np.float64) - next_row[differ])

@@ -106,7 +106,8 @@ class Streams:
         """Continue where `state_dict` was taken."""
         if state["before"]:
             for generator, saved in zip(self.generators, state["before"], strict=True):
-                generator.set_state(saved)
+                # A checkpoint is loaded onto the device of the training; these states are not.
+                generator.set_state(saved.cpu())
             self._refill()
         self.cursor = state["cursor"]
 

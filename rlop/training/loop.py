@@ -144,7 +144,7 @@ class Loop:
         self.compiles = options.compile is True
         if options.compile == "auto":
             self.compiles = pays(options.steps)
-        self.graphs: dict[Update, Update] = {}  # update -> its compiled form
+        self.graphs: dict[tuple[Update, int], Update] = {}  # update, table's rows -> compiled form
 
         self.probe_batch = probed_transitions(agent, self.load(0), options.probe_size)
 
@@ -253,12 +253,14 @@ class Loop:
 
         # Batches from disk are prefetched on another thread, and replace their rows.
         if table.on_disk:
-            update = self.compiled(agent.update) if self.compiles else agent.update
+            update: Update = agent.update
+            if self.compiles:
+                update = self.compiled(update, len(table))
             launch = Launch(agent, update, per_launch)
             return Feed(table, Prefetcher(streams, table.gather), as_is, update, launch)
 
         if self.compiles:
-            update = self.compiled(self.gather_and_update)
+            update = self.compiled(self.gather_and_update, len(table))
             launch = Launch(agent, update, per_launch)
             return Feed(table, streams, as_is, update, launch)
 
@@ -269,11 +271,11 @@ class Loop:
         """Update every run on the transitions at `rows` `[R, B]`."""
         return self.agent.update(self.feed.table.gather(rows), noise)
 
-    def compiled(self, update: Update) -> Update:
-        """Return the compiled form of an update, the same one for every draw of a window."""
-        if update not in self.graphs:
-            self.graphs[update] = compiled(update)
-        return self.graphs[update]
+    def compiled(self, update: Update, rows: int) -> Update:
+        """Return the compiled form of an update, the same one for every table of so many rows."""
+        if (update, rows) not in self.graphs:
+            self.graphs = {(update, rows): compiled(update)}
+        return self.graphs[update, rows]
 
     def follow_window(self) -> None:
         """Load the draw of a rolling window for the current step."""
