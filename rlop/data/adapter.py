@@ -190,10 +190,10 @@ def leaves(space: Space, path: str = "") -> list[tuple[str, Space]]:
     """Return the parts of a space with their paths, as `a/b`."""
     if not isinstance(space, gymnasium.spaces.Dict):
         return [(path, space)]
-    found = []
+    parts = []
     for key, inner in space.spaces.items():
-        found += leaves(inner, f"{path}/{key}" if path else key)
-    return found
+        parts += leaves(inner, f"{path}/{key}" if path else key)
+    return parts
 
 
 def parts_of(space: Space, keys: tuple[str, ...]) -> dict[str, Space]:

@@ -20,8 +20,8 @@ def recorded(
 ) -> Callable[Concatenate[Dataset, P], Dataset]:
     """Let a transform append its name and options to `spec.changes` of the data set it returns.
 
-    What it records of other transforms that it calls is left out. A data set that is returned as it
-    was keeps its record.
+    Transforms that it calls itself are not recorded. A data set that is returned unchanged keeps
+    its record.
     """
 
     @wraps(change)
@@ -36,11 +36,11 @@ def recorded(
 
 
 def with_change(before: Dataset, after: Dataset, name: str, options: dict[str, object]) -> Dataset:
-    """Return a data set whose record is that of another one and one entry more.
+    """Return a data set with the record of an earlier one, and one entry more.
 
     Args:
-        before: whose record continues.
-        after: the data set after the change.
+        before: the data set before the change.
+        after: the data set after it.
         name: of the change.
         options: of the change.
     """

@@ -122,17 +122,17 @@ class Dataset:
                 out of range.
         """
         obs, next_obs = recorded_obs(obs, next_obs, n_states, env_id)
-        told = recorded_actions(
+        own = recorded_actions(
             action, n_actions, action_low, action_high, action_start, action_units
         )
         columns = make_columns(
             obs,
-            told.action,
+            own.action,
             reward,
             terminated,
             truncated,
             next_obs,
-            told.n_actions,
+            own.n_actions,
             infos or {},
             reuse,
         )
@@ -145,11 +145,11 @@ class Dataset:
             obs_dtype=str(arrays["obs"].dtype),
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
-            action_low=told.low,
-            action_high=told.high,
+            action_low=own.low,
+            action_high=own.high,
             action_start=action_start,
-            action_layout=told.layout,
-            action_counts=told.counts,
+            action_layout=own.layout,
+            action_counts=own.counts,
         )
 
         return cls(

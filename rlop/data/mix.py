@@ -22,7 +22,7 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float] | None = None) -> 
     """Mix data sets into one, whose observations are not copied.
 
     Every row of a batch is from source k with probability w_k / sum of w, and any row of that
-    source is as likely as any other. Episodes stay those of the sources.
+    source is as likely as any other. Episodes stay as they are in the sources.
 
     Args:
         datasets: of one-step rows, alike in everything that their specs say.

@@ -22,7 +22,7 @@ Noise: TypeAlias = tuple[str, tuple[int, ...]]  # kind ("uniform" or "normal") a
 
 
 class StreamState(TypedDict):
-    """Where random streams stand.
+    """State of random streams.
 
     Args:
         before: state of each generator before the current chunk was drawn; [] before the first.
@@ -36,7 +36,7 @@ class StreamState(TypedDict):
 class Streams:
     """Random numbers for every run.
 
-    They are drawn once per distinct seed: runs that share a seed see the same numbers.
+    Numbers are drawn once per distinct seed: runs that share a seed see the same numbers.
 
     Args:
         seeds: one per run.
@@ -169,7 +169,7 @@ class Choice:
         self.counts = torch.from_numpy(counts).to(device)
         self.starts = torch.from_numpy(counts.cumsum() - counts).to(device)
 
-        # Rows stand source by source unless somebody has reordered them.
+        # Rows are in the order of their sources unless somebody has reordered them.
         self.order: Tensor | None = None
         if (np.diff(mixture.source) < 0).any():
             self.order = torch.from_numpy(mixture.source.argsort(kind="stable")).to(device)

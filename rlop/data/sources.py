@@ -1,4 +1,4 @@
-"""Where data come from: every source that can be read, with what of it is on disk."""
+"""List the sources of data: what can be read, and how much of it is on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlop.data.load import ENTRY_POINTS, NAMES, PREFIXES, REGISTERED, SUFFIXES
 
 
 class About(NamedTuple):
-    """What there is to know of the sources behind one prefix.
+    """Description of the sources with one prefix.
 
     Args:
         what: one line.
@@ -98,7 +98,7 @@ def _entry(name: str, details: list[str]) -> list[str]:
 
 
 def _details(prefix: str) -> list[str]:
-    """Describe the sources behind a prefix."""
+    """Describe the sources with a prefix."""
     about = ABOUT.get(prefix)
     if about is None:
         return ["no description"]

@@ -48,8 +48,8 @@ class JoinedTable(Table):
         batch: Batch | None = None
         for start, table in zip(self.starts, self.tables):
             inside = (index - start).clamp(0, len(table) - 1)
-            found = table.gather(inside)
-            batch = found if batch is None else _where(index >= start, found, batch)
+            rows = table.gather(inside)
+            batch = rows if batch is None else _where(index >= start, rows, batch)
         assert batch is not None
         return batch._replace(index=index)
 

@@ -1,7 +1,7 @@
 """Transform a data set: normalize observations, scale rewards, select episodes, clip actions.
 
 Every function returns a new data set and leaves the old one as it was. The change is appended to
-the data set's name.
+the data set's name, and recorded in `spec.changes`.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def store_frames(
     memory_gb: float | None,
     file: Callable[[], Path],
 ) -> np.ndarray:
-    """Fill frames in memory if they may stand there, else in a `.npy` file that is mapped.
+    """Fill frames in memory if they may be kept there, else in a `.npy` file that is mapped.
 
     Pages of the file that memory has no room for are read again when needed. The file is written
     once, under a temporary name until it is whole, and used again by the next call.
@@ -72,7 +72,7 @@ def store_frames(
         fill(frames)
         return frames
 
-    # The frames may stand in a file, but not what goes with them.
+    # Only the frames can be kept in a file.
     if row_gb > memory_gb:
         raise InputError(
             f"{name}: memory_gb = {memory_gb:g}: expected at least {row_gb:.3g} "
@@ -87,7 +87,7 @@ def store_frames(
 
 
 def identity(path: Path) -> tuple[object, ...]:
-    """Return what tells a file from others and from itself after a change: path, size and times.
+    """Return what identifies a file and its present state: path, size and times.
 
     Content may change at an equal size, and a copy may keep the time of modification but not the
     time of change.

@@ -59,7 +59,7 @@ def read_minari(
 ) -> Dataset:
     """Read `minari:ID`, of format hdf5, arrow or parquet.
 
-    Data sets stand in `$MINARI_DATASETS_PATH` or `~/.minari/datasets`. Episodes hold one
+    Data sets are in `$MINARI_DATASETS_PATH` or `~/.minari/datasets`. Episodes hold one
     observation more than they have steps, so that every row has its true next_obs, time-outs too.
     An episode that ends without a flag is marked truncated.
 

@@ -55,8 +55,8 @@ def read_npz(
     format does not say why an episode ended and leaves out its last observation. With a time limit,
     episodes that long are truncated, so that their last row, whose successor is unknown, is
     dropped; all shorter ones terminated. Without one, every episode is truncated and no row is
-    terminal: then CartPole, say, holds no trace of failing. Give `time_limit`, or an `env_id` from
-    which Gymnasium knows it.
+    terminal, so that nothing in CartPole's data says that a pole fell. Give `time_limit`, or an
+    `env_id` from which Gymnasium knows it.
 
     Args:
         path: the file.
