@@ -67,7 +67,7 @@ ROWS = {
         {"low": [0], "high": 4},
         "scale_actions(low=0, high=4)",
     ),
-    "transpose": (frames, {}, "transpose()"),
+    "transpose": (frames, {"axes": [2, 0, 1]}, "transpose(axes=[2, 0, 1])"),
 }
 
 

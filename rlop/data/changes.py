@@ -55,5 +55,5 @@ def _text(value: object) -> str:
         return value
     if value is None or np.ndim(value) == 0:  # type: ignore[arg-type]  # any object has 0 axes
         return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
-    numbers = [float(f"{number:.6g}") for number in np.ravel(value)]  # type: ignore[call-overload]  # options are numbers or lists of them
-    return f"{numbers[0]:g}" if len(set(numbers)) == 1 else str(numbers)
+    numbers = [f"{number:.6g}" for number in np.ravel(value)]  # type: ignore[call-overload]  # options are numbers or lists of them
+    return numbers[0] if len(set(numbers)) == 1 else f"[{', '.join(numbers)}]"
