@@ -357,10 +357,10 @@ class Loop:
         return Logged(self.step, logger.mark(), self.sums.state_dict(), self.best)
 
     def note_best(self, metrics: Mapping[str, np.ndarray]) -> bool:
-        """Remember the step of the best mean return; return whether it is this one."""
+        """Remember the step of the best mean return after step 0; return whether it is this one."""
         returns = metrics.get("eval/return", np.array([]))
         finite = returns[np.isfinite(returns)]
-        score = float(finite.mean()) if finite.size else -np.inf
+        score = float(finite.mean()) if finite.size and self.step else -np.inf
         is_best = score > (self.best["score"] if self.best else -np.inf)
         if is_best:
             self.best = Best(step=self.step, score=score)

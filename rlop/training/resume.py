@@ -98,10 +98,10 @@ def _data_identity(data: Dataset | RollingWindow) -> dict[str, Any]:
     return fingerprint(data.columns())
 
 
-def evaluation_identity(evaluate: Evaluation | None) -> dict[str, Any] | None:
+def evaluation_identity(evaluate: Evaluation | None) -> dict[str, Any]:
     """Describe an evaluation; {} for a function of the user's own, about which nothing is known."""
     if evaluate is None:
-        return None
+        return {"env": None}
     if isinstance(evaluate, Evaluator):
         return {
             "env": evaluate.env_id,
@@ -168,9 +168,8 @@ def check_same(where: str, old: object, new: Mapping[str, Any]) -> None:
     found = differences(old, new)
     if found:
         raise InputError(
-            f"{where}: is of another training than the one to resume: {'; '.join(found)} "
-            "(checkpoint -> now); give the same options, or go on under changed ones in another "
-            "folder with --fork NEW"
+            f"{where}: a resume changes nothing, but these differ (checkpoint -> now): "
+            f"{'; '.join(found)}; --fork NEW goes on under other options in another folder"
         )
 
 

@@ -245,7 +245,9 @@ def _folders(experiment: Experiment, name: str) -> tuple[Path | None, RunFolder]
 
     home = resume if isinstance(resume, str) else logdir
     folder = None if home is None else Path(home).expanduser()
-    origin = origin_of(folder, bool(resume))
+    # A configuration with `resume: true` can be started again and again, the first time as well.
+    is_first = resume is True and folder is not None and not folder.exists()
+    origin = origin_of(folder, bool(resume) and not is_first)
     path = folder if experiment.fork is None else Path(experiment.fork).expanduser()
     assert path is not None  # `origin_of` refuses a resume without a folder
     return origin, RunFolder(path)

@@ -109,6 +109,7 @@ def train_in(
         config: configuration that continues the training, written to the folder.
     """
     path = None if folder is None else folder.path
+    schedule = to_dict(options)
     content, where = _content(folder, origin, agent)
     if content is not None:
         options = compiled_as(content, options)
@@ -127,7 +128,7 @@ def train_in(
         "agent": agent.name,
         "data": data.name,
         **to_dict(agent.config),
-        **to_dict(options),
+        **schedule,
     }
     runs = agent.runs
     if folder is not None and config is not None:
