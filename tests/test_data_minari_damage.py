@@ -94,7 +94,11 @@ def test_the_largest_float_is_no_bound(root):
             np.array([[0, 0], [1, 3], [0, 0]]),
             r"action: \[1, 3\] at row 1, expected parts below \[2, 3\]",
         ),
-        ({"type": "MultiDiscrete", "nvec": [2]}, np.zeros((3, 2)), r"shape \(3, 2\), expected \[N, 1\]"),
+        (
+            {"type": "MultiDiscrete", "nvec": [2]},
+            np.zeros((3, 2)),
+            r"shape \(3, 2\), expected \[N, 1\]",
+        ),
         ({"type": "Discrete", "n": 2}, np.array([0, 0.5, 1]), "actions: 0.5, expected whole numbe"),
         ({"type": "Discrete", "n": 2}, np.zeros(3, "S2"), "actions: dtype .*, expected numbers"),
     ],

@@ -9,7 +9,8 @@ import pytest
 import torch
 from rlop.agents import DQN
 
-from rlop.envs import chain, optimal_q, policy_return_undiscounted
+from rlop.data.adapter import adapter_of
+from rlop.envs import TabularEnv, chain, optimal_q, policy_return_undiscounted
 from rlop.training.evaluate import LONGEST, Evaluator, make_evaluator
 from rlop.training.exact import TabularEvaluator
 from rlop.training.interrupt import StopSignal
@@ -23,6 +24,9 @@ class Scripted:
 
     def __init__(self, *policies):
         self.policies = policies
+
+    def one_run(self, run):
+        return Scripted(self.policies[run])
 
     def act(self, obs):
         actions = [policy(run_obs) for policy, run_obs in zip(self.policies, obs, strict=True)]
@@ -249,18 +253,29 @@ class KnownValues:
 
     def __init__(self, *tables):
         self.tables = tables
-        self.runs = range(len(tables))
+
+    def one_run(self, run):
+        return KnownValues(self.tables[run])
+
+    def act(self, obs):
+        return self.q_values(obs).argmax(-1)
 
     def q_values(self, obs):
         assert obs.shape[0] == len(self.tables)
         return torch.from_numpy(np.stack(self.tables))
 
 
+def exact_evaluator(mdp, gammas):
+    spec = Spec(mdp.observations.shape[1:], mdp.n_actions)
+    adapter = adapter_of(spec, TabularEnv(mdp))
+    return TabularEvaluator(mdp, gammas, horizon=20, adapter=adapter)
+
+
 def test_exact_scores_of_the_optimal_q():
     mdp = chain(6)
     best = optimal_q(mdp, 0.9)
     agent = KnownValues(best, best + 0.1)
-    scores = TabularEvaluator(mdp, [0.9, 0.9], horizon=20)(agent)
+    scores = exact_evaluator(mdp, [0.9, 0.9])(agent)
     assert scores["eval/return"].tolist() == [1.0, 1.0]
 
     live = best[:5]
@@ -274,8 +289,8 @@ def test_exact_scores_of_the_optimal_q():
 def test_the_optimal_q_is_that_of_each_runs_own_gamma(gammas):
     mdp = chain(6)
     agent = KnownValues(*[optimal_q(mdp, gamma) for gamma in gammas])
-    own = TabularEvaluator(mdp, gammas, horizon=20)(agent)
-    swapped = TabularEvaluator(mdp, gammas[::-1], horizon=20)(agent)
+    own = exact_evaluator(mdp, gammas)(agent)
+    swapped = exact_evaluator(mdp, gammas[::-1])(agent)
     np.testing.assert_allclose(own["eval/q_error"], 0, atol=1e-9)
     assert (swapped["eval/q_error"] > 0.01).all()
 

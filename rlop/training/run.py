@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from rlop.agent import Agent, with_preset
+from rlop.agent import Agent
 from rlop.config.checks import show
 from rlop.config.files import read_yaml
 from rlop.config.overrides import apply_overrides
-from rlop.config.schema import PLAIN, build, flags_of, options_of
+from rlop.config.schema import PLAIN, build, flags_of, options_of, with_preset
 from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
