@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,12 @@ def make_agent(experiment: Experiment, data: Dataset | RollingWindow) -> Agent:
     """
     options = dict(experiment.agent)
     cls = agent_class(_take_name(options))
+
+    # The environment of the configuration is the policy's, also after its checkpoint is loaded.
+    env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
+    env_id = experiment.env or data.spec.env_id
     return cls(
-        data.spec,
+        replace(data.spec, env_id=env_id, env_kwargs=env_kwargs),
         seeds=experiment.seeds,
         variants=experiment.variants,
         device=pick_device(experiment.device),
@@ -187,8 +192,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
     data = data_of(experiment)
     agent = make_agent(experiment, data)
 
-    env_id = experiment.env or data.spec.env_id
-    env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
+    env_id, env_kwargs = agent.spec.env_id, agent.spec.env_kwargs
     reference = experiment.data if experiment.data.startswith("d4rl:") else env_id
     evaluate = make_evaluator(
         agent, env_id, env_kwargs, experiment.eval_episodes, reference, experiment.eval_epsilon
