@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named
+from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named, usable_device
 from rlop.config import terms
 from rlop.config.checks import within
 from rlop.config.schema import build, with_preset
@@ -90,7 +90,7 @@ class Agent(ABC):
         self.spec = spec
         self.seeds = seeds
         self.variants = variants
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self.batch_size: int = self.config.batch_size
 
         with within("agent"):

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
-from torch import Tensor
 
+from rlop.data.native import detached
 from rlop.envs.spaces import Space
 from rlop.types import InputError
 
@@ -79,7 +79,7 @@ def _name(path: str) -> str:
 def _typed(obs: Any, space: Space, name: str) -> np.ndarray:
     """Return an array of a space's type; whole numbers and bytes are not made of fractions."""
     try:
-        array = obs.detach().cpu().numpy() if isinstance(obs, Tensor) else np.asarray(obs)
+        array = np.asarray(detached(obs))
     except ValueError as error:  # rows of different lengths
         raise InputError(f"{name}: {error}") from None
     dtype = np.dtype(space.dtype)

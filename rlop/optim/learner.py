@@ -104,12 +104,13 @@ class Learner:
             old.copy_(new)
 
     def one_run(self, run: int) -> Learner:
-        """Return the online network of one run, copied; nothing that could train it is left."""
-        alone = copy.copy(self)
+        """Return a copy of one run's online network, without what could train it."""
+        alone = type(self).__new__(type(self))
         alone.online = one_run_of(self.online, run)
         alone.parameters = dict(alone.online.named_parameters())
-        alone.initial, alone.target, alone.slacks, alone.projections = {}, None, None, ()
-        del alone.optimizer, alone.constrain
+        alone.target = None
+        alone.active = self.active[run : run + 1].clone()
+        alone.steps = self.steps.clone()
         return alone
 
     def state_dict(self) -> dict[str, Any]:

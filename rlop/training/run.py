@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rlop.agent import Agent
+from rlop.agent_checks import usable_device
 from rlop.config.checks import show
 from rlop.config.files import read_yaml
 from rlop.config.overrides import apply_overrides
@@ -101,13 +102,7 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError):
-        raise InputError(
-            f"device = {name!r}: not available here; expected auto, cpu or cuda[:index]"
-        ) from None
+    return usable_device(name)
 
 
 def data_of(experiment: Experiment) -> Dataset | RollingWindow:
