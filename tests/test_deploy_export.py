@@ -127,6 +127,17 @@ def test_files_replace_older_ones_whole_and_need_a_known_kind(tmp_path):
     assert sorted(path.name for path in file.parent.iterdir()) == ["policy.md", "policy.pt2"]
 
 
+def test_an_agent_that_branches_on_values_is_named(tmp_path):
+    class Moody(DQN):
+        def act(self, obs):
+            actions = super().act(obs)
+            return actions if float(obs.sum()) > 0 else 1 - actions
+
+    with pytest.raises(InputError, match=r"policy.pt2: Moody.act cannot be written as a graph"):
+        Moody(Spec((4,), 2), hidden=(8,)).policy().export(tmp_path / "policy.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("suffix", "package"), [("onnx", "onnxscript"), ("safetensors",) * 2])
 def test_a_missing_package_is_named_with_its_extra(suffix, package, tmp_path, monkeypatch):
     policy = DQN(Spec((4,), 3), hidden=(8,)).policy()

@@ -229,13 +229,15 @@ def test_spaces_that_nothing_says_are_asked_about():
     assert policy({"a": np.zeros(3), "b": np.zeros(1)}) in range(3)
 
 
-def test_the_data_say_the_actions_where_the_environment_is_not_installed():
+def test_the_data_say_the_actions_where_the_environment_is_not_installed(caplog):
+    caplog.set_level("INFO")
     spec = Spec((4,), None, (4,), env_id="test/Elsewhere-v0")
     bounds = {"action_low": (0.0,) * 4, "action_high": (1.0, 2.0, 3.0, 4.0)}
     policy = BC(replace(spec, **bounds, action_layout=(2, 2)), hidden=(8,)).policy()
     high = np.array([[1, 2], [3, 4]], np.float32)
     assert policy.action_space == Box(np.zeros((2, 2), np.float32), high)
     assert policy(OBS).shape == (50, 2, 2)
+    assert "test/Elsewhere-v0 cannot be made here: its spaces are those that the" in caplog.text
     assert policy.action_space.contains(policy(OBS[0]))
     discrete = DQN(replace(SPEC, action_start=-1), hidden=(8,)).policy()
     assert discrete.action_space == Discrete(3, start=-1)

@@ -1,6 +1,8 @@
 """Scores of policies: over episodes, and exactly on a known MDP."""
 
+import copy
 import os
+import pickle
 import signal
 
 import gymnasium
@@ -241,6 +243,14 @@ def test_evaluation_without_an_environment_is_off_and_says_so(caplog):
     assert caplog.text == ""
     assert make_evaluator(agent, None, {}, 5) is None
     assert "no evaluation; name one with env: ID" in caplog.text
+
+
+def test_copies_of_an_evaluator_play_the_same_episodes():
+    evaluator = Evaluator("CartPole-v1", [3], episodes=4, max_envs=2)
+    expected = evaluator(Scripted(right))
+    for twin in (pickle.loads(pickle.dumps(evaluator)), copy.deepcopy(evaluator)):
+        assert twin(Scripted(right)) == expected
+        assert twin.envs[0] is not evaluator.envs[0]
 
 
 # ---- exact scores

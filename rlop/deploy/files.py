@@ -50,6 +50,12 @@ def write(graph: Graph, path: str | Path, about: Mapping[str, Mapping[str, objec
             f"{path}: needs {OPTIONAL.get(kind, kind)}, which is not installed: "
             f'pip install "rlop[{EXTRA}]"'
         ) from None
+    except Exception as error:  # whatever tracing the code of somebody's agent leads to
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: {type(graph.agent).__name__}.act cannot be written as a graph "
+            f"({type(error).__name__}: {reason})"
+        ) from error
 
     sections = {**about, "interface": interface(graph), "versions": versions()}
     text = card(f"Policy {path.name}", sections)

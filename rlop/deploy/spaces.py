@@ -9,6 +9,7 @@ from rlop.data.adapter import Adapter
 from rlop.data.native import action_box
 from rlop.envs.given import Given, name_of, spaces_of
 from rlop.envs.spaces import Space
+from rlop.logs.messages import say
 from rlop.types import InputError, Spec
 
 
@@ -50,6 +51,7 @@ def _named(spec: Spec) -> tuple[Space, Space] | None:
     try:
         return spaces_of(spec.env_id, spec.env_kwargs)
     except Exception:  # not installed, or whatever the constructor raises
+        say(f"{spec.env_id} cannot be made here: its spaces are those that the data recorded")
         return None
 
 

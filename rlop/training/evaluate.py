@@ -81,6 +81,17 @@ class Evaluator:
         reference: str | None = None,
         epsilon: float | None = None,
     ) -> None:
+        # Kept for copies, which make environments of their own.
+        self.arguments = {
+            "env_id": env_id,
+            "seeds": list(seeds),
+            "episodes": episodes,
+            "env_kwargs": env_kwargs,
+            "max_envs": max_envs,
+            "spec": spec,
+            "reference": reference,
+            "epsilon": epsilon,
+        }
         name = name_of(env_id)
         if episodes < 1:
             raise InputError(f"eval_episodes = {episodes}: expected at least 1")
@@ -198,12 +209,21 @@ class Evaluator:
                 logging.WARNING,
             )
 
+    def __reduce__(self) -> tuple[Callable[..., Evaluator], tuple[dict[str, Any]]]:
+        """Copy and pickle the arguments: every evaluation begins anew."""
+        return _evaluator, (self.arguments,)
+
     def close(self) -> None:
         """Close the environments that were made here."""
         if self.shared:
             return
         for env in self.envs:
             env.close()
+
+
+def _evaluator(arguments: dict[str, Any]) -> Evaluator:
+    """Make an evaluator again from its arguments."""
+    return Evaluator(**arguments)
 
 
 def make_evaluator(
