@@ -14,6 +14,21 @@ REQUIRED_METRICS = ("loss/total",)  # of every update, [R] each
 NOISE = ("uniform", "normal")  # kinds of random numbers
 
 
+def usable_device(device: torch.device | str) -> torch.device:
+    """Return a device on which PyTorch can compute here.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError, TypeError, ValueError):
+        raise InputError(
+            f"device = {str(device)!r}: not available here; expected cpu or cuda[:index]"
+        ) from None
+
+
 @contextmanager
 def memory_named(name: str) -> Iterator[None]:
     """Let a network that memory cannot hold be an InputError.

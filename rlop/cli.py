@@ -1,4 +1,4 @@
-"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep.
+"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep, export.
 
 Each command imports what it needs when it runs, so that showing help does not load PyTorch.
 """
@@ -281,10 +281,8 @@ def report_command(argv: Sequence[str]) -> None:
 
     parser = _parser("report", report_command)
     add = parser.add_argument
-
     add("runs", help="a log folder, or a folder of log folders")
     add("--metrics", nargs="+", default=None, help="names as logged; default: scores and ranks")
-
     add(
         "--at",
         default="final",
@@ -298,7 +296,6 @@ def report_command(argv: Sequence[str]) -> None:
         help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
         "with a bootstrap interval",
     )
-
     add("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
 
@@ -332,6 +329,15 @@ def sweep_command(argv: Sequence[str]) -> None:
         raise InputError(f"sweep: {', '.join(failed)} failed; see {args.logdir}/*.log")
 
 
+def export_command(argv: Sequence[str]) -> None:
+    """`rlop export RUN [--out FILE]`: write a policy as a file that other programs run."""
+    from rlop.deploy.command import add_options, export
+
+    parser = _parser("export", export_command)
+    add_options(parser)
+    export(parser.parse_args(argv))
+
+
 def _parser(name: str, command: Command) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"rlop {name}", description=command.__doc__)
 
@@ -345,6 +351,7 @@ COMMANDS: dict[str, Command] = {
     "probe": probe_command,
     "report": report_command,
     "sweep": sweep_command,
+    "export": export_command,
 }
 
 

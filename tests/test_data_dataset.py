@@ -120,6 +120,25 @@ def test_dtypes_and_shapes_are_brought_into_form():
     assert columns["discount"].tolist() == [1.0, 1.0, 1.0]
 
 
+def test_tensors_of_pytorch_are_read_with_gradients_and_in_half_precision():
+    obs = torch.arange(12.0).reshape(4, 3)
+    ends = torch.tensor([False, True, False, True])
+    data = Dataset.from_arrays(
+        obs.clone().requires_grad_(),
+        list(torch.tensor([0, 1, 1, 0])),
+        list(torch.ones(4, requires_grad=True)),
+        ends,
+        ~ends & False,
+        obs.to(torch.bfloat16),
+        infos={"weight": torch.ones(4, requires_grad=True)},
+    )
+    assert np.array_equal(data.obs, obs)
+    assert np.array_equal(data.next_obs, obs)
+    assert data.next_obs.dtype == np.float32
+    assert data.action.tolist() == [0, 1, 1, 0]
+    assert data.infos["weight"].tolist() == [1, 1, 1, 1]
+
+
 def test_floats_without_a_number_of_actions_are_continuous():
     given_arrays = arrays([2], [True])
     given_arrays["action"] = np.array([0.5, -0.5])

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from rlop.data.columns import float_column, make_columns, row_index
 from rlop.data.joined import Mixture
-from rlop.data.native import Bound, Counts
+from rlop.data.native import Bound, Counts, detached
 from rlop.data.recorded import recorded_actions, recorded_obs
 from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
 from rlop.types import InputError, Spec
@@ -121,19 +121,19 @@ class Dataset:
             InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action
                 out of range.
         """
-        obs, next_obs = recorded_obs(obs, next_obs, n_states, env_id)
+        obs, next_obs = recorded_obs(detached(obs), detached(next_obs), n_states, env_id)
         own = recorded_actions(
-            action, n_actions, action_low, action_high, action_start, action_units
+            detached(action), n_actions, action_low, action_high, action_start, action_units
         )
         columns = make_columns(
             obs,
             own.action,
-            reward,
-            terminated,
-            truncated,
+            detached(reward),
+            detached(terminated),
+            detached(truncated),
             next_obs,
             own.n_actions,
-            infos or {},
+            {key: detached(values) for key, values in (infos or {}).items()},
             reuse,
         )
 

@@ -7,11 +7,13 @@ or images as observations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from rlop.envs.spaces import to_unit
 from rlop.types import InputError
@@ -22,6 +24,21 @@ Counts: TypeAlias = int | Sequence[int]  # discrete actions, or choices of each 
 ROUNDING = 1e-4  # of the range, by which stored actions may pass a bound
 CHUNK = 65_536  # rows that are converted at once, so that float64 copies stay small
 MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
+
+
+def detached(values: Any) -> Any:
+    """Return tensors as arrays, also those that require gradients or lie on a GPU.
+
+    Args:
+        values: an array-like; what is no tensor, or list of tensors, is returned as it is.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    is_list = isinstance(values, list | tuple) and len(values) > 0
+    if is_list and isinstance(values[0], Tensor):
+        return [detached(value) for value in values]
+    return values
 
 
 def bounds(low: Bound, high: Bound, size: int) -> tuple[np.ndarray, np.ndarray]:

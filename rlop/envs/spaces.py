@@ -1,4 +1,4 @@
-"""Conversion of actions between an environment's units and [-1, 1]; types of environments."""
+"""Actions of an environment: in its units and in [-1, 1], at random; types of environments."""
 
 from __future__ import annotations
 
@@ -70,3 +70,13 @@ def as_type(actions: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 def bounded(space: Space) -> TypeGuard[gymnasium.spaces.Box]:
     """Return whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
     return isinstance(space, gymnasium.spaces.Box) and space.is_bounded()
+
+
+def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n uniformly random actions of a space: Discrete, MultiDiscrete or a Box with bounds."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return rng.integers(space.n, size=n) + space.start
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return rng.integers(space.nvec, size=(n, *space.shape)) + space.start
+    assert isinstance(space, gymnasium.spaces.Box)
+    return rng.uniform(space.low, space.high, size=(n, *space.shape)).astype(np.float32)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from rlop.agent import Agent
+from rlop.agent_checks import usable_device
 from rlop.config.files import atomic, to_dict
 from rlop.config.parts import is_import_path, load_part
 from rlop.projections import Projection
@@ -115,6 +116,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     Raises:
         InputError: when the file is missing, is not a checkpoint, or has an unknown format.
     """
+    device = usable_device(device)
     if not Path(path).exists():
         raise InputError(f"{path}: no such checkpoint")
     check_archive(path)
