@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from rlop.regularizers import dr3 as dr3
     from rlop.training.checkpoint import load_agent as load_agent
     from rlop.training.evaluate import Evaluator as Evaluator
-    from rlop.training.loop import train as train
     from rlop.training.probing import probe_agent as probe_agent
+    from rlop.training.session import train as train
     from rlop.types import InputError as InputError
 
 __version__ = "0.2.0"
@@ -64,7 +64,7 @@ _HOMES = {
     "probe_agent": "rlop.training.probing",
     "rank_measures": "rlop.probes",
     "register_dataset": "rlop.data",
-    "train": "rlop.training.loop",
+    "train": "rlop.training.session",
 }
 
 # Modules that `import rlop` alone makes available, as in `rlop.probes.pack(...)`; also imported on

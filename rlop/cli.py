@@ -30,7 +30,7 @@ SHOWN = [*SCORES, "q/data", "rank/srank", "feature/dot", "run/active"]
 
 
 def train_command(argv: Sequence[str], default: str | None = None) -> None:
-    """`rlop train CONFIG.yaml [--key value ...]`: train, print the metrics and the log folder.
+    """`rlop train CONFIG.yaml | --resume RUN [--key value ...]`: train, print metrics and folder.
 
     Args:
         argv: the arguments.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,20 +12,21 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from rlop.logs.messages import messages_on_stderr
-from rlop.types import InputError
+from rlop.types import InputError, Interrupted
 
 Command: TypeAlias = Callable[[Sequence[str]], None]
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
-EXIT_BROKEN_PIPE = 141  # as a shell reports SIGPIPE
+EXIT_SIGNAL = 128  # as a shell reports a signal: this and its number
+EXIT_BROKEN_PIPE = 141
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
 def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
-    Bad input becomes one line on stderr and exit code 2, Ctrl-C exit code 130.
+    Bad input becomes one line on stderr and exit code 2. Signals end with the code that a shell
+    reports: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
 
     Args:
         command: takes the arguments, without `--quiet` and `--verbose`.
@@ -43,8 +45,10 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"rlop: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except Interrupted as error:
+        return EXIT_SIGNAL + error.number
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return EXIT_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         # The reader of the pipe, such as head, has closed it: nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

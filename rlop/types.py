@@ -18,6 +18,18 @@ class InputError(ValueError):
     """Invalid user input; the message is one line with the value and what was expected."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asked a training to end; its state was saved.
+
+    Args:
+        number: of the signal; the exit code of a command is 128 more, as a shell reports it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @dataclass(frozen=True)
 class Spec:
     """The properties of a data set that an agent must know before its first batch.

@@ -4,6 +4,7 @@ import pytest
 from helpers.logs import logger
 
 from rlop.logs.history import read_metrics
+from rlop.logs.logger import Mark
 from rlop.types import InputError
 
 # A configuration whose mappings are nested 100 times.
@@ -21,23 +22,19 @@ def record(tmp_path):
 
 @pytest.mark.parametrize("tail", [b'{"step": 20, "metr', b"\0\0\0", b""])
 def test_a_line_cut_short_by_a_crash_is_left_out(record, tail):
+    mark = Mark(record.stat().st_size, {})
     record.write_bytes(record.read_bytes() + tail)
-    check_two_steps_and_a_third(record)
+    assert read_metrics(record.parent).steps.tolist() == [0, 10]
+
+    with logger(record.parent, resume=mark) as log:
+        log.log(20, {"a": [5, 6]})
+    assert read_metrics(record.parent).get("a")[1].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert len(record.read_bytes().splitlines()) == 3
 
 
 def test_a_line_that_lost_only_its_end_is_kept(record):
     record.write_bytes(record.read_bytes()[:-1])
-    check_two_steps_and_a_third(record)
-
-
-def check_two_steps_and_a_third(record):
-    """The record reads as its whole lines, before and after it is appended to."""
-    logdir = record.parent
-    assert read_metrics(logdir).steps.tolist() == [0, 10]
-    with logger(logdir, resume=True) as log:
-        log.log(20, {"a": [5, 6]})
-    assert read_metrics(logdir).get("a")[1].tolist() == [[1, 2], [3, 4], [5, 6]]
-    assert len(record.read_bytes().splitlines()) == 3
+    assert read_metrics(record.parent).steps.tolist() == [0, 10]
 
 
 @pytest.mark.parametrize(

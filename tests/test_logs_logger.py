@@ -22,7 +22,7 @@ from helpers.logs import (
 )
 
 from rlop.logs.history import read_metrics
-from rlop.logs.logger import Logger, safe_labels
+from rlop.logs.logger import Logger, Mark, safe_labels
 from rlop.types import InputError
 
 
@@ -135,7 +135,7 @@ def test_a_record_is_never_overwritten(tmp_path):
         logger(tmp_path)
     refused = r"found the runs dr3=0_seed=0, dr3=0.03_seed=0, expected a, b, c and 1 more"
     with pytest.raises(InputError, match=refused):
-        Logger(tmp_path, list("abcd"), [{}] * 4, resume=True)
+        Logger(tmp_path, list("abcd"), [{}] * 4, resume=Mark(0, {}))
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
@@ -148,31 +148,56 @@ def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path):
 # ---- resume
 
 
-def test_a_resumed_curve_goes_on_where_the_checkpoint_was(tmp_path):
+def test_a_resumed_record_and_its_curves_go_on_where_the_checkpoint_was(tmp_path):
     with logger(tmp_path) as log:
-        for step in (0, 10, 20):
+        for step in (0, 10):
             log.log(step, {"a": [step, step], "late": [step, step]})
-    with logger(tmp_path, resume=True) as log:
+        mark = log.mark()
+        log.log(20, {"a": [20, 20], "late": [20, 20]})
+    with logger(tmp_path, resume=mark) as log:
         log.log(15, {"a": [1, 1]})
         log.log(30, {"a": [2, 2]})
 
     history = read_metrics(tmp_path)
     assert history.get("a")[0].tolist() == [0, 10, 15, 30]
-    assert history.get("late")[0].tolist() == [0, 10, 20]  # not logged again yet
-    assert len(record_lines(tmp_path)) == 5  # the superseded line is kept
+    assert history.get("late")[0].tolist() == [0, 10]
+    assert [line["step"] for line in record_lines(tmp_path)] == [0, 10, 15, 30]
     drawn = points(tmp_path / FOLDERS[0], "a")
     assert drawn == [(0, 0.0), (10, 10.0), (15, 1.0), (30, 2.0)]
+    assert session_status(tmp_path / FOLDERS[0]) == 1
+
+
+def test_a_second_resume_from_the_same_checkpoint_removes_the_files_of_the_first(tmp_path):
+    with logger(tmp_path) as log:
+        log.log(0, {"a": [0, 0]})
+        mark = log.mark()
+    for value in (1, 2):
+        with logger(tmp_path, resume=mark) as log:
+            log.log(10, {"a": [value, value]})
+    assert points(tmp_path / FOLDERS[1], "a") == [(0, 0.0), (10, 2.0)]
+    assert len(list((tmp_path / FOLDERS[1]).iterdir())) == 2
+
+
+def test_a_record_that_is_shorter_than_at_the_checkpoint_is_refused(tmp_path):
+    with logger(tmp_path) as log:
+        log.log(0, {"a": [0, 0]})
+        mark = log.mark()
+    record = tmp_path / "metrics.jsonl"
+    record.write_bytes(record.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"metrics.jsonl: \d+ bytes, expected the \d+ that"):
+        logger(tmp_path, resume=mark)
 
 
 def test_a_curve_stays_in_order_when_the_clock_is_set_back(tmp_path, monkeypatch):
     with logger(tmp_path) as log:
         log.log(10, {"a": [1, 1]})
+        mark = log.mark()
 
     day = 86_400
     now, now_ns = time.time(), time.time_ns()
     monkeypatch.setattr("rlop.logs.tensorboard.time.time", lambda: now - day)
     monkeypatch.setattr("rlop.logs.tensorboard.time.time_ns", lambda: now_ns - day * 10**9)
-    with logger(tmp_path, resume=True) as log:
+    with logger(tmp_path, resume=mark) as log:
         log.log(20, {"a": [2, 2]})
     assert points(tmp_path / FOLDERS[0], "a") == [(10, 1.0), (20, 2.0)]
 
@@ -183,28 +208,24 @@ def test_the_time_of_a_record_goes_on_after_a_resume(tmp_path, monkeypatch):
     with logger(tmp_path) as log:
         now[0] += 7
         log.log(0, {"a": [1, 1]})
+        mark = log.mark()
 
     # Another process, whose clock begins elsewhere.
     now[0] = 5.0
-    with logger(tmp_path, resume=True) as log:
+    with logger(tmp_path, resume=mark) as log:
         now[0] += 2
         log.log(10, {"a": [1, 1]})
     assert [line["time"] for line in record_lines(tmp_path)] == [7, 9]
 
 
 def test_every_earlier_configuration_is_kept(tmp_path):
+    mark = None
     for steps in (2, 3, 3, 4):
-        with logger(tmp_path, config={"steps": steps}, resume=True):
-            pass
+        with logger(tmp_path, config={"steps": steps}, resume=mark) as log:
+            mark = log.mark()
     runs = json.loads((tmp_path / "runs.json").read_text())
     assert runs["config"] == {"steps": 4}
     assert runs["earlier_configs"] == [{"steps": 2}, {"steps": 3}]
-
-
-def test_resume_of_nothing_is_a_start(tmp_path):
-    with logger(tmp_path / "new", resume=True) as log:
-        log.log(0, {"a": [1, 2]})
-    assert read_metrics(tmp_path / "new").get("a")[1].tolist() == [[1, 2]]
 
 
 KILLED = """

@@ -110,9 +110,9 @@ def test_the_new_file_is_on_disk_before_it_takes_the_place_of_the_old_one(
     monkeypatch.setattr(os, "replace", log_replace)
     save(path, make(tiny), step=1)
 
-    # Both act on the file that then stands at the path: it was renamed, not copied.
-    inode = path.stat().st_ino
-    assert events == [("fsync", inode), ("replace", inode)]
+    # The file that then stands at the path was renamed, not copied; last, its name is synced.
+    inode, folder = path.stat().st_ino, tmp_path.stat().st_ino
+    assert events == [("fsync", inode), ("replace", inode), ("fsync", folder)]
 
 
 def test_what_is_no_checkpoint_is_refused_by_its_name(tmp_path):
@@ -307,7 +307,7 @@ def test_numbers_of_numpy_are_stored_as_plain_ones(tiny, tmp_path):
 def test_a_resume_from_the_checkpoint_of_another_agent_is_refused(tiny, tmp_path):
     rlop.train(make(tiny), tiny, 5, logdir=tmp_path, **QUIET)
     other = BC(tiny.spec, hidden=(8,), batch_size=8)
-    with pytest.raises(InputError, match="checkpoint is of the agent DQN, expected BC"):
+    with pytest.raises(InputError, match=r"agent\.name = DQN -> BC"):
         rlop.train(other, tiny, 10, logdir=tmp_path, resume=True, **QUIET)
 
 

@@ -129,7 +129,7 @@ def test_a_training_resumes_at_any_step_with_the_very_same_numbers(tiny, tmp_pat
     rlop.train(half, tiny, 33, logdir=tmp_path / "half", **OFTEN)
     history = rlop.train(rest, tiny, 100, logdir=tmp_path / "half", resume=True, **OFTEN)
     assert_equal_parameters(whole, rest)
-    assert history.get("rank/srank")[0].tolist() == [0, 20, 33, 40, 60, 80, 100]
+    assert history.get("rank/srank")[0].tolist() == [0, 20, 40, 60, 80, 100]
 
 
 def test_ctrl_c_leaves_valid_logs_and_a_checkpoint_and_says_where(tiny, tmp_path, caplog):
@@ -143,7 +143,8 @@ def test_ctrl_c_leaves_valid_logs_and_a_checkpoint_and_says_where(tiny, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         rlop.train(make(tiny), tiny, 100, logdir=tmp_path, evaluate=interrupt, **OFTEN)
-    assert f"interrupted at step 40: logs and checkpoint are in {tmp_path}" in caplog.text
+    said = "interrupted at step 40: logs and checkpoint are written; it continues with: "
+    assert f"{said}rlop.train(..., logdir={str(tmp_path)!r}, resume=True)" in caplog.text
     assert load(tmp_path / "checkpoint.pt")["step"] == 40
     assert read_metrics(tmp_path).get("loss/td")[0].tolist() == [10, 20, 30, 40]
 

@@ -100,8 +100,8 @@ def stored(tiny, tmp_path):
         ("step", -1, "step = -1: expected at least 0"),
         ("state", {}, "state: damaged, or of other settings"),
         ("agent", "Nobody", "Nobody"),
-        ("format", 3, "expected a checkpoint of format 2"),
-        ("format", [], "expected a checkpoint of format 2"),
+        ("format", 4, "expected a checkpoint of format 3"),
+        ("format", [], "expected a checkpoint of format 3"),
         ("format", 1, "state: damaged, or of other settings"),
     ],
 )

@@ -210,7 +210,8 @@ def dump_yaml(values: object, path: str | Path) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name in the folder of `path`, and move the file onto `path` at the end.
 
-    The file is flushed to disk before it moves. If the block fails, it is removed instead.
+    The file is on disk before it moves, and so is its name when this returns. If the block fails,
+    it is removed instead.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -218,8 +219,21 @@ def atomic(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk, where the system can open folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -25,8 +25,8 @@ from rlop.config.files import write_atomic
 from rlop.data import Dataset, load_dataset
 from rlop.logs.history import History
 from rlop.training.evaluate import make_evaluator
-from rlop.training.loop import train
 from rlop.training.names import agent_class
+from rlop.training.session import train
 
 Strength: TypeAlias = float | str | None  # None for the plain agent
 Options: TypeAlias = dict[str, Any]  # of an agent

@@ -11,8 +11,8 @@ import torch
 from rlop.data import load_dataset
 from rlop.experiments.outcome import Curve
 from rlop.logs.logger import History
-from rlop.training.loop import train
 from rlop.training.names import agent_class
+from rlop.training.session import train
 
 DATA = "gridworld?observation=random&steps=2000&epsilon=0.1,0.5"
 STEPS = 3000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypeAlias, TypedDict
@@ -11,10 +13,10 @@ from typing import NotRequired, TypeAlias, TypedDict
 import numpy as np
 
 from rlop.config.checks import nearest
-from rlop.config.files import write_atomic
 from rlop.types import InputError
 
 RECORD, RUNS = "metrics.jsonl", "runs.json"
+EVENTS = "events.out.tfevents."  # beginning of the names of TensorBoard's files
 DEEPEST = 64  # nesting of a configuration
 # What content that is no record leads to; numbers may be too long, and brackets too many.
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -29,6 +31,7 @@ class Runs(TypedDict):
     hparams: list[dict[str, object]]  # of each run
     config: NotRequired[dict[str, object]]
     earlier_configs: NotRequired[list[object]]  # of a training that was resumed, oldest first
+    parent: NotRequired[object]  # the training that this one continues under other options
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class History:
 def read_metrics(logdir: str | Path) -> History:
     """Read the history of a logdir, without a last line that a crash cut short.
 
-    If a resumed training restarted from an earlier step, the values logged last replace earlier
-    ones from that step on.
+    In records of version 0.2 or before, a training that was resumed from an earlier step logged the
+    later ones again: the values logged last replace earlier ones.
 
     Raises:
         InputError: there is no record, or a line is damaged.
@@ -119,22 +122,22 @@ def history_of(rows: Iterable[Row], runs: Runs) -> History:
     )
 
 
-def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
-    """Prepare a record for appending: the same runs, and no partial line at the end.
+def reopen(logdir: Path, runs: Runs, size: int) -> tuple[int, float]:
+    """Prepare a record for appending: the same runs, and nothing after a checkpoint.
 
     Args:
         logdir: folder of the record.
         runs: new content of `runs.json`; the earlier configurations of the record are added to it
             as `earlier_configs`, oldest first.
+        size: bytes of the record at the checkpoint; what follows is removed.
 
     Returns:
-        The last step, and the seconds since the first start.
+        The step of the last line that is left, and the seconds from the first start to it.
 
     Raises:
-        InputError: the record is of other runs, or damaged.
+        InputError: the record is of other runs, or shorter.
     """
     before = _read_runs(logdir)
-    history = read_metrics(logdir)
     if before["labels"] != runs["labels"]:
         found, expected = _shortened(before["labels"]), _shortened(runs["labels"])
         raise InputError(f"{logdir}: found the runs {found}, expected {expected} to resume")
@@ -142,17 +145,37 @@ def reopen(logdir: Path, runs: Runs) -> tuple[int, float]:
     runs["earlier_configs"] = list(before.get("earlier_configs", []))
     if before.get("config") != runs["config"]:
         runs["earlier_configs"].append(before.get("config"))
+    if "parent" in before:
+        runs["parent"] = before["parent"]
 
-    data = (logdir / RECORD).read_bytes()
-    lines = _whole_lines(data)
-    repaired = b"".join(line + b"\n" for line in lines)
-    if repaired != data:
-        write_atomic(logdir / RECORD, repaired)
+    path = logdir / RECORD
+    length = path.stat().st_size if path.is_file() else 0
+    if length < size:
+        raise InputError(
+            f"{path}: {length:,} bytes, expected the {size:,} that a checkpoint was written after; "
+            "--fork NEW continues in another folder"
+        )
+    with open(path, "rb") as record:
+        lines = record.read(size).splitlines()
+    step, seconds = 0, 0.0
+    try:
+        if lines:
+            step, _ = _parse(lines[-1], len(runs["labels"]))
+            seconds = json.loads(lines[-1]).get("time", 0.0)
+    except MALFORMED:
+        raise InputError(f"{path}: line {len(lines)} is damaged, expected a step") from None
+    os.truncate(path, size)
+    return step, seconds
 
-    if not history.steps.size:
-        return 0, 0.0
-    last_line = json.loads(lines[-1])
-    return int(history.steps.max()), last_line.get("time", 0.0)
+
+def clear(logdir: Path) -> None:
+    """Remove the record of a training that starts over, with its curves."""
+    for path in (logdir / RECORD, logdir / RUNS):
+        path.unlink(missing_ok=True)
+    for path in logdir.glob(f"*/{EVENTS}*"):
+        path.unlink()
+        with suppress(OSError):  # other files are in the folder
+            path.parent.rmdir()
 
 
 def _parse(line: bytes, n_runs: int) -> Row:

@@ -5,23 +5,43 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from rlop.config.files import to_dict, write_atomic
-from rlop.logs.history import RECORD, RUNS, History, Row, Runs, history_of, read_metrics, reopen
+from rlop.logs.history import (
+    RECORD,
+    RUNS,
+    History,
+    Row,
+    Runs,
+    history_of,
+    read_metrics,
+    reopen,
+)
 from rlop.logs.messages import say
 from rlop.types import InputError
 
 __all__ = ["History", "Logger", "final_scores", "read_metrics", "safe_labels"]
 
+# Files of a training in the same folder, which no run may be named like.
+OTHER_FILES = ("config.yaml", "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.best.pt")
 PerRun: TypeAlias = Mapping[str, Sequence[float] | np.ndarray]  # metric name -> R numbers
+
+
+class Mark(NamedTuple):
+    """Where a record ends, in bytes: the file of all runs, and each event file (`FOLDER/FILE`)."""
+
+    record: int
+    events: Mapping[str, int]
+
 
 # Prefixes of the metrics that summarize a finished run.
 FINAL = ("eval/", "rank/srank", "feature/dot", "q/data", "run/active")
@@ -39,10 +59,12 @@ class Logger:
         hparams: R dicts of the values that distinguish the runs, including `seed`; `variant` names
             a group in reports.
         config: the whole configuration, kept in `runs.json`.
-        resume: append to an existing record in the folder instead of raising.
+        resume: continue the record in the folder from where a checkpoint was written; None starts
+            one.
+        parent: the training that this one continues in another folder, kept in `runs.json`.
 
     Raises:
-        InputError: the folder holds a record and `resume` is off, holds the record of other runs,
+        InputError: the folder holds a record and `resume` is None, holds the record of other runs,
             or cannot be written.
     """
 
@@ -52,7 +74,8 @@ class Logger:
         labels: Sequence[str],
         hparams: Sequence[Mapping[str, object]],
         config: Mapping[str, object] | None = None,
-        resume: bool = False,
+        resume: Mark | None = None,
+        parent: Mapping[str, object] | None = None,
     ) -> None:
         if len(labels) != len(hparams) or not labels:
             raise ValueError(
@@ -68,11 +91,12 @@ class Logger:
             "hparams": self.hparams,
             "config": to_dict(config or {}),
         }
+        if parent is not None:
+            self._runs["parent"] = to_dict(parent)
 
         self._rows: list[Row] = []  # only without a logdir
         self._step = 0
         self._began = time.monotonic()
-        self._resumed = False
         self._closed = False
         self._said: set[str] = set()
 
@@ -97,7 +121,8 @@ class Logger:
         text = json.dumps(line, allow_nan=False)
         self._record.write(text.encode() + b"\n")
         self._record.flush()
-        self._draw(step, values)
+        self._step = step
+        self._write_scalars(values)
 
     def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
         """Log a message, unless one with the same key was logged before.
@@ -110,6 +135,20 @@ class Logger:
         if (key or text) not in self._said:
             self._said.add(key or text)
             say(text, level)
+
+    def mark(self) -> Mark:
+        """Return where the record ends now, from which a resume continues it."""
+        if self.logdir is None or self._closed:
+            return Mark(0, {})
+        events = dict(self._earlier)
+        for writer in self._writers:
+            events[writer.name] = writer.size
+        return Mark(self._record.tell(), events)
+
+    def sync(self) -> None:
+        """Wait until the record is on disk, so that no checkpoint is ahead of it."""
+        if self.logdir is not None and not self._closed:
+            os.fsync(self._record.fileno())
 
     @property
     def history(self) -> History:
@@ -142,24 +181,24 @@ class Logger:
     ) -> None:
         self.close(success=kind is None)
 
-    def _open(self, logdir: Path, resume: bool) -> None:
+    def _open(self, logdir: Path, resume: Mark | None) -> None:
         # Imported here, so that reading a history does not load TensorBoard.
-        from rlop.logs.tensorboard import EventWriter, session_start
+        from rlop.logs.tensorboard import EventWriter, cut_events, session_start
 
-        self._resumed = (logdir / RECORD).exists()
-        if self._resumed and not resume:
+        if resume is None and (logdir / RECORD).exists():
             raise InputError(
                 f"{logdir} already holds a record ({RECORD}): expected another logdir, or resume"
             )
 
-        if self._resumed:
-            self._step, seconds = reopen(logdir, self._runs)
-            self._began -= seconds
-
+        self._earlier: dict[str, int] = {}  # sizes of the event files written before a resume
         try:
+            if resume is not None:
+                self._step, seconds = reopen(logdir, self._runs, resume.record)
+                self._began -= seconds
+                self._earlier = cut_events(logdir, resume.events)
             for label in self.labels:
                 (logdir / label).mkdir(parents=True, exist_ok=True)
-            self._record = open(logdir / RECORD, "ab" if self._resumed else "xb")  # noqa: SIM115
+            self._record = open(logdir / RECORD, "xb" if resume is None else "ab")  # noqa: SIM115
             write_atomic(logdir / RUNS, json.dumps(self._runs, indent=1, default=str).encode())
             self._writers = [EventWriter(logdir / label) for label in self.labels]
         except OSError as error:
@@ -167,20 +206,9 @@ class Logger:
                 f"{logdir}: cannot be written ({error}), expected a folder to write to"
             ) from None
 
-        if not self._resumed:
+        if resume is None:
             for writer, values in zip(self._writers, self.hparams):
                 writer.write(session_start(values))
-
-    def _draw(self, step: int, values: Mapping[str, list[float]]) -> None:
-        """Add a point to the curves of every run."""
-        went_back = self._resumed and step <= self._step
-        self._step = step
-        self._resumed = False
-
-        if went_back:
-            for writer in self._writers:
-                writer.restart(step)
-        self._write_scalars(values)
 
     def _write_scalars(self, values: Mapping[str, list[float]]) -> None:
         from rlop.logs.tensorboard import scalars
@@ -224,7 +252,7 @@ def safe_labels(labels: Sequence[str]) -> list[str]:
 
     They hold letters, digits and `._=+,-` only, at most 100 characters.
     """
-    taken = {RECORD, RUNS}
+    taken = {RECORD, RUNS, *OTHER_FILES}
     safe = []
     for label in labels:
         stem = re.sub(r"[^\w.=+,-]+", "_", label, flags=re.ASCII).strip("._")[:100] or "run"

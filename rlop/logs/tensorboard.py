@@ -15,25 +15,27 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-PREFIX = "events.out.tfevents."
+from rlop.logs.history import EVENTS
 
 
 class EventWriter:
     """One event file in a folder; every write reaches the operating system before it returns."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / f"{PREFIX}{_next_stamp(folder)}.{os.getpid()}"
-        self._records = RecordWriter(open(path, "xb"))  # noqa: SIM115
+        name = f"{EVENTS}{_next_stamp(folder)}.{os.getpid()}"
+        self.name = f"{folder.name}/{name}"
+        self._file = open(folder / name, "xb")  # noqa: SIM115
+        self._records = RecordWriter(self._file)
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, summary: summary_pb2.Summary, step: int = 0) -> None:
         """Write one summary."""
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
-    def restart(self, step: int) -> None:
-        """Tell TensorBoard to forget the points from `step` on, logged before a crash."""
-        log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(event_pb2.Event(wall_time=time.time(), step=step, session_log=log))
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.tell()
 
     def close(self) -> None:
         """Close the file."""
@@ -51,11 +53,29 @@ def _next_stamp(folder: Path) -> int:
     back between a training and its resume.
     """
     stamp = time.time_ns()
-    for path in folder.glob(f"{PREFIX}*"):
-        earlier = path.name.removeprefix(PREFIX).split(".")[0]
+    for path in folder.glob(f"{EVENTS}*"):
+        earlier = path.name.removeprefix(EVENTS).split(".")[0]
         if earlier.isdigit():
             stamp = max(stamp, int(earlier) + 1)
     return stamp
+
+
+def cut_events(logdir: Path, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Remove what was written to event files after a checkpoint; return the sizes that are left.
+
+    Args:
+        logdir: folder of the training.
+        sizes: `FOLDER/FILE` -> bytes at the checkpoint; files that are not named are removed.
+    """
+    left = {}
+    for path in sorted(logdir.glob(f"*/{EVENTS}*")):
+        name = f"{path.parent.name}/{path.name}"
+        if name not in sizes:
+            path.unlink()
+            continue
+        left[name] = min(sizes[name], path.stat().st_size)
+        os.truncate(path, left[name])
+    return left
 
 
 def scalars(values: Mapping[str, float]) -> summary_pb2.Summary:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -23,7 +25,8 @@ from rlop.training.names import agent_class, agent_name
 from rlop.training.stored_spec import spec_from
 from rlop.types import Declared, InputError
 
-FORMAT = 2
+FORMAT = 3
+READ = (1, 2, FORMAT)  # formats that are read; a resume takes the last alone
 NONE = type(None)
 # Parts of a checkpoint -> their types, and what messages call these.
 PARTS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -35,21 +38,28 @@ PARTS: dict[str, tuple[tuple[type, ...], str]] = {
     "state": ((Mapping,), "a mapping"),
     "streams": ((Mapping, NONE), "a mapping"),
     "step": ((int,), "a whole number"),
+    "training": ((Mapping, NONE), "a mapping"),
 }
 # Sections of a configuration whose entries name parts, and the base class of these parts.
 SECTIONS: dict[str, type] = {"regularizers": Regularizer, "projections": Projection}
 
 
 def save(
-    path: str | Path, agent: Agent, step: int, streams: Mapping[str, Any] | None = None
+    path: str | Path,
+    agent: Agent,
+    step: int,
+    streams: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write agent, random streams and step to `path`, whole or not at all.
 
     Args:
-        path: the checkpoint file; an older one is replaced only once the new one is complete.
+        path: the checkpoint file; an older one is replaced only once the new one is complete, and
+            then is the one before, see `previous`.
         agent: its configuration and state.
         step: gradient steps done.
         streams: state of the random streams, for an exact continuation.
+        training: all else that a resume needs, see `rlop.training.resume`.
     """
     path = Path(path)
 
@@ -63,10 +73,37 @@ def save(
         "state": agent.state_dict(),
         "streams": streams,
         "step": step,
+        "training": training,
     }
     with atomic(path) as temporary:
         torch.save(content, temporary)
+        if path.exists():
+            copy_to(path, previous(path))
     return path
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before the one at `path` is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def best(path: Path) -> Path:
+    """Return where the checkpoint with the best evaluation is kept."""
+    return path.with_name(f"{path.stem}.best{path.suffix}")
+
+
+def copy_to(path: Path, copy: Path) -> None:
+    """Let a file stand at another path of the same folder as well, whole or not at all."""
+    temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
+        os.replace(temporary, copy)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -80,23 +117,44 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     """
     if not Path(path).exists():
         raise InputError(f"{path}: no such checkpoint")
-    try:
-        is_archive = zipfile.is_zipfile(path)  # PyTorch's older formats are not read at all
-    except (OSError, zipfile.BadZipFile):
-        is_archive = False
-    if not is_archive:
-        raise InputError(f"{path}: not a checkpoint of rlop, or cut short")
+    check_archive(path)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # what PyTorch raises for wrong bytes depends on where they are
         raise InputError(f"{path}: not a checkpoint of rlop ({type(error).__name__})") from None
 
     found = content.get("format") if isinstance(content, dict) else None
-    is_known = isinstance(found, int) and found in (1, FORMAT)
+    is_known = isinstance(found, int) and found in READ
     if not is_known:
         raise InputError(f"{path}: expected a checkpoint of format {FORMAT}")
+    if found != FORMAT:
+        content.setdefault("training", None)
     check_content(path, content)
     return from_format_1(content) if found == 1 else content
+
+
+def check_archive(path: str | Path) -> None:
+    """Raise InputError unless a file is a zip archive that fits all its checksums.
+
+    PyTorch writes a checksum of every part, but does not look at them.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: not a checkpoint of rlop, but a folder or a device")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = [(part.compress_type, part.file_size) for part in archive.infolist()]
+            is_plain = all(kind == zipfile.ZIP_STORED for kind, _ in sizes)
+            if not is_plain or sum(size for _, size in sizes) > Path(path).stat().st_size:
+                raise InputError(f"{path}: not a checkpoint of rlop: its parts are compressed")
+            damaged = archive.testzip()
+    except InputError:
+        raise
+    except Exception as error:  # what zipfile raises for wrong bytes depends on where they are
+        raise InputError(
+            f"{path}: not a checkpoint of rlop, or cut short ({type(error).__name__})"
+        ) from None
+    if damaged is not None:
+        raise InputError(f"{path}: damaged: {damaged} does not fit its checksum")
 
 
 def check_content(path: str | Path, content: Mapping[str, Any]) -> None:

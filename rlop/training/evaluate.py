@@ -102,6 +102,7 @@ class Evaluator:
         check_range("eval_epsilon", epsilon, low=0, high=1)
 
         self.env_id = name
+        self.env_kwargs = dict(env_kwargs or {})
         self.seeds = list(seeds)
         self.epsilon = epsilon
         self.spec = spec

@@ -1,108 +1,51 @@
-"""The training loop: sample and update; periodically probe, evaluate, log and save."""
+"""The training loop: sample and update; periodically log, probe, evaluate and save."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from torch import Tensor
 
 from rlop.agent import Agent, Noise
 from rlop.agent_checks import check_metrics
-from rlop.config.files import to_dict
-from rlop.config.schema import build
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
-from rlop.envs.given import Given
-from rlop.logs.logger import History, Logger, final_scores
-from rlop.logs.messages import say
+from rlop.logs.logger import Logger, Mark
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
-from rlop.training.evaluate import Evaluation, evaluation_of
+from rlop.training.evaluate import Evaluation
 from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
-from rlop.training.names import agent_name
-from rlop.training.options import Experiment, TrainOptions
+from rlop.training.options import TrainOptions
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
-from rlop.training.sums import Sums
+from rlop.training.sums import Sums, SumsState
 from rlop.types import InputError, Metrics
 
-CHECKPOINT = "checkpoint.pt"
 UNITS = ("action_low", "action_high", "action_start")  # of data and agent, where both know them
 
 
-def train(
-    agent: Agent,
-    data: Dataset | RollingWindow,
-    steps: int = TrainOptions.steps,
-    *,
-    logdir: str | Path | None = None,
-    evaluate: Evaluation | Given | None = None,
-    resume: bool = False,
-    progress: bool | None = None,
-    **options: Any,
-) -> History:
-    """Train all runs of an agent on a fixed data set.
+class Best(TypedDict):
+    """The step of the best evaluation so far, and its mean return over the runs."""
 
-    Args:
-        agent: from `rlop.agents`, or your own subclass of `rlop.agent.Agent`.
-        data: the data set; the agent takes the columns it needs. A `RollingWindow` is redrawn
-            during training.
-        steps: gradient steps in total, also when resuming.
-        logdir: where TensorBoard files, `metrics.jsonl` and `checkpoint.pt` go; None keeps the
-            record in memory only.
-        evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an
-            `Evaluator`; or an environment, as `Evaluator` takes it, for one as the command line
-            makes it.
-        resume: continue from `logdir/checkpoint.pt`, with exactly the same numbers as an
-            uninterrupted training.
-        progress: show a progress bar; None decides from the terminal.
-        options: fields of `TrainOptions`.
-    Returns:
-        Every metric logged, each with its steps, `[T, R]`.
-    Raises:
-        InputError: before any training, for arguments that do not fit.
-        KeyboardInterrupt: raised again after logs and a checkpoint are on disk.
-    """
-    train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
-    evaluation = evaluation_of(agent, evaluate, data.name, Experiment.eval_episodes)
-    loop = Loop(agent, data, train_options, evaluation)
-    folder = None if logdir is None else Path(logdir).expanduser()
-    if resume:
-        if folder is None:
-            raise InputError("resume = true: expected a logdir that holds a checkpoint")
-        loop.restore(checkpoint.load(folder / CHECKPOINT, agent.device))
+    step: int
+    score: float
 
-    settings = {
-        "agent": agent.name,
-        "data": data.name,
-        **to_dict(agent.config),
-        **to_dict(train_options),
-    }
-    with Logger(folder, agent.runs.labels, agent.runs.hparams, settings, resume=resume) as logger:
-        try:
-            with Progress(steps, start=loop.step, enabled=progress) as bar, StopSignal() as stop:
-                loop.run(logger, bar, stop)
-            history = logger.history
-            logger.close(final_scores(history))
-        except KeyboardInterrupt:
-            if logger.logdir is not None:
-                say(
-                    f"interrupted at step {loop.step}: logs and checkpoint are in {logdir}",
-                    logging.WARNING,
-                )
-            raise
-        finally:
-            loop.save(logger.logdir)
-    return history
+
+class Logged(NamedTuple):
+    """What was logged up to a step: where the record ends, sums since the last log, best score."""
+
+    step: int
+    mark: Mark
+    sums: SumsState
+    best: Best | None
 
 
 class Loop:
@@ -137,6 +80,7 @@ class Loop:
         self.feed: Feed
         self.number: int | None = None  # draw of a rolling window that is loaded
         self.stream_state: StreamState | None = None  # state of the streams when a draw was dropped
+        self.dropped: int | None = None  # number of that draw
         self.sums = Sums()
         self.resets = Resets(agent)
 
@@ -147,11 +91,24 @@ class Loop:
 
         self.probe_batch = probed_transitions(agent, self.load(0), options.probe_size)
 
-    def run(self, logger: Logger, bar: Progress, stop: StopSignal) -> None:
+        self.is_whole = True  # False within an update, where nothing can be saved
+        self.before: Logged | None = None  # the tasks of the last step that had any
+        self.tasks_done_at = -1  # last step at which all that was due is done
+        self.best: Best | None = None
+
+    def run(
+        self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
+    ) -> None:
         """Train from the current step to the last one.
 
+        Args:
+            logger: of the metrics.
+            bar: shows the step.
+            stop: says when to end.
+            save: writes a checkpoint; called between the first step and the last.
+
         Raises:
-            KeyboardInterrupt: after the step during which a stop was requested.
+            Interrupted: after the update, or within the evaluation, at which a signal came.
         """
         if self.compiles:
             logger.say_once(
@@ -159,22 +116,21 @@ class Loop:
                 "the first takes half a minute",
                 level=logging.INFO,
             )
-        if self.step == 0:
-            self.probe_evaluate_save(logger, bar)
-        self.sums.start()
+        if self.tasks_done_at != self.step:  # at step 0, or what a resume found undone
+            self.do_tasks(logger, bar, stop, save)
+        self.sums.start_clock()
 
         while self.step < self.options.steps:
             self.advance()
-            if self.due(self.options.log_every):
-                self.log(logger, bar)
-            self.probe_evaluate_save(logger, bar)
-            if stop.asked:
-                raise KeyboardInterrupt
+            if self.any_due():
+                self.do_tasks(logger, bar, stop, save)
+            stop.leave()
 
     def advance(self) -> int:
         """Make one launch from the current step; return the number of its updates."""
         self.follow_window()
         feed = self.feed
+        self.is_whole = False
 
         # After a resume between launches, single updates run until launches are aligned again.
         count = 1 if self.step % feed.launch.size else feed.launch.size
@@ -201,6 +157,7 @@ class Loop:
             self.resets(self.probe_batch, self.step)
         if not within_launch and self.step % period == 0:
             self.agent.update_target()
+        self.is_whole = True
         return count
 
     # --- data
@@ -214,7 +171,7 @@ class Loop:
         # one cannot be read, a checkpoint still has the state of the random streams.
         if self.number is not None:
             self.stream_state = self.feed.streams.state_dict()
-            self.number = None
+            self.dropped, self.number = self.number, None
             del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
@@ -279,18 +236,24 @@ class Loop:
         """Load the draw of a rolling window for the current step."""
         every = self.options.reload_every
         if every and self.step // every != self.number:
-            self.continue_streams(self.feed.streams.state_dict())
+            self.continue_streams(self.feed.streams.state_dict(), self.number)
 
-    def continue_streams(self, streams: StreamState) -> None:
-        """Continue random streams on the data of the current step."""
+    def continue_streams(self, streams: StreamState, drawn: int | None) -> None:
+        """Continue random streams on the data of the current step.
+
+        Args:
+            streams: their state.
+            drawn: the draw of a rolling window that they are for.
+        """
         every = self.options.reload_every
-        if every and self.step // every != self.number:
-            self.load(self.step // every)
+        number = self.step // every if every else 0
+        if every and number != self.number:
+            self.load(number)
         with checkpoint.fitting("resume: the checkpoint's random streams"):
             self.feed.streams.load_state_dict(streams)
 
-        # The first step on a new draw: indices drawn ahead refer to the size of the previous one.
-        if every and self.step and self.step % every == 0:
+        # Indices drawn ahead refer to the size of the previous draw.
+        if every and number != drawn:
             self.feed.streams.renew()
 
     def updates_per_launch(self, table: Table) -> int:
@@ -352,42 +315,61 @@ class Loop:
         loss = metrics["loss/total"][active].mean() if active.any() else np.nan
         bar.update(self.step, loss=float(loss))
 
-    def probe_evaluate_save(self, logger: Logger, bar: Progress) -> None:
-        """Probe, evaluate and save, if due."""
+    def any_due(self) -> bool:
+        """Return whether anything is due at the current step."""
+        options = self.options
+        intervals = (
+            options.log_every,
+            options.probe_every,
+            options.eval_every,
+            options.checkpoint_every,
+        )
+        return any(map(self.due, intervals))
+
+    def do_tasks(
+        self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
+    ) -> None:
+        """Log, probe, evaluate and save, if due; what an interruption leaves, a resume does."""
+        self.before = self.logged(logger)
+        if self.sums.count and self.due(self.options.log_every):
+            self.log(logger, bar)
+
         metrics: dict[str, np.ndarray] = {}
         if self.due(self.options.probe_every):
             metrics |= measure_agent(self.agent, self.probe_batch)
         if self.evaluate is not None and self.due(self.options.eval_every):
-            metrics |= self.evaluate(self.agent)
+            with stop.at_once():
+                metrics |= self.evaluate(self.agent)
 
         if metrics:
             logger.log(self.step, metrics)
         if "eval/return" in metrics:
             bar.update(self.step, ret=float(np.mean(metrics["eval/return"])))
+        is_best = self.note_best(metrics)
+        self.tasks_done_at = self.step
 
         # `train` writes the last checkpoint.
         between = 0 < self.step < self.options.steps
-        if between and self.due(self.options.checkpoint_every):
-            self.save(logger.logdir)
+        every = self.options.checkpoint_every
+        if between and every and (is_best or self.due(every)):
+            save()
 
-    def save(self, logdir: Path | None) -> None:
-        """Write the checkpoint, if there is a folder for it."""
-        if logdir is not None:
-            streams = self.stream_state if self.number is None else self.feed.streams.state_dict()
-            checkpoint.save(logdir / CHECKPOINT, self.agent, self.step, streams)
+    def logged(self, logger: Logger) -> Logged:
+        """Return what was logged up to now."""
+        return Logged(self.step, logger.mark(), self.sums.state_dict(), self.best)
 
-    def restore(self, content: Mapping[str, Any]) -> None:
-        """Continue from the content of a checkpoint.
+    def note_best(self, metrics: Mapping[str, np.ndarray]) -> bool:
+        """Remember the step of the best mean return after step 0; return whether it is this one."""
+        returns = metrics.get("eval/return", np.array([]))
+        finite = returns[np.isfinite(returns)]
+        score = float(finite.mean()) if finite.size and self.step else -np.inf
+        is_best = score > (self.best["score"] if self.best else -np.inf)
+        if is_best:
+            self.best = Best(step=self.step, score=score)
+        return is_best
 
-        Raises:
-            InputError: when the checkpoint is of another agent.
-        """
-        name = agent_name(type(self.agent))
-        if content["agent"] != name:
-            raise InputError(
-                f"resume: the checkpoint is of the agent {content['agent']}, expected {name}"
-            )
-        with checkpoint.fitting("resume: the checkpoint's state"):
-            self.agent.load_state_dict(content["state"])
-        self.step = content["step"]
-        self.continue_streams(content["streams"])
+    def stream_states(self) -> tuple[StreamState | None, int | None]:
+        """Return the state of the random streams, and the draw of a window that it is for."""
+        if self.number is None and self.stream_state is not None:
+            return self.stream_state, self.dropped
+        return self.feed.streams.state_dict(), self.number

@@ -68,7 +68,12 @@ class Experiment(TrainOptions):
         None, "probability of a random action there; default: 0.001 for Atari, else 0"
     )
     logdir: str | None = option(None, "folder of the logs; default: runs/CONFIG-TIME")
-    resume: bool = option(False, "continue the training in logdir")
+    resume: bool | str = option(
+        False, "continue the training in logdir; or the folder of a training to continue there"
+    )
+    fork: str | None = option(
+        None, "with resume: folder to go on in under changed options, the other one stays as it is"
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
     threads: Index = option(
         0, "CPU threads of PyTorch; 0 for one, with which small networks are fastest"
@@ -79,4 +84,11 @@ class Experiment(TrainOptions):
             raise InputError(
                 f"window = {self.window}, reload_every = {self.reload_every}: "
                 "expected both, or neither"
+            )
+        if self.fork is not None and not self.resume:
+            raise InputError(f"fork = {self.fork}: expected resume with it, as in --resume RUN")
+        if isinstance(self.resume, str) and self.logdir not in (None, self.resume):
+            raise InputError(
+                f"logdir = {self.logdir}, resume = {self.resume}: expected one folder; "
+                "fork: NEW continues in another one"
             )

@@ -7,11 +7,14 @@ from rlop.config.json_schema import Schema, SchemaWriter
 from rlop.training.options import Experiment
 
 USAGE = """usage: rlop train CONFIG.yaml [--key value ...]
+       rlop train --resume RUN [--key value ...]
 
 Train the agent of a configuration; print its metrics and where the logs are.
 
   --agent.lr 1e-3        any key of the configuration, dotted
   --agent.lr 1e-3 3e-4   several values are trained side by side
+  --resume RUN           continue the training in a folder with the very same numbers
+  --fork NEW             with --resume: go on in another folder under changed options
   --help                 with CONFIG.yaml: every option of its agent and data as well
   --dry-run              print the runs, memory and time; train nothing, write nothing
   --schema               print the JSON schema of configurations

@@ -13,7 +13,7 @@ import torch
 
 from rlop.agent import Agent, with_preset
 from rlop.config.checks import show
-from rlop.config.files import read_yaml
+from rlop.config.files import overrides_only, read_yaml
 from rlop.config.overrides import apply_overrides
 from rlop.config.schema import PLAIN, build, flags_of, options_of
 from rlop.data import Dataset, load_dataset
@@ -23,9 +23,10 @@ from rlop.data.units import in_env_units
 from rlop.logs.logger import History
 from rlop.logs.messages import LOGGER, say
 from rlop.training.evaluate import make_evaluator
-from rlop.training.loop import train
+from rlop.training.folder import CONFIG, RunFolder, new_folder
 from rlop.training.names import agent_class
 from rlop.training.options import Experiment, TrainOptions
+from rlop.training.session import origin_of, train_in
 from rlop.types import InputError
 
 DEFAULT_AGENT = "DQN"
@@ -45,7 +46,7 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
     """
     arguments = list(argv)
     names_a_file = arguments and not arguments[0].startswith("--")
-    path = arguments.pop(0) if names_a_file else default
+    path = arguments.pop(0) if names_a_file else _resumed_config(arguments) or default
     if path is None:
         raise InputError("no configuration file; expected: CONFIG.yaml [--key value ...]")
 
@@ -56,6 +57,24 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
     if is_section:  # otherwise `build` says what is wrong
         _check_agent(values, where)
     return build(Experiment, values, where=where), Path(path).stem
+
+
+def _resumed_config(arguments: Sequence[str]) -> Path | None:
+    """Return the configuration in the folder that `--resume RUN` names, or None without one.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    folder = apply_overrides({}, arguments, flags_of(Experiment)).get("resume")
+    if not isinstance(folder, str):
+        return None
+    path = Path(folder).expanduser() / CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file, expected the folder of a training by `rlop train`; a training "
+            "of another version continues with: rlop train CONFIG.yaml --resume RUN"
+        )
+    return path
 
 
 def _check_agent(values: Mapping[str, Any], where: str) -> None:
@@ -194,26 +213,52 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
         agent, env_id, env_kwargs, experiment.eval_episodes, reference, experiment.eval_epsilon
     )
 
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    logdir = Path(experiment.logdir or f"runs/{name}-{stamp}").expanduser()
+    origin, folder = _folders(experiment, name)
     say(
         f"{len(agent.runs)} runs of {agent.name} on {data.name} ({len(data):,} transitions), "
-        f"logs in {logdir}"
+        f"logs in {folder.path}"
     )
 
     is_quiet = not LOGGER.isEnabledFor(logging.INFO)
+    options = build(TrainOptions, schedule_of(experiment), where="")
     started = time.perf_counter()
-    history = train(
-        agent,
-        data,
-        logdir=logdir,
-        evaluate=evaluate,
-        resume=experiment.resume,
-        progress=False if is_quiet else None,
-        **schedule_of(experiment),
-    )
+    with folder:
+        history = train_in(
+            folder,
+            agent,
+            data,
+            options,
+            evaluate,
+            origin,
+            progress=False if is_quiet else None,
+            config=_continued(experiment),
+        )
     say(cost(experiment.steps, len(agent.runs), time.perf_counter() - started))
-    return agent, history, logdir
+    return agent, history, folder.path
+
+
+def _folders(experiment: Experiment, name: str) -> tuple[Path | None, RunFolder]:
+    """Return the folder to continue from, or None, and the one to train in."""
+    resume, logdir = experiment.resume, experiment.logdir
+    if resume is False and logdir is None:
+        return None, RunFolder(new_folder("runs", name), is_new=True)
+
+    home = resume if isinstance(resume, str) else logdir
+    folder = None if home is None else Path(home).expanduser()
+    # A configuration with `resume: true` can be started again and again, the first time as well.
+    is_first = resume is True and folder is not None and not folder.exists()
+    origin = origin_of(folder, bool(resume) and not is_first)
+    path = folder if experiment.fork is None else Path(experiment.fork).expanduser()
+    assert path is not None  # `origin_of` refuses a resume without a folder
+    return origin, RunFolder(path)
+
+
+def _continued(experiment: Experiment) -> dict[str, object]:
+    """Return the configuration that a resume reads: without what it says itself."""
+    values = overrides_only(experiment)
+    for name in ("logdir", "resume", "fork"):
+        values.pop(name, None)
+    return values
 
 
 def schedule_of(experiment: Experiment) -> dict[str, Any]:

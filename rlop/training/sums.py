@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import time
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rlop.types import Metrics
+
+
+class SumsState(TypedDict):
+    """Sums as a checkpoint holds them.
+
+    Args:
+        names: of the metrics.
+        total: `[M, R]`, or None for none yet.
+        count: updates they are of.
+    """
+
+    names: list[str]
+    total: Tensor | None
+    count: int
 
 
 class Sums:
@@ -22,7 +37,22 @@ class Sums:
         """Begin at zero, and start the clock."""
         self.total: Tensor | None = None
         self.count = 0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Measure the speed from here on."""
+        self.untimed = self.count
         self.started = time.perf_counter()
+
+    def state_dict(self) -> SumsState:
+        """Return the sums, on the device; they are those of now until the next `add`."""
+        return {"names": list(self.names), "total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: SumsState) -> None:
+        """Continue where `state_dict` was taken."""
+        self.names = tuple(state["names"])
+        self.total = None if state["total"] is None else state["total"].clone()
+        self.count = state["count"]
 
     def add(self, metrics: Metrics, count: int) -> None:
         """Add the metrics of one launch, each the sum over its `count` updates."""
@@ -38,6 +68,6 @@ class Sums:
         """
         assert self.total is not None  # logs follow updates
         means = (self.total / self.count).double().cpu().numpy()
-        speed = self.count / (time.perf_counter() - self.started)
+        speed = (self.count - self.untimed) / (time.perf_counter() - self.started)
         self.start()
         return dict(zip(self.names, means, strict=True)), speed

@@ -1,0 +1,198 @@
+"""One training in its folder: locked, logged, saved, interrupted and resumed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rlop.agent import Agent
+from rlop.config.files import to_dict
+from rlop.config.schema import build
+from rlop.data.dataset import Dataset
+from rlop.data.dqn_replay.window import RollingWindow
+from rlop.envs.given import Given
+from rlop.logs.logger import History, Logger, Mark, final_scores
+from rlop.logs.messages import say
+from rlop.logs.progress import Progress
+from rlop.training.evaluate import Evaluation, evaluation_of
+from rlop.training.folder import CHECKPOINT, RunFolder, how_to_resume, newest
+from rlop.training.interrupt import StopSignal
+from rlop.training.loop import Loop
+from rlop.training.options import Experiment, TrainOptions
+from rlop.training.saving import Content, Saver, compiled_as, fork, resume
+from rlop.types import InputError
+
+
+def train(
+    agent: Agent,
+    data: Dataset | RollingWindow,
+    steps: int = TrainOptions.steps,
+    *,
+    logdir: str | Path | None = None,
+    evaluate: Evaluation | Given | None = None,
+    resume: bool | str | Path = False,
+    progress: bool | None = None,
+    **options: Any,
+) -> History:
+    """Train all runs of an agent on a fixed data set.
+
+    Args:
+        agent: from `rlop.agents`, or your own subclass of `rlop.agent.Agent`.
+        data: the data set; the agent takes the columns it needs. A `RollingWindow` is redrawn
+            during training.
+        steps: gradient steps in total, also when resuming.
+        logdir: where TensorBoard files, `metrics.jsonl` and checkpoints go; None keeps the record
+            in memory only.
+        evaluate: called with the agent at step 0, every `eval_every` steps and at the end, e.g. an
+            `Evaluator`; or an environment, as `Evaluator` takes it, for one as the command line
+            makes it.
+        resume: continue the training in `logdir`, with exactly the same numbers and record as an
+            uninterrupted one. The folder of another training: continue from its checkpoint under
+            changed options, with a record of its own in `logdir`.
+        progress: show a progress bar; None decides from the terminal.
+        options: fields of `TrainOptions`.
+    Returns:
+        Every metric logged, each with its steps, `[T, R]`.
+    Raises:
+        InputError: before any training, for arguments that do not fit, or a resume that would
+            change anything but the steps and what is logged when.
+        Interrupted: a KeyboardInterrupt, raised after logs and a checkpoint are on disk.
+    """
+    train_options = build(TrainOptions, {"steps": steps, **options}, where="train")
+    evaluation = evaluation_of(agent, evaluate, data.name, Experiment.eval_episodes)
+    folder = None if logdir is None else Path(logdir).expanduser()
+    origin = origin_of(folder, resume)
+    place = nullcontext() if folder is None else RunFolder(folder)
+    with place as run_folder:
+        return train_in(run_folder, agent, data, train_options, evaluation, origin, progress)
+
+
+def origin_of(folder: Path | None, resume: bool | str | Path) -> Path | None:
+    """Return the folder to continue from, or None.
+
+    Raises:
+        InputError: there is no such folder, or none to continue in.
+    """
+    if resume is False:
+        return None
+    if folder is None:
+        raise InputError(f"resume = {resume}: expected a logdir that holds a checkpoint")
+    origin = folder if resume is True else Path(resume).expanduser()
+    if not origin.is_dir():
+        raise InputError(f"{origin / CHECKPOINT}: no such checkpoint")
+    return folder if origin.resolve() == folder.resolve() else origin
+
+
+def train_in(
+    folder: RunFolder | None,
+    agent: Agent,
+    data: Dataset | RollingWindow,
+    options: TrainOptions,
+    evaluate: Evaluation | None,
+    origin: Path | None,
+    progress: bool | None,
+    config: Mapping[str, object] | None = None,
+) -> History:
+    """Train in a folder that this process has locked.
+
+    Args:
+        folder: of the training; None keeps the record in memory.
+        agent: see `train`.
+        data: see `train`.
+        options: the schedule.
+        evaluate: a function of the agent.
+        origin: the folder to continue from, see `origin_of`.
+        progress: see `train`.
+        config: configuration that continues the training, written to the folder.
+    """
+    path = None if folder is None else folder.path
+    schedule = to_dict(options)
+    content, where = _content(folder, origin, agent)
+    if content is not None:
+        options = compiled_as(content, options)
+    loop = Loop(agent, data, options, evaluate)
+    saver = Saver(loop, path)
+
+    mark: Mark | None = None
+    if content is not None and origin == path:
+        mark = resume(saver, content, where)
+    elif content is not None:
+        fork(saver, content, where)
+    elif folder is not None and origin == path:
+        folder.start_over()
+
+    settings = {
+        "agent": agent.name,
+        "data": data.name,
+        **to_dict(agent.config),
+        **schedule,
+    }
+    runs = agent.runs
+    if folder is not None and config is not None:
+        folder.write_config(config)
+    with Logger(path, runs.labels, runs.hparams, settings, mark, saver.parent) as logger:
+        return _trained(saver, logger, progress)
+
+
+def _content(
+    folder: RunFolder | None, origin: Path | None, agent: Agent
+) -> tuple[Content | None, str]:
+    """Return the content and file of the checkpoint to continue from; None to start."""
+    if folder is None:
+        return None, ""
+    if origin != folder.path:
+        folder.check_empty()
+    if origin is None:
+        return None, ""
+
+    found = newest(origin, agent.device)
+    if found is not None:
+        return found[1], str(found[0])
+    if origin != folder.path:
+        raise InputError(f"{origin / CHECKPOINT}: no such checkpoint")
+    return None, ""
+
+
+def _trained(saver: Saver, logger: Logger, progress: bool | None) -> History:
+    """Run the loop; save at its end, however it ends."""
+    loop = saver.loop
+    with StopSignal() as stop:
+
+        def save() -> None:
+            with stop.shield():
+                saver.save(logger)
+
+        try:
+            with Progress(loop.options.steps, start=loop.step, enabled=progress) as bar:
+                loop.run(logger, bar, stop, save)
+            history = logger.history
+            with stop.shield():
+                saver.save(logger)
+                logger.close(final_scores(history))
+        except BaseException as error:
+            if loop.is_whole and not saver.is_current:
+                save()
+            _say_how_to_resume(saver, logger, error)
+            raise
+    return history
+
+
+def _say_how_to_resume(saver: Saver, logger: Logger, error: BaseException) -> None:
+    """Say where a training stands that did not reach its end, and what continues it."""
+    if logger.logdir is None:
+        return
+    ended = "interrupted" if isinstance(error, KeyboardInterrupt) else "ended"
+    where = (
+        f"at step {saver.loop.step}" if saver.loop.is_whole else f"after {saver.loop.step} steps"
+    )
+    saved = saver.saved_at
+    if saved is None:
+        kept = "before the first checkpoint; it starts over with"
+    elif saved == saver.loop.step:
+        kept = "logs and checkpoint are written; it continues with"
+    else:
+        kept = f"the checkpoint is of step {saved}; it continues with"
+    say(f"{ended} {where}: {kept}: {how_to_resume(logger.logdir)}", logging.WARNING)
