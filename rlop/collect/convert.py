@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rlop.collect.dqn_replay import write_dqn_replay
 from rlop.config.checks import check_known, check_range
 from rlop.config.files import atomic
+from rlop.config.writing import unwritable_named
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import DEPTH, Stacks
 from rlop.data.dqn_replay.storage import available_bytes
@@ -127,7 +128,8 @@ def _to_npz(data: Dataset, path: Path, rows_per_file: int) -> Path:
 
     arrays: dict[str, Any] = {name: np.asarray(column) for name, column in _columns(data).items()}
     arrays |= {name: np.array(value) for name, value in about.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with unwritable_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     return path
@@ -188,7 +190,8 @@ def _to_dqn_replay(data: Dataset, folder: Path, rows_per_file: int) -> Path:
     try:
         for suffix, (first, last) in enumerate(_files(parts, rows_per_file)):
             _write_log(temporary, suffix, data, obs, parts[first:last])
-        os.replace(temporary, logs)
+        with unwritable_named(logs):
+            os.replace(temporary, logs)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return logs

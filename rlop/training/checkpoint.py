@@ -18,6 +18,7 @@ import torch
 from rlop.agent import Agent
 from rlop.config.files import atomic, to_dict
 from rlop.config.parts import is_import_path, load_part
+from rlop.config.writing import late_errors
 from rlop.projections import Projection
 from rlop.regularizers import Regularizer
 from rlop.runs import seed_list
@@ -60,6 +61,8 @@ def save(
         step: gradient steps done.
         streams: state of the random streams, for an exact continuation.
         training: all else that a resume needs, see `rlop.training.resume`.
+    Raises:
+        InputError: the file cannot be written; the older one is still there.
     """
     path = Path(path)
 
@@ -76,7 +79,8 @@ def save(
         "training": training,
     }
     with atomic(path) as temporary:
-        torch.save(content, temporary)
+        with late_errors(temporary) as file:
+            torch.save(content, file)
         if path.exists():
             copy_to(path, previous(path))
     return path
