@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
+CHAOS ?=
 BENCH ?= all
 JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3
 EXTRAS := report,collect,classic,minatar,atari,supervised
 
-.PHONY: demo test generated test-lower lint dist bench clean
+.PHONY: demo test generated test-lower chaos lint dist bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python scripts/gridworld.py $(DEMO)
@@ -25,6 +26,10 @@ generated: $(VENV)/ready
 # The same tests with the oldest versions that pyproject.toml allows.
 test-lower: .venv-lower/ready
 	.venv-lower/bin/python -m pytest -n $(JOBS) --dist worksteal
+
+# Trainings ended at random moments and resumed, for a minute; see scripts/chaos.py for more.
+chaos: $(VENV)/ready
+	$(BIN)/python scripts/chaos.py $(CHAOS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

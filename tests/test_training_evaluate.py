@@ -1,8 +1,5 @@
 """Scores of policies: over episodes, and exactly on a known MDP."""
 
-import os
-import signal
-
 import gymnasium
 import numpy as np
 import pytest
@@ -12,7 +9,6 @@ from rlop.agents import DQN
 from rlop.envs import chain, optimal_q, policy_return_undiscounted
 from rlop.training.evaluate import LONGEST, Evaluator, make_evaluator
 from rlop.training.exact import TabularEvaluator
-from rlop.training.interrupt import StopSignal
 from rlop.types import InputError, Spec
 
 
@@ -278,18 +274,3 @@ def test_the_optimal_q_is_that_of_each_runs_own_gamma(gammas):
     swapped = TabularEvaluator(mdp, gammas[::-1], horizon=20)(agent)
     np.testing.assert_allclose(own["eval/q_error"], 0, atol=1e-9)
     assert (swapped["eval/q_error"] > 0.01).all()
-
-
-# ---- interruption
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_waits_and_the_second_does_not(number):
-    handler = signal.getsignal(number)
-    with StopSignal() as stop:
-        assert not stop.asked
-        os.kill(os.getpid(), number)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) == handler
