@@ -79,10 +79,8 @@ def convert(
     if data.discount is not None or data.extra:
         raise InputError(f"{data.name}: rows span several steps or have columns of a backup")
 
-    try:
+    with unwritable_named(path):
         written = FORMS[form](data, path, rows_per_file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     say(f"{written}: {len(data):,} transitions in {data.n_episodes:,} episodes of {data.name}")
     return written
 
@@ -128,8 +126,7 @@ def _to_npz(data: Dataset, path: Path, rows_per_file: int) -> Path:
 
     arrays: dict[str, Any] = {name: np.asarray(column) for name, column in _columns(data).items()}
     arrays |= {name: np.array(value) for name, value in about.items()}
-    with unwritable_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
     return path
@@ -190,8 +187,7 @@ def _to_dqn_replay(data: Dataset, folder: Path, rows_per_file: int) -> Path:
     try:
         for suffix, (first, last) in enumerate(_files(parts, rows_per_file)):
             _write_log(temporary, suffix, data, obs, parts[first:last])
-        with unwritable_named(logs):
-            os.replace(temporary, logs)
+        os.replace(temporary, logs)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return logs

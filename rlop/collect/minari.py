@@ -12,8 +12,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from rlop.config.files import atomic, write_atomic
-from rlop.config.writing import unwritable_named
+from rlop.config.writing import sync_file, unwritable_named
 from rlop.data.dataset import Dataset
 from rlop.data.formats.hdf5_new import new_hdf5
 from rlop.data.formats.minari import MAIN_FILE, METADATA, PREFIX, root
@@ -57,7 +56,9 @@ def write_minari(data: Dataset, name: str) -> Path:
         with unwritable_named(folder):
             (temporary / "data").mkdir(parents=True)
             _write_episodes(temporary / "data" / MAIN_FILE, data)
-            write_atomic(temporary / "data" / METADATA, json.dumps(about).encode())
+            (temporary / "data" / METADATA).write_text(json.dumps(about))
+            for name in (MAIN_FILE, METADATA):
+                sync_file(temporary / "data" / name)
             os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -68,7 +69,7 @@ def write_minari(data: Dataset, name: str) -> Path:
 def _write_episodes(path: Path, data: Dataset) -> None:
     """Write an HDF5 file with a group for each episode."""
     stops = (data.episode_ends + 1).tolist()
-    with atomic(path) as temporary, new_hdf5(temporary, track_order=True) as file:
+    with new_hdf5(path, track_order=True) as file:
         start = 0
         for number, stop in enumerate(stops):
             group = file.create_group(f"episode_{number}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import yaml
 
 from rlop.config.checks import nearest
-from rlop.config.writing import unwritable_named
+from rlop.config.writing import sync_file, unwritable_named
 from rlop.types import InputError
 
 if TYPE_CHECKING:
@@ -221,8 +221,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with unwritable_named(path):
             yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
+            sync_file(temporary)
             os.replace(temporary, path)
             _sync_folder(path.parent)
     finally:

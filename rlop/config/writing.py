@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from rlop.types import InputError
 
@@ -89,7 +89,7 @@ class LateErrors(io.RawIOBase):
 
 
 @contextmanager
-def late_errors(path: Path) -> Iterator[LateErrors]:
+def late_errors(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file for a writer in C; what went wrong is raised at the end.
 
     Raises:
@@ -97,5 +97,11 @@ def late_errors(path: Path) -> Iterator[LateErrors]:
     """
     with open(path, "w+b", buffering=0) as file:
         guard = LateErrors(file)
-        yield guard
+        yield cast(IO[bytes], guard)
         guard.check()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file is on disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

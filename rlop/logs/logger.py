@@ -104,7 +104,13 @@ class Logger:
             self._open(self.logdir, resume)
 
     def log(self, step: int, metrics: PerRun) -> None:
-        """Write one step; a number that is not finite becomes null in the record."""
+        """Write one step; a number that is not finite becomes null in the record.
+
+        On a full disk, what cannot be written waits for the next call.
+
+        Raises:
+            InputError: the folder was removed.
+        """
         if self._closed:
             raise ValueError("this logger is closed")
 
@@ -122,7 +128,9 @@ class Logger:
         self._record.write(text.encode() + b"\n")
         self._step = step
         self._write_scalars(values)
-        self._check_written()
+        self._say_what_waits()
+        if not self._record.is_there():
+            raise InputError(f"{self.logdir}: was removed while the training ran")
 
     def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
         """Log a message, unless one with the same key was logged before.
@@ -153,22 +161,21 @@ class Logger:
         """
         if self.logdir is not None and not self._closed:
             self._record.sync()
-            for writer in self._writers:
-                writer.file.check()
+            for file in self._files:
+                file.check()
 
-    def _check_written(self) -> None:
-        """Say it once if the disk takes no more.
+    @property
+    def _files(self) -> list[Appended]:
+        """The record and the event files."""
+        return [self._record, *(writer.file for writer in self._writers)]
 
-        Raises:
-            InputError: the folder was removed, so that nothing can be kept.
-        """
-        if not self._record.is_there():
-            raise InputError(f"{self.logdir}: was removed while the training ran")
-        for file in (self._record, *(writer.file for writer in self._writers)):
+    def _say_what_waits(self) -> None:
+        """Say it once if the disk takes no more."""
+        for file in self._files:
             if file.error is not None:
                 self.say_once(
                     f"{file.path}: cannot be written ({file.error.strerror}); what is logged waits "
-                    "in memory, and the training goes on",
+                    "in memory",
                     key="disk",
                 )
 
@@ -189,8 +196,11 @@ class Logger:
         """
         rows = {f"final/{name}": row for name, row in self._rows_of(final or {}).items()}
         if not self._closed and self.logdir is not None:
-            self._record.close()
             self._finish(rows, success)
+            self._record.flush()
+            self._say_what_waits()
+            for file in self._files:
+                file.close()
         self._closed = True
 
     def __enter__(self) -> Logger:
@@ -243,7 +253,7 @@ class Logger:
             writer.write(summary, self._step)
 
     def _finish(self, rows: Mapping[str, list[float]], success: bool) -> None:
-        """Complete the hyper-parameter tab and close the event files."""
+        """Complete the hyper-parameter tab."""
         from rlop.logs.tensorboard import experiment, session_end
 
         if rows:
@@ -254,7 +264,6 @@ class Logger:
         self._write_scalars(rows)
         for writer in self._writers:
             writer.write(session_end(success))
-            writer.close()
 
     def _rows_of(self, metrics: PerRun) -> dict[str, list[float]]:
         """Turn the values of metrics into lists of R floats."""

@@ -33,10 +33,6 @@ class EventWriter:
         """Write one summary."""
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
-    def close(self) -> None:
-        """Close the file."""
-        self._records.close()
-
     def _write(self, event: event_pb2.Event) -> None:
         self._records.write(event.SerializeToString())
 
