@@ -186,7 +186,7 @@ def is_torn(logdir: Path) -> bool:
         if (logdir / "metrics.jsonl").exists() and (logdir / "checkpoint.pt").exists():
             read_metrics(logdir)
     except InputError as error:
-        print(f"  torn: {error}")
+        print(f"  torn: {error}", flush=True)
         return True
     return False
 
@@ -204,7 +204,7 @@ def trial(
     attack(pid, seconds, chance)
     code = end_of(pid)
     if code not in codes:
-        print(f"  {kind}, {way}: exit code {code}, expected one of {codes}")
+        print(f"  {kind}, {way}: exit code {code}, expected one of {codes}", flush=True)
         wrong.add("failed")
     if is_torn(logdir):
         wrong.add("torn")
@@ -216,16 +216,18 @@ def trial(
         end_of(pid)
         if is_torn(logdir):
             wrong.add("torn")
-    if end_of(start(logdir.parent, again(kind, logdir))) != 0:
+    code = end_of(start(logdir.parent, again(kind, logdir)))
+    if code != 0:
+        print(f"  {kind}, {way}: exit code {code} of the resume", flush=True)
         return wrong | {"failed"}
 
     found = differences(whole, logdir)
     left = names(logdir) - names(whole)
     if found:
-        print(f"  {kind}, {way}: {', '.join(found)} differ")
+        print(f"  {kind}, {way}: {', '.join(found)} differ", flush=True)
         wrong.add("unequal")
     if left:
-        print(f"  {kind}, {way}: {', '.join(sorted(left))} left over")
+        print(f"  {kind}, {way}: {', '.join(sorted(left))} left over", flush=True)
         wrong.add("leftover")
     return wrong
 
@@ -294,18 +296,31 @@ def chaos(argv: list[str]) -> None:
 
     wanted = {"kill": args.kills, "double": args.double, "term": args.terms}
     chance = random.Random(args.seed)
-    is_right = True
-    for way, count in wanted.items():
-        counts: Counter[str] = Counter()
-        for number in range(count):
-            kind = kinds[number % len(kinds)]
-            logdir = folder / f"{kind}-{way}-{number}"
-            counts.update(trial(kind, way, wholes[kind], logdir, seconds[kind], chance))
-        is_right &= not counts
-        shown = ", ".join(f"{name} {counts[name]}" for name in COUNTS)
-        print(f"{way}: {count} trainings: {shown}", flush=True)
-    if not is_right:
+    counts = {way: Counter[str]() for way in wanted}
+    for number, way in enumerate(shuffled(wanted, chance), start=1):
+        kind = kinds[number % len(kinds)]
+        logdir = folder / f"{kind}-{way}-{number}"
+        counts[way].update(
+            ["trainings", *trial(kind, way, wholes[kind], logdir, seconds[kind], chance)]
+        )
+        if number % 10 == 0 or number == sum(wanted.values()):
+            print(f"\n{number} trainings", *map(line, counts.items()), sep="\n", flush=True)
+    if any(counts[way][name] for way in wanted for name in COUNTS):
         raise InputError(f"{folder}: holds the trainings that went wrong")
+
+
+def shuffled(wanted: dict[str, int], chance: random.Random) -> list[str]:
+    """Return the ways in a random order, each as often as it is wanted."""
+    ways = [way for way, count in wanted.items() for _ in range(count)]
+    chance.shuffle(ways)
+    return ways
+
+
+def line(item: tuple[str, Counter[str]]) -> str:
+    """Return the counts of one way."""
+    way, counts = item
+    shown = ", ".join(f"{name} {counts[name]}" for name in COUNTS)
+    return f"{way}: {counts['trainings']} trainings: {shown}"
 
 
 if __name__ == "__main__":

@@ -1,17 +1,28 @@
-"""Compare two trainings bit for bit: parameters, random streams, record and curves."""
+"""Compare two trainings bit for bit: parameters, random streams, record and curves.
+
+    python scripts/same_training.py RUN OTHER
+
+Times are not compared. Exit code 1 if anything else differs.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from rlop.command import guarded, leave_script_folder
 
-from rlop.logs.history import EVENTS
-from rlop.logs.tensorboard import event_pb2
-from rlop.training.checkpoint import load
+leave_script_folder(__file__)  # puts the checkout on the path
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # noqa: E402
+
+from rlop.logs.history import EVENTS  # noqa: E402
+from rlop.logs.tensorboard import event_pb2  # noqa: E402
+from rlop.training.checkpoint import load  # noqa: E402
 
 
 def same(first: object, second: object) -> bool:
@@ -68,3 +79,21 @@ def differences(first: Path, second: Path) -> list[str]:
     if drawn(first) != drawn(second):
         found.append("curves")
     return found
+
+
+def compare(argv: list[str]) -> None:
+    """Say whether two trainings are equal bit for bit: parameters, random streams, record, curves.
+
+    Times are not compared. Exit code 1 if anything else differs.
+    """
+    parser = argparse.ArgumentParser(description=compare.__doc__)
+    parser.add_argument("run", type=Path, help="folder of a training")
+    parser.add_argument("other", type=Path, help="folder of another one")
+    args = parser.parse_args(argv)
+    found = differences(args.run, args.other)
+    print(f"these differ: {', '.join(found)}" if found else "equal bit for bit, except times")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(compare))

@@ -46,7 +46,11 @@ def test_a_folder_has_one_writer_at_a_time(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_of_many_who_want_a_folder_at_once_one_gets_it(tmp_path):
+@pytest.mark.parametrize("is_stale", [False, True])
+def test_of_many_who_want_a_folder_at_once_one_gets_it(tmp_path, is_stale):
+    if is_stale:
+        (tmp_path / lock.LOCK).mkdir()
+        (tmp_path / lock.LOCK / f"{ended()}-1-{socket.gethostname()}").touch()
     start = threading.Barrier(20)
 
     def take(number):

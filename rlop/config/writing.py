@@ -103,5 +103,5 @@ def late_errors(path: Path) -> Iterator[IO[bytes]]:
 
 def sync_file(path: Path) -> None:
     """Wait until a file is on disk."""
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows syncs only what may be written
         os.fsync(file.fileno())

@@ -43,6 +43,7 @@ class History:
         metrics: name -> (steps `[T']`, values `[T', R]`); NaN where a value was not finite.
         labels, hparams: names and hyper-parameters of the R runs.
         config: the configuration of the training.
+        parent: the training that this one continues under other options, if any.
     """
 
     steps: np.ndarray
@@ -50,6 +51,7 @@ class History:
     labels: list[str]
     hparams: list[dict[str, object]]
     config: dict[str, object] = field(default_factory=dict)
+    parent: object = None
 
     def get(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return steps `[T']` and values `[T', R]` of one metric.
@@ -119,6 +121,7 @@ def history_of(rows: Iterable[Row], runs: Runs) -> History:
         labels=runs["labels"],
         hparams=runs["hparams"],
         config=runs.get("config", {}),
+        parent=runs.get("parent"),
     )
 
 

@@ -99,24 +99,27 @@ class RunFolder:
         """Remove the record of a training that ended before its first checkpoint.
 
         Raises:
-            InputError: the record is that of a training that reached its end.
+            InputError: the record is that of a training that reached its end, or continued another.
         """
         if (self.path / RECORD).exists():
-            if self._is_complete():
-                raise InputError(
-                    f"{self.path}: holds a whole record, but no {CHECKPOINT} to resume"
-                )
+            self._check_unfinished()
             say(f"{self.path}: holds no checkpoint, so the training starts over", logging.WARNING)
         clear(self.path)
 
-    def _is_complete(self) -> bool:
-        """Return whether the record reaches the last step of its configuration."""
+    def _check_unfinished(self) -> None:
+        """Raise InputError unless the record is of a training that can start over."""
         try:
             history = read_metrics(self.path)
-        except InputError:
-            return False
+        except InputError:  # killed while the record was begun
+            return
+        if history.parent is not None:
+            raise InputError(
+                f"{self.path}: continues another training, but holds no {CHECKPOINT}: "
+                "expected a new fork, in another folder"
+            )
         end = history.config.get("steps")
-        return isinstance(end, int) and history.steps.size > 0 and history.steps[-1] >= end
+        if isinstance(end, int) and history.steps.size and history.steps[-1] >= end:
+            raise InputError(f"{self.path}: holds a whole record, but no {CHECKPOINT} to resume")
 
     def write_config(self, values: Mapping[str, object]) -> None:
         """Write the configuration with which the training can be continued."""

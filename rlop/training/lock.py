@@ -58,8 +58,12 @@ def release(held: Path) -> None:
         held.parent.rmdir()
 
 
-def check_free(folder: Path) -> None:
-    """Raise InputError if a process that lives, or that nothing is known of, holds the lock."""
+def _drop_dead(folder: Path) -> None:
+    """Remove what a process that has ended left of the lock.
+
+    Raises:
+        InputError: a process holds it that lives, or that nothing is known of.
+    """
     lock = folder / LOCK
     for name in _holders(lock):
         if not is_dead(name):
@@ -68,13 +72,8 @@ def check_free(folder: Path) -> None:
                 f"{folder}: process {pid or '?'} on {host} trains in this folder; expected another "
                 f"folder, or its end (if it has ended, remove {lock})"
             )
-
-
-def _drop_dead(folder: Path) -> None:
-    """Remove what a dead process left of the lock; raise InputError if one that lives holds it."""
-    check_free(folder)
-    for name in _holders(folder / LOCK):
-        (folder / LOCK / name).unlink(missing_ok=True)
+        # By its name, so that the lock of another process, taken since, is left alone.
+        (lock / name).unlink(missing_ok=True)
 
 
 def _holders(lock: Path) -> list[str]:

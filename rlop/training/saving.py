@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rlop.config.files import to_dict
 from rlop.config.schema import change
 from rlop.logs.logger import Logger, Mark
 from rlop.logs.messages import say
@@ -26,12 +27,17 @@ class Saver:
     Args:
         loop: the training.
         folder: where they go; None for none.
+        config: the configuration of a training on the command line.
     """
 
-    def __init__(self, loop: Loop, folder: Path | None) -> None:
+    def __init__(
+        self, loop: Loop, folder: Path | None, config: Mapping[str, object] | None = None
+    ) -> None:
         self.loop = loop
         self.folder = folder
+        self.config = config
         self.identity: dict[str, Any] = {} if folder is None else identity(loop)
+        self.versions = versions()
         self.saved_at: int | None = None  # step of the last checkpoint
         self.saved_whole = False  # whether all that was due there was done
         self.parent: Mapping[str, object] | None = None
@@ -65,8 +71,9 @@ class Saver:
         return {
             "identity": self.identity,
             "parent": self.parent,
-            "versions": versions(),
-            "steps": loop.options.steps,
+            "versions": self.versions,
+            "options": to_dict(loop.options),
+            "config": self.config,
             # Whether all that is due at this step is done.
             "is_done": loop.tasks_done_at == loop.step or not loop.any_due(),
             "before": _plain(before),
@@ -121,11 +128,11 @@ def resume(saver: Saver, content: Content, where: str) -> Mark:
         )
     with checkpoint.fitting("resume: the checkpoint's part training"):
         check_same(where, training["identity"], saver.identity)
-        _say_versions(training["versions"])
+        _say_versions(training["versions"], saver.versions)
         saver.parent = training["parent"]
 
         # The last step has tasks that another end would not have, or have elsewhere.
-        step, old_end, end = content["step"], training["steps"], loop.options.steps
+        step, old_end, end = content["step"], training["options"]["steps"], loop.options.steps
         has_same_tasks = old_end == end or step not in (old_end, end)
         is_done = training["is_done"] and has_same_tasks
         logged = training["after" if is_done else "before"]
@@ -180,9 +187,8 @@ def _load_state(loop: Loop, content: Content, where: str) -> None:
     loop.step = content["step"]
 
 
-def _say_versions(old: Mapping[str, str]) -> None:
+def _say_versions(old: Mapping[str, str], new: Mapping[str, str]) -> None:
     """Warn where what computes has changed since the checkpoint."""
-    new = versions()
     changed = [
         f"{name} {old[name]} -> {new.get(name)}" for name in old if old[name] != new.get(name)
     ]

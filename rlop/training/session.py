@@ -115,7 +115,7 @@ def train_in(
     if content is not None:
         options = compiled_as(content, options)
     loop = Loop(agent, data, options, evaluate)
-    saver = Saver(loop, path)
+    saver = Saver(loop, path, config)
 
     mark: Mark | None = None
     if content is not None and origin == path:
@@ -132,10 +132,20 @@ def train_in(
         **schedule,
     }
     runs = agent.runs
+    is_forked = origin is not None and origin != path
+    if not is_forked:
+        _write_config(folder, config)
+    with Logger(path, runs.labels, runs.hparams, settings, mark, saver.parent) as logger:
+        if is_forked:
+            # Only with a checkpoint of its own does it continue, and not start over.
+            saver.save(logger)
+            _write_config(folder, config)
+        return _trained(saver, logger, progress)
+
+
+def _write_config(folder: RunFolder | None, config: Mapping[str, object] | None) -> None:
     if folder is not None and config is not None:
         folder.write_config(config)
-    with Logger(path, runs.labels, runs.hparams, settings, mark, saver.parent) as logger:
-        return _trained(saver, logger, progress)
 
 
 def _content(

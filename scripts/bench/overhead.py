@@ -25,6 +25,7 @@ from rlop.training.evaluate import make_evaluator
 from rlop.training.loop import Loop, TrainOptions
 from rlop.training.probing import measure_agent
 from rlop.training.run import Experiment
+from rlop.training.saving import Saver
 from rlop.types import InputError
 from scripts.bench import ours
 from scripts.bench.measure import Update, paired_ratio, race, repeats, show, summary, table, timed
@@ -110,10 +111,8 @@ def measure_overhead(problem: Problem, data: Dataset) -> Overhead:
             probe = partial(measure_agent, agent, loop.probe_batch)
             parts["probe"] = cost(probe, schedule.probe_every, update_ms, TIMES)
             parts["log"] = cost(log, schedule.log_every, update_ms, TIMES)
-            save = cost(
-                lambda: loop.save(Path(folder)), schedule.checkpoint_every, update_ms, TIMES
-            )
-            parts["checkpoint"] = save
+            save = partial(Saver(loop, Path(folder)).save, logger)
+            parts["checkpoint"] = cost(save, schedule.checkpoint_every, update_ms, TIMES)
 
     parts["evaluate"] = evaluation(agent, data, schedule.eval_every, update_ms)
     percent = sum(part.get("percent", 0.0) for part in parts.values())
