@@ -96,7 +96,7 @@ class Agent(ABC):
         with within("agent"):
             self._make_runs()
         self.check()
-        with memory_named(self.name):
+        with memory_named(f"{self.name}: its networks do not fit into memory"):
             self.learners = self.make_learners()
         for name, learner in self.learners.items():
             check_drawn(f"{self.name}.make_learners: {name}", learner.online)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rlop.collect.dqn_replay import write_dqn_replay
 from rlop.config.checks import check_known, check_range
 from rlop.config.files import atomic
+from rlop.config.writing import unwritable_named
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import DEPTH, Stacks
 from rlop.data.dqn_replay.storage import available_bytes
@@ -83,10 +84,8 @@ def convert(
             "expected the data as they were read"
         )
 
-    try:
+    with unwritable_named(path):
         written = FORMS[form](data, path, rows_per_file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     say(f"{written}: {len(data):,} transitions in {data.n_episodes:,} episodes of {data.name}")
     return written
 

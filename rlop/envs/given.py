@@ -11,6 +11,7 @@ from gymnasium.wrappers import TimeLimit
 from rlop.envs.atari import PREFIX as ATARI
 from rlop.envs.make import make_vec_env
 from rlop.envs.spaces import Env, Space, VectorEnv
+from rlop.envs.watched import Watched
 from rlop.types import InputError
 
 Given: TypeAlias = str | Env | Callable[[], Env]
@@ -68,6 +69,14 @@ def copies(
         InputError: an unknown id, arguments for something else than an id, or a function that
             makes no new environment.
     """
+    made = _copies(given, n_runs, n_envs, kwargs, longest)
+    return made._replace(of_run=[Watched(envs, name_of(given)) for envs in made.of_run])
+
+
+def _copies(
+    given: Given, n_runs: int, n_envs: int, kwargs: Mapping[str, Any], longest: int
+) -> Copies:
+    """Make the environments, whose faults have no name yet."""
     if isinstance(given, str):
         return _by_id(given, n_runs, n_envs, kwargs, longest)
     if kwargs:

@@ -17,11 +17,14 @@ from rlop.data.joined import Mixture
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
 from rlop.data.tables import make_table
+from rlop.envs.watched import EnvironmentFailed
 from rlop.logs.logger import Logger, Mark
+from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.evaluate import Evaluation
+from rlop.training.exact import Scores
 from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
@@ -96,6 +99,7 @@ class Loop:
         self.before: Logged | None = None  # the tasks of the last step that had any
         self.tasks_done_at = -1  # last step at which all that was due is done
         self.best: Best | None = None
+        self.scored: list[str] = []  # names of an evaluation's scores, once there was one
 
     def run(
         self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
@@ -341,7 +345,7 @@ class Loop:
             metrics |= measure_agent(self.agent, self.probe_batch)
         if self.evaluate is not None and self.due(self.options.eval_every):
             with stop.at_once():
-                metrics |= self.evaluate(self.agent)
+                metrics |= self.evaluated(self.evaluate)
 
         if metrics:
             logger.log(self.step, metrics)
@@ -356,13 +360,33 @@ class Loop:
         if between and every and (is_best or self.due(every)):
             save()
 
+    def evaluated(self, evaluate: Evaluation) -> Scores:
+        """Return the scores of an evaluation; NaN where the environment failed.
+
+        Raises:
+            EnvironmentFailed: the first time: an environment that never worked is a mistake.
+        """
+        try:
+            scores = evaluate(self.agent)
+        except EnvironmentFailed as error:
+            if not self.scored:
+                raise
+            say(
+                f"{error}; the evaluation at step {self.step} is recorded as failed, without a "
+                "number, and the training goes on",
+                logging.WARNING,
+            )
+            return {name: np.full(len(self.agent.runs), np.nan) for name in self.scored}
+        self.scored = list(scores)
+        return scores
+
     def logged(self, logger: Logger) -> Logged:
         """Return what was logged up to now."""
         return Logged(self.step, logger.mark(), self.sums.state_dict(), self.best)
 
     def note_best(self, metrics: Mapping[str, np.ndarray]) -> bool:
         """Remember the step of the best mean return after step 0; return whether it is this one."""
-        returns = metrics.get("eval/return", np.array([]))
+        returns = np.asarray(metrics.get("eval/return", ()), np.float64)
         finite = returns[np.isfinite(returns)]
         score = float(finite.mean()) if finite.size and self.step else -np.inf
         is_best = score > (self.best["score"] if self.best else -np.inf)

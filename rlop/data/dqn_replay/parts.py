@@ -171,7 +171,7 @@ def cache_file(parts: Sequence[Part], folder: Path) -> Path:
         digest.update(part.kept.tobytes())
 
     game, run = parts[0].folder.parts[-3:-1]
-    return folder / f"{game}-{run}-{digest.hexdigest()[:16]}.npy"
+    return folder / f"{game}-{run}-{digest.hexdigest()[:16]}.frames"
 
 
 def assemble(

@@ -5,7 +5,7 @@ Every frame is kept once; stacks are built when they are sampled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
+from rlop.data.dqn_replay.storage import Unchanged
 from rlop.data.sampler import Table
 from rlop.types import Batch
 
@@ -167,7 +168,9 @@ class FrameTable(Table):
         super().__init__(others, device)
 
         self.on_disk = isinstance(obs.frames, np.memmap)
-        if self.on_disk:
+        self.check_file: Callable[[], None] = lambda: None
+        if isinstance(obs.frames, np.memmap):
+            self.check_file = Unchanged(obs.frames)
             self.frames = torch.from_numpy(obs.frames)
         else:
             self.frames = torch.from_numpy(obs.frames).to(device)
@@ -194,6 +197,7 @@ class FrameTable(Table):
             starts = torch.stack([starts, starts + torch.take(self.ahead, index)], -1)
 
         if self.on_disk:
+            self.check_file()
             window = torch.embedding(self.stretches, starts.cpu()).to(index.device)
         else:
             window = torch.embedding(self.stretches, starts)

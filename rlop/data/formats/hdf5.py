@@ -13,7 +13,9 @@ import numpy as np
 
 from rlop.config.checks import check_known, check_range, within
 from rlop.config.files import atomic
+from rlop.config.writing import unwritable_named
 from rlop.data.dataset import Dataset
+from rlop.data.formats.hdf5_new import new_hdf5
 from rlop.data.formats.keys import (
     assign,
     check_unknown_flags,
@@ -280,14 +282,15 @@ def write_hdf5(
         overwrite: replace an existing file.
 
     Raises:
-        InputError: the file exists already.
+        InputError: the file exists already, or cannot be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or overwrite")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with unwritable_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(path) as temporary, new_hdf5(temporary) as file:
         for key, array in arrays.items():
             _store(file, key, array)
 

@@ -367,4 +367,4 @@ def cache_file(selected: Sequence[Selection], label: str, folder: Path) -> Path:
     for selection in selected:
         digest.update(f"{selection.episode.path.name} {selection.episode.record}".encode())
         digest.update(selection.kept.tobytes())
-    return folder / f"{label}-{digest.hexdigest()[:16]}.npy"
+    return folder / f"{label}-{digest.hexdigest()[:16]}.frames"
