@@ -11,6 +11,7 @@
     python scripts/benchmark.py frames                # of RL Unplugged in $RLU_DIR, beside Pillow
     python scripts/benchmark.py all
     python scripts/benchmark.py gpu                   # what only a GPU shows, not part of all
+    python scripts/benchmark.py gpu-page docs/gpu.jsonl docs/gpu.md    # its tables in a page
 
 Compare ratios, not absolute times: machines differ and are noisy. Contestants are measured in turn,
 A B A B, and a ratio is the median over rounds of the ratio within a round. With one thread, CPU
@@ -49,7 +50,11 @@ SCRIPT = str(Path(__file__).resolve())
 SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling", "frames")
 # Commands of the processes that the subjects start.
 INNER = {"one": updates.one, "worker": side_by_side.worker}
-GPU = {"gpu": lambda options: gpu.benchmark(options, SCRIPT), "gpu-piece": gpu.piece}
+GPU = {
+    "gpu": lambda options: gpu.benchmark(options, SCRIPT),
+    "gpu-piece": gpu.piece,
+    "gpu-page": gpu.write_page,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,6 +135,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         add_inner_options(commands.add_parser(name, help="used by the others"), name)
     add_gpu_options(commands.add_parser("gpu"))
     add_piece_options(commands.add_parser("gpu-piece", help="used by gpu"))
+    add_page_options(commands.add_parser("gpu-page", help="write the tables of gpu into a page"))
     return parser.parse_args(argv)
 
 
@@ -194,6 +200,12 @@ def add_piece_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("piece", choices=list(gpu.PIECES))
     parser.add_argument("record", type=Path)
     add_effort_options(parser)
+
+
+def add_page_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the record and the page."""
+    parser.add_argument("record", type=Path, help="gpu.jsonl in the folder of gpu")
+    parser.add_argument("page", type=Path, help="with a place for every piece, as docs/gpu.md")
 
 
 def add_effort_options(parser: argparse.ArgumentParser) -> None:

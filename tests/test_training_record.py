@@ -52,3 +52,32 @@ def test_a_replay_equals_the_updates_to_the_bit(row, runs, tiny, moves, monkeypa
     trained = tensors_of(recorded.state_dict())
     for name, value in tensors_of(eager.state_dict()).items():
         assert torch.equal(trained[name], value), name
+
+
+READS = {
+    "item": lambda loss: loss.sum().item(),
+    "condition": lambda loss: bool((loss > 0).all()),
+    "rows of a mask": lambda loss: loss[loss > 0],
+    "tolist": lambda loss: loss.tolist(),
+    "numpy": lambda loss: loss.numpy(),
+    "cpu": lambda loss: loss.cpu(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+def test_an_update_that_waits_for_the_device_cannot_be_recorded(read, tiny, monkeypatch):
+    pretend(monkeypatch)
+    agent = ROWS["DQN"].make(tiny, seeds=2)
+    table = Table(agent.prepare(tiny).columns())
+
+    def update(rows, noise):
+        metrics = agent.update(table.gather(rows), noise)
+        read(metrics["loss/total"])
+        return metrics
+
+    launch = Launch(agent, update, K)
+    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
+    launch(*streams.take(K))  # not recorded: any read will do
+    launch.records = True
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        launch(*streams.take(K))

@@ -7,12 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 # Operations that make the host wait for the device, or draw random numbers.
-REFUSED = {aten._local_scalar_dense, aten.item, aten.nonzero, aten.bernoulli_, aten.uniform_}
+REFUSED = {
+    aten._local_scalar_dense,
+    aten.item,
+    aten.nonzero,
+    aten.masked_select,
+    aten.bernoulli_,
+    aten.uniform_,
+}
+INDEXING = {aten.index, aten.index_put, aten.index_put_}  # by a mask its rows are counted first
 
 
 class Graph(TorchDispatchMode):
@@ -30,7 +39,7 @@ class Graph(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func.overloadpacket in REFUSED:
+        if func.overloadpacket in REFUSED or has_mask(func, args):
             raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
 
         for tensor in written(func, args):
@@ -56,6 +65,13 @@ class Graph(TorchDispatchMode):
                     old.copy_(new)
 
 
+def has_mask(func: Any, args: tuple[Any, ...]) -> bool:
+    """Return whether an operation takes the rows of a mask."""
+    if func.overloadpacket not in INDEXING:
+        return False
+    return any(index is not None and index.dtype == torch.bool for index in args[1])
+
+
 def written(func: Any, args: tuple[Any, ...]) -> list[torch.Tensor]:
     """Return the tensors that an operation changes in place."""
     found = []
@@ -70,6 +86,15 @@ def memory_of(value: object) -> object:
     return value.detach() if isinstance(value, torch.Tensor) else value
 
 
+class NoReads(TorchFunctionMode):
+    """Refuses the reads of a tensor's values that on the CPU are no operation."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu):
+            raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
+        return func(*args, **(kwargs or {}))
+
+
 class Stream:
     """A stand-in for `torch.cuda.Stream`; the CPU has only one."""
 
@@ -80,7 +105,7 @@ class Stream:
 @contextmanager
 def capturing(graph: Graph) -> Iterator[None]:
     """Record into the graph, like `torch.cuda.graph`."""
-    with graph:
+    with NoReads(), graph:
         yield
     graph.restore()
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import torch
 
 from rlop.config.files import write_atomic
-from scripts.bench.gpu.text import report
+from scripts.bench.gpu.text import filled, report
 from scripts.bench.gpu.timing import Effort, Row
 
 Part: TypeAlias = Callable[[Effort], Iterator[Row]]
@@ -43,6 +43,7 @@ def benchmark(options: argparse.Namespace, script: str) -> None:
     """Measure every piece that the options name."""
     options.folder.mkdir(parents=True, exist_ok=True)
     record = options.folder / RECORD
+    forget(record, options.pieces)
     write_row(record, {"piece": "machine", **machine(options.device)})
     for piece in options.pieces:
         started = time.perf_counter()
@@ -113,10 +114,27 @@ def write_row(record: Path, row: Row) -> None:
 
 def write_report(folder: Path) -> None:
     """Write the tables of what the record holds so far."""
-    lines = (folder / RECORD).read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
     headings = {piece: heading for piece, (_, heading) in PIECES.items()}
-    write_atomic(folder / REPORT, report(rows, headings).encode())
+    write_atomic(folder / REPORT, report(read_rows(folder / RECORD), headings).encode())
+
+
+def write_page(options: argparse.Namespace) -> None:
+    """Replace the tables of a page by those of a record."""
+    page = filled(options.page.read_text(), read_rows(options.record))
+    write_atomic(options.page, page.encode())
+
+
+def read_rows(record: Path) -> list[Row]:
+    """Return the lines of a record."""
+    return [json.loads(line) for line in record.read_text().splitlines()]
+
+
+def forget(record: Path, pieces: Sequence[str]) -> None:
+    """Remove the lines of pieces that are measured again, so that no table has them twice."""
+    if not record.exists():
+        return
+    kept = [row for row in read_rows(record) if row["piece"] not in pieces]
+    write_atomic(record, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 def machine(device: str) -> Row:

@@ -61,7 +61,11 @@ class Jax:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        self.first = json.loads(self._answer())
+        try:
+            self.first = json.loads(self._answer())
+        except (RuntimeError, ValueError):
+            self.close()
+            raise
 
     def _answer(self) -> str:
         assert self.process.stdout is not None
@@ -80,7 +84,7 @@ class Jax:
     def close(self) -> None:
         """End the process."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()  # waits for it, and closes its pipes
 
 
 def stacks(problem: Problem, effort: Effort) -> Iterator[Row]:

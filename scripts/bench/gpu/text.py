@@ -5,33 +5,57 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from rlop.types import InputError
+
 Line: TypeAlias = Mapping[str, Any]
 
 
 def report(rows: Sequence[Line], headings: Mapping[str, str]) -> str:
-    """Return one table for each piece, and the errors below it.
+    """Return the machine, then a heading and a table for each piece.
 
     Args:
-        rows: of the record, each with its `piece`; the last description of the machine counts.
+        rows: of the record, each with its `piece`.
         headings: piece -> heading.
     """
-    machines = [row for row in rows if row["piece"] == "machine"]
-    parts = [
-        ", ".join(f"{key} {cell(value)}" for key, value in without_piece(machines[-1]).items())
-    ]
+    parts = [block(rows, "machine")]
     for piece, heading in headings.items():
-        of_piece = [without_piece(row) for row in rows if row["piece"] == piece]
-        if not of_piece:
-            continue
-        parts.append(f"### {heading}")
-        measured = [row for row in of_piece if "error" not in row]
-        if measured:
-            parts.append(table(measured))
-        for row in of_piece:
-            if "error" in row:
-                where = f"{row['part']}: " if "part" in row else ""
-                parts.append(f"Failed: {where}{row['error']}")
+        if any(row["piece"] == piece for row in rows):
+            parts += [f"### {heading}", block(rows, piece)]
     return "\n\n".join(parts) + "\n"
+
+
+def filled(page: str, rows: Sequence[Line]) -> str:
+    """Return a page with its tables replaced by those of the record; its prose stays.
+
+    The table of a piece stands between the lines `<!-- PIECE -->` and `<!-- /PIECE -->`, the
+    description of the machine between `<!-- machine -->` and `<!-- /machine -->`.
+
+    Raises:
+        InputError: if there is no such place for a piece of the record.
+    """
+    for piece in dict.fromkeys(row["piece"] for row in rows):
+        start, end = f"<!-- {piece} -->", f"<!-- /{piece} -->"
+        before, has_start, rest = page.partition(start)
+        _, has_end, after = rest.partition(end)
+        if not (has_start and has_end):
+            raise InputError(f"the page has no place for {piece}: expected {start} and {end} in it")
+        page = f"{before}{start}\n\n{block(rows, piece)}\n\n{end}{after}"
+    return page
+
+
+def block(rows: Sequence[Line], piece: str) -> str:
+    """Return the table of one piece, and the errors below it; for `machine` its last line."""
+    of_piece = [without_piece(row) for row in rows if row["piece"] == piece]
+    if piece == "machine":
+        return ", ".join(f"{key} {cell(value)}" for key, value in of_piece[-1].items())
+
+    measured = [row for row in of_piece if "error" not in row]
+    parts = [table(measured)] if measured else []
+    for row in of_piece:
+        if "error" in row:
+            where = f"{row['part']}: " if "part" in row else ""
+            parts.append(f"Failed: {where}{row['error']}")
+    return "\n\n".join(parts)
 
 
 def without_piece(row: Line) -> Line:
