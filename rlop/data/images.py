@@ -52,6 +52,14 @@ def transpose(data: Dataset, axes: Sequence[int] = CHANNELS_FIRST) -> Dataset:
     )
 
 
+def original_shape(spec: Spec) -> tuple[int, ...]:
+    """Return the shape of an observation as the environment gives it."""
+    if not spec.obs_axes:
+        return spec.obs_shape
+    sizes = dict(zip(spec.obs_axes, spec.obs_shape))
+    return tuple(sizes[axis] for axis in range(len(sizes)))
+
+
 def transposed(obs: np.ndarray, spec: Spec) -> np.ndarray:
     """Reorder the axes of observations `[n, ...]` of the environment as the data's were."""
     if not spec.obs_axes:

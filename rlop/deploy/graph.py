@@ -62,7 +62,10 @@ class Graph(nn.Module):
         joined = parts[0]
         if len(parts) > 1:
             joined = torch.cat([part.flatten(1).float() for part in parts], 1)
-        if self.adapter.spec.obs_normalizer is None:
+        spec = self.adapter.spec
+        if spec.obs_axes:
+            joined = joined.permute(0, *[axis + 1 for axis in spec.obs_axes])
+        if spec.obs_normalizer is None:
             return joined
         return (joined.float() - self.mean) / self.divisor
 
@@ -78,10 +81,10 @@ class Graph(nn.Module):
         assert isinstance(space, gymnasium.spaces.Box)  # the adapter's own spaces
         boxed = actions.reshape(-1, *space.shape)
         if self.adapter.recorded is None:
-            return _from_unit(boxed, space).to(dtype)
+            return _as_type(_from_unit(boxed, space), dtype)
         own = _from_unit(boxed.double(), self.adapter.recorded)
         low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
-        return own.maximum(low.double()).minimum(high.double()).to(dtype)
+        return _as_type(own.maximum(low.double()).minimum(high.double()), dtype)
 
 
 def _leaf(obs: Tensor, space: Space) -> Tensor:
@@ -99,6 +102,11 @@ def _parts(actions: Tensor, counts: list[int]) -> Tensor:
         stride = math.prod(counts[position + 1 :])
         parts.append(actions // stride % count)
     return torch.stack(parts, 1)
+
+
+def _as_type(actions: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return actions as another type, as `rlop.envs.spaces.as_type` does."""
+    return (actions if dtype.is_floating_point else actions.round()).to(dtype)
 
 
 def _from_unit(actions: Tensor, space: gymnasium.spaces.Box) -> Tensor:

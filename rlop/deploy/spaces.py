@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 
 from rlop.data.adapter import Adapter
+from rlop.data.images import original_shape
 from rlop.data.native import action_box
 from rlop.envs.given import Given, name_of, spaces_of
 from rlop.envs.spaces import Space
@@ -70,7 +71,7 @@ def recorded_obs_space(spec: Spec) -> Space:
     low, high = (-np.inf, np.inf) if dtype.kind == "f" else (0, 1)
     if dtype.kind in "iu":
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    return gymnasium.spaces.Box(low, high, spec.obs_shape, dtype.type)
+    return gymnasium.spaces.Box(low, high, original_shape(spec), dtype.type)
 
 
 def recorded_action_space(spec: Spec) -> Space:

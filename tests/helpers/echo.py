@@ -12,7 +12,8 @@ from rlop.agents import BC, CQL, DQN, DiscreteCQL
 
 from rlop.agent import Agent
 from rlop.data import Dataset
-from rlop.data.adapter import flat_obs
+from rlop.data.adapter import flat_obs, parts_of
+from rlop.data.images import transpose
 from rlop.data.transforms import normalize_obs
 
 ENV_ID = "test/Echo-v0"
@@ -51,7 +52,7 @@ class Echo(gymnasium.Env):
             }
         if space.dtype == np.uint8:
             return np.resize(np.abs(state * 60).clip(0, 255), space.shape).astype(np.uint8)
-        return (50 + 3 * state).astype(space.dtype)
+        return (50 + 3 * state).astype(space.dtype).reshape(space.shape)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Row:
         agents: classes.
         options: of `Dataset.from_arrays`.
         keys: parts of a dictionary that the data read.
+        axes: order in which the axes of observations are transposed; () for none.
         normalizes: whether observations are normalized.
     """
 
@@ -71,6 +73,7 @@ class Row:
     agents: tuple[type[Agent], ...] = (DQN, DiscreteCQL, BC)
     options: dict[str, Any] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    axes: tuple[int, ...] = ()
     normalizes: bool = False
 
 
@@ -93,10 +96,14 @@ ROWS = {
     "states": Row(Discrete(5, start=1), Discrete(3)),
     "dictionary": Row(PARTS, Discrete(3), keys=("bits", "arm/mode", "arm/at"), normalizes=True),
     "pixels": Row(Box(0, 255, (10, 10, 2), np.uint8), Discrete(3)),
+    "transposed": Row(Box(-np.inf, np.inf, (2, 2)), Discrete(3), axes=(1, 0), normalizes=True),
     "bounds": Row(VECTOR, Box(LOW, HIGH), (CQL, BC), BOUNDS, normalizes=True),
     "axes": Row(VECTOR, Box(-1, 1, (2, 3)), (CQL, BC)),
     "axes and bounds": Row(
         VECTOR, Box(0, 4, (2, 2)), (CQL, BC), {"action_low": 0, "action_high": 4}
+    ),
+    "whole numbers": Row(
+        VECTOR, Box(0, 9, (2,), np.int64), (CQL, BC), {"action_low": 0, "action_high": 9}
     ),
 }
 PAIRS = [(kind, agent) for kind, row in ROWS.items() for agent in row.agents]
@@ -131,13 +138,13 @@ def stacked(space, shown):
 def data_of(kind, n=120):
     """Return a data set of random actions in a row's environment, transformed as it says."""
     row, rng = ROWS[kind], np.random.default_rng(0)
-    obs = flat_obs(row.obs, stacked(row.obs, observations(kind, n)), row.keys)
+    obs = flat_obs(parts_of(row.obs, row.keys), stacked(row.obs, observations(kind, n)))
     row.action.seed(1)
     actions = np.array([row.action.sample() for _ in range(n)])
     ends = np.arange(n) % STEPS == STEPS - 1
     data = Dataset.from_arrays(
         obs,
-        actions,
+        actions.astype(np.float32) if isinstance(row.action, Box) else actions,
         rng.normal(size=n),
         ends,
         np.zeros(n, bool),
@@ -148,6 +155,7 @@ def data_of(kind, n=120):
         **row.options,
     )
     data = replace(data, spec=replace(data.spec, obs_keys=row.keys))
+    data = transpose(data, row.axes) if row.axes else data
     return normalize_obs(data)[0] if row.normalizes else data
 
 
