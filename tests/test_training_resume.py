@@ -332,7 +332,7 @@ def test_the_checkpoint_of_the_best_evaluation_is_kept(whole, tmp_path):
     returns = iter([9.0, 1.0, 3.0, 2.0, np.nan, 3.0, 1.0])
 
     def evaluate(agent):
-        return {"eval/return": np.full(1, next(returns))}
+        return {"eval/return": [next(returns)]}
 
     train(make(data), data, tmp_path / "run", evaluate=evaluate)
     assert load(tmp_path / "run" / "checkpoint.best.pt")["step"] == 8
