@@ -92,8 +92,8 @@ class ActorCritic(Agent):
         return self.main.target
 
     @property
-    def policy(self) -> GaussianPolicy:
-        """The policy."""
+    def actor(self) -> GaussianPolicy:
+        """The policy's network."""
         return cast(GaussianPolicy, self.learners["policy"].online)
 
     def prepare(self, data: Dataset) -> Dataset:
@@ -108,7 +108,7 @@ class ActorCritic(Agent):
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:
         """Return tanh of the policy's mean: `[R, B, *obs_shape]` to `[R, B, m]`."""
-        return torch.tanh(self.policy(obs)[0])
+        return torch.tanh(self.actor(obs)[0])
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:

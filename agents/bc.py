@@ -122,7 +122,7 @@ class BC(Agent):
         return noise.draws(self.config.batch_size) if noise else {}
 
     @property
-    def policy(self) -> Any:
+    def actor(self) -> Any:
         """The policy's network: a `QNetwork` whose outputs are logits or means, or a
         `GaussianPolicy` with `nll`.
         """
@@ -145,15 +145,15 @@ class BC(Agent):
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the policy's loss `[R]`, and its accuracy or its error."""
         if self.loss_kind == "cross_entropy":
-            logits = self.policy(batch.obs)[1]
+            logits = self.actor(batch.obs)[1]
             loss = self.cross_entropy(logits, batch.action, noise)
             hits = logits.argmax(-1) == batch.action
             metrics = {"policy/accuracy": hits.to(loss.dtype).mean(-1)}
         elif self.loss_kind == "mse":
-            loss = self.squared_error(self.policy(batch.obs)[1], batch.action)
+            loss = self.squared_error(self.actor(batch.obs)[1], batch.action)
             metrics = {"policy/error": loss}
         else:
-            mean, log_std = self.policy(batch.obs)
+            mean, log_std = self.actor(batch.obs)
             action = batch.action.to(mean.dtype)
             loss = -tanh_gaussian.log_prob(mean, log_std, action).mean(-1)
             metrics = {"policy/error": self.squared_error(mean, batch.action)}
@@ -190,15 +190,15 @@ class BC(Agent):
         mean, `[R, B, m]`.
         """
         if self.loss_kind == "nll":
-            return torch.tanh(self.policy(obs)[0])
+            return torch.tanh(self.actor(obs)[0])
 
-        outputs = self.policy(obs)[1]
+        outputs = self.actor(obs)[1]
         return outputs.argmax(-1) if self.spec.n_actions is not None else torch.tanh(outputs)
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the policy's phi(s) and phi(s'), `[R, B, D]` each."""
-        return self.policy.features(batch.obs), self.policy.features(batch.next_obs)
+        return self.actor.features(batch.obs), self.actor.features(batch.next_obs)
 
     @property
     def head_weight(self) -> Tensor:
@@ -206,4 +206,4 @@ class BC(Agent):
 
         With `nll` the first m rows give the means, the others the logarithms of the widths.
         """
-        return self.policy.head.weight
+        return self.actor.head.weight

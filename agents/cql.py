@@ -102,9 +102,9 @@ class CQL(ActorCritic):
         """Return the loss of each network `[R]`, and their parts."""
         # The policy's moments are computed once per state, however many actions are drawn from
         # them.
-        pi = self.policy(batch.obs)
+        pi = self.actor(batch.obs)
         with torch.no_grad():
-            next_pi = self.policy(batch.next_obs)
+            next_pi = self.actor(batch.next_obs)
 
         # Critics: TD loss and conservative term, summed over critics.
         next_action, target = self.backup(batch, noise, next_pi)

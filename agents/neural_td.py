@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -249,6 +249,12 @@ class NeuralTD(Agent):
             "NeuralTD: values the policy that made the data and has none to act by; "
             "set eval_every = 0"
         )
+
+    def one_run(self, run: int) -> Self:
+        """Return one run alone, with its averaged weights."""
+        alone = super().one_run(run)
+        alone.mean = self.mean[run : run + 1].clone()
+        return alone
 
     @torch.no_grad()
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rlop import collect as collect
     from rlop import config as config
     from rlop import data as data
+    from rlop import deploy as deploy
     from rlop import envs as envs
     from rlop import experiments as experiments
     from rlop import logs as logs
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rlop.data import Dataset as Dataset
     from rlop.data import load_dataset as load_dataset
     from rlop.data import register_dataset as register_dataset
+    from rlop.deploy.load import load_policy as load_policy
     from rlop.probes import probe as probe
     from rlop.probes import rank_measures as rank_measures
     from rlop.projections import frobenius_ball_ as frobenius_ball_
@@ -59,6 +61,7 @@ _HOMES = {
     "frobenius_ball_": "rlop.projections",
     "load_agent": "rlop.training.checkpoint",
     "load_dataset": "rlop.data",
+    "load_policy": "rlop.deploy.load",
     "max_norm_": "rlop.projections",
     "probe": "rlop.probes",
     "probe_agent": "rlop.training.probing",
@@ -76,6 +79,7 @@ _ROOMS = (
     "collect",
     "config",
     "data",
+    "deploy",
     "envs",
     "experiments",
     "logs",

@@ -8,29 +8,35 @@ A new agent is a subclass that names its options in `Config` and writes `make_le
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named
+from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named, usable_device
 from rlop.config import terms
-from rlop.config.checks import check_known, within
-from rlop.config.schema import build
+from rlop.config.checks import within
+from rlop.config.schema import build, with_preset
 from rlop.data.dataset import Dataset
+from rlop.deploy.card import about_run
+from rlop.deploy.policy import Policy
+from rlop.deploy.spaces import adapter_for
+from rlop.envs.given import Given
+from rlop.envs.spaces import Space
 from rlop.losses import td
 from rlop.losses.noise import BootstrapConfig, noisy_target
 from rlop.optim import Adam, optimizer_maker, optimizer_options
-from rlop.optim.choice import OptimizerConfig
+from rlop.optim.choice import OptimizerConfig, nested_options
 from rlop.optim.learner import Learner, step_together
 from rlop.projections import make_projection
-from rlop.regularizers.base import head_weight
+from rlop.regularizers.base import head_weight, without_terms
 from rlop.regularizers.penalties import Penalties, make_regularizers
-from rlop.runs import SweptOptions, expand_options
-from rlop.types import KEPT, Batch, InputError, Metrics, Spec, TDContext
+from rlop.runs import expand_options
+from rlop.types import Batch, InputError, Metrics, Spec, TDContext
 
 Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
 # name -> (kind, shape); the kind is "uniform", in [0, 1), or "normal"
@@ -84,13 +90,13 @@ class Agent(ABC):
         self.spec = spec
         self.seeds = seeds
         self.variants = variants
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self.batch_size: int = self.config.batch_size
 
         with within("agent"):
             self._make_runs()
         self.check()
-        with memory_named(self.name):
+        with memory_named(f"{self.name}: its networks do not fit into memory"):
             self.learners = self.make_learners()
         for name, learner in self.learners.items():
             check_drawn(f"{self.name}.make_learners: {name}", learner.online)
@@ -214,6 +220,53 @@ class Agent(ABC):
         A run that diverges is frozen and turns False.
         """
         return self.main.active
+
+    def one_run(self, run: int) -> Self:
+        """Return one run alone, R = 1: a copy that acts, values and represents, but cannot train.
+
+        An agent that keeps tensors `[R, ...]` outside of its learners selects the run's here.
+
+        Args:
+            run: its index.
+        """
+        alone = copy.copy(self)
+        alone.runs = self.runs.one(run)
+        alone.learners = {name: part.one_run(run) for name, part in self.learners.items()}
+        alone.hyper = {name: value[run : run + 1] for name, value in self.hyper.items()}
+        alone.penalties, alone._projections = Penalties({}, {}), []
+        alone._parameters, alone._initial = {}, {}
+        return alone
+
+    def policy(
+        self,
+        run: int | str | None = None,
+        *,
+        env: Given | None = None,
+        observation_space: Space | None = None,
+        action_space: Space | None = None,
+        epsilon: float = 0.0,
+    ) -> Policy:
+        """Return a copy of one run as a policy, in the environment's own units.
+
+        Args:
+            run: its index or label; None is the only one there is.
+            env: see `rlop.load_policy`, also for the other arguments.
+            observation_space: of the environment.
+            action_space: of the environment.
+            epsilon: probability of a random action.
+        Raises:
+            InputError: as `rlop.load_policy`.
+        """
+        index = self.runs.find(run)
+        adapter = adapter_for(self.spec, env, observation_space, action_space)
+        about = about_run(self.name, self.runs, index, self.config)
+        policy = Policy(self.one_run(index), adapter, epsilon=epsilon, about=about)
+        policy.try_out()
+        return policy
+
+    def predict(self, obs: Any, run: int | str | None = None) -> Any:
+        """Return the actions of one run, `self.policy(run)(obs)`; make the policy once for many."""
+        return self.policy(run)(obs)
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
         """Make one gradient step of every run.
@@ -341,34 +394,3 @@ class Agent(ABC):
         """Restore what `state_dict` returned."""
         for name, learner in self.learners.items():
             learner.load_state_dict(state[name])
-
-
-def with_preset(
-    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Fill options left unset from the preset that the option `preset` names.
-
-    Raises:
-        InputError: for an unknown preset.
-    """
-    preset = options.get("preset")
-    if preset is None or not presets:
-        return dict(options)
-    check_known("agent: preset", preset, presets)
-    return {**presets[preset], **options}
-
-
-def nested_options(config: Any) -> dict[str, SweptOptions]:
-    """Return the options with numbers for each run that stand in fields of a configuration."""
-    nested: dict[str, SweptOptions] = {}
-    if isinstance(config, OptimizerConfig):
-        nested["optimizer"] = optimizer_options(config.optimizer)
-    for name, value in config.__dict__.items():
-        if isinstance(value, SweptOptions):
-            nested[name] = value
-    return nested
-
-
-def without_terms(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out the parameters that regularizers keep in a network."""
-    return {name: value for name, value in parameters.items() if not name.startswith(KEPT)}

@@ -14,12 +14,27 @@ REQUIRED_METRICS = ("loss/total",)  # of every update, [R] each
 NOISE = ("uniform", "normal")  # kinds of random numbers
 
 
+def usable_device(device: torch.device | str) -> torch.device:
+    """Return a device on which PyTorch can compute here.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError, TypeError, ValueError):
+        raise InputError(
+            f"device = {str(device)!r}: not available here; expected cpu or cuda[:index]"
+        ) from None
+
+
 @contextmanager
-def memory_named(name: str) -> Iterator[None]:
-    """Let a network that memory cannot hold be an InputError.
+def memory_named(fault: str) -> Iterator[None]:
+    """Let memory that is refused be an InputError.
 
     Args:
-        name: of the agent.
+        fault: the beginning of the message.
     """
     try:
         yield
@@ -29,7 +44,7 @@ def memory_named(name: str) -> Iterator[None]:
         overflows = "overflow" in reason or "too large" in reason
         if not (out_of_memory or overflows):
             raise
-        raise InputError(f"{name}: its networks do not fit into memory ({reason[:120]})") from None
+        raise InputError(f"{fault} ({reason[:120] or type(error).__name__})") from None
 
 
 def check_drawn(name: str, network: nn.Module) -> None:

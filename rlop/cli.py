@@ -1,4 +1,4 @@
-"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep.
+"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep, export.
 
 Each command imports what it needs when it runs, so that showing help does not load PyTorch.
 """
@@ -227,38 +227,21 @@ def generate_command(argv: Sequence[str]) -> None:
 
 
 def info_command(argv: Sequence[str]) -> None:
-    """`rlop info [DATASET]`: sizes, spaces, returns; without a name, every source there is."""
+    """`rlop info [DATASET | CHECKPOINT]`: sizes, spaces, returns; without a name, every source."""
     parser = _parser("info", info_command)
     add = parser.add_argument
-    add("dataset", nargs="?", help="file or name, as in `data:` of a configuration")
+    add(
+        "dataset",
+        nargs="?",
+        help="file or name, as in `data:` of a configuration; or a checkpoint, or its folder",
+    )
     add("--download", action="store_true", help="fetch a data set of D4RL that is not on disk")
     args = parser.parse_args(argv)
 
-    from rlop.data import load_dataset
-    from rlop.data.info import summary
     from rlop.data.sources import listing
+    from rlop.training.about import described
 
-    if args.dataset is None:
-        print(listing())
-        return
-
-    if args.dataset.startswith("d4rl:") and not _d4rl_file(args.dataset, args.download):
-        return
-    print(summary(load_dataset(args.dataset)))
-
-
-def _d4rl_file(source: str, download: bool) -> bool:
-    """Print what is known of the file of a D4RL data set; return whether it is on disk."""
-    from rlop.data.formats.d4rl import find, state
-
-    if download:
-        find(source.removeprefix("d4rl:"))
-    lines = state(source)
-    is_here = lines[0].startswith("on disk")
-    print("\n".join(lines))
-    if not is_here:
-        print(f"fetch it: rlop info {source} --download")
-    return is_here
+    print(listing() if args.dataset is None else described(args.dataset, args.download))
 
 
 def probe_command(argv: Sequence[str]) -> None:
@@ -298,10 +281,8 @@ def report_command(argv: Sequence[str]) -> None:
 
     parser = _parser("report", report_command)
     add = parser.add_argument
-
     add("runs", help="a log folder, or a folder of log folders")
     add("--metrics", nargs="+", default=None, help="names as logged; default: scores and ranks")
-
     add(
         "--at",
         default="final",
@@ -315,7 +296,6 @@ def report_command(argv: Sequence[str]) -> None:
         help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
         "with a bootstrap interval",
     )
-
     add("--png", default=None, help="also draw the curves into this file")
     args = parser.parse_args(argv)
 
@@ -349,6 +329,15 @@ def sweep_command(argv: Sequence[str]) -> None:
         raise InputError(f"sweep: {', '.join(failed)} failed; see {args.logdir}/*.log")
 
 
+def export_command(argv: Sequence[str]) -> None:
+    """`rlop export RUN [--out FILE]`: write a policy as a file that other programs run."""
+    from rlop.deploy.command import add_options, export
+
+    parser = _parser("export", export_command)
+    add_options(parser)
+    export(parser.parse_args(argv))
+
+
 def _parser(name: str, command: Command) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"rlop {name}", description=command.__doc__)
 
@@ -362,6 +351,7 @@ COMMANDS: dict[str, Command] = {
     "probe": probe_command,
     "report": report_command,
     "sweep": sweep_command,
+    "export": export_command,
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlop.config.checks import check_range
+from rlop.config.checks import check_range, nearest
 from rlop.config.schema import change, swept_fields
 from rlop.types import InputError
 
@@ -43,6 +43,35 @@ class Runs:
     def tensor(self, name: str, device: torch.device | str = "cpu") -> Tensor:
         """Return one hyper-parameter as a float tensor `[R]`."""
         return torch.tensor(self.values[name], dtype=torch.float32, device=device)
+
+    def find(self, run: int | str | None) -> int:
+        """Return the index of a run.
+
+        Args:
+            run: its index or label; None is the only one there is.
+        Raises:
+            InputError: for a run that is not there, or None among several.
+        """
+        count = len(self)
+        if run is None and count == 1:
+            return 0
+        if isinstance(run, str) and run in self.labels:
+            return self.labels.index(run)
+        is_index = isinstance(run, Integral) and not isinstance(run, bool)
+        if is_index and 0 <= int(run) < count:  # type: ignore[arg-type]  # a whole number
+            return int(run)  # type: ignore[arg-type]
+
+        hint = nearest("" if run is None else run, self.labels)
+        raise InputError(f"run = {run!r}: expected 0 to {count - 1}, or a label{hint}")
+
+    def one(self, run: int) -> Runs:
+        """Return a single run as runs of their own."""
+        return Runs(
+            seeds=(self.seeds[run],),
+            values={name: (values[run],) for name, values in self.values.items()},
+            hparams=(self.hparams[run],),
+            labels=(self.labels[run],),
+        )
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:

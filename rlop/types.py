@@ -47,6 +47,8 @@ class Spec:
             that an agent acts on must then be normalized, too.
         obs_keys: parts of the environment's dictionary observations, in the order in which the data
             join them; () for other observations.
+        obs_axes: axes of the environment's observations in the order of the data's, as
+            `numpy.transpose` takes them; () for the same order.
         action_low: the environment's continuous actions that are -1 in the data, one number per
             dimension; None if unknown.
         action_high: those that are 1.
@@ -54,6 +56,7 @@ class Spec:
         action_layout: shape of the environment's continuous actions, if the data flatten them.
         action_counts: choices of each part of a MultiDiscrete action, which the data number
             row-major as one discrete action.
+        changes: what was done to the data after they were read, in order, for people to read.
     """
 
     obs_shape: tuple[int, ...]
@@ -64,11 +67,13 @@ class Spec:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     obs_normalizer: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     obs_keys: tuple[str, ...] = ()
+    obs_axes: tuple[int, ...] = ()
     action_low: tuple[float, ...] | None = None
     action_high: tuple[float, ...] | None = None
     action_start: int = 0
     action_layout: tuple[int, ...] | None = None
     action_counts: tuple[int, ...] | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> str:

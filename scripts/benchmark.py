@@ -10,6 +10,8 @@
     python scripts/benchmark.py sampling              # batches of stacked frames
     python scripts/benchmark.py frames                # of RL Unplugged in $RLU_DIR, beside Pillow
     python scripts/benchmark.py all
+    python scripts/benchmark.py gpu                   # what only a GPU shows, not part of all
+    python scripts/benchmark.py gpu-page docs/gpu.jsonl docs/gpu.md    # its tables in a page
 
 Compare ratios, not absolute times: machines differ and are noisy. Contestants are measured in turn,
 A B A B, and a ratio is the median over rounds of the ratio within a round. With one thread, CPU
@@ -40,6 +42,7 @@ from scripts.bench import (  # noqa: E402
     start,
     updates,
 )
+from scripts.bench.gpu import run as gpu  # noqa: E402
 from scripts.bench.measure import machine  # noqa: E402
 from scripts.bench.problems import CASES  # noqa: E402
 
@@ -47,11 +50,19 @@ SCRIPT = str(Path(__file__).resolve())
 SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling", "frames")
 # Commands of the processes that the subjects start.
 INNER = {"one": updates.one, "worker": side_by_side.worker}
+GPU = {
+    "gpu": lambda options: gpu.benchmark(options, SCRIPT),
+    "gpu-piece": gpu.piece,
+    "gpu-page": gpu.write_page,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Measure what the command line names."""
     options = parse(argv)
+    if options.what in GPU:
+        GPU[options.what](options)
+        return
     if options.what not in INNER and options.rounds is None:
         options.rounds = 7 if options.against is None else 30
     if options.what in INNER:
@@ -122,6 +133,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     for name in INNER:
         add_inner_options(commands.add_parser(name, help="used by the others"), name)
+    add_gpu_options(commands.add_parser("gpu"))
+    add_piece_options(commands.add_parser("gpu-piece", help="used by gpu"))
+    add_page_options(commands.add_parser("gpu-page", help="write the tables of gpu into a page"))
     return parser.parse_args(argv)
 
 
@@ -170,6 +184,35 @@ def add_inner_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=int, default=100_000)
+
+
+def add_gpu_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gpu`."""
+    pieces, folder = list(gpu.PIECES), Path("runs/gpu")
+    parser.add_argument("--folder", type=Path, default=folder, help="default %(default)s")
+    parser.add_argument("--pieces", nargs="+", choices=pieces, default=pieces)
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds of a piece")
+    add_effort_options(parser)
+
+
+def add_piece_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the process of one piece."""
+    parser.add_argument("piece", choices=list(gpu.PIECES))
+    parser.add_argument("record", type=Path)
+    add_effort_options(parser)
+
+
+def add_page_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the record and the page."""
+    parser.add_argument("record", type=Path, help="gpu.jsonl in the folder of gpu")
+    parser.add_argument("page", type=Path, help="with a place for every piece, as docs/gpu.md")
+
+
+def add_effort_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how much is measured, and where."""
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.25, help="of a measurement")
 
 
 if __name__ == "__main__":

@@ -109,3 +109,9 @@ def test_the_probe_of_modules_refuses_stacked_networks(tiny):
     for model in (agent, agent.main.online):
         with pytest.raises(InputError, match=r"rlop\.probe_agent\(agent, data\)"):
             rlop.probe(model, torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "cuda:999", ""])
+def test_a_device_that_is_not_there_is_named(tiny, device):
+    with pytest.raises(InputError, match=rf"device = '{device}': not available here"):
+        DQN(tiny.spec, device=device, **SMALL)

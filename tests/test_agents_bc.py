@@ -32,7 +32,7 @@ def test_cross_entropy_equals_that_of_pytorch(tiny):
     agent = BC(tiny.spec, seeds=2, **SMALL)
     batch = all_rows(tiny, runs=2)
     losses, metrics = agent.losses(batch, {})
-    logits = agent.policy(batch.obs)[1]
+    logits = agent.actor(batch.obs)[1]
 
     for run in range(2):
         expected = F.cross_entropy(logits[run], torch.from_numpy(tiny.action))
@@ -45,11 +45,11 @@ def test_cross_entropy_equals_that_of_pytorch(tiny):
 def test_the_squared_error_is_that_of_the_squashed_output(moves, loss):
     """Outputs far beyond 1 count as actions on the bound."""
     agent = BC(moves.spec, loss=loss, **SMALL)
-    bias = agent.policy.head.bias.data
+    bias = agent.actor.head.bias.data
     bias.copy_(torch.linspace(-5, 5, bias.numel()).view_as(bias))
 
     batch = all_rows(moves)
-    outputs = agent.policy(batch.obs)
+    outputs = agent.actor(batch.obs)
     mean = outputs[1] if loss == "mse" else outputs[0]
     assert mean.abs().max() > 1
 
@@ -64,9 +64,9 @@ def test_the_squared_error_is_that_of_the_squashed_output(moves, loss):
 
 def test_the_likelihood_equals_that_of_pytorch_in_float64(linear):
     agent = BC(linear.spec, loss="nll", **SMALL)
-    agent.policy.double()
+    agent.actor.double()
     batch = all_rows(linear)
-    mean, log_std = agent.policy(batch.obs)
+    mean, log_std = agent.actor(batch.obs)
     reference = torch.distributions.TransformedDistribution(
         torch.distributions.Normal(mean, log_std.exp()), torch.distributions.TanhTransform()
     )
@@ -103,7 +103,7 @@ def test_a_linear_policy_is_recovered(linear, loss):
 
     # The width is learned as well: the noise over the slope of tanh.
     if loss == "nll":
-        log_std = agent.policy(obs)[1].mean().item()
+        log_std = agent.actor(obs)[1].mean().item()
         assert log_std == pytest.approx(math.log(0.05), abs=0.35)
 
 

@@ -142,7 +142,7 @@ def test_first_steps_clone_the_actions_of_the_data(moves):
 
 def test_a_policy_that_is_not_finite_freezes_the_critics_of_its_run(moves):
     agent = CQL(moves.spec, seeds=2, **SMALL)
-    agent.policy.head.weight.data[0] = float("nan")
+    agent.actor.head.weight.data[0] = float("nan")
     before = agent.critics.head.weight.clone()
     train_steps(agent, moves, 1)
 
@@ -296,13 +296,13 @@ def test_small_heads_start_near_zero(moves):
     bound = 0.01 * (6 / (16 + 1)) ** 0.5
     assert 0.5 * bound < agent.critics.head.weight.abs().max() <= bound
     assert agent.critics.head.bias.abs().max() == 0
-    assert agent.policy.head.bias.abs().max() == 0
+    assert agent.actor.head.bias.abs().max() == 0
 
 
 def test_critics_and_policy_start_from_different_numbers(moves):
     agent = CQL(moves.spec, init="small_head", **SMALL)
     critic = agent.critics.torso.layers[0].weight[0, 0].detach().flatten()[:64]
-    policy = agent.policy.torso.layers[0].weight[0].detach().flatten()[:64]
+    policy = agent.actor.torso.layers[0].weight[0].detach().flatten()[:64]
     correlation = torch.corrcoef(torch.stack([critic, policy]))[0, 1]
     assert abs(correlation) < 0.5
 

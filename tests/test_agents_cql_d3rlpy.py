@@ -72,8 +72,8 @@ def make_theirs(d3rlpy, agent, options):
     copy_critics(modules.q_funcs, agent.critics)
     copy_critics(modules.targ_q_funcs, agent.target)
 
-    policy, head = modules.policy, agent.policy.head
-    copy_torso(policy._encoder, agent.policy.torso, 0)
+    policy, head = modules.policy, agent.actor.head
+    copy_torso(policy._encoder, agent.actor.torso, 0)
     copy_linear(policy._mu, head.weight[0, :ACT], head.bias[0, :ACT])
     copy_linear(policy._logstd, head.weight[0, ACT:], head.bias[0, ACT:])
 
@@ -173,7 +173,7 @@ def test_losses_and_gradients_equal_those_of_d3rlpy(
         (gradient,) = torch.autograd.grad(critic.critic_loss, layer.weight, retain_graph=True)
         assert_close(ours[0, index], gradient)
 
-    (ours,) = torch.autograd.grad(losses["policy"].sum(), agent.policy.head.weight)
+    (ours,) = torch.autograd.grad(losses["policy"].sum(), agent.actor.head.weight)
     heads = [modules.policy._mu.weight, modules.policy._logstd.weight]
     gradients = torch.autograd.grad(actor.actor_loss, heads)
     assert_close(ours[0], torch.cat(gradients))

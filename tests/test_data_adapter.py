@@ -11,7 +11,7 @@ import torch
 
 from rlop import Evaluator
 from rlop.data import Dataset, check_spaces
-from rlop.data.adapter import flat_obs, obs_keys
+from rlop.data.adapter import adapter_of, flat_obs, obs_keys, parts_of
 from rlop.data.units import scale_actions, with_bounds
 from rlop.types import InputError, Spec
 
@@ -104,6 +104,9 @@ class Repeats:
     def __init__(self, data, row=0):
         self.spec = data.spec
         self.stored = torch.from_numpy(data.action)[row]
+
+    def one_run(self, run):
+        return self
 
     def act(self, obs):
         return self.stored.expand(*obs.shape[:2], *self.stored.shape)
@@ -232,8 +235,8 @@ def test_dictionaries_are_flattened_as_minaris_are():
     obs = {"b": np.array([[5.0, 6.0]]), "a": {"y": np.array([2])}}
     keys = obs_keys(space, (), "E")
     assert keys == ("a/y", "b")
-    assert flat_obs(space, obs, keys).tolist() == [[0, 1, 0, 5, 6]]
-    assert flat_obs(space, obs, ("b",)).tolist() == [[5, 6]]
+    assert flat_obs(parts_of(space, keys), obs).tolist() == [[0, 1, 0, 5, 6]]
+    assert flat_obs(parts_of(space, ("b",)), obs).tolist() == [[5, 6]]
     with pytest.raises(InputError, match=r"E: observations have .*but the data \['c'\]"):
         obs_keys(space, ("c",), "E")
 
@@ -314,3 +317,20 @@ def test_masked_arrays_are_refused_whatever_is_said_of_them():
     ends = np.ones(2, bool)
     with pytest.raises(InputError, match="obs: a masked array"):
         Dataset.from_arrays(states, [0, 1], ends, ends, ends, n_states=2)
+
+
+def test_actions_of_integers_are_the_nearest_ones():
+    space = gymnasium.spaces.Box(0, 10, (1,), np.int32)
+    spec = Spec((4,), None, (1,), action_low=(0.0,), action_high=(10.0,))
+    adapter = adapter_of(spec, Shaped(box(4), space))
+    played = adapter.action(np.array([[-1.0], [0.19], [0.21], [0.99], [1.0]], np.float32))
+    assert played.reshape(-1).tolist() == [0, 6, 6, 10, 10]
+    assert played.dtype == np.int32
+
+
+def test_parts_of_dictionaries_are_looked_up_once(monkeypatch):
+    space = gymnasium.spaces.Dict({"b": box(2), "a": gymnasium.spaces.Dict({"c": box(1)})})
+    adapter = adapter_of(Spec((3,), 2), Shaped(space, TWO))
+    monkeypatch.setattr("rlop.data.adapter.leaves", None)
+    obs = adapter.obs({"b": np.ones((1, 2)), "a": {"c": np.zeros((1, 1))}})
+    assert obs.tolist() == [[0, 1, 1]]

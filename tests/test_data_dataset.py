@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.data import EPISODES, PROPERTY, arrays, datasets, make
+from helpers.data import EPISODES, PROPERTY, arrays, datasets, make, same_columns
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,6 +118,25 @@ def test_dtypes_and_shapes_are_brought_into_form():
     assert data.action.tolist() == [0, 2, 1]
     assert columns["terminated"].tolist() == [0.0, 0.0, 1.0]
     assert columns["discount"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_tensors_of_pytorch_are_read_with_gradients_and_in_half_precision():
+    obs = torch.arange(12.0).reshape(4, 3)
+    ends = torch.tensor([False, True, False, True])
+    data = Dataset.from_arrays(
+        obs.clone().requires_grad_(),
+        list(torch.tensor([0, 1, 1, 0])),
+        list(torch.ones(4, requires_grad=True)),
+        ends,
+        ~ends & False,
+        obs.to(torch.bfloat16),
+        infos={"weight": torch.ones(4, requires_grad=True)},
+    )
+    assert np.array_equal(data.obs, obs)
+    assert np.array_equal(data.next_obs, obs)
+    assert data.next_obs.dtype == np.float32
+    assert data.action.tolist() == [0, 1, 1, 0]
+    assert data.infos["weight"].tolist() == [1, 1, 1, 1]
 
 
 def test_floats_without_a_number_of_actions_are_continuous():
@@ -241,3 +260,26 @@ def test_summary_names_sizes_returns_and_actions():
 
     assert "return" not in summary(data.n_step(2, 0.9))
     assert repr(data) == "Dataset('arrays', 4 transitions)"
+
+
+# ---- memory
+
+
+def test_rows_are_dropped_in_place_where_arrays_may_be_reused():
+    made = arrays((3, 4, 2), [False, True, False])
+    del made["next_obs"]
+    expected = Dataset.from_arrays(**{key: value.copy() for key, value in made.items()})
+    data = Dataset.from_arrays(**made, reuse=True)
+    same_columns(data, expected)
+    assert np.array_equal(data.end, expected.end)
+    assert np.shares_memory(data.obs, made["obs"])
+    assert not np.shares_memory(data.next_obs, made["obs"])
+
+
+def test_arrays_are_left_alone_otherwise():
+    made = arrays((3, 4, 2), [False, True, False])
+    del made["next_obs"]
+    before = {key: value.copy() for key, value in made.items()}
+    Dataset.from_arrays(**made)
+    for key, value in made.items():
+        assert np.array_equal(value, before[key]), key

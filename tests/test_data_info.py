@@ -162,6 +162,14 @@ def test_chain_of_bytes_does_not_wrap():
     assert chain_gap(data) == (20.0, 9)
 
 
+def test_episodes_of_one_step_have_no_gap():
+    ends = np.ones(3, bool)
+    data = Dataset.from_arrays(
+        np.zeros((3, 2), np.float32), np.zeros(3, int), np.zeros(3), ends, ~ends, n_actions=2
+    )
+    assert chain_gap(data) == (0.0, 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -348,3 +348,26 @@ def test_actions_of_several_parts_are_numbered_jointly(root):
     )
     assert (data.spec.n_actions, data.spec.action_counts) == (6, (2, 3))
     assert data.action.tolist() == [0, 5, 3]
+
+
+# ---- memory
+
+
+@pytest.mark.parametrize("claimed", [0, 5, 10**18, "many"])
+def test_the_room_that_the_metadata_claim_does_not_matter(root, claimed):
+    put(root, "x-v0", [episode(3), episode(40, first=7), episode(2)], total_steps=claimed)
+    data = load_dataset("minari:x-v0")
+    assert len(data) == 45
+    expected = np.concatenate([episode(steps, first)["rewards"] for steps, first in PARTS])
+    assert np.array_equal(data.reward, expected)
+
+
+PARTS = ((3, 0), (40, 7), (2, 0))
+
+
+def test_truncations_within_an_episode_are_kept(root):
+    flags = np.array([0, 1, 0], bool)
+    put(root, "x-v0", [episode(3, truncations=flags)])
+    data = load_dataset("minari:x-v0")
+    assert data.truncated.tolist() == [False, True, False]
+    assert data.terminated.tolist() == [False, False, True]

@@ -177,7 +177,11 @@ def test_spaces_nested_without_measure_are_named(root):
         ({"observations": np.array([0, np.nan, 2, 0])}, STATES, "nan, expected whole numbers"),
         ({"observations": np.zeros((4, 2))}, STATES, r"rows \(2,\), expected one value"),
         ({"truncations": np.array([0, 0, 7])}, BOX, "episode_0/truncations: 7 at row 2, expected"),
-        ({"observations": np.zeros((4, 4))}, None, r"rows of \(3,\) float32 in one ep.* of \(4,\)"),
+        (
+            {"observations": np.zeros((4, 4))},
+            None,
+            r"episode_1: obs: rows \(3,\) .* as in episode_0",
+        ),
     ],
 )
 def test_rows_that_do_not_fit_are_named(root, changes, obs, message):

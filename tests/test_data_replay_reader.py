@@ -17,9 +17,10 @@ from rlop.cli import main
 from rlop.collect.dqn_replay import write_dqn_replay
 from rlop.data import load_dataset, read_dqn_replay
 from rlop.data.dqn_replay.files import file_name
-from rlop.data.dqn_replay.stacks import DEPTH, FrameTable, Stacks, make_table
+from rlop.data.dqn_replay.stacks import DEPTH, FrameTable, Stacks
 from rlop.data.dqn_replay.storage import ROW_BYTES
 from rlop.data.sampler import Table, probe_batch
+from rlop.data.tables import make_table
 from rlop.types import InputError
 
 

@@ -193,6 +193,7 @@ def test_compiled_training_on_a_window_does_so_too(watch, trained, monkeypatch):
     assert len(watch.files) == 2
     assert torch.equal(whole, trained("inside", 50, 60, compile=True))
     assert len(watch.files) == 2
+    torch.testing.assert_close(whole, trained("plain", 60))
 
 
 def test_a_window_and_its_interval_go_together(root, data):

@@ -37,6 +37,9 @@ class Replays:
         self.stored = torch.from_numpy(data.action)
         self.seen = []
 
+    def one_run(self, run):
+        return self
+
     def act(self, obs):
         row = len(self.seen)
         self.seen.append(obs[0, 0].numpy().copy())

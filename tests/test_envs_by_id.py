@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlop.envs.make import make_env, make_vec_env, time_limit
+from rlop.envs.stored import stored_env
 from rlop.types import InputError
 
 
@@ -54,3 +55,54 @@ def test_minatar_is_registered():
     assert env.action_space.n == 3
     with pytest.raises(InputError, match="did you mean 'MinAtar/Breakout-v1'"):
         make_env("MinAtar/Breakut-v1")
+
+
+# ---- environments that files name
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"size": 4, "wind": 0.5, "slippery": True, "seed": None},
+        {"maze_map": [[1, 1, "g"], [1, "r", 1]], "reward_type": "sparse"},
+        {"tasks_to_complete": ["slide cabinet", "hinge_cabinet"], "healthy_z_range": [0.7, np.inf]},
+        {"options": {"map_name": "8x8", "version": "1.5"}},
+    ],
+)
+def test_plain_arguments_of_a_file_are_taken_and_said(kwargs, caplog):
+    caplog.set_level("INFO")
+    assert stored_env("x.hdf5", "CartPole-v1", kwargs) == ("CartPole-v1", kwargs)
+    (line,) = caplog.messages
+    assert line.startswith(f"x.hdf5: its environment CartPole-v1 is made with {next(iter(kwargs))}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/etc/passwd",
+        "../ant.xml",
+        "ant.xml",
+        ".hidden",
+        "~",
+        "C:x",
+        "os:system",
+        "gymnasium.envs.mujoco",
+        "https://example.org",
+        ["a", ["b/c"]],
+        {"x": {"y": "a/b"}},
+        {"a/b": 1},
+        b"bytes",
+        np.zeros(2),
+        [[[[[[[[[1]]]]]]]]],
+    ],
+)
+def test_arguments_that_name_a_place_leave_the_environment_out(value, caplog):
+    assert stored_env("x.hdf5", "CartPole-v1", {"n": 1, "file": value}) == (None, {})
+    (line,) = caplog.messages
+    assert line.startswith("x.hdf5: names the environment 'CartPole-v1' with file = ")
+    assert "\n" not in line
+
+
+def test_an_argument_that_is_no_word_leaves_the_environment_out():
+    assert stored_env("x.hdf5", "CartPole-v1", {"a b": 1}) == (None, {})
+    assert stored_env("x.hdf5", None, {"a": 1}) == (None, {})

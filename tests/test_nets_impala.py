@@ -75,7 +75,7 @@ def test_images_with_their_channels_last_are_refused_not_misread(network):
 def test_an_mlp_on_images_is_said(caplog):
     caplog.set_level("INFO")
     make_torso(Spec((3, 12, 12), 2, obs_dtype="uint8"), 1, "auto", (16,), "relu")
-    assert "network = auto: an MLP reads images of shape (3, 12, 12)" in caplog.text
+    assert "network = auto: an MLP without convolutions" in caplog.text
 
 
 def test_agents_of_vectors_refuse_images():

@@ -1,12 +1,16 @@
 """Scores of policies: over episodes, and exactly on a known MDP."""
 
+import copy
+import pickle
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from rlop.agents import DQN
 
-from rlop.envs import chain, optimal_q, policy_return_undiscounted
+from rlop.data.adapter import adapter_of
+from rlop.envs import TabularEnv, chain, optimal_q, policy_return_undiscounted
 from rlop.training.evaluate import LONGEST, Evaluator, make_evaluator
 from rlop.training.exact import TabularEvaluator
 from rlop.types import InputError, Spec
@@ -19,6 +23,9 @@ class Scripted:
 
     def __init__(self, *policies):
         self.policies = policies
+
+    def one_run(self, run):
+        return Scripted(self.policies[run])
 
     def act(self, obs):
         actions = [policy(run_obs) for policy, run_obs in zip(self.policies, obs, strict=True)]
@@ -235,6 +242,14 @@ def test_evaluation_without_an_environment_is_off_and_says_so(caplog):
     assert "no evaluation; name one with env: ID" in caplog.text
 
 
+def test_copies_of_an_evaluator_play_the_same_episodes():
+    evaluator = Evaluator("CartPole-v1", [3], episodes=4, max_envs=2)
+    expected = evaluator(Scripted(right))
+    for twin in (pickle.loads(pickle.dumps(evaluator)), copy.deepcopy(evaluator)):
+        assert twin(Scripted(right)) == expected
+        assert twin.envs[0] is not evaluator.envs[0]
+
+
 # ---- exact scores
 
 
@@ -245,18 +260,29 @@ class KnownValues:
 
     def __init__(self, *tables):
         self.tables = tables
-        self.runs = range(len(tables))
+
+    def one_run(self, run):
+        return KnownValues(self.tables[run])
+
+    def act(self, obs):
+        return self.q_values(obs).argmax(-1)
 
     def q_values(self, obs):
         assert obs.shape[0] == len(self.tables)
         return torch.from_numpy(np.stack(self.tables))
 
 
+def exact_evaluator(mdp, gammas):
+    spec = Spec(mdp.observations.shape[1:], mdp.n_actions)
+    adapter = adapter_of(spec, TabularEnv(mdp))
+    return TabularEvaluator(mdp, gammas, horizon=20, adapter=adapter)
+
+
 def test_exact_scores_of_the_optimal_q():
     mdp = chain(6)
     best = optimal_q(mdp, 0.9)
     agent = KnownValues(best, best + 0.1)
-    scores = TabularEvaluator(mdp, [0.9, 0.9], horizon=20)(agent)
+    scores = exact_evaluator(mdp, [0.9, 0.9])(agent)
     assert scores["eval/return"].tolist() == [1.0, 1.0]
 
     live = best[:5]
@@ -270,7 +296,7 @@ def test_exact_scores_of_the_optimal_q():
 def test_the_optimal_q_is_that_of_each_runs_own_gamma(gammas):
     mdp = chain(6)
     agent = KnownValues(*[optimal_q(mdp, gamma) for gamma in gammas])
-    own = TabularEvaluator(mdp, gammas, horizon=20)(agent)
-    swapped = TabularEvaluator(mdp, gammas[::-1], horizon=20)(agent)
+    own = exact_evaluator(mdp, gammas)(agent)
+    swapped = exact_evaluator(mdp, gammas[::-1])(agent)
     np.testing.assert_allclose(own["eval/q_error"], 0, atol=1e-9)
     assert (swapped["eval/q_error"] > 0.01).all()

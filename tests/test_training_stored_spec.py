@@ -21,6 +21,7 @@ DISCRETE = Spec(
     obs_keys=("a", "b/c"),
     action_start=1,
     action_counts=(2, 3),
+    obs_axes=(1, 0),
 )
 CONTINUOUS = Spec(
     obs_shape=(4,),
@@ -28,6 +29,7 @@ CONTINUOUS = Spec(
     action_low=(-1.0,) * 6,
     action_high=(2.0,) * 6,
     action_layout=(3, 2),
+    changes=("clip_actions()",),
 )
 
 
@@ -55,6 +57,9 @@ def test_fields_that_an_older_checkpoint_has_not_get_their_defaults():
         ("obs_normalizer", [[1.0]], "obs_normalizer = .*: expected two lists of finite numbers"),
         ("obs_normalizer", [[0.0], [1.0]], "obs_normalizer: expected 6 numbers, twice"),
         ("obs_keys", "ab", "obs_keys = ab: expected a list of texts"),
+        ("obs_axes", [0, 0], r"obs_axes = \(0, 0\): expected an order of axes"),
+        ("obs_axes", [2, 0, 1], r"obs_axes = \(2, 0, 1\): expected 2 axes"),
+        ("changes", [1], r"changes = \(1,\): expected a list of texts"),
         ("action_low", [float("nan")], "action_low = .*: expected a list of finite numbers"),
         ("action_low", [0.0], "action_low, action_high: expected both, or neither"),
         ("action_start", 0.5, "action_start = 0.5: expected a whole number"),
@@ -137,3 +142,10 @@ def test_a_resume_from_a_damaged_state_is_one_line(tiny, tmp_path, part):
     with pytest.raises(InputError, match=message) as caught:
         train(2, True)
     assert "\n" not in str(caught.value)
+
+
+def test_an_environment_whose_arguments_name_a_file_is_left_out(caplog):
+    stored = {**asdict(DISCRETE), "env_kwargs": {"xml_file": "/home/me/ant.xml"}}
+    spec = spec_from("x.pt", stored)
+    assert (spec.env_id, spec.env_kwargs) == (None, {})
+    assert "x.pt: the keyword arguments of its environment name a file or code" in caplog.text

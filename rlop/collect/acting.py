@@ -8,22 +8,12 @@ from typing import TypeAlias
 import gymnasium
 import numpy as np
 
-from rlop.envs.spaces import Env, Space
+from rlop.envs.spaces import Env, Space, random_actions
 from rlop.types import InputError
 
 Make: TypeAlias = Callable[[], Env]  # a new copy of the environment
 # Observations [n, *S] and a generator -> n actions in the environment's own units.
 Act: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-
-def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw n uniformly random actions of a space: Discrete, MultiDiscrete or a Box with bounds."""
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return rng.integers(space.n, size=n) + space.start
-    if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        return rng.integers(space.nvec, size=(n, *space.shape)) + space.start
-    assert isinstance(space, gymnasium.spaces.Box)
-    return rng.uniform(space.low, space.high, size=(n, *space.shape)).astype(np.float32)
 
 
 def checked_actions(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rlop.collect.dqn_replay import write_dqn_replay
 from rlop.config.checks import check_known, check_range
 from rlop.config.files import atomic
+from rlop.config.writing import unwritable_named
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import DEPTH, Stacks
 from rlop.data.dqn_replay.storage import available_bytes
@@ -77,11 +78,14 @@ def convert(
     data = load_dataset(source, **options)
     if data.discount is not None or data.extra:
         raise InputError(f"{data.name}: rows span several steps or have columns of a backup")
+    if data.spec.obs_normalizer is not None or data.spec.obs_axes:
+        raise InputError(
+            f"{data.name}: no format holds how its observations were normalized or transposed: "
+            "expected the data as they were read"
+        )
 
-    try:
+    with unwritable_named(path):
         written = FORMS[form](data, path, rows_per_file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
     say(f"{written}: {len(data):,} transitions in {data.n_episodes:,} episodes of {data.name}")
     return written
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from rlop.config.checks import check_range
 from rlop.config.files import atomic
+from rlop.config.writing import unwritable_named
 from rlop.data.dqn_replay.files import CHUNK, FLAG, KINDS, file_name
 from rlop.data.dqn_replay.stacks import DEPTH
 from rlop.types import InputError
@@ -86,12 +88,10 @@ def write_dqn_replay(
                 f"{path}: exists already; choose another folder or suffix, or overwrite"
             )
 
-    try:
+    with unwritable_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for number, piece in enumerate(pieces):
             _write_checkpoint(folder, suffix + number, frames, arrays, piece, capacity)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error})") from error
     return len(pieces)
 
 
@@ -137,7 +137,7 @@ def _write_checkpoint(
     source: np.ndarray,
     capacity: int,
 ) -> None:
-    """Write the files of one checkpoint.
+    """Write the files of one checkpoint: all of them, or none.
 
     Args:
         folder: folder of the files.
@@ -150,8 +150,6 @@ def _write_checkpoint(
     used = len(source)
     unused = np.full(capacity - used, -1)
     rows = np.append(source, unused)
-    _write_frames(folder / file_name("observation", suffix), frames, rows)
-
     columns = {
         "invalid_range": (used - 1 + np.arange(DEPTH + 1)) % capacity,
         "add_count": np.array(used),
@@ -162,12 +160,17 @@ def _write_checkpoint(
         column[is_row] = array[rows[is_row]]
         columns[name] = column
 
-    for name, column in columns.items():
-        _write_array(folder / file_name(name, suffix), column)
+    # They take their names together, once all of them are written.
+    with ExitStack() as files:
+        frame_file = files.enter_context(atomic(folder / file_name("observation", suffix)))
+        _write_frames(frame_file, frames, rows)
+        for name, column in columns.items():
+            file = files.enter_context(atomic(folder / file_name(name, suffix)))
+            _write_array(file, column)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    with atomic(path) as temporary, gzip.open(temporary, "wb", compresslevel=6) as file:
+    with gzip.open(path, "wb", compresslevel=6) as file:
         np.save(file, array, allow_pickle=False)
 
 
@@ -177,7 +180,7 @@ def _write_frames(path: Path, frames: np.ndarray, rows: np.ndarray) -> None:
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *frame_shape)}
     step = max(1, CHUNK // frames[0].size)
 
-    with atomic(path) as temporary, gzip.open(temporary, "wb", compresslevel=1) as file:
+    with gzip.open(path, "wb", compresslevel=1) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(rows), step):
             piece_rows = rows[start : start + step]

@@ -10,10 +10,11 @@ from copy import deepcopy
 from pathlib import Path
 
 import gymnasium
-import h5py
 import numpy as np
 
+from rlop.config.writing import sync_file, unwritable_named
 from rlop.data.dataset import Dataset
+from rlop.data.formats.hdf5_new import new_hdf5
 from rlop.data.formats.minari import MAIN_FILE, METADATA, PREFIX, root
 from rlop.types import InputError, Spec
 
@@ -52,33 +53,23 @@ def write_minari(data: Dataset, name: str) -> Path:
 
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        (temporary / "data").mkdir(parents=True)
-        _write_bytes(temporary / "data" / MAIN_FILE, _episodes(data))
-        _write_bytes(temporary / "data" / METADATA, json.dumps(about).encode())
-        os.replace(temporary, folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error})") from error
+        with unwritable_named(folder):
+            (temporary / "data").mkdir(parents=True)
+            _write_episodes(temporary / "data" / MAIN_FILE, data)
+            (temporary / "data" / METADATA).write_text(json.dumps(about))
+            for name in (MAIN_FILE, METADATA):
+                sync_file(temporary / "data" / name)
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
     return folder
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write a file and flush it to disk."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _episodes(data: Dataset) -> bytes:
-    """Return the bytes of an HDF5 file with a group for each episode.
-
-    They are made in memory: HDF5 crashes the process when a disk fills up at the end of a file.
-    """
+def _write_episodes(path: Path, data: Dataset) -> None:
+    """Write an HDF5 file with a group for each episode."""
     stops = (data.episode_ends + 1).tolist()
-    with h5py.File("episodes", "w", driver="core", backing_store=False, track_order=True) as file:
+    with new_hdf5(path, track_order=True) as file:
         start = 0
         for number, stop in enumerate(stops):
             group = file.create_group(f"episode_{number}")
@@ -88,9 +79,6 @@ def _episodes(data: Dataset) -> bytes:
             for name, column in _columns(data, start, stop).items():
                 group[name] = column
             start = stop
-
-        file.flush()
-        return file.id.get_file_image()
 
 
 def _columns(data: Dataset, start: int, stop: int) -> dict[str, np.ndarray]:

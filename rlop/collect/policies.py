@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 from typing import TypeAlias
 
-from rlop.collect.acting import Act, Make, random_actions
+from rlop.collect.acting import Act, Make
 from rlop.collect.d4rl_policy import load_d4rl
 from rlop.collect.sb3_policy import ALGORITHMS, load_sb3, statistics_file
 from rlop.collect.sb3_training import train
+from rlop.envs.spaces import random_actions
 from rlop.types import InputError
 
 Description: TypeAlias = dict[str, str | bool]  # how a file describes the policy that made its rows

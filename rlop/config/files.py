@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 import yaml
 
 from rlop.config.checks import nearest
+from rlop.config.writing import sync_file, unwritable_named
 from rlop.types import InputError
 
 if TYPE_CHECKING:
@@ -212,16 +213,20 @@ def atomic(path: Path) -> Iterator[Path]:
 
     The file is on disk before it moves, and so is its name when this returns. If the block fails,
     it is removed instead.
+
+    Raises:
+        InputError: the system refuses to write, here or in the block.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "r+b") as file:  # Windows syncs only what may be written
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with unwritable_named(path):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone, or read-only by now
+            temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,6 +21,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
 from rlop.config.annotations import bare, kind_of, members_of
+from rlop.config.checks import check_known
 from rlop.config.ranges import (
     Choice,
     Count,
@@ -177,3 +178,18 @@ def flags_of(cls: type) -> list[str]:
         if bool in members or takes_true:
             flags.append(name)
     return flags
+
+
+def with_preset(
+    options: Mapping[str, Any], presets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Fill options left unset from the preset that the option `preset` names.
+
+    Raises:
+        InputError: for an unknown preset.
+    """
+    preset = options.get("preset")
+    if preset is None or not presets:
+        return dict(options)
+    check_known("agent: preset", preset, presets)
+    return {**presets[preset], **options}

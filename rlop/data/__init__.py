@@ -11,6 +11,7 @@ from rlop.data.formats.hdf5 import read_hdf5, write_hdf5
 from rlop.data.formats.minari import read_minari
 from rlop.data.formats.npz import read_npz
 from rlop.data.load import load_dataset, register_dataset
+from rlop.data.mix import mix
 from rlop.data.returns import returns_to_go
 from rlop.data.scores import normalized_score
 
@@ -20,6 +21,7 @@ __all__ = [
     "dqn_normalized_score",
     "human_normalized_score",
     "load_dataset",
+    "mix",
     "normalized_score",
     "read_d4rl",
     "read_dqn_replay",

@@ -16,9 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlop.data.native import ROUNDING, action_box, joint_counts, joint_parts
+from rlop.data.images import transposed
+from rlop.data.native import ROUNDING, action_box, by_name, joint_counts, joint_parts
 from rlop.data.transforms import normalized
-from rlop.envs.spaces import Env, Space, VectorEnv, bounded, from_unit
+from rlop.envs.spaces import Env, Space, VectorEnv, as_type, bounded, from_unit
 from rlop.logs.messages import say
 from rlop.types import InputError, Spec
 
@@ -48,6 +49,7 @@ class Adapter:
         self.obs_space = obs_space
         self.action_space = action_space
         self.keys = obs_keys(obs_space, spec.obs_keys, name)
+        self.parts = parts_of(obs_space, self.keys)
         self._check_obs(name)
         self._check_actions(name)
         self.recorded: gymnasium.spaces.Box | None = None  # bounds in which the data's actions were
@@ -61,7 +63,7 @@ class Adapter:
         Args:
             obs: of a vector of n environments: an array `[n, ...]`, or a dictionary of them.
         """
-        return normalized(flat_obs(self.obs_space, obs, self.keys), self.spec)
+        return normalized(transposed(flat_obs(self.parts, obs), self.spec), self.spec)
 
     def action(self, actions: np.ndarray) -> np.ndarray:
         """Return the environment's own actions.
@@ -81,12 +83,14 @@ class Adapter:
         if self.recorded is None:
             return from_unit(played, space)
         own = from_unit(played.astype(np.float64), self.recorded)
-        return np.clip(own, space.low, space.high).astype(space.dtype)
+        return as_type(np.clip(own, space.low, space.high), space.dtype)
 
     def _check_obs(self, name: str) -> None:
         """Raise InputError unless observations have the data's shape, and are bytes as they are."""
         spec, space = self.spec, self.obs_space
-        sample = flat_obs(space, _batch_of_one(space), self.keys)
+        sample = flat_obs(self.parts, _batch_of_one(space))
+        if len(spec.obs_axes) in (0, sample.ndim - 1):
+            sample = transposed(sample, spec)
         both_or_neither_bytes = (spec.obs_dtype == "uint8") == (sample.dtype == np.uint8)
         if sample.shape[1:] != spec.obs_shape or not (
             both_or_neither_bytes or sample.dtype == np.bool_
@@ -169,7 +173,7 @@ def obs_keys(space: Space, chosen: tuple[str, ...], name: str) -> tuple[str, ...
     for key in chosen:
         if key not in known:
             raise InputError(f"{name}: observations have {known}, but the data {list(chosen)}")
-    keys = chosen or tuple(sorted(known, key=lambda path: path.split("/")))
+    keys = chosen or tuple(by_name(known))
     for key in keys:
         _check_readable(spaces[key], f"{name}: {key}")
     return keys
@@ -186,37 +190,45 @@ def leaves(space: Space, path: str = "") -> list[tuple[str, Space]]:
     """Return the parts of a space with their paths, as `a/b`."""
     if not isinstance(space, gymnasium.spaces.Dict):
         return [(path, space)]
-    found = []
+    parts = []
     for key, inner in space.spaces.items():
-        found += leaves(inner, f"{path}/{key}" if path else key)
-    return found
+        parts += leaves(inner, f"{path}/{key}" if path else key)
+    return parts
 
 
-def flat_obs(space: Space, obs: Any, keys: tuple[str, ...]) -> np.ndarray:
-    """Make one array of observations, by the rule by which Minari's are read.
-
-    A Discrete observation is one-hot. Parts of a dictionary are flattened and joined in the order
-    of the keys, as float32; a single part keeps its shape.
+def parts_of(space: Space, keys: tuple[str, ...]) -> dict[str, Space]:
+    """Return the parts of an observation by path, in order; the whole as the path "".
 
     Args:
         space: of one environment.
-        obs: of n environments.
         keys: from `obs_keys`.
+    """
+    spaces = dict(leaves(space))
+    return {key: spaces[key] for key in keys or ("",)}
+
+
+def flat_obs(parts: Mapping[str, Space], obs: Any) -> np.ndarray:
+    """Make one array of observations, by the rule by which Minari's are read.
+
+    A Discrete observation is one-hot. Parts of a dictionary are flattened and joined in order, as
+    float32; a single part keeps its shape.
+
+    Args:
+        parts: from `parts_of`.
+        obs: of n environments.
     Returns:
         `[n, ...]` float32, uint8 or bool.
     """
-    if not keys:
-        return _leaf(space, np.asarray(obs))
-    spaces = dict(leaves(space))
-    parts = [_leaf(spaces[key], np.asarray(_at(obs, key))) for key in keys]
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([part.reshape(len(part), -1).astype(np.float32) for part in parts], 1)
+    arrays = [_leaf(space, np.asarray(_at(obs, path))) for path, space in parts.items()]
+    if len(arrays) == 1:
+        return arrays[0]
+    flat = [array.reshape(len(array), -1).astype(np.float32) for array in arrays]
+    return np.concatenate(flat, axis=1)
 
 
-def _at(obs: Mapping[str, Any], path: str) -> Any:
-    """Return a part of nested dictionaries."""
-    for key in path.split("/"):
+def _at(obs: Any, path: str) -> Any:
+    """Return a part of nested dictionaries; all of an observation for the path ""."""
+    for key in path.split("/") if path else ():
         obs = obs[key]
     return obs
 
@@ -281,7 +293,8 @@ def name_of_env(env: Env | VectorEnv) -> str:
 def natural_spec(env: VectorEnv) -> Spec:
     """Describe the data of an environment whose policy was trained on none that we know."""
     obs_space, space = env.single_observation_space, env.single_action_space
-    sample = flat_obs(obs_space, _batch_of_one(obs_space), obs_keys(obs_space, (), ""))
+    parts = parts_of(obs_space, obs_keys(obs_space, (), ""))
+    sample = flat_obs(parts, _batch_of_one(obs_space))
     n_actions = count_actions(space)
     spec = Spec(sample.shape[1:], n_actions, obs_dtype=str(sample.dtype))
     if isinstance(space, gymnasium.spaces.Discrete):

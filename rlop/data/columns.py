@@ -5,7 +5,7 @@ Every message starts with the array's key. An array of the right dtype and shape
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from rlop.types import InputError
 
+CHUNK = 16_384  # rows that are moved at once
 MOST_ACTIONS = 100_000  # discrete; a larger id is a sentinel or a hash
 
 
@@ -164,6 +165,7 @@ def make_columns(
     next_obs: ArrayLike | None,
     n_actions: int | None,
     infos: Mapping[str, ArrayLike],
+    reuse: bool = False,
 ) -> Columns:
     """Check all arrays of a data set; arguments and errors as in `Dataset.from_arrays`."""
     actions, n_actions = action_column("action", action, n_actions)
@@ -184,19 +186,20 @@ def make_columns(
     arrays["truncated"] &= ~arrays["terminated"]
 
     if next_obs is None:
-        arrays, further = shift(arrays, further)
+        arrays, further = shift(arrays, further, reuse)
     _check_alike(arrays["obs"], arrays["next_obs"])
     return Columns(arrays, further, n_actions)
 
 
 def shift(
-    columns: dict[str, np.ndarray], infos: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray], infos: dict[str, np.ndarray], reuse: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Take the next row's observation as next_obs, and drop the truncated rows, which have none.
 
     Args:
         columns: obs, terminated, truncated and others of N rows; no row has both flags.
         infos: further arrays of N rows.
+        reuse: whether the columns may be overwritten.
 
     Returns:
         The columns and infos of the rows that are left. A row before a dropped one is truncated,
@@ -213,19 +216,59 @@ def shift(
             "next_obs: absent, and no row has a known successor: every row is truncated"
         )
 
-    following = np.minimum(kept + 1, rows - 1)
-    take: slice | np.ndarray = kept
-    after: slice | np.ndarray = following
+    is_cut = np.append(dropped[1:], dropped[-1:])[kept]  # the row after it is dropped
     if len(kept) == rows - 1 and dropped[-1]:
         # The usual single episode or stream: two views of one array instead of two copies.
-        take = slice(0, rows - 1)
-        after = slice(1, rows)
+        shifted = {key: column[:-1] for key, column in columns.items()}
+        shifted["next_obs"] = obs[1:]
+        shifted_infos = {key: value[:-1] for key, value in infos.items()}
+    else:
+        next_obs = np.empty((len(kept), *obs.shape[1:]), obs.dtype)
+        for some in _chunks(kept):
+            next_obs[some] = obs[np.minimum(kept[some] + 1, rows - 1)]
+        shifted = {key: _kept(column, kept, reuse) for key, column in columns.items()}
+        shifted["next_obs"] = next_obs
+        shifted_infos = {key: value[kept] for key, value in infos.items()}
 
-    shifted = {key: column[take] for key, column in columns.items()}
-    shifted["next_obs"] = obs[after]
-    shifted["truncated"] = dropped[following] & ~shifted["terminated"]
-    shifted_infos = {key: value[take] for key, value in infos.items()}
+    shifted["truncated"] = is_cut & ~shifted["terminated"]
     return shifted, shifted_infos
+
+
+def _kept(column: np.ndarray, rows: np.ndarray, reuse: bool) -> np.ndarray:
+    """Return rows in ascending order, moved to the front of the array if that may be reused."""
+    if not (reuse and column.flags.writeable):
+        return column[rows]
+    for some in _chunks(rows):
+        column[some] = column[rows[some]]
+    return column[: len(rows)]
+
+
+def _chunks(rows: np.ndarray) -> Iterator[slice]:
+    """Yield the places of all rows in turn, some at a time."""
+    for first in range(0, len(rows), CHUNK):
+        yield slice(first, min(first + CHUNK, len(rows)))
+
+
+def row_index(rows: ArrayLike, n: int) -> np.ndarray:
+    """Return the indices of rows, given as indices or as a mask `[n]`.
+
+    Raises:
+        InputError: a mask of another length, indices out of range, or no rows.
+    """
+    index = np.asarray(rows)
+    if index.dtype == bool:
+        if index.shape != (n,):
+            raise InputError(f"rows: mask of shape {index.shape}, expected ({n},)")
+        index = np.flatnonzero(index)
+
+    if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
+        raise InputError(
+            f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
+        )
+
+    if index.min() < 0 or index.max() >= n:
+        raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{n - 1}")
+    return index
 
 
 def _check_alike(obs: np.ndarray, next_obs: np.ndarray) -> None:

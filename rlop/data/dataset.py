@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlop.data.columns import float_column, make_columns
-from rlop.data.native import Bound, Counts
+from rlop.data.columns import float_column, make_columns, row_index
+from rlop.data.joined import Mixture
+from rlop.data.native import Bound, Counts, detached
 from rlop.data.recorded import recorded_actions, recorded_obs
 from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
 from rlop.types import InputError, Spec
@@ -22,7 +23,8 @@ class Dataset:
     Build one with `Dataset.from_arrays` or `rlop.load_dataset`, and treat it as immutable.
 
     Args:
-        obs: `[N, *S]` float32, uint8 or bool; an array, or `rlop.data.dqn_replay.stacks.Stacks`.
+        obs: `[N, *S]` float32, uint8 or bool; an array, or what looks like one: stacked frames,
+            `rlop.data.dqn_replay.stacks.Stacks`, or several sources, `rlop.data.joined.Joined`.
         action: `[N]` int64, or `[N, *A]` float32.
         reward: `[N]` float32.
         next_obs: `[N, *S]`, like `obs`.
@@ -37,6 +39,7 @@ class Dataset:
         discount: `[N]` float32 gamma^(m-1) of rows that span m steps, set by `n_step`; None for
             one-step rows.
         end: `[N]` bool, last row of each episode; by default terminated | truncated.
+        mixture: the sources of the rows, where `rlop.data.mix` has joined several.
     """
 
     obs: np.ndarray
@@ -52,6 +55,7 @@ class Dataset:
     keys: dict[str, str] = field(default_factory=dict)
     discount: np.ndarray | None = None
     end: np.ndarray = None  # type: ignore[assignment]  # __post_init__ fills it
+    mixture: Mixture | None = None
 
     def __post_init__(self) -> None:
         if self.end is None:
@@ -78,6 +82,7 @@ class Dataset:
         action_start: int = 0,
         action_units: str = "native",
         n_states: int | None = None,
+        reuse: bool = False,
     ) -> Dataset:
         """Build a data set from arrays in episode order; fitting arrays are not copied.
 
@@ -109,17 +114,27 @@ class Dataset:
             action_units: `native`; or `unit` for actions that are in [-1, 1], or numbered from 0,
                 already.
             n_states: number of discrete observations; by default what the environment says.
+            reuse: let the arrays be overwritten where rows are dropped, which saves their size in
+                memory.
 
         Raises:
             InputError: lengths differ, no rows, wrong dtype or shape, NaN or infinity, an action
                 out of range.
         """
-        obs, next_obs = recorded_obs(obs, next_obs, n_states, env_id)
-        told = recorded_actions(
-            action, n_actions, action_low, action_high, action_start, action_units
+        obs, next_obs = recorded_obs(detached(obs), detached(next_obs), n_states, env_id)
+        own = recorded_actions(
+            detached(action), n_actions, action_low, action_high, action_start, action_units
         )
         columns = make_columns(
-            obs, told.action, reward, terminated, truncated, next_obs, told.n_actions, infos or {}
+            obs,
+            own.action,
+            detached(reward),
+            detached(terminated),
+            detached(truncated),
+            next_obs,
+            own.n_actions,
+            {key: detached(values) for key, values in (infos or {}).items()},
+            reuse,
         )
 
         arrays = columns.arrays
@@ -130,11 +145,11 @@ class Dataset:
             obs_dtype=str(arrays["obs"].dtype),
             env_id=env_id,
             env_kwargs=dict(env_kwargs or {}),
-            action_low=told.low,
-            action_high=told.high,
+            action_low=own.low,
+            action_high=own.high,
             action_start=action_start,
-            action_layout=told.layout,
-            action_counts=told.counts,
+            action_layout=own.layout,
+            action_counts=own.counts,
         )
 
         return cls(
@@ -186,7 +201,7 @@ class Dataset:
         Raises:
             InputError: a mask of another length, indices out of range, or no rows.
         """
-        index = self._row_index(rows)
+        index = row_index(rows, len(self))
         follows = index[1:] == index[:-1] + 1
         follows = np.append(follows, False)
 
@@ -200,6 +215,9 @@ class Dataset:
         discount = self.discount
         if discount is not None:
             discount = discount[take]
+        mixture = self.mixture
+        if mixture is not None:
+            mixture = mixture.of(take)
 
         return replace(
             self,
@@ -213,24 +231,8 @@ class Dataset:
             infos={key: value[take] for key, value in self.infos.items()},
             extra={key: value[take] for key, value in self.extra.items()},
             discount=discount,
+            mixture=mixture,
         )
-
-    def _row_index(self, rows: ArrayLike) -> np.ndarray:
-        """Return the indices of rows, given as indices or as a mask."""
-        index = np.asarray(rows)
-        if index.dtype == bool:
-            if index.shape != (len(self),):
-                raise InputError(f"rows: mask of shape {index.shape}, expected ({len(self)},)")
-            index = np.flatnonzero(index)
-
-        if index.ndim != 1 or index.size == 0 or index.dtype.kind not in "iu":
-            raise InputError(
-                f"rows: {index.dtype} of shape {index.shape}, expected at least one row's index"
-            )
-
-        if index.min() < 0 or index.max() >= len(self):
-            raise InputError(f"rows: {index.min()}..{index.max()}, expected 0..{len(self) - 1}")
-        return index
 
     def with_mc_returns(self, gamma: float, tail: float = 0.01) -> Dataset:
         """Add `mc_return` `[N]`, the discounted return to the end of the episode.

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.stacks import Stacks
+from rlop.data.joined import Mixture
 from rlop.data.scores import PREFIX, find_scores, normalized_score
 from rlop.data.transforms import REWARD
 
@@ -53,6 +54,8 @@ def summary(data: Dataset) -> str:
         f"{data.spec.shapes}, environment {data.spec.env_id}",
         f"ends: {terminated} terminated, {truncated} truncated",
     ]
+    if data.mixture is not None:
+        lines.append(_sources(data.mixture))
     if data.keys:
         read = [f"{role} from {key}" for role, key in data.keys.items()]
         lines.append(f"read: {', '.join(read)}")
@@ -147,11 +150,10 @@ def chain_gap(data: Dataset) -> tuple[float, int]:
 
     for part in _chunks(data.obs[:-1]):
         inside = ~data.end[part]
-        following = data.next_obs[part][inside]
-        next_row = data.obs[part.start + 1 : part.stop + 1][inside]
+        following = np.asarray(data.next_obs[part])[inside]
+        next_row = np.asarray(data.obs[part.start + 1 : part.stop + 1])[inside]
 
-        differ = (following != next_row).reshape(len(following), -1)
-        differ = differ.any(1)
+        differ = (following != next_row).any(axis=tuple(range(1, following.ndim)))
         if differ.any():
             # In float64, so that differences of bytes do not wrap.
             distance = np.abs(following[differ].astype(np.float64) - next_row[differ])
@@ -188,6 +190,17 @@ def _size(data: Dataset) -> str:
         f"{lengths.mean():.1f} on average ({lengths.min()} to {lengths.max()}), "
         f"quartiles {', '.join(quartiles)}"
     )
+
+
+def _sources(mixture: Mixture) -> str:
+    """Describe the sources of a mixture, and their shares of a batch."""
+    rows = np.bincount(mixture.source, minlength=len(mixture.names))
+    shares = np.array(mixture.weights) / sum(mixture.weights)
+    parts = [
+        f"{share:.1%} from {name} ({count} rows)"
+        for name, share, count in zip(mixture.names, shares, rows)
+    ]
+    return f"batches: {', '.join(parts)}; all below is of the rows, not of batches"
 
 
 def _rewards(data: Dataset) -> str:

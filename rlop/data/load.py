@@ -7,14 +7,14 @@ a function `fn(source, **options) -> Dataset` with typed keyword options.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from rlop.config.checks import closest
+from rlop.config.checks import closest, show
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
 from rlop.data.formats.d3rlpy import read_d3rlpy
@@ -29,16 +29,73 @@ from rlop.data.formats.ogbench import read_ogbench
 from rlop.data.formats.pickles import refuse_pickle
 from rlop.data.formats.rlu import read_rlu
 from rlop.data.formats.robomimic import read_robomimic
+from rlop.data.mix import mix
 from rlop.data.options import check_options, split_query
+from rlop.data.transforms import transform
 from rlop.data.units import in_env_units
 from rlop.types import InputError
 
 Reader: TypeAlias = Callable[..., Dataset]
 
+
+def read_mix(
+    source: str,
+    *,
+    sources: Sequence[Mapping[str, Any]] = (),
+    env_id: str | None = None,
+    download: bool | None = None,
+) -> Dataset:
+    """Read several sources as one: a batch draws a source by its weight, then one of its rows.
+
+    Args:
+        source: `mix`.
+        sources: `{source: ..., weight: 3, options: {...}, transforms: {...}}` each, of which only
+            `source` must be given: name or file, share of the rows of a batch relative to the
+            others', options of its reader, and changes of its data. Without any weights all rows of
+            all sources are equally likely.
+        env_id: Gymnasium id for all sources; by default what each says.
+        download: whether missing files are fetched; by default as the readers do.
+
+    Raises:
+        InputError: no list of sources, weights of only some, sources that do not fit each other,
+            or what their readers refuse.
+    """
+    if source != "mix" or isinstance(sources, str) or not isinstance(sources, Sequence):
+        raise InputError(f"mix: sources = {show(sources)}: expected a list of sources")
+    if not sources:
+        raise InputError("mix: expected sources: [{source: NAME, weight: 1}, ...]")
+
+    shared = {"env_id": env_id, "download": download}
+    datasets, weights = [], []
+    for number, entry in enumerate(sources):
+        where = f"mix: sources[{number}]"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("source"), str):
+            raise InputError(f"{where} = {show(entry)}: expected {{source: NAME, weight: 1}}")
+        check_options(where, entry, ("source", "weight", "options", "transforms"))
+        options = entry.get("options", {})
+        if not isinstance(options, Mapping):
+            raise InputError(f"{where}: options = {show(options)}: expected options by name")
+
+        taken = signature(find_reader(entry["source"])).parameters
+        own = {key: value for key, value in shared.items() if value is not None and key in taken}
+        data = load_dataset(entry["source"], **{**own, **options})
+        datasets.append(transform(data, entry.get("transforms", {})))
+        if "weight" in entry:
+            weights.append(entry["weight"])
+
+    if weights and len(weights) < len(datasets):
+        raise InputError(
+            f"mix: {len(weights)} weights for {len(datasets)} sources: expected one for each, or "
+            "none"
+        )
+    return mix(datasets, weights or None)
+
+
 # The whole name, possibly with a query: `gridworld?size=8`.
 NAMES: dict[str, Reader] = {
     "gridworld": read_embedded,
     "chain": read_embedded,
+    "mix": read_mix,
 }
 # What stands before a colon: `d4rl:hopper-medium-v2`. The reader gets the whole source.
 PREFIXES: dict[str, Reader] = {
@@ -83,6 +140,7 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
             `rlu:atari/GAME/RUN`;
             `d3rlpy:FILE`, `imitation:FILE` or `robomimic:FILE`;
             a file `*.hdf5`, `*.h5` (D4RL's layout) or `*.npz`;
+            `mix`, several of these with weights, in the option `sources`, see `read_mix`;
             `module:function`, optionally with a query as in `my_files:load?x=1`, which is called
             and returns a `Dataset`;
             a name that `register_dataset` has got, or an installed package has registered in the

@@ -6,12 +6,14 @@ or images as observations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from rlop.envs.spaces import to_unit
 from rlop.types import InputError
@@ -22,6 +24,21 @@ Counts: TypeAlias = int | Sequence[int]  # discrete actions, or choices of each 
 ROUNDING = 1e-4  # of the range, by which stored actions may pass a bound
 CHUNK = 65_536  # rows that are converted at once, so that float64 copies stay small
 MOST_JOINT = 4_096  # joint actions of a MultiDiscrete space
+
+
+def detached(values: Any) -> Any:
+    """Return tensors as arrays, also those that require gradients or lie on a GPU.
+
+    Args:
+        values: an array-like; what is no tensor, or list of tensors, is returned as it is.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    is_list = isinstance(values, list | tuple) and len(values) > 0
+    if is_list and isinstance(values[0], Tensor):
+        return [detached(value) for value in values]
+    return values
 
 
 def bounds(low: Bound, high: Bound, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +83,10 @@ def unit_actions(action: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> np.
     Raises:
         InputError: actions outside the bounds, by more than rounding.
     """
+    is_unit = (lows == -1).all() and (highs == 1).all()
+    if is_unit and action.dtype == np.float32 and action.min() >= -1 and action.max() <= 1:
+        return action
+
     box = action_box(lows, highs, action.shape[1:])
     unit = np.empty(action.shape, np.float32)
     for first in range(0, len(action), CHUNK):
@@ -151,6 +172,28 @@ def one_hot(key: str, values: np.ndarray, n: int, start: int = 0) -> np.ndarray:
             f"{start} on"
         )
     return np.eye(n, dtype=np.float32)[index]
+
+
+def by_name(paths: Iterable[str]) -> list[str]:
+    """Sort the paths of parts, as `a/b`, name by name, as Gymnasium sorts a Dict space."""
+    return sorted(paths, key=lambda path: path.split("/"))
+
+
+def whole_number(where: str, value: object) -> int:
+    """Return a whole number that a file holds, alone or in an array of one.
+
+    Args:
+        where: what messages call it.
+        value: as read.
+    Raises:
+        InputError: anything else.
+    """
+    number = np.asarray(value)
+    if number.size == 1 and number.dtype.kind in "iuf":
+        only = number.reshape(-1)[0]
+        if np.isfinite(only) and only == np.round(only):
+            return int(only)
+    raise InputError(f"{where} = {value!r}: expected one whole number")
 
 
 def _numbers(name: str, value: Bound, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Turn observations and actions as an environment gave and took them into those of a data set."""
+"""Turn an environment's own observations and actions into those that data sets hold."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def recorded_actions(
     start: int,
     units: str,
 ) -> Recorded:
-    """Bring an environment's actions to those of a data set; arguments as `Dataset.from_arrays`.
+    """Turn an environment's actions into a data set's; arguments as in `Dataset.from_arrays`.
 
-    Values are checked by whoever takes the result; this looks only at what it changes.
+    Only what is changed is checked; the caller checks the values.
     """
     check_known("action_units", units, UNITS)
     if (low is None) != (high is None):
@@ -134,7 +134,7 @@ def _continuous(action: ArrayLike, low: Bound | None, high: Bound | None, units:
 
 
 def _discrete(action: ArrayLike, n_actions: Counts | None, start: int, units: str) -> Recorded:
-    """Number actions from 0, and those of several parts jointly."""
+    """Number actions from 0, and actions of several parts jointly."""
     values = np.asarray(action)
     if isinstance(n_actions, Sequence | np.ndarray):
         counts = joint_counts(n_actions)

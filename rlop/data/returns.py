@@ -1,6 +1,6 @@
 """Arithmetic along episodes, vectorized over all of them.
 
-N transitions stand in episode order, and `end` `[N]` marks the last row of every episode.
+N transitions are in episode order, and `end` `[N]` marks the last row of every episode.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def behavior_policy(
     next_obs: np.ndarray,
     n_actions: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Count how often the data took each action where a transition leads.
+    """Count how often the data took each action in the state that a transition leads to.
 
         pi(a | s') = n(s', a) / n(s')
 

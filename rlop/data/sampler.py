@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from rlop.data.joined import Mixture
 from rlop.types import Batch, InputError
 
 # Steps drawn at once. A constant, so that a run's stream depends neither on R nor on how often
@@ -21,7 +22,7 @@ Noise: TypeAlias = tuple[str, tuple[int, ...]]  # kind ("uniform" or "normal") a
 
 
 class StreamState(TypedDict):
-    """Where random streams stand.
+    """State of random streams.
 
     Args:
         before: state of each generator before the current chunk was drawn; [] before the first.
@@ -35,7 +36,7 @@ class StreamState(TypedDict):
 class Streams:
     """Random numbers for every run.
 
-    They are drawn once per distinct seed: runs that share a seed see the same numbers.
+    Numbers are drawn once per distinct seed: runs that share a seed see the same numbers.
 
     Args:
         seeds: one per run.
@@ -43,6 +44,7 @@ class Streams:
         n_rows: transitions to choose from.
         noise: name -> (kind, shape): `("uniform", (B,))` or `("normal", (B, A))`, drawn each step.
         device: where the numbers are drawn and live.
+        mixture: of the rows, if they are from several sources.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Streams:
         n_rows: int,
         noise: Mapping[str, Noise],
         device: torch.device | str = "cpu",
+        mixture: Mixture | None = None,
     ) -> None:
         distinct = sorted(set(seeds))
         self.column = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
@@ -61,6 +64,7 @@ class Streams:
         self.n_rows = n_rows
         self.noise = dict(noise)
         self.device = device
+        self.choice = None if mixture is None else Choice(mixture, device)
 
         self.drawn: dict[str, Tensor] = {}  # each [CHUNK, distinct seeds, *shape]
         self.before: list[Tensor] = []
@@ -102,7 +106,8 @@ class Streams:
         """Continue where `state_dict` was taken."""
         if state["before"]:
             for generator, saved in zip(self.generators, state["before"], strict=True):
-                generator.set_state(saved)
+                # A checkpoint is loaded onto the device of the training; these states are not.
+                generator.set_state(saved.cpu())
             self._refill()
         self.cursor = state["cursor"]
 
@@ -124,10 +129,14 @@ class Streams:
 
     def _draw_rows(self) -> Tensor:
         size = (CHUNK, self.batch_size)
-        rows = [
-            torch.randint(self.n_rows, size, generator=generator, device=self.device)
-            for generator in self.generators
-        ]
+        rows = []
+        for generator in self.generators:
+            if self.choice is not None:
+                rows.append(self.choice.rows(size, generator))
+            else:
+                rows.append(
+                    torch.randint(self.n_rows, size, generator=generator, device=self.device)
+                )
         return torch.stack(rows, dim=1)
 
     def _draw_noise(self, kind: str, shape: tuple[int, ...]) -> Tensor:
@@ -137,6 +146,43 @@ class Streams:
             draw(size, generator=generator, device=self.device) for generator in self.generators
         ]
         return torch.stack(noise, dim=1)
+
+
+class Choice:
+    """Draw rows of a mixture: a source by its weight, then any of its rows.
+
+    Args:
+        mixture: of the rows.
+        device: where rows are drawn.
+    Raises:
+        InputError: a source of which no row is left.
+    """
+
+    def __init__(self, mixture: Mixture, device: torch.device | str) -> None:
+        counts = np.bincount(mixture.source, minlength=len(mixture.names))
+        if not counts.all():
+            name = mixture.names[int(counts.argmin())]
+            raise InputError(f"mix: no row of {name} is left that the agent can use")
+
+        shares = np.array(mixture.weights) / sum(mixture.weights)
+        self.limits = torch.from_numpy(shares.cumsum()[:-1]).to(device)
+        self.counts = torch.from_numpy(counts).to(device)
+        self.starts = torch.from_numpy(counts.cumsum() - counts).to(device)
+
+        # Rows are in the order of their sources unless somebody has reordered them.
+        self.order: Tensor | None = None
+        if (np.diff(mixture.source) < 0).any():
+            self.order = torch.from_numpy(mixture.source.argsort(kind="stable")).to(device)
+
+    def rows(self, size: tuple[int, ...], generator: Generator) -> Tensor:
+        """Return indices of rows, int64 of this size."""
+        device, kind = self.limits.device, torch.float64
+        which = torch.rand(size, generator=generator, dtype=kind, device=device)
+        where = torch.rand(size, generator=generator, dtype=kind, device=device)
+        source = torch.bucketize(which, self.limits, right=True)
+        place = where * self.counts[source]
+        rows = self.starts[source] + place.long()
+        return rows if self.order is None else self.order[rows]
 
 
 class Table:

@@ -1,4 +1,4 @@
-"""Where data come from: every source that can be read, with what of it is on disk."""
+"""List the sources of data: what can be read, and how much of it is on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rlop.data.load import ENTRY_POINTS, NAMES, PREFIXES, REGISTERED, SUFFIXES
 
 
 class About(NamedTuple):
-    """What there is to know of the sources behind one prefix.
+    """Description of the sources with one prefix.
 
     Args:
         what: one line.
@@ -77,7 +77,8 @@ def listing() -> str:
     """List every source: what it is, what is on disk, where it comes from, its license."""
     lines: list[str] = []
     for name in NAMES:
-        lines += _entry(name, ["embedded: generated when it is loaded"])
+        what = "several sources with weights" if name == "mix" else "generated when it is loaded"
+        lines += _entry(name, [what])
 
     for prefix in PREFIXES:
         lines += _entry(f"{prefix}:NAME", _details(prefix))
@@ -97,7 +98,7 @@ def _entry(name: str, details: list[str]) -> list[str]:
 
 
 def _details(prefix: str) -> list[str]:
-    """Describe the sources behind a prefix."""
+    """Describe the sources with a prefix."""
     about = ABOUT.get(prefix)
     if about is None:
         return ["no description"]

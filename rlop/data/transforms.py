@@ -1,7 +1,7 @@
 """Transform a data set: normalize observations, scale rewards, select episodes, clip actions.
 
 Every function returns a new data set and leaves the old one as it was. The change is appended to
-the data set's name.
+the data set's name, and recorded in `spec.changes`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 
 from rlop.config.checks import check_known, check_range, show
 from rlop.config.parts import load_part
+from rlop.data.changes import recorded, with_change
 from rlop.data.columns import float_column
 from rlop.data.dataset import Dataset
+from rlop.data.images import transpose
 from rlop.data.options import check_options
 from rlop.data.units import scale_actions
 from rlop.types import InputError, Spec
@@ -59,8 +61,9 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
     if data.spec.obs_normalizer is not None:
         raise InputError(f"{data.name}: normalize_obs: observations are normalized already")
 
-    mean = data.obs.mean(0, dtype=np.float64).astype(np.float32)
-    deviation = data.obs.std(0, dtype=np.float64)
+    obs = np.asarray(data.obs)
+    mean = obs.mean(0, dtype=np.float64).astype(np.float32)
+    deviation = obs.std(0, dtype=np.float64)
     divisor = (deviation + eps).astype(np.float32)
     stored = (tuple(mean.ravel().tolist()), tuple(divisor.ravel().tolist()))
     spec = replace(data.spec, obs_normalizer=stored)
@@ -68,11 +71,11 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
     changed = replace(
         data,
         name=f"{data.name}+normalized",
-        obs=normalized(data.obs, spec),
-        next_obs=normalized(data.next_obs, spec),
+        obs=normalized(obs, spec),
+        next_obs=normalized(np.asarray(data.next_obs), spec),
         spec=spec,
     )
-    return changed, mean, divisor
+    return with_change(data, changed, "normalize_obs", {"eps": eps}), mean, divisor
 
 
 def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
@@ -98,6 +101,7 @@ def normalized(obs: np.ndarray, spec: Spec) -> np.ndarray:
     return (obs.astype(np.float32, copy=False) - mean) / divisor
 
 
+@recorded
 def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Dataset:
     """Map rewards r -> scale * r + shift.
 
@@ -117,6 +121,7 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
     )
 
 
+@recorded
 def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -> Dataset:
     """Map rewards r -> r * max_episode_steps / (best return - worst return) of the episodes.
 
@@ -140,6 +145,7 @@ def scale_reward_by_return_range(data: Dataset, max_episode_steps: int = 1000) -
     return scale_reward(data, max_episode_steps / spread)
 
 
+@recorded
 def antmaze_reward(data: Dataset, convention: str) -> Dataset:
     """Map AntMaze's rewards, 0 and 1, by a convention of `ANTMAZE`: official, corl, geng or iql.
 
@@ -156,6 +162,7 @@ def antmaze_reward(data: Dataset, convention: str) -> Dataset:
     return scale_reward(data, scale, shift)
 
 
+@recorded
 def top_returns(data: Dataset, fraction: float) -> Dataset:
     """Keep the episodes with the highest returns, in the order of the data.
 
@@ -175,6 +182,7 @@ def top_returns(data: Dataset, fraction: float) -> Dataset:
     return _episodes(data, best, f"+top{fraction:g}")
 
 
+@recorded
 def filter_episodes(
     data: Dataset,
     min_return: float | None = None,
@@ -222,6 +230,7 @@ def filter_episodes(
     return _episodes(data, np.flatnonzero(keep), note)
 
 
+@recorded
 def relabel(data: Dataset, function: str) -> Dataset:
     """Replace the rewards by a function of your own.
 
@@ -254,6 +263,7 @@ def relabel(data: Dataset, function: str) -> Dataset:
     return replace(data, name=f"{data.name}{REWARD}={function}", reward=column)
 
 
+@recorded
 def subsample(
     data: Dataset,
     fraction: float | None = None,
@@ -284,6 +294,7 @@ def subsample(
     return _episodes(data, drawn, f"+sample{n}-seed{seed}")
 
 
+@recorded
 def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
     """Clip continuous actions to [-limit, limit], so that the inverse of tanh is finite on them.
 
@@ -335,6 +346,7 @@ TRANSFORMS: dict[str, Callable[..., Dataset]] = {
     "subsample": subsample,
     "clip_actions": clip_actions,
     "scale_actions": scale_actions,
+    "transpose": transpose,
 }
 
 
@@ -348,6 +360,8 @@ def transform(data: Dataset, steps: Mapping[str, Mapping[str, object]]) -> Datas
     Raises:
         InputError: an unknown transform or option, or what the transform itself refuses.
     """
+    if not isinstance(steps, Mapping):
+        raise InputError(f"transforms = {show(steps)}: expected transforms by name")
     for name, options in steps.items():
         check_known("transforms", name, TRANSFORMS)
         change = TRANSFORMS[name]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rlop.config.checks import check_known
+from rlop.data.changes import recorded
 from rlop.data.dataset import Dataset
 from rlop.data.native import Bound, bounds, unit_actions
 from rlop.data.recorded import UNITS
@@ -34,6 +35,7 @@ def with_bounds(data: Dataset, low: Bound, high: Bound) -> Dataset:
     return replace(data, spec=spec)
 
 
+@recorded
 def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
     """Bring actions from the environment's bounds to [-1, 1], and record the bounds.
 
@@ -48,8 +50,8 @@ def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
         InputError: as in `with_bounds`; actions outside the bounds; or actions that were scaled
             by others.
     """
-    known = with_bounds(data, low, high)
-    if known.spec == data.spec:
+    with_units = with_bounds(data, low, high)
+    if with_units.spec == data.spec:
         return data
     if data.spec.action_low is not None:
         raise InputError(
@@ -57,7 +59,7 @@ def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
             f"{list(data.spec.action_low)} and {list(data.spec.action_high or ())}"
         )
 
-    lows, highs = np.array(known.spec.action_low), np.array(known.spec.action_high)
+    lows, highs = np.array(with_units.spec.action_low), np.array(with_units.spec.action_high)
     try:
         action = unit_actions(data.action, lows, highs)
         extra = dict(data.extra)
@@ -65,7 +67,7 @@ def scale_actions(data: Dataset, low: Bound, high: Bound) -> Dataset:
             extra["next_action"] = unit_actions(extra["next_action"], lows, highs)
     except InputError as error:
         raise InputError(f"{data.name}: scale_actions: {error}") from None
-    return replace(known, name=f"{data.name}+scaled", action=action, extra=extra)
+    return replace(with_units, name=f"{data.name}+scaled", action=action, extra=extra)
 
 
 def in_units(data: Dataset, low: Bound | None, high: Bound | None, units: str) -> Dataset:

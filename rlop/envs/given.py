@@ -10,7 +10,8 @@ from gymnasium.wrappers import TimeLimit
 
 from rlop.envs.atari import PREFIX as ATARI
 from rlop.envs.make import make_vec_env
-from rlop.envs.spaces import Env, VectorEnv
+from rlop.envs.spaces import Env, Space, VectorEnv
+from rlop.envs.watched import Watched
 from rlop.types import InputError
 
 Given: TypeAlias = str | Env | Callable[[], Env]
@@ -68,6 +69,14 @@ def copies(
         InputError: an unknown id, arguments for something else than an id, or a function that
             makes no new environment.
     """
+    made = _copies(given, n_runs, n_envs, kwargs, longest)
+    return made._replace(of_run=[Watched(envs, name_of(given)) for envs in made.of_run])
+
+
+def _copies(
+    given: Given, n_runs: int, n_envs: int, kwargs: Mapping[str, Any], longest: int
+) -> Copies:
+    """Make the environments, whose faults have no name yet."""
     if isinstance(given, str):
         return _by_id(given, n_runs, n_envs, kwargs, longest)
     if kwargs:
@@ -92,6 +101,22 @@ def copies(
         own = limited[run * n_envs : (run + 1) * n_envs]
         vectors.append(gymnasium.vector.SyncVectorEnv([_returns(env) for env in own]))
     return Copies(vectors, False, limited[0] is not made[0])
+
+
+def spaces_of(given: Given, kwargs: Mapping[str, Any]) -> tuple[Space, Space]:
+    """Return the spaces of observations and actions of an environment.
+
+    Args:
+        given: an environment is left as it is; one that is made here is closed again.
+        kwargs: of `gymnasium.make`, for an id only.
+    Raises:
+        InputError: as `copies`.
+    """
+    if isinstance(given, gymnasium.Env):
+        return given.observation_space, given.action_space
+    envs = copies(given, 1, 1, kwargs, longest=1).of_run[0]
+    envs.close()
+    return envs.single_observation_space, envs.single_action_space
 
 
 def _by_id(

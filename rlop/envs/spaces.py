@@ -1,4 +1,4 @@
-"""Conversion of actions between an environment's units and [-1, 1]; types of environments."""
+"""Actions of an environment: in its units and in [-1, 1], at random; types of environments."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import gymnasium
 import numpy as np
+from numpy.typing import DTypeLike
 
 # Only an environment itself knows the types of its observations and actions.
 Obs: TypeAlias = Any
@@ -56,9 +57,26 @@ def from_unit(actions: np.ndarray, space: Space) -> np.ndarray:
     low = space.low.astype(np.float64)
     high = space.high.astype(np.float64)
     share = (np.clip(actions, -1, 1) + 1) / 2
-    return (low + share * (high - low)).astype(space.dtype)
+    return as_type(low + share * (high - low), space.dtype)
+
+
+def as_type(actions: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """Return actions as another type; the nearest whole numbers for a type of integers."""
+    if np.issubdtype(dtype, np.integer):
+        actions = np.rint(actions)
+    return actions.astype(dtype)
 
 
 def bounded(space: Space) -> TypeGuard[gymnasium.spaces.Box]:
     """Return whether actions of this space are stored in [-1, 1]: a Box with finite bounds."""
     return isinstance(space, gymnasium.spaces.Box) and space.is_bounded()
+
+
+def random_actions(space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n uniformly random actions of a space: Discrete, MultiDiscrete or a Box with bounds."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return rng.integers(space.n, size=n) + space.start
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return rng.integers(space.nvec, size=(n, *space.shape)) + space.start
+    assert isinstance(space, gymnasium.spaces.Box)
+    return rng.uniform(space.low, space.high, size=(n, *space.shape)).astype(np.float32)

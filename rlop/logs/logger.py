@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from rlop.config.files import to_dict, write_atomic
+from rlop.logs.appended import Appended
 from rlop.logs.history import (
     RECORD,
     RUNS,
@@ -104,7 +104,13 @@ class Logger:
             self._open(self.logdir, resume)
 
     def log(self, step: int, metrics: PerRun) -> None:
-        """Write one step; a number that is not finite becomes null in the record."""
+        """Write one step; a number that is not finite becomes null in the record.
+
+        On a full disk, what cannot be written waits for the next call.
+
+        Raises:
+            InputError: the folder was removed.
+        """
         if self._closed:
             raise ValueError("this logger is closed")
 
@@ -120,9 +126,11 @@ class Logger:
         line = {"step": step, "time": seconds, "metrics": finite}
         text = json.dumps(line, allow_nan=False)
         self._record.write(text.encode() + b"\n")
-        self._record.flush()
         self._step = step
         self._write_scalars(values)
+        self._say_what_waits()
+        if not self._record.is_there():
+            raise InputError(f"{self.logdir}: was removed while the training ran")
 
     def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
         """Log a message, unless one with the same key was logged before.
@@ -142,19 +150,41 @@ class Logger:
             return Mark(0, {})
         events = dict(self._earlier)
         for writer in self._writers:
-            events[writer.name] = writer.size
-        return Mark(self._record.tell(), events)
+            events[writer.name] = writer.file.size
+        return Mark(self._record.size, events)
 
     def sync(self) -> None:
-        """Wait until the record is on disk, so that no checkpoint is ahead of it."""
+        """Wait until the record is on disk, so that no checkpoint is ahead of it.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         if self.logdir is not None and not self._closed:
-            os.fsync(self._record.fileno())
+            self._record.sync()
+            for file in self._files:
+                file.check()
+
+    @property
+    def _files(self) -> list[Appended]:
+        """The record and the event files."""
+        return [self._record, *(writer.file for writer in self._writers)]
+
+    def _say_what_waits(self) -> None:
+        """Say it once if the disk takes no more."""
+        for file in self._files:
+            if file.error is not None:
+                self.say_once(
+                    f"{file.path}: cannot be written ({file.error.strerror}); what is logged waits "
+                    "in memory",
+                    key="disk",
+                )
 
     @property
     def history(self) -> History:
         """Everything logged so far, also before a resume."""
         if self.logdir is None:
             return history_of(self._rows, self._runs)
+        self.sync()
         return read_metrics(self.logdir)
 
     def close(self, final: PerRun | None = None, success: bool = True) -> None:
@@ -166,8 +196,11 @@ class Logger:
         """
         rows = {f"final/{name}": row for name, row in self._rows_of(final or {}).items()}
         if not self._closed and self.logdir is not None:
-            self._record.close()
             self._finish(rows, success)
+            self._record.flush()
+            self._say_what_waits()
+            for file in self._files:
+                file.close()
         self._closed = True
 
     def __enter__(self) -> Logger:
@@ -198,9 +231,10 @@ class Logger:
                 self._earlier = cut_events(logdir, resume.events)
             for label in self.labels:
                 (logdir / label).mkdir(parents=True, exist_ok=True)
-            self._record = open(logdir / RECORD, "xb" if resume is None else "ab")  # noqa: SIM115
             write_atomic(logdir / RUNS, json.dumps(self._runs, indent=1, default=str).encode())
             self._writers = [EventWriter(logdir / label) for label in self.labels]
+            # Last, since a folder with a record is refused by the next training.
+            self._record = Appended(logdir / RECORD, is_new=resume is None)
         except OSError as error:
             raise InputError(
                 f"{logdir}: cannot be written ({error}), expected a folder to write to"
@@ -219,7 +253,7 @@ class Logger:
             writer.write(summary, self._step)
 
     def _finish(self, rows: Mapping[str, list[float]], success: bool) -> None:
-        """Complete the hyper-parameter tab and close the event files."""
+        """Complete the hyper-parameter tab."""
         from rlop.logs.tensorboard import experiment, session_end
 
         if rows:
@@ -230,7 +264,6 @@ class Logger:
         self._write_scalars(rows)
         for writer in self._writers:
             writer.write(session_end(success))
-            writer.close()
 
     def _rows_of(self, metrics: PerRun) -> dict[str, list[float]]:
         """Turn the values of metrics into lists of R floats."""

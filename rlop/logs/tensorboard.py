@@ -15,35 +15,26 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from rlop.logs.appended import Appended
 from rlop.logs.history import EVENTS
 
 
 class EventWriter:
-    """One event file in a folder; every write reaches the operating system before it returns."""
+    """One event file in a folder; what cannot be written waits, see `Appended`."""
 
     def __init__(self, folder: Path) -> None:
         name = f"{EVENTS}{_next_stamp(folder)}.{os.getpid()}"
         self.name = f"{folder.name}/{name}"
-        self._file = open(folder / name, "xb")  # noqa: SIM115
-        self._records = RecordWriter(self._file)
+        self.file = Appended(folder / name, is_new=True)
+        self._records = RecordWriter(self.file)
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, summary: summary_pb2.Summary, step: int = 0) -> None:
         """Write one summary."""
         self._write(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
 
-    @property
-    def size(self) -> int:
-        """Bytes written so far."""
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._records.close()
-
     def _write(self, event: event_pb2.Event) -> None:
         self._records.write(event.SerializeToString())
-        self._records.flush()
 
 
 def _next_stamp(folder: Path) -> int:

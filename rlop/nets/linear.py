@@ -40,14 +40,15 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y = F.linear(rows, matrix, bias.view(-1))
         return y.view(*x.shape[:-1], -1)
 
-    # Without views: for small networks each of them costs as much as the product.
+    # The product is written for columns, so that the gradient of the weight is laid out as the
+    # weight is; that of `x @ weight.mT` is transposed, which slows all that reads it down.
     if len(lead) == 1:
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+        return torch.baddbmm(bias.unsqueeze(2), weight, x.mT).mT
 
-    flat_bias = bias.reshape(-1, 1, bias.shape[-1])
+    flat_bias = bias.reshape(-1, bias.shape[-1], 1)
     flat_weight = weight.flatten(0, -3)
-    flat = torch.baddbmm(flat_bias, x.flatten(0, -3), flat_weight.mT)
-    return flat.unflatten(0, lead)
+    flat = torch.baddbmm(flat_bias, flat_weight, x.flatten(0, -3).mT)
+    return flat.mT.unflatten(0, lead)
 
 
 def undrawn(*shape: int) -> nn.Parameter:

@@ -24,6 +24,13 @@ SHAPES = {
     "nature": f"(channels, >= {NATURE_MIN_SIDE}, >= {NATURE_MIN_SIDE})",
 }
 
+# network -> what `auto` says of it
+CHOICES = {
+    "minatar": "MinAtar's network, minatar,",
+    "nature": "DQN's network, nature,",
+    "mlp": "an MLP without convolutions (impala and nature have some)",
+}
+
 
 def preprocess(obs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Convert observations to inputs of networks.
@@ -90,11 +97,8 @@ def make_torso(
     shape = spec.obs_shape
     if network == "auto":
         network = network_for(shape)
-        if network == "mlp" and len(shape) == 3:
-            say(
-                f"network = auto: an MLP reads images of shape {shape}, flattened; network: nature "
-                "or impala has convolutions"
-            )
+        if len(shape) == 3:
+            say(f"network = auto: {CHOICES[network]} reads images of shape {shape}")
     check_shape(network, shape)
 
     if network == "minatar":
@@ -151,7 +155,7 @@ def check_shape(network: str, shape: tuple[int, ...]) -> None:
     if network in ("nature", "impala") and has_channels_last(shape):
         raise InputError(
             f"network = {network}: observations of shape {shape} have their channels last, "
-            f"expected {SHAPES[network]}"
+            f"expected {SHAPES[network]}; transforms: {{transpose: {{}}}} brings them there"
         )
     if not fits:
         raise InputError(

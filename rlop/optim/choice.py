@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -129,3 +129,14 @@ def optimizer_maker(
             arguments[name] = constants[name]
 
     return partial(options.make, **arguments)
+
+
+def nested_options(config: Any) -> dict[str, SweptOptions]:
+    """Return the options with numbers for each run that stand in fields of a configuration."""
+    nested: dict[str, SweptOptions] = {}
+    if isinstance(config, OptimizerConfig):
+        nested["optimizer"] = optimizer_options(config.optimizer)
+    for name, value in config.__dict__.items():
+        if isinstance(value, SweptOptions):
+            nested[name] = value
+    return nested

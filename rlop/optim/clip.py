@@ -15,12 +15,12 @@ SMALLEST_NORM = 1e-12  # keeps the quotient finite where a gradient is 0
 def run_norms(grads: Sequence[Tensor]) -> Tensor:
     """Return the global l2 norm of each run's gradient: tensors `[R, ...]` give `[R]`."""
     is_one_run = len(grads[0]) == 1
-    if is_one_run:
+    if is_one_run and on_the_host(grads[0]):
         norms = torch.stack(torch._foreach_norm(list(grads)))
         return torch.linalg.vector_norm(norms, dim=0, keepdim=True)
 
-    flat = torch.cat([g.flatten(1) for g in grads], dim=1)
-    return torch.linalg.vector_norm(flat, dim=1)
+    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads])
+    return torch.linalg.vector_norm(norms, dim=0)
 
 
 def clip_runs(

@@ -103,6 +103,16 @@ class Learner:
         for old, new in zip(self.target.buffers(), self.online.buffers(), strict=True):
             old.copy_(new)
 
+    def one_run(self, run: int) -> Learner:
+        """Return a copy of one run's online network, without what could train it."""
+        alone = type(self).__new__(type(self))
+        alone.online = one_run_of(self.online, run)
+        alone.parameters = dict(alone.online.named_parameters())
+        alone.target = None
+        alone.active = self.active[run : run + 1].clone()
+        alone.steps = self.steps.clone()
+        return alone
+
     def state_dict(self) -> dict[str, Any]:
         """Return what training changes, and the initial parameters that projections refer to."""
         return {
@@ -124,6 +134,25 @@ class Learner:
             self.initial[name].copy_(saved)
         self.active.copy_(state["active"])
         self.steps.copy_(state["steps"])
+
+
+def one_run_of(network: nn.Module, run: int) -> nn.Module:
+    """Copy one run of a network, in evaluation mode and without gradients.
+
+    Args:
+        network: parameters `[R, ...]`; buffers are the same, or a single number that all share.
+        run: index of the run.
+    Returns:
+        The same network with R = 1.
+    """
+    # What a deep copy finds in the memo, it takes from there.
+    memo: dict[int, Any] = {}
+    for parameter in network.parameters():
+        values = parameter.detach()[run : run + 1].clone()
+        memo[id(parameter)] = nn.Parameter(values, requires_grad=False)
+    for buffer in network.buffers():
+        memo[id(buffer)] = buffer[run : run + 1].clone() if buffer.ndim else buffer.clone()
+    return copy.deepcopy(network, memo).eval()
 
 
 def step_together(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
 from rlop.config.schema import option, options
-from rlop.types import OPTIONAL, Declared, InputError, Penalty, TDContext
+from rlop.types import KEPT, OPTIONAL, Declared, InputError, Penalty, TDContext
 
 
 @options
@@ -208,3 +208,12 @@ def head_weight(network: nn.Module) -> Tensor:
     if not isinstance(weight, Tensor):
         raise TypeError(f"head.weight: expected a tensor, got {type(weight).__name__}")
     return weight
+
+
+def without_terms(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the parameters that regularizers keep in a network.
+
+    Args:
+        parameters: of the network, by name.
+    """
+    return {name: value for name, value in parameters.items() if not name.startswith(KEPT)}

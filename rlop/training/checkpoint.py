@@ -8,7 +8,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import torch
 
 from rlop.agent import Agent
+from rlop.agent_checks import usable_device
 from rlop.config.files import atomic, to_dict
 from rlop.config.parts import is_import_path, load_part
+from rlop.config.writing import late_errors, unwritable_named
 from rlop.projections import Projection
 from rlop.regularizers import Regularizer
 from rlop.runs import seed_list
@@ -60,6 +62,8 @@ def save(
         step: gradient steps done.
         streams: state of the random streams, for an exact continuation.
         training: all else that a resume needs, see `rlop.training.resume`.
+    Raises:
+        InputError: the file cannot be written; the older one is still there.
     """
     path = Path(path)
 
@@ -76,7 +80,8 @@ def save(
         "training": training,
     }
     with atomic(path) as temporary:
-        torch.save(content, temporary)
+        with late_errors(temporary) as file:
+            torch.save(content, file)
         if path.exists():
             copy_to(path, previous(path))
     return path
@@ -95,15 +100,17 @@ def best(path: Path) -> Path:
 def copy_to(path: Path, copy: Path) -> None:
     """Let a file stand at another path of the same folder as well, whole or not at all."""
     temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without links
-            shutil.copyfile(path, temporary)
-        os.replace(temporary, copy)
+        with unwritable_named(copy):
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(path, temporary)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, temporary)
+            os.replace(temporary, copy)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone, or read-only by now
+            temporary.unlink()
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -115,6 +122,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
     Raises:
         InputError: when the file is missing, is not a checkpoint, or has an unknown format.
     """
+    device = usable_device(device)
     if not Path(path).exists():
         raise InputError(f"{path}: no such checkpoint")
     check_archive(path)

@@ -151,6 +151,9 @@ def can_compile() -> bool:
 def compiled(update: Update, backend: str = "inductor") -> Update:
     """Return the update as one graph, gradient and optimizer included.
 
+    The first call makes the graph, and no later one checks that it still fits: whoever changes the
+    shape of a tensor that the update reads takes a new graph.
+
     Args:
         update: update of all runs, in place.
         backend: backend of `torch.compile`.
@@ -163,10 +166,28 @@ def compiled(update: Update, backend: str = "inductor") -> Update:
         )
     # The overloads that mypy reads lack this argument, which the signature has.
     isolated: dict[str, Any] = {"isolate_recompiles": True}
-    graph = torch.compile(update, fullgraph=True, backend=backend, **isolated)
+    graph = torch.compile(
+        update,
+        fullgraph=True,
+        backend=backend,
+        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
+        **isolated,
+    )
+    is_made = False
 
     def run(batch: Any, noise: Noise) -> Metrics:
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
+        nonlocal is_made
+        if is_made:
             return graph(batch, noise)
+
+        with (
+            torch._dynamo.config.patch(trace_autograd_ops=True),
+            # For small networks a wrapper in Python, and its checks of shapes, cost as much as all
+            # kernels.
+            torch._inductor.config.patch(cpp_wrapper=True, size_asserts=False),
+        ):
+            metrics = graph(batch, noise)
+        is_made = True
+        return metrics
 
     return run

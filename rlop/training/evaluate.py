@@ -5,27 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import gymnasium
 import numpy as np
-import torch
-from torch import Tensor
 
-from rlop.collect.acting import Space, random_actions
-from rlop.config.checks import check_range
-from rlop.data.adapter import Adapter, adapter_of, check_spaces, natural_spec
+from rlop.agent import Agent
+from rlop.data.adapter import adapter_of, check_spaces, natural_spec
 from rlop.data.atari_scores import normalized_scores
 from rlop.data.scores import find_scores, normalized_score
+from rlop.deploy.acting import Acting, Valuing
+from rlop.deploy.policy import Policy, check_epsilon
 from rlop.envs import TabularEnv
 from rlop.envs.atari import EPSILON, PREFIX
 from rlop.envs.given import Given, copies, name_of
 from rlop.envs.make import make_env
 from rlop.envs.original import PREFIX as ORIGINAL
-from rlop.envs.spaces import bounded
 from rlop.logs.messages import say
-from rlop.runs import Runs
-from rlop.training.exact import Scores, TabularEvaluator, Valuing
+from rlop.training.exact import Scores, TabularEvaluator
 from rlop.training.tally import Tally
 from rlop.types import InputError, Spec
 
@@ -34,18 +31,6 @@ Evaluation: TypeAlias = Callable[[Any], Scores]  # agent -> {metric: [R]}
 # Episodes without a time limit end here: ten times the longest time limit of D4RL's tasks.
 LONGEST = 10_000
 TABULAR_LIMIT = 1000  # horizon of an embedded environment that has no time limit
-
-
-class Acting(Protocol):
-    """The part of an agent that evaluation reads."""
-
-    spec: Spec
-    runs: Runs
-    device: torch.device
-
-    def act(self, obs: Tensor) -> Tensor:
-        """Return actions, `[R, n, *obs_shape] -> [R, n, ...]`."""
-        ...
 
 
 class Evaluator:
@@ -59,8 +44,9 @@ class Evaluator:
     Atari is played under the protocol of the DQN Replay Dataset, see `AtariSettings` for
     `env_kwargs`, in whole episodes; the protocol itself continues until 125,000 steps are complete.
 
-    Observations and actions are translated by `rlop.data.adapter.Adapter`: dictionaries flattened
-    and observations normalized as the data's were, actions in the environment's units.
+    Each run acts as it will when it is deployed, through `rlop.deploy.policy.Policy`, so that a
+    policy that is loaded later has the score of the log. One loaded policy is evaluated as a single
+    run, with one seed.
 
     An environment of your own is played in as it is: the episodes of all runs one after another. A
     function that makes a new one at every call is played as an id is.
@@ -77,7 +63,8 @@ class Evaluator:
         reference: D4RL data set or environment whose reference scores normalize the return, if it
             has any.
         epsilon: probability of a uniformly random action at each step, drawn from the run's own
-            generator; None is 0.001 for Atari, as in its protocol, and 0 for the others.
+            generator; None is 0.001 for Atari, as in its protocol, and 0 for the others. At 0 a
+            loaded policy explores by its own epsilon.
 
     Raises:
         InputError: for an unknown environment, or spaces that do not match.
@@ -94,17 +81,25 @@ class Evaluator:
         reference: str | None = None,
         epsilon: float | None = None,
     ) -> None:
+        # Kept for copies, which make environments of their own.
+        self.arguments = {
+            "env_id": env_id,
+            "seeds": list(seeds),
+            "episodes": episodes,
+            "env_kwargs": env_kwargs,
+            "max_envs": max_envs,
+            "spec": spec,
+            "reference": reference,
+            "epsilon": epsilon,
+        }
         name = name_of(env_id)
         if episodes < 1:
             raise InputError(f"eval_episodes = {episodes}: expected at least 1")
         if epsilon is None:
             epsilon = EPSILON if name.startswith(PREFIX) else 0.0
-        check_range("eval_epsilon", epsilon, low=0, high=1)
-
         self.env_id = name
         self.env_kwargs = dict(env_kwargs or {})
         self.seeds = list(seeds)
-        self.epsilon = epsilon
         self.spec = spec
         self.reference = reference or name
         if isinstance(env_id, gymnasium.Env):
@@ -113,13 +108,16 @@ class Evaluator:
         self.envs, self.shared, self.is_cut = copies(
             env_id, len(self.seeds), len(self.quota), env_kwargs or {}, LONGEST
         )
-        self._check_exploration()
+        space = self.envs[0].single_action_space
+        self.epsilon = check_epsilon(f"{name}: eval_epsilon", epsilon, space)
         if spec is not None:
             check_spaces(spec, self.envs[0])
 
-    def __call__(self, policy: Acting) -> Scores:
+    def __call__(self, policy: Acting | Policy) -> Scores:
         """Average return and length over the episodes of each run, and normalize the return.
 
+        Args:
+            policy: an agent with as many runs as there are seeds, or one loaded policy.
         Returns:
             `eval/return` and `eval/length`; `eval/d4rl_score` in D4RL's original environments,
             `eval/normalized_score` for their counterparts on Gymnasium, `eval/human_normalized` and
@@ -137,55 +135,57 @@ class Evaluator:
             scores[f"eval/{name}"] = value
         return scores
 
-    def rollout(self, policy: Acting) -> tuple[np.ndarray, np.ndarray]:
+    def rollout(self, policy: Acting | Policy) -> tuple[np.ndarray, np.ndarray]:
         """Play the episodes of every run.
 
+        Args:
+            policy: as in a call.
         Returns:
             Undiscounted return and length of every episode, `[R, episodes]` each, in no particular
             order.
+        Raises:
+            InputError: another number of runs than seeds, or another environment.
         """
-        spec = self.spec or getattr(policy, "spec", None) or natural_spec(self.envs[0])
-        adapter = adapter_of(spec, self.envs[0])
-        tallies = [Tally(self.quota) for _ in self.seeds]
-        runs = range(len(self.seeds))
-        for together in [[run] for run in runs] if self.shared else [runs]:
-            self._play(together, policy, adapter, tallies)
+        tallies = []
+        for run, one in enumerate(self.policies(policy)):
+            tallies.append(Tally(self.quota))
+            self._play(run, one, tallies[-1])
 
         returns = np.array([tally.returns for tally in tallies])
         lengths = np.array([tally.lengths for tally in tallies])
         self._report(returns, lengths)
         return returns, lengths
 
-    def _play(
-        self, runs: Sequence[int], policy: Acting, adapter: Adapter, tallies: Sequence[Tally]
-    ) -> None:
-        """Play the episodes of some runs at the same time."""
-        first_obs, rngs = {}, {}
-        for run in runs:
-            start = _start(self.seeds[run])
-            run_obs, _ = self.envs[run].reset(seed=start)
-            first_obs[run] = adapter.obs(run_obs)
-            rngs[run] = np.random.default_rng(start)
+    def policies(self, policy: Acting | Policy) -> list[Policy]:
+        """Return what plays in the environments of each run."""
+        runs = len(self.seeds)
+        if isinstance(policy, Policy):
+            if runs != 1:
+                raise InputError(f"seeds: {runs}, expected one for a single policy")
+            check_spaces(policy.spec, self.envs[0])
+            return [policy]
 
-        # The policy acts for all runs; the rows of runs that do not play are not looked at.
-        some_obs = first_obs[runs[0]]
-        obs = np.stack([first_obs.get(run, some_obs) for run in range(len(self.seeds))])
-        for run in runs:
-            tallies[run].stop_if_broken(obs[run])
+        if isinstance(policy, Agent) and len(policy.runs) != runs:
+            raise InputError(f"seeds: {runs}, expected one for each of {len(policy.runs)} runs")
+        spec = self.spec or getattr(policy, "spec", None) or natural_spec(self.envs[0])
+        adapter = adapter_of(spec, self.envs[0])
+        return [Policy(policy.one_run(run), adapter) for run in range(runs)]
 
-        while not all(tallies[run].complete for run in runs):
-            actions = policy.act(torch.from_numpy(obs).to(policy.device)).cpu().numpy()
-            for run in runs:
-                if tallies[run].complete:
-                    continue
-                env = self.envs[run]
-                played = adapter.action(actions[run])
-                self._explore(played, env.single_action_space, rngs[run])
+    def _play(self, run: int, policy: Policy, tally: Tally) -> None:
+        """Play the episodes of one run."""
+        env, start = self.envs[run], _start(self.seeds[run])
+        rng = np.random.default_rng(start)
+        epsilon = self.epsilon or policy.epsilon
 
-                run_obs, reward, terminated, truncated, _ = env.step(played)
-                obs[run] = adapter.obs(run_obs)
-                tallies[run].add(reward, terminated | truncated)
-                tallies[run].stop_if_broken(obs[run], reward)
+        obs, _ = env.reset(seed=start)
+        seen, _ = policy.read(obs)
+        tally.stop_if_broken(seen)
+        while not tally.complete:
+            played = policy.play(seen, epsilon, rng)
+            obs, reward, terminated, truncated, _ = env.step(played)
+            tally.add(reward, terminated | truncated)
+            seen, _ = policy.read(obs)
+            tally.stop_if_broken(seen, reward)
 
     def _report(self, returns: np.ndarray, lengths: np.ndarray) -> None:
         """Say which runs met numbers that are none, and whether episodes were cut.
@@ -210,6 +210,10 @@ class Evaluator:
                 logging.WARNING,
             )
 
+    def __reduce__(self) -> tuple[Callable[..., Evaluator], tuple[dict[str, Any]]]:
+        """Copy and pickle the arguments: every evaluation begins anew."""
+        return _evaluator, (self.arguments,)
+
     def close(self) -> None:
         """Close the environments that were made here."""
         if self.shared:
@@ -217,25 +221,14 @@ class Evaluator:
         for env in self.envs:
             env.close()
 
-    def _check_exploration(self) -> None:
-        """Raise InputError if random actions have no bounds to be drawn in."""
-        space = self.envs[0].single_action_space
-        if self.epsilon and isinstance(space, gymnasium.spaces.Box) and not bounded(space):
-            raise InputError(
-                f"eval_epsilon = {self.epsilon}: {self.env_id}: action space {space} has no bounds "
-                "to draw random actions in"
-            )
 
-    def _explore(self, actions: np.ndarray, space: Space, rng: np.random.Generator) -> None:
-        """Replace each action by a random one with probability `epsilon`, in place."""
-        if self.epsilon:
-            explores = rng.random(len(actions)) < self.epsilon
-            random = random_actions(space, len(actions), rng)
-            actions[explores] = random[explores]
+def _evaluator(arguments: dict[str, Any]) -> Evaluator:
+    """Make an evaluator again from its arguments."""
+    return Evaluator(**arguments)
 
 
 def make_evaluator(
-    agent: Acting,
+    agent: Agent,
     env_id: Given | None,
     env_kwargs: Mapping[str, Any],
     episodes: int,
@@ -267,7 +260,7 @@ def make_evaluator(
 
     try:
         if isinstance(env_id, str) and env_id.startswith("rlop/") and isinstance(agent, Valuing):
-            return _tabular_evaluator(agent, agent.spec, env_id, env_kwargs)
+            return _tabular_evaluator(agent, env_id, env_kwargs)
         return Evaluator(
             env_id,
             agent.runs.seeds,
@@ -282,7 +275,7 @@ def make_evaluator(
 
 
 def evaluation_of(
-    agent: Acting, evaluate: Evaluation | Given | None, data_name: str, episodes: int
+    agent: Agent, evaluate: Evaluation | Given | None, data_name: str, episodes: int
 ) -> Evaluation | None:
     """Return the evaluation of a training in Python: a function of the agent.
 
@@ -322,14 +315,17 @@ def _is_given(evaluate: Evaluation | Given) -> TypeGuard[Given]:
 
 
 def _tabular_evaluator(
-    agent: Valuing, spec: Spec, env_id: str, env_kwargs: Mapping[str, Any]
+    agent: Agent, env_id: str, env_kwargs: Mapping[str, Any]
 ) -> TabularEvaluator:
     env = make_env(env_id, **env_kwargs)
-    check_spaces(spec, env)
+    check_spaces(agent.spec, env)
     assert isinstance(env.unwrapped, TabularEnv)
     limit = env.spec.max_episode_steps if env.spec else None
     return TabularEvaluator(
-        env.unwrapped.mdp, agent.runs.values["gamma"], horizon=limit or TABULAR_LIMIT
+        env.unwrapped.mdp,
+        agent.runs.values["gamma"],
+        horizon=limit or TABULAR_LIMIT,
+        adapter=adapter_of(agent.spec, env),
     )
 
 

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from rlop.data.adapter import Adapter
+from rlop.deploy.acting import Acting
+from rlop.deploy.policy import Policy
 from rlop.envs import TabularMDP, greedy_policy, optimal_q, policy_return_undiscounted
-from rlop.runs import Runs
 
 Scores: TypeAlias = dict[str, np.ndarray]  # metric -> [R]
-
-
-@runtime_checkable
-class Valuing(Protocol):
-    """An agent with a value for every action of a finite set."""
-
-    runs: Runs
-    device: torch.device
-
-    def q_values(self, obs: Tensor) -> Tensor:
-        """Return action values, `[R, n, *obs_shape] -> [R, n, A]`."""
-        ...
 
 
 class TabularEvaluator:
@@ -34,26 +22,33 @@ class TabularEvaluator:
         mdp: the MDP of the environment.
         gammas: discount factor of each run, `[R]`; Q* is that of the run's own gamma.
         horizon: time limit of the return.
+        adapter: of the environment.
     """
 
-    def __init__(self, mdp: TabularMDP, gammas: Sequence[float], horizon: int) -> None:
+    def __init__(
+        self, mdp: TabularMDP, gammas: Sequence[float], horizon: int, adapter: Adapter
+    ) -> None:
         self.mdp = mdp
+        self.adapter = adapter
         self.horizon = horizon
         self.live = ~mdp.terminal
         exact = {gamma: optimal_q(mdp, gamma) for gamma in set(gammas)}
         self.optimal = np.stack([exact[gamma] for gamma in gammas])  # [R, S, A]
 
-    def __call__(self, agent: Valuing) -> Scores:
+    def __call__(self, agent: Acting | Policy) -> Scores:
         """Score the greedy policy and the action values of every run.
 
+        Args:
+            agent: with an action value of each action, and as many runs as there are gammas; or one
+                loaded policy.
         Returns:
             `eval/return`, the expected return within `horizon`; `eval/q_error`, the root mean
             square of Q - Q* over non-terminal pairs, in units of the range of Q*; and
             `eval/q_error_max`, its maximum; `[R]` each.
         """
-        obs = torch.from_numpy(self.mdp.observations).to(agent.device)
-        obs = obs.expand(len(agent.runs), *obs.shape)
-        q = agent.q_values(obs).double().cpu().numpy()
+        policies = [agent] if isinstance(agent, Policy) else self._policies(agent)
+        tables = [policy.q_values(self.mdp.observations) for policy in policies]
+        q = np.stack(tables).astype(np.float64)
 
         pairs = (1, 2)  # axes of states and actions
         optimal = self.optimal[:, self.live]
@@ -70,6 +65,11 @@ class TabularEvaluator:
             "eval/q_error": np.sqrt((error**2).mean(pairs)),
             "eval/q_error_max": error.max(pairs),
         }
+
+    def _policies(self, agent: Acting) -> list[Policy]:
+        """Return the policy of every run."""
+        runs = range(len(self.optimal))
+        return [Policy(agent.one_run(run), self.adapter) for run in runs]
 
     def close(self) -> None:
         """Do nothing: no environment is open."""

@@ -12,15 +12,19 @@ from torch import Tensor
 from rlop.agent import Agent, Noise
 from rlop.agent_checks import check_metrics
 from rlop.data.dataset import Dataset
-from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.window import RollingWindow
+from rlop.data.joined import Mixture
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
+from rlop.data.tables import make_table
+from rlop.envs.watched import EnvironmentFailed
 from rlop.logs.logger import Logger, Mark
+from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.evaluate import Evaluation
+from rlop.training.exact import Scores
 from rlop.training.feed import Feed, as_is
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
@@ -87,7 +91,7 @@ class Loop:
         self.compiles = options.compile is True
         if options.compile == "auto":
             self.compiles = pays(options.steps)
-        self.graphs: dict[Update, Update] = {}  # update -> its compiled form
+        self.graphs: dict[tuple[Update, int], Update] = {}  # update, table's rows -> compiled form
 
         self.probe_batch = probed_transitions(agent, self.load(0), options.probe_size)
 
@@ -95,6 +99,7 @@ class Loop:
         self.before: Logged | None = None  # the tasks of the last step that had any
         self.tasks_done_at = -1  # last step at which all that was due is done
         self.best: Best | None = None
+        self.scored: list[str] = []  # names of an evaluation's scores, once there was one
 
     def run(
         self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
@@ -179,7 +184,8 @@ class Loop:
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
 
-        self.feed = self.make_feed(make_table(prepared.columns(), self.agent.device))
+        table = make_table(prepared.columns(), self.agent.device)
+        self.feed = self.make_feed(table, prepared.mixture)
         self.number = number
         return data
 
@@ -199,21 +205,23 @@ class Loop:
                     f"{of_agent}"
                 )
 
-    def make_feed(self, table: Table) -> Feed:
+    def make_feed(self, table: Table, mixture: Mixture | None = None) -> Feed:
         """Set up random streams, and an update that gathers its own batch where that is faster."""
         agent = self.agent
         seeds, size = agent.runs.seeds, agent.batch_size
-        streams = Streams(seeds, size, len(table), agent.noise, agent.device)
+        streams = Streams(seeds, size, len(table), agent.noise, agent.device, mixture)
         per_launch = self.updates_per_launch(table)
 
         # Batches from disk are prefetched on another thread, and replace their rows.
         if table.on_disk:
-            update = self.compiled(agent.update) if self.compiles else agent.update
+            update: Update = agent.update
+            if self.compiles:
+                update = self.compiled(update, len(table))
             launch = Launch(agent, update, per_launch)
             return Feed(table, Prefetcher(streams, table.gather), as_is, update, launch)
 
         if self.compiles:
-            update = self.compiled(self.gather_and_update)
+            update = self.compiled(self.gather_and_update, len(table))
             launch = Launch(agent, update, per_launch)
             return Feed(table, streams, as_is, update, launch)
 
@@ -224,11 +232,11 @@ class Loop:
         """Update every run on the transitions at `rows` `[R, B]`."""
         return self.agent.update(self.feed.table.gather(rows), noise)
 
-    def compiled(self, update: Update) -> Update:
-        """Return the compiled form of an update, the same one for every draw of a window."""
-        if update not in self.graphs:
-            self.graphs[update] = compiled(update)
-        return self.graphs[update]
+    def compiled(self, update: Update, rows: int) -> Update:
+        """Return the compiled form of an update, the same one for every table of so many rows."""
+        if (update, rows) not in self.graphs:
+            self.graphs = {(update, rows): compiled(update)}
+        return self.graphs[update, rows]
 
     def follow_window(self) -> None:
         """Load the draw of a rolling window for the current step."""
@@ -316,13 +324,8 @@ class Loop:
     def any_due(self) -> bool:
         """Return whether anything is due at the current step."""
         options = self.options
-        intervals = (
-            options.log_every,
-            options.probe_every,
-            options.eval_every,
-            options.checkpoint_every,
-        )
-        return any(map(self.due, intervals))
+        looks = (options.log_every, options.probe_every, options.eval_every)
+        return any(map(self.due, (*looks, options.checkpoint_every)))
 
     def do_tasks(
         self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
@@ -337,7 +340,7 @@ class Loop:
             metrics |= measure_agent(self.agent, self.probe_batch)
         if self.evaluate is not None and self.due(self.options.eval_every):
             with stop.at_once():
-                metrics |= self.evaluate(self.agent)
+                metrics |= self.evaluated(self.evaluate)
 
         if metrics:
             logger.log(self.step, metrics)
@@ -352,13 +355,33 @@ class Loop:
         if between and every and (is_best or self.due(every)):
             save()
 
+    def evaluated(self, evaluate: Evaluation) -> Scores:
+        """Return the scores of an evaluation; NaN where the environment failed.
+
+        Raises:
+            EnvironmentFailed: the first time: an environment that never worked is a mistake.
+        """
+        try:
+            scores = evaluate(self.agent)
+        except EnvironmentFailed as error:
+            if not self.scored:
+                raise
+            say(
+                f"{error}; the evaluation at step {self.step} is recorded as failed, without a "
+                "number, and the training goes on",
+                logging.WARNING,
+            )
+            return {name: np.full(len(self.agent.runs), np.nan) for name in self.scored}
+        self.scored = list(scores)
+        return scores
+
     def logged(self, logger: Logger) -> Logged:
         """Return what was logged up to now."""
         return Logged(self.step, logger.mark(), self.sums.state_dict(), self.best)
 
     def note_best(self, metrics: Mapping[str, np.ndarray]) -> bool:
         """Remember the step of the best mean return after step 0; return whether it is this one."""
-        returns = np.asarray(metrics.get("eval/return", []), np.float64)
+        returns = np.asarray(metrics.get("eval/return", ()), np.float64)
         finite = returns[np.isfinite(returns)]
         score = float(finite.mean()) if finite.size and self.step else -np.inf
         is_best = score > (self.best["score"] if self.best else -np.inf)

@@ -6,16 +6,18 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlop.agent import Agent, with_preset
+from rlop.agent import Agent
+from rlop.agent_checks import usable_device
 from rlop.config.checks import show
 from rlop.config.files import overrides_only, read_yaml
 from rlop.config.overrides import apply_overrides
-from rlop.config.schema import PLAIN, build, flags_of, options_of
+from rlop.config.schema import PLAIN, build, flags_of, options_of, with_preset
 from rlop.data import Dataset, load_dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.transforms import transform
@@ -119,13 +121,7 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError):
-        raise InputError(
-            f"device = {name!r}: not available here; expected auto, cpu or cuda[:index]"
-        ) from None
+    return usable_device(name)
 
 
 def data_of(experiment: Experiment) -> Dataset | RollingWindow:
@@ -181,8 +177,12 @@ def make_agent(experiment: Experiment, data: Dataset | RollingWindow) -> Agent:
     """
     options = dict(experiment.agent)
     cls = agent_class(_take_name(options))
+
+    # The environment of the configuration is the policy's, also after its checkpoint is loaded.
+    env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
+    env_id = experiment.env or data.spec.env_id
     return cls(
-        data.spec,
+        replace(data.spec, env_id=env_id, env_kwargs=env_kwargs),
         seeds=experiment.seeds,
         variants=experiment.variants,
         device=pick_device(experiment.device),
@@ -206,8 +206,7 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
     data = data_of(experiment)
     agent = make_agent(experiment, data)
 
-    env_id = experiment.env or data.spec.env_id
-    env_kwargs = experiment.env_kwargs or data.spec.env_kwargs
+    env_id, env_kwargs = agent.spec.env_id, agent.spec.env_kwargs
     reference = experiment.data if experiment.data.startswith("d4rl:") else env_id
     evaluate = make_evaluator(
         agent, env_id, env_kwargs, experiment.eval_episodes, reference, experiment.eval_epsilon

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlop.agent import Agent
+from rlop.agent_checks import memory_named
 from rlop.config.files import to_dict
 from rlop.config.schema import build
 from rlop.data.dataset import Dataset
@@ -171,20 +172,27 @@ def _trained(saver: Saver, logger: Logger, progress: bool | None) -> History:
     loop = saver.loop
     with StopSignal() as stop:
 
-        def save() -> None:
+        def try_to_save() -> None:
+            """Save, or say why not: the checkpoint before is still there."""
             with stop.shield():
-                saver.save(logger)
+                try:
+                    saver.save(logger)
+                except InputError as error:
+                    logger.say_once(f"{error}; nothing newer is saved", key="checkpoint")
 
         try:
-            with Progress(loop.options.steps, start=loop.step, enabled=progress) as bar:
-                loop.run(logger, bar, stop, save)
+            with (
+                memory_named("the training needs more memory than there is"),
+                Progress(loop.options.steps, start=loop.step, enabled=progress) as bar,
+            ):
+                loop.run(logger, bar, stop, try_to_save)
             history = logger.history
             with stop.shield():
                 saver.save(logger)
                 logger.close(final_scores(history))
         except BaseException as error:
             if loop.is_whole and not saver.is_current:
-                save()
+                try_to_save()
             _say_how_to_resume(saver, logger, error)
             raise
     return history
@@ -192,7 +200,7 @@ def _trained(saver: Saver, logger: Logger, progress: bool | None) -> History:
 
 def _say_how_to_resume(saver: Saver, logger: Logger, error: BaseException) -> None:
     """Say where a training stands that did not reach its end, and what continues it."""
-    if logger.logdir is None:
+    if logger.logdir is None or not logger.logdir.is_dir():
         return
     ended = "interrupted" if isinstance(error, KeyboardInterrupt) else "ended"
     where = (

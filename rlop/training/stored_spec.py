@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import numpy as np
 
 from rlop.data.columns import MOST_ACTIONS
 from rlop.envs.make import stored_env_id
+from rlop.envs.stored import is_harmless
+from rlop.logs.messages import say
 from rlop.types import InputError, Spec
 
 MOST_ENTRIES = 1 << 28  # of one observation
+MOST_AXES = 5  # of an observation whose axes are reordered
 
 
 def spec_from(path: str | Path, stored: object, allow: Collection[str] = ()) -> Spec:
@@ -45,6 +50,13 @@ def spec_from(path: str | Path, stored: object, allow: Collection[str] = ()) -> 
     module = (values.get("env_id") or "").partition(":")[0]
     if module not in allow:
         values["env_id"] = stored_env_id(path, values.get("env_id"))
+    if not is_harmless(values.get("env_kwargs", {})):
+        values["env_id"], values["env_kwargs"] = None, {}
+        say(
+            f"{path}: the keyword arguments of its environment name a file or code: it is left "
+            "out; if you trust it, name the environment yourself (env, env_kwargs)",
+            logging.WARNING,
+        )
     spec = Spec(**values)
     _check_together(path, spec)
     return spec
@@ -67,6 +79,10 @@ def _check_together(path: str | Path, spec: Spec) -> None:
     if spec.action_counts is not None and math.prod(spec.action_counts) != spec.n_actions:
         raise InputError(
             f"{path}: spec.action_counts = {spec.action_counts}: expected {spec.n_actions} in all"
+        )
+    if spec.obs_axes and len(spec.obs_axes) != len(spec.obs_shape):
+        raise InputError(
+            f"{path}: spec.obs_axes = {spec.obs_axes}: expected {len(spec.obs_shape)} axes"
         )
     if spec.obs_normalizer is not None:
         entries = math.prod(spec.obs_shape)
@@ -104,6 +120,10 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
 
 
+def _is_order(value: object) -> bool:
+    return isinstance(value, tuple) and value in permutations(range(min(len(value), MOST_AXES)))
+
+
 def _is_options(value: object) -> bool:
     return isinstance(value, Mapping) and _is_texts(tuple(value))
 
@@ -131,11 +151,13 @@ CHECKS: dict[str, Check] = {
     "env_kwargs": (_is_options, "a mapping of options"),
     "obs_normalizer": (_is_two_of_numbers, "two lists of finite numbers"),
     "obs_keys": (_is_texts, "a list of texts"),
+    "obs_axes": (_is_order, "an order of axes"),
     "action_low": (_is_numbers, "a list of finite numbers"),
     "action_high": (_is_numbers, "a list of finite numbers"),
     "action_start": (_is_whole, "a whole number"),
     "action_layout": (_is_shape, "lengths of at least 1"),
     "action_counts": (_is_shape, "whole numbers of at least 1"),
+    "changes": (_is_texts, "a list of texts"),
 }
 # Fields of `Spec` that may be None.
 OPTIONAL = frozenset(item.name for item in fields(Spec) if item.default is None)

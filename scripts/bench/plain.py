@@ -28,15 +28,15 @@ TAU = 0.005
 ALPHA = 5.0
 
 
-def build(problem: Problem, data: Dataset) -> Update:
+def build(problem: Problem, data: Dataset, device: str = "cpu") -> Update:
     """Return the update of a problem."""
-    sample = sampler(problem, data)
+    sample = sampler(problem, data, device)
     if problem.kind == "cql":
-        return continuous_cql(problem, sample)
-    return dqn(problem, sample, alpha=0.1 if problem.kind == "discrete-cql" else 0.0)
+        return continuous_cql(problem, sample, device)
+    return dqn(problem, sample, 0.1 if problem.kind == "discrete-cql" else 0.0, device)
 
 
-def sampler(problem: Problem, data: Dataset) -> Sampler:
+def sampler(problem: Problem, data: Dataset, device: str) -> Sampler:
     """Hold the data as five tensors; a batch is one index into each."""
     columns = [
         channels_first(problem, data.obs),
@@ -45,10 +45,10 @@ def sampler(problem: Problem, data: Dataset) -> Sampler:
         channels_first(problem, data.next_obs),
         data.terminated.astype(np.float32),
     ]
-    tensors = [torch.from_numpy(column) for column in columns]
+    tensors = [torch.from_numpy(column).to(device) for column in columns]
 
     def sample() -> list[Tensor]:
-        index = torch.randint(len(data), (problem.batch,))
+        index = torch.randint(len(data), (problem.batch,), device=device)
         return [tensor[index] for tensor in tensors]
 
     return sample
@@ -95,9 +95,9 @@ def step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def dqn(problem: Problem, sample: Sampler, alpha: float) -> Update:
+def dqn(problem: Problem, sample: Sampler, alpha: float, device: str) -> Update:
     """Return the update of DQN, with the conservative term if alpha is not 0."""
-    net = q_network(problem, problem.actions)
+    net = q_network(problem, problem.actions).to(device)
     target = copy.deepcopy(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-4)
     steps = 0
@@ -155,13 +155,13 @@ class Critic(nn.Module):
         return self.net(torch.cat([obs, action], -1)).squeeze(-1)
 
 
-def continuous_cql(problem: Problem, sample: Sampler) -> Update:
+def continuous_cql(problem: Problem, sample: Sampler, device: str) -> Update:
     """Return the update of CQL(H) with a trained entropy weight, as in single-file code bases."""
     sizes = (*problem.obs, problem.actions, problem.hidden)
-    policy = Policy(*sizes)
-    critics = (Critic(*sizes), Critic(*sizes))
+    policy = Policy(*sizes).to(device)
+    critics = (Critic(*sizes).to(device), Critic(*sizes).to(device))
     targets = copy.deepcopy(critics)
-    log_coef = torch.zeros(1, requires_grad=True)
+    log_coef = torch.zeros(1, device=device, requires_grad=True)
 
     critic_parameters = [*critics[0].parameters(), *critics[1].parameters()]
     critic_adam = torch.optim.Adam(critic_parameters, 3e-4)
@@ -178,12 +178,13 @@ def continuous_cql(problem: Problem, sample: Sampler) -> Update:
         return sum(F.mse_loss(critic(obs, action), y) for critic in critics)
 
     def conservative_loss(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-        uniform = torch.empty(len(obs), SAMPLES, problem.actions).uniform_(-1, 1)
+        shape = (len(obs), SAMPLES, problem.actions)
+        uniform = torch.empty(shape, device=device).uniform_(-1, 1)
         with torch.no_grad():
             drawn, log_pi = policy(obs, SAMPLES)
             next_drawn, next_log_pi = policy(next_obs, SAMPLES)
 
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=device)
         for critic in critics:
             of_uniform = critic(obs, uniform) - math.log(0.5**problem.actions)
             of_drawn = critic(obs, drawn) - log_pi

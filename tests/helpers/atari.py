@@ -18,6 +18,9 @@ class Policies:
         self.moves = moves
         self.step = 0
 
+    def one_run(self, run):
+        return Policies(self.moves[run])
+
     def act(self, obs):
         self.step += 1
         actions = []

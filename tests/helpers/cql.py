@@ -44,7 +44,7 @@ class Twin:
         self.config = agent.config
         self.online = arrays_of(agent.critics, run)
         self.target = arrays_of(agent.target, run)
-        self.policy = arrays_of(agent.policy, run)
+        self.policy = arrays_of(agent.actor, run)
         self.hyper = {name: values[run].double().item() for name, values in agent.hyper.items()}
         self.log_entropy_coef = agent.log_weight("entropy")[run].item()
         self.log_multiplier = 0.0

@@ -9,7 +9,7 @@ import torch
 
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.files import file_name
-from rlop.data.dqn_replay.stacks import make_table
+from rlop.data.tables import make_table
 
 NAME = "dqn-replay:Pong/1"
 FRAME = (4, 5)  # height and width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ STORED = ("observation", "action", "reward", "terminal")  # one row per transiti
 ABOUT = ("add_count", "invalid_range")  # about the buffer as a whole
 NAMES = (*(f"$store${name}" for name in STORED), *ABOUT)
 FLAG = "truncated"  # ours alone: a seventh file, which other readers of the format ignore
+LARGEST_RATIO = 1_100  # most that gzip shrinks anything to is 1,032
+SMALL = 1 << 20  # bytes that an array may take in any case
 CHUNK = 1 << 23  # bytes of frames read at once
 KINDS = {"action": "iu", "reward": "f", "terminal": "uib", FLAG: "uib"}  # of dtype
 ABOUT_KINDS = "iuf"
@@ -103,7 +106,19 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_array(path: Path, kinds: str) -> np.ndarray:
-    """Read a whole array of one of these kinds of dtype."""
+    """Read a whole array of one of these kinds of dtype.
+
+    Its size is checked before memory is taken: it is the header's, and gzip's ratio has a limit.
+    """
+    limit = max(SMALL, LARGEST_RATIO * path.stat().st_size) if path.exists() else SMALL
+    with opened(path) as file:
+        shape, _, dtype = _array_header(file)
+        needed = dtype.itemsize * math.prod(shape)
+        if needed > limit:
+            raise InputError(
+                f"{path}: {dtype} of shape {shape} takes {needed:,} bytes, which no gzip file of "
+                "its size holds"
+            )
     with opened(path) as file:
         array = np.load(file, allow_pickle=False)
         if file.read(1):
@@ -160,17 +175,20 @@ def read_checkpoint(folder: Path, suffix: int) -> Checkpoint:
 
 def read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
     """Read up to the first frame and return the shape `[N, H, W]`."""
-    read = np.lib.format.read_array_header_2_0
-    if np.lib.format.read_magic(file) == (1, 0):
-        read = np.lib.format.read_array_header_1_0
-
-    shape, is_fortran, dtype = read(file)
-
+    shape, is_fortran, dtype = _array_header(file)
     if dtype != np.uint8 or len(shape) != 3 or is_fortran:
         raise InputError(
             f"{path}: {dtype} of shape {shape}, expected uint8 frames [N, height, width]"
         )
     return shape
+
+
+def _array_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read up to the first number; return shape, whether Fortran's order, and dtype."""
+    read = np.lib.format.read_array_header_2_0
+    if np.lib.format.read_magic(file) == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    return read(file)
 
 
 def read_frames(path: Path, place: np.ndarray, out: np.ndarray, whole: bool) -> None:

@@ -171,7 +171,7 @@ def cache_file(parts: Sequence[Part], folder: Path) -> Path:
         digest.update(part.kept.tobytes())
 
     game, run = parts[0].folder.parts[-3:-1]
-    return folder / f"{game}-{run}-{digest.hexdigest()[:16]}.npy"
+    return folder / f"{game}-{run}-{digest.hexdigest()[:16]}.frames"
 
 
 def assemble(
@@ -258,7 +258,7 @@ def _columns(part: Part, frames: np.ndarray, offset: int) -> dict[str, np.ndarra
     last = offset + np.searchsorted(part.kept, position)
     follows = np.append(np.diff(position) == 1, False)
 
-    # After a terminal row stand three rows of padding, then the first of the next episode.
+    # Three rows of padding follow a terminal row, then the first row of the next episode.
     first = (position >= DEPTH) & terminal[part.rows(position - DEPTH)]
     if len(position) and position[0] == DEPTH - 1:
         padding = frames[last[0] - DEPTH + 1 : last[0]]

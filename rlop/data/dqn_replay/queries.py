@@ -1,4 +1,4 @@
-"""Options of logs of frames that may stand in a query, and what a subset is."""
+"""Options of logs of frames: in a query, and for a subset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Subset(NamedTuple):
 
 
 class Query(TypedDict, total=False):
-    """Options that may stand in a query."""
+    """Options that a query may hold."""
 
     subset: str
     files: list[int]

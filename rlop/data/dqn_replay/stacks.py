@@ -5,7 +5,7 @@ Every frame is kept once; stacks are built when they are sampled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
+from rlop.data.dqn_replay.storage import Unchanged
 from rlop.data.sampler import Table
 from rlop.types import Batch
 
@@ -113,6 +114,11 @@ class Stacks:
         """The frames' dtype."""
         return self.frames.dtype
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all frames, and of the row numbers."""
+        return self.frames.nbytes + self.last.nbytes
+
     def __len__(self) -> int:
         return len(self.last)
 
@@ -162,7 +168,9 @@ class FrameTable(Table):
         super().__init__(others, device)
 
         self.on_disk = isinstance(obs.frames, np.memmap)
-        if self.on_disk:
+        self.check_file: Callable[[], None] = lambda: None
+        if isinstance(obs.frames, np.memmap):
+            self.check_file = Unchanged(obs.frames)
             self.frames = torch.from_numpy(obs.frames)
         else:
             self.frames = torch.from_numpy(obs.frames).to(device)
@@ -189,6 +197,7 @@ class FrameTable(Table):
             starts = torch.stack([starts, starts + torch.take(self.ahead, index)], -1)
 
         if self.on_disk:
+            self.check_file()
             window = torch.embedding(self.stretches, starts.cpu()).to(index.device)
         else:
             window = torch.embedding(self.stretches, starts)
@@ -208,10 +217,3 @@ def look_up(column: Tensor, index: Tensor) -> Tensor:
     if column.ndim == 1:
         return torch.take(column, index)
     return column.index_select(0, index.flatten()).unflatten(0, index.shape)
-
-
-def make_table(columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> Table:
-    """Return the table that fits the columns: `FrameTable` for stacked frames, else `Table`."""
-    if isinstance(columns["obs"], Stacks):
-        return FrameTable(columns, device)
-    return Table(columns, device)

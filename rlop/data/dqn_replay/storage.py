@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from rlop.config.files import atomic
+from rlop.logs.messages import say
 from rlop.types import InputError
 
 # Of a transition besides its frames: rows of the stacks, action, reward, flags, and its origin.
 ROW_BYTES = 64
 GB = 1e9
+SPREAD = 256  # frames of a file that its checksum covers
+DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file
+PIECE = 1 << 24  # bytes written at a time
 
 Fill: TypeAlias = Callable[[np.ndarray], None]
 
@@ -41,10 +47,11 @@ def store_frames(
     memory_gb: float | None,
     file: Callable[[], Path],
 ) -> np.ndarray:
-    """Fill frames in memory if they may stand there, else in a `.npy` file that is mapped.
+    """Fill frames in memory if they may be kept there, else in a file that is mapped.
 
     Pages of the file that memory has no room for are read again when needed. The file is written
-    once, under a temporary name until it is whole, and used again by the next call.
+    once, under a temporary name until it is whole, and used again by the next call, unless it was
+    cut short or damaged.
 
     Args:
         shape: `[M, H, W]`.
@@ -72,7 +79,7 @@ def store_frames(
         fill(frames)
         return frames
 
-    # The frames may stand in a file, but not what goes with them.
+    # Only the frames can be kept in a file.
     if row_gb > memory_gb:
         raise InputError(
             f"{name}: memory_gb = {memory_gb:g}: expected at least {row_gb:.3g} "
@@ -80,14 +87,17 @@ def store_frames(
         )
 
     path = file()
-    if not path.is_file():
+    if path.exists() and not is_whole(path, shape):
+        say(f"{path}: damaged or cut short, it is written again", logging.WARNING)
+        path.unlink()
+    if not path.exists():
         _write(path, shape, fill)
     # Private pages, for PyTorch shares only memory that may be written to.
-    return np.load(path, mmap_mode="c", allow_pickle=False)
+    return _mapped(path, shape, "c")
 
 
 def identity(path: Path) -> tuple[object, ...]:
-    """Return what tells a file from others and from itself after a change: path, size and times.
+    """Return what identifies a file and its present state: path, size and times.
 
     Content may change at an equal size, and a copy may keep the time of modification but not the
     time of change.
@@ -119,10 +129,80 @@ def _write(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
             )
 
         with atomic(path) as temporary:
-            mapped = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            _reserve(temporary, size + DIGEST)
+            mapped = _mapped(temporary, shape, "r+")
             fill(mapped)
             mapped.flush()
+            with open(temporary, "r+b") as file:
+                file.seek(size)
+                file.write(_digest(mapped))
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}), see option cache"
         ) from None
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of so many bytes that the disk really has.
+
+    A mapped file that is written to on a full disk ends the process.
+    """
+    with open(path, "xb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        for start in range(0, size, PIECE):
+            file.write(bytes(min(PIECE, size - start)))
+
+
+def _mapped(path: Path, shape: tuple[int, ...], mode: Literal["c", "r+"]) -> np.memmap:
+    """Map the frames of a file."""
+    return np.memmap(path, np.uint8, mode, shape=shape)
+
+
+class Unchanged:
+    """Refuses to read on from a mapped file that was cut short or written to meanwhile.
+
+    Reading what was cut off would end the process without a word. A file that was removed or
+    replaced can still be read: the system keeps it as long as it is mapped.
+
+    Args:
+        frames: mapped from a file.
+    """
+
+    def __init__(self, frames: np.memmap) -> None:
+        self.path = Path(str(frames.filename))
+        self.state = self.path.stat()
+
+    def __call__(self) -> None:
+        """Look at the file's size and time, in a few microseconds.
+
+        Raises:
+            InputError: they have changed.
+        """
+        try:
+            now = os.stat(self.path)
+        except OSError:
+            return
+        then = self.state
+        same_file = os.path.samestat(now, then)
+        if same_file and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise InputError(
+                f"{self.path}: was changed while frames were read from it; start again, or resume"
+            )
+
+
+def _digest(frames: np.ndarray) -> bytes:
+    """Return a checksum of some frames, spread over all of them."""
+    rows = np.unique(np.linspace(0, len(frames) - 1, SPREAD).astype(int))
+    return hashlib.sha256(np.asarray(frames[rows]).tobytes()).digest()
+
+
+def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file holds all of its frames, by its size and by a checksum of some of them."""
+    size = int(np.prod(shape))
+    if not path.is_file() or path.stat().st_size != size + DIGEST:
+        return False
+    with open(path, "rb") as file:
+        file.seek(size)
+        return file.read() == _digest(_mapped(path, shape, "c"))

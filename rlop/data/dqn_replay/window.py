@@ -1,4 +1,4 @@
-"""A few checkpoints of a replay log at a time, others at every draw."""
+"""A few checkpoints of a replay log at a time, and others at every draw."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlop.types import InputError, Spec
 
 
 class Log(NamedTuple):
-    """How the files of a kind of log are listed and read.
+    """The functions that list and read the files of one kind of log.
 
     Args:
         numbers: name and option `root` -> numbers of the files.

@@ -46,7 +46,7 @@ def arrow_episodes(folder: Path, kind: str, spaces: Mapping[str, SpaceJSON]) -> 
 
 
 def _table(label: str, files: Sequence[Path], dataset: pyarrow.dataset.Dataset) -> pyarrow.Table:
-    """Read a table, unless it unpacks beyond all measure."""
+    """Read a table, unless it unpacks to far more than its file."""
     import pyarrow
 
     limit = max(SMALL, LARGEST_RATIO * sum(file.stat().st_size for file in files))

@@ -69,7 +69,7 @@ def read_d3rlpy(
 
 
 def is_d3rlpy(file: h5py.File) -> bool:
-    """Whether an HDF5 file has d3rlpy's layout, by its names alone.
+    """Return whether an HDF5 file has d3rlpy's layout, by its names alone.
 
     The flat columns of v1 are D4RL's but for the ends of episodes; a file with `timeouts` is not
     d3rlpy's.

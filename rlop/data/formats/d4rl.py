@@ -59,7 +59,7 @@ def read_d4rl(
 ) -> Dataset:
     """Read `d4rl:NAME`, one of D4RL's 155 names.
 
-    Files stand in `$D4RL_DATASET_DIR` or else `~/.d4rl/datasets`.
+    Files are in `$D4RL_DATASET_DIR`, or else `~/.d4rl/datasets`.
 
     - "shifted" gives the transitions of D4RL's `qlearning_dataset`, to compare with results in
       papers: next_obs is the next row's observation; time-outs and the very last row are dropped;
@@ -226,6 +226,7 @@ def _qlearning(
             n_actions=n_actions,
             name=path.name,
             infos=further,
+            reuse=True,
         )
 
 

@@ -286,7 +286,7 @@ def _copy(
 
 
 def _opens(path: Path) -> bool:
-    """Whether HDF5 opens a file."""
+    """Return whether HDF5 opens a file."""
     try:
         with h5py.File(path, "r"):
             return True

@@ -28,7 +28,7 @@ INFOS = "infos/"  # prefix of the keys of further arrays
 def read_embedded(source: str, **options: object) -> Dataset:
     """Roll out `gridworld` or `chain`.
 
-    Options are keywords or stand in a query: `gridworld?size=8&steps=20000&epsilon=0.5`. They are
+    Options are keywords, or part of a query: `gridworld?size=8&steps=20000&epsilon=0.5`. They are
     the parameters of the environment (`rlop.envs.gridworld`, `rlop.envs.chain`) and of
     `rlop.data.formats.generate.generate`: steps (20,000 unless given), epsilon, gamma,
     max_episode_steps, start. `seed` draws both the environment and the data, unless `data_seed` is

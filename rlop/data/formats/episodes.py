@@ -9,6 +9,7 @@ import numpy as np
 
 from rlop.config.checks import nearest
 from rlop.data.formats.jpeg import decode, is_encoded
+from rlop.data.native import by_name
 from rlop.types import InputError
 
 COLUMNS = ("actions", "rewards", "terminations", "truncations")
@@ -85,7 +86,7 @@ def choose(leaves: Collection[str], keys: Sequence[str] | None) -> list[str]:
         InputError: no such part, with the nearest.
     """
     if keys is None:
-        return sorted(leaves, key=lambda path: path.split("/"))
+        return by_name(leaves)
 
     if not keys or not all(isinstance(key, str) for key in keys):
         raise InputError(f"keys = {keys!r}: expected at least one name of a part")

@@ -20,7 +20,7 @@ COUNT_TOLERANCE = 1e-6
 
 
 class Coverage(TypedDict):
-    """How much of an MDP a data set has seen; terminal states, where nobody acts, are left out."""
+    """Coverage of an MDP by a data set; terminal states, which have no actions, are left out."""
 
     counts: np.ndarray  # rows of each pair, [S, A] int64
     pairs: float  # fraction that has a row

@@ -13,7 +13,9 @@ import numpy as np
 
 from rlop.config.checks import check_known, check_range, within
 from rlop.config.files import atomic
+from rlop.config.writing import unwritable_named
 from rlop.data.dataset import Dataset
+from rlop.data.formats.hdf5_new import new_hdf5
 from rlop.data.formats.keys import (
     assign,
     check_unknown_flags,
@@ -24,9 +26,9 @@ from rlop.data.formats.keys import (
 from rlop.data.formats.own_arrays import has, is_group, open_hdf5, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor, read_neighbor
 from rlop.data.formats.spec_attributes import with_attributes
-from rlop.data.native import Bound, Counts
+from rlop.data.native import Bound, Counts, whole_number
 from rlop.data.units import in_units, with_bounds
-from rlop.envs.make import stored_env_id
+from rlop.envs.stored import stored_env
 from rlop.types import InputError
 
 PIECE = 1024  # rows that are stored at once, of what only looks like an array
@@ -128,10 +130,12 @@ def read_hdf5(
         metadata = dict(file.attrs)
 
     terminated, truncated = flags(path, rows, arrays, roles, time_limit, ends)
-    if n_actions is None:
-        n_actions = _count(path, metadata)
-    stored_id = None if env_id else stored_env_id(path, _text(path, metadata, "env_id"))
-    env_kwargs = {} if env_id else _mapping(path, metadata, "env_kwargs")
+    if n_actions is None and "n_actions" in metadata:
+        n_actions = whole_number(f"{path}: attribute n_actions", metadata["n_actions"])
+    env_kwargs: Mapping[str, object] = {}
+    if env_id is None:
+        stored_id = _text(path, metadata, "env_id")
+        env_id, env_kwargs = stored_env(path, stored_id, _mapping(path, metadata, "env_kwargs"))
 
     with messages_of(path, roles):
         data = Dataset.from_arrays(
@@ -144,10 +148,11 @@ def read_hdf5(
             n_actions=n_actions,
             action_start=action_start,
             action_units=action_units,
-            env_id=env_id or stored_id,
+            env_id=env_id,
             env_kwargs=env_kwargs,
             name=path.name,
             infos=further,
+            reuse=True,
         )
     data = with_attributes(path, replace(data, keys=roles), metadata)
     if action_low is None and "action_low" in metadata and data.spec.n_actions is None:
@@ -181,17 +186,6 @@ def _unknown(
             if item.shape in ((rows,), (rows, 1)):
                 unknown[name] = item[()]
     return unknown
-
-
-def _count(path: Path, metadata: Mapping[str, object]) -> int | None:
-    """Return the attribute `n_actions`."""
-    value = metadata.get("n_actions")
-    if value is None:
-        return None
-    number = np.asarray(value)
-    if number.size != 1 or number.dtype.kind not in "iuf" or number.reshape(())[()] % 1:
-        raise InputError(f"{path}: attribute n_actions = {value!r}: expected one whole number")
-    return int(number.reshape(())[()])
 
 
 def _text(path: Path, metadata: Mapping[str, object], key: str) -> str | None:
@@ -288,14 +282,15 @@ def write_hdf5(
         overwrite: replace an existing file.
 
     Raises:
-        InputError: the file exists already.
+        InputError: the file exists already, or cannot be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another name, or overwrite")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with unwritable_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic(path) as temporary, new_hdf5(temporary) as file:
         for key, array in arrays.items():
             _store(file, key, array)
 

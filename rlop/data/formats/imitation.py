@@ -70,7 +70,7 @@ def read_imitation(
 
 
 def is_imitation(keys: frozenset[str] | set[str]) -> bool:
-    """Whether an archive has imitation's arrays."""
+    """Return whether an archive has imitation's arrays."""
     return keys >= KEYS
 
 

@@ -165,7 +165,7 @@ def _with_empty(shape: list[int]) -> tuple[int, ...]:
 
 
 def _is_list(kind: pyarrow.DataType) -> bool:
-    """Whether a type is a list of some kind."""
+    """Return whether a type is a list of some kind."""
     from pyarrow import types
 
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)

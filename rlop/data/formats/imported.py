@@ -16,7 +16,7 @@ IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def is_import_path(name: str) -> bool:
-    """Whether a name, without a query, has the form `module:function`."""
+    """Return whether a name, without a query, has the form `module:function`."""
     return IMPORT_PATH.fullmatch(name) is not None
 
 

@@ -18,7 +18,7 @@ SMALL = 1 << 20  # bytes that an image may have whatever its file says
 
 
 def is_encoded(leaf: np.ndarray, shape: Sequence[int] | None = None) -> bool:
-    """Whether rows are encoded images: bytes that begin as JPEG does.
+    """Return whether rows are encoded images: bytes that begin as JPEG does.
 
     Minari writes images of one episode that happen to be equally many bytes as one array of them.
 

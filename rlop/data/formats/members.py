@@ -19,8 +19,8 @@ import numpy as np
 from rlop.config.checks import nearest
 from rlop.types import InputError
 
-CHUNK = 1 << 24  # bytes read at a time
-# An array may take this much memory in any case, or so many times the size of its whole file: real
+CHUNK = 1 << 20  # bytes read at a time
+# An array may take this much memory in any case, or this multiple of its whole file's size: real
 # data hardly compress further, and a file made to exhaust the memory does.
 FREE = 1 << 30
 RATIO = 100

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from rlop.data.formats.episodes import (
 )
 from rlop.data.formats.minari_about import (
     METADATA,
+    Metadata,
     all_of,
     environment,
     own_path,
@@ -39,8 +40,9 @@ from rlop.data.formats.minari_about import (
 )
 from rlop.data.formats.minari_actions import count_described, described, numbered
 from rlop.data.formats.minari_hdf5 import MAIN_FILE, hdf5_episodes
+from rlop.data.formats.trajectories import Trajectory, join_trajectories, to_dataset
 from rlop.data.native import Counts
-from rlop.envs.make import stored_env_id
+from rlop.envs.stored import stored_env
 from rlop.types import InputError
 
 PREFIX = "minari:"
@@ -57,7 +59,7 @@ def read_minari(
 ) -> Dataset:
     """Read `minari:ID`, of format hdf5, arrow or parquet.
 
-    Data sets stand in `$MINARI_DATASETS_PATH` or `~/.minari/datasets`. Episodes hold one
+    Data sets are in `$MINARI_DATASETS_PATH` or `~/.minari/datasets`. Episodes hold one
     observation more than they have steps, so that every row has its true next_obs, time-outs too.
     An episode that ends without a flag is marked truncated.
 
@@ -112,27 +114,26 @@ def _read(
     action_space = space_of(about, "action_space")
     counted = count_described(action_space)
 
-    own_id, own_kwargs = environment(about)
+    env_kwargs: Mapping[str, object] = {}
+    own_id, own_kwargs = environment(about)  # checked, even where the user names another
     if env_id is None:
-        own_id = stored_env_id(name, own_id)
+        env_id, env_kwargs = stored_env(name, own_id, own_kwargs)
 
     spaces = leaf_spaces(obs_space)
     # Whatever is refused on the way, the file is closed.
     with closing(_episodes(folder, about.get("data_format", "hdf5"), spaces)) as episodes:
-        columns = _columns(all_of(about, episodes), spaces, keys)
+        trajectories = _trajectories(all_of(about, episodes), spaces, keys)
+        columns = join_trajectories(trajectories, _rows(folder, about))
 
-    data = Dataset.from_arrays(
-        columns["obs"],
-        numbered(columns["action"], action_space),
-        columns["reward"],
-        columns["terminated"],
-        columns["truncated"],
-        columns["next_obs"],
-        n_actions=counted if n_actions is None else n_actions,
-        env_id=env_id or own_id,
-        env_kwargs=own_kwargs if env_id is None else None,
-        name=name,
+    columns["action"] = numbered(columns["action"], action_space)
+    data = to_dataset(
+        columns,
+        name,
+        counted if n_actions is None else n_actions,
+        env_id,
+        env_kwargs,
     )
+    del columns  # so that actions in other units need not be held twice
     return _record_keys(described(data, action_space), obs_space, spaces, keys)
 
 
@@ -181,54 +182,37 @@ def _ids_on_disk() -> list[str]:
     return [path.parents[1].relative_to(root()).as_posix() for path in files]
 
 
-def _columns(
+def _trajectories(
     episodes: Iterable[Episode],
     spaces: Mapping[str, SpaceJSON],
     keys: Sequence[str] | None,
-) -> dict[str, np.ndarray]:
-    """Join episodes into the arrays of `Dataset.from_arrays`."""
-    parts: dict[str, list[np.ndarray]] = {}
+) -> Iterator[Trajectory]:
+    """Yield each episode with its observations as one array."""
     for episode in episodes:
         _check_lengths(episode)
         check_parts(episode, spaces)
         chosen = {path: episode.leaves[path] for path in choose(episode.leaves, keys)}
-        obs = vector(chosen, spaces)
-
-        terminated = _flags(episode, "terminations")
-        truncated = _flags(episode, "truncations")
-        # An episode that ends without a flag was cut.
-        truncated[-1:] |= ~terminated[-1:]
-
-        rows = {
-            "obs": obs[:-1],
-            "next_obs": obs[1:],
-            "action": episode.columns["actions"],
-            "reward": episode.columns["rewards"],
-            "terminated": terminated,
-            "truncated": truncated,
-        }
-        for key, column in rows.items():
-            parts.setdefault(key, []).append(column)
-
-    if not parts:
-        raise InputError("no episodes")
-    return {key: _joined(key, columns) for key, columns in parts.items()}
+        columns = episode.columns
+        yield Trajectory(
+            episode.label,
+            vector(chosen, spaces),
+            columns["actions"],
+            columns["rewards"],
+            flag_column(f"{episode.label}/terminations", columns["terminations"]),
+            truncated=flag_column(f"{episode.label}/truncations", columns["truncations"]),
+        )
 
 
-def _flags(episode: Episode, key: str) -> np.ndarray:
-    return flag_column(f"{episode.label}/{key}", episode.columns[key])
+def _rows(folder: Path, about: Metadata) -> int:
+    """Return the number of steps that the metadata claim, at most the bytes of all files.
 
-
-def _joined(key: str, columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Join the rows of all episodes, which must be alike."""
-    first = columns[0]
-    for column in columns:
-        if column.shape[1:] != first.shape[1:] or column.dtype.kind != first.dtype.kind:
-            raise InputError(
-                f"{key}: rows of {column.shape[1:]} {column.dtype} in one episode, "
-                f"of {first.shape[1:]} {first.dtype} in another, expected one kind"
-            )
-    return np.concatenate(columns)
+    It is only the room that is made at first.
+    """
+    claimed = about.get("total_steps")
+    if not isinstance(claimed, int):
+        return 0
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return max(0, min(claimed, size))
 
 
 def _check_lengths(episode: Episode) -> None:

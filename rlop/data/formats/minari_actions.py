@@ -98,7 +98,7 @@ def _bound(space: SpaceJSON, key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _dtype(space: SpaceJSON) -> str:
-    """Return the dtype of a space's values; that of floats where it is not known."""
+    """Return the dtype of a space's values; float32 where it is not known."""
     name = space.get("dtype")
     known = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
     return name if name in known else "float32"

@@ -20,7 +20,7 @@ from rlop.data.formats.keys import (
 )
 from rlop.data.formats.members import Archive, open_archive
 from rlop.data.formats.recognized import npz_neighbor, read_neighbor
-from rlop.data.native import Bound, Counts
+from rlop.data.native import Bound, Counts, whole_number
 from rlop.data.units import in_units
 from rlop.envs.make import stored_env_id
 from rlop.envs.make import time_limit as time_limit_of
@@ -55,8 +55,8 @@ def read_npz(
     format does not say why an episode ended and leaves out its last observation. With a time limit,
     episodes that long are truncated, so that their last row, whose successor is unknown, is
     dropped; all shorter ones terminated. Without one, every episode is truncated and no row is
-    terminal: then CartPole, say, holds no trace of failing. Give `time_limit`, or an `env_id` from
-    which Gymnasium knows it.
+    terminal, so that nothing in CartPole's data says that a pole fell. Give `time_limit`, or an
+    `env_id` from which Gymnasium knows it.
 
     Args:
         path: the file.
@@ -106,7 +106,7 @@ def read_npz(
     if env_id is None and "env_id" in scalars:
         env_id = stored_env_id(path, str(scalars["env_id"]))
     if n_actions is None and "n_actions" in scalars:
-        n_actions = _whole(path, scalars["n_actions"])
+        n_actions = whole_number(f"{path}: n_actions", scalars["n_actions"])
     if time_limit is None and env_id is not None and "start" in roles:
         time_limit = time_limit_of(env_id)
 
@@ -124,6 +124,7 @@ def read_npz(
             action_units=action_units,
             env_id=env_id,
             name=path.name,
+            reuse=True,
         )
     data = replace(data, keys=roles)
     return in_units(data, action_low, action_high, action_units)
@@ -142,11 +143,3 @@ def _unknown(
             if file.header(name).shape in ((rows,), (rows, 1)):
                 unknown[name] = file.read(name)
     return unknown
-
-
-def _whole(path: Path, value: object) -> int:
-    """Return a whole number."""
-    number = np.asarray(value)
-    if number.dtype.kind not in "iuf" or number % 1:
-        raise InputError(f"{path}: n_actions = {value}: expected a whole number")
-    return int(number)

@@ -37,7 +37,7 @@ POWDER_ACTIONS = 8  # of every powderworld: as many as its grid has columns
 
 
 class Name(NamedTuple):
-    """What a data set's name says.
+    """The parts of a data set's name.
 
     Args:
         file: name of its file, without `.npz`.
@@ -62,7 +62,7 @@ def read_ogbench(
 ) -> Dataset:
     """Read `ogbench:NAME`, or `ogbench:PATH.npz` for a file that keeps its original name.
 
-    Files stand in `root`, `$OGBENCH_DATASET_DIR` or `~/.ogbench/data`, where the package ogbench
+    Files are in `root`, `$OGBENCH_DATASET_DIR` or `~/.ogbench/data`, where the package ogbench
     puts them. Trajectories hold one observation more than they have steps, so that every row has
     its true next_obs; the end of a trajectory is no termination.
 
@@ -118,7 +118,7 @@ def read_ogbench(
 
 
 def parse_name(text: str) -> Name:
-    """Take a data set's name apart.
+    """Parse a data set's name.
 
     Raises:
         InputError: not a name of OGBench.

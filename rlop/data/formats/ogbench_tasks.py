@@ -92,29 +92,29 @@ def relabel(task: Task, states: States) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _maze(task: Task, states: States) -> np.ndarray:
-    """Whether the agent is at the goal, `[N, 1]`."""
+    """Return whether the agent is at the goal, `[N, 1]`."""
     return _at_goal(task, _columns(states, "qpos", 0, 2))
 
 
 def _soccer(task: Task, states: States) -> np.ndarray:
-    """Whether the ball is at the goal, `[N, 1]`."""
+    """Return whether the ball is at the goal, `[N, 1]`."""
     return _at_goal(task, _columns(states, "qpos", BALL, BALL + 2))
 
 
 def _at_goal(task: Task, position: np.ndarray) -> np.ndarray:
-    """Whether positions `[N, 2]` are within the goal's radius, `[N, 1]`."""
+    """Return whether positions `[N, 2]` are within the goal's radius, `[N, 1]`."""
     radius = 1.0 if "pointmaze" in task.env else 0.5
     distance = np.linalg.norm(position - np.array(task.goal), axis=-1)
     return (distance <= radius)[:, None]
 
 
 def _cubes(task: Task, states: States) -> np.ndarray:
-    """Whether each cube is at its place, `[N, cubes]`."""
+    """Return whether each cube is at its place, `[N, cubes]`."""
     return _near_targets(np.array(task.goal), states)
 
 
 def _scene(task: Task, states: States) -> np.ndarray:
-    """Whether cubes, buttons, drawer and window are as they should be, `[N, parts]`."""
+    """Return whether cubes, buttons, drawer and window are as they should be, `[N, parts]`."""
     goal = task.goal
     cubes = _near_targets(np.array(goal["cubes"]), states)
     buttons = _same_buttons(np.array(goal["buttons"]), states)
@@ -128,19 +128,19 @@ def _scene(task: Task, states: States) -> np.ndarray:
 
 
 def _puzzle(task: Task, states: States) -> np.ndarray:
-    """Whether each button is as it should be, `[N, buttons]`."""
+    """Return whether each button is as it should be, `[N, buttons]`."""
     return _same_buttons(np.array([int(digit) for digit in task.goal]), states)
 
 
 def _near_targets(targets: np.ndarray, states: States) -> np.ndarray:
-    """Whether each cube is near its target, `[N, cubes]`; targets are `[cubes, 3]`."""
+    """Return whether each cube is near its target, `[N, cubes]`; targets are `[cubes, 3]`."""
     stop = OBJECTS + len(targets) * CUBE
     cubes = _columns(states, "qpos", OBJECTS, stop).reshape(-1, len(targets), CUBE)
     return np.linalg.norm(targets - cubes[:, :, :3], axis=-1) <= NEAR
 
 
 def _same_buttons(targets: np.ndarray, states: States) -> np.ndarray:
-    """Whether each button has its target state, `[N, buttons]`."""
+    """Return whether each button has its target state, `[N, buttons]`."""
     buttons = states["button_states"]
     if buttons.ndim != 2 or buttons.shape[1] != len(targets):
         raise InputError(f"button_states: shape {buttons.shape}, expected [N, {len(targets)}]")

@@ -50,12 +50,12 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def has(group: h5py.Group, key: str) -> bool:
-    """Whether a group has a name, without following it anywhere."""
+    """Return whether a group has a name, without following it anywhere."""
     return group.get(key, getlink=True) is not None
 
 
 def is_group(group: h5py.Group, key: str) -> bool:
-    """Whether a name stands for a group of the file's own."""
+    """Return whether a name stands for a group of the file's own."""
     is_own = isinstance(group.get(key, getlink=True), h5py.HardLink)
     return is_own and group.get(key, getclass=True) is h5py.Group
 

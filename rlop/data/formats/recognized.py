@@ -1,4 +1,4 @@
-"""Layouts of neighbors in files whose names do not tell: known by the names of their arrays."""
+"""Recognize the layouts of other libraries by the names of the arrays in a file."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ def fill(selected: Sequence[Selection], out: np.ndarray) -> None:
 def _fill_file(
     opener: Callable[..., Any], path: Path, wanted: Mapping[int, tuple[Selection, np.ndarray]]
 ) -> None:
-    """Decode what is wanted of a file, and read no further than its last record."""
+    """Decode the selected images of a file, up to the last record that has any."""
     left = len(wanted)
     for record, content in enumerate(read_records(path, verify=False)):
         if record not in wanted:
@@ -367,4 +367,4 @@ def cache_file(selected: Sequence[Selection], label: str, folder: Path) -> Path:
     for selection in selected:
         digest.update(f"{selection.episode.path.name} {selection.episode.record}".encode())
         digest.update(selection.kept.tobytes())
-    return folder / f"{label}-{digest.hexdigest()[:16]}.npy"
+    return folder / f"{label}-{digest.hexdigest()[:16]}.frames"

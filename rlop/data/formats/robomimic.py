@@ -51,7 +51,7 @@ def read_robomimic(
     """Read a file of demonstrations in robomimic's layout.
 
     The parts of an observation become one vector, in the order of their sorted names, each
-    flattened; a single part keeps its shape. Images stand beside vectors in many files: then `keys`
+    flattened; a single part keeps its shape. Many files hold images and vectors: then `keys`
     must say what to take. `dones` are terminations, as in robomimic: a demonstration with several
     ends at each. With `next_obs` every step is kept; without it, the last step of a demonstration
     that is not done is dropped.
@@ -66,7 +66,7 @@ def read_robomimic(
         env_id: Gymnasium id for evaluation.
 
     Raises:
-        InputError: no such file, no demonstrations, a missing part, images beside vectors, lengths
+        InputError: no such file, no demonstrations, a missing part, images and vectors, lengths
             that differ, NaN.
 
     Reference: `SequenceDataset` in robomimic/utils/dataset.py of robomimic 0.5.
@@ -87,7 +87,7 @@ def read_robomimic(
 
 
 def is_robomimic(file: h5py.File) -> bool:
-    """Whether an HDF5 file has robomimic's layout, by its names alone."""
+    """Return whether an HDF5 file has robomimic's layout, by its names alone."""
     if not isinstance(file.get("data", getlink=True), h5py.HardLink):
         return False
     data = file["data"]

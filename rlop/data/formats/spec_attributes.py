@@ -13,8 +13,8 @@ from rlop.config.files import to_dict
 from rlop.data.dataset import Dataset
 from rlop.types import InputError, Spec
 
-# Fields that the arrays or older attributes say, and one that no file holds.
-OTHERS = ("obs_shape", "action_shape", "obs_dtype", "obs_normalizer")
+# Fields that the arrays or older attributes say, and those that no file holds.
+OTHERS = ("obs_shape", "action_shape", "obs_dtype", "obs_normalizer", "obs_axes", "changes")
 # Fields that are read here; the others are read with the arrays.
 EXTRA = ("obs_keys", "action_start", "action_layout", "action_counts")
 

@@ -89,9 +89,9 @@ def masked_crc(content: bytes) -> int:
 def crc32c(content: bytes) -> int:
     """Return the CRC-32C of some bytes.
 
-    The remainder of a concatenation is that of the first part, moved on by the length of the
-    second, XOR that of the second. So blocks of 16 bytes are looked up two bytes at a time, and
-    then neighbors are folded pair by pair: NumPy takes 4 ns a byte, a loop in Python 100.
+    The remainder of two parts together is the first part's, moved on by the length of the second,
+    XOR the second's. So blocks of 16 bytes are looked up two bytes at a time, and then neighbors
+    are folded pair by pair: NumPy takes 4 ns a byte, a loop in Python 100.
     """
     # Zeros in front leave a remainder of zero as it is, so that there are whole blocks and pairs.
     size = len(content)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlop.data.dataset import Dataset
+from rlop.data.native import Counts
 from rlop.types import InputError
 
 
@@ -21,6 +22,7 @@ class Trajectory(NamedTuple):
         reward: `[T]` or `[T, 1]`.
         terminated: `[T]` bool.
         next_obs: `[T, *S]` where the file has them, else None.
+        truncated: `[T]` bool; None for a cut at the end alone.
     """
 
     label: str
@@ -29,6 +31,7 @@ class Trajectory(NamedTuple):
     reward: np.ndarray
     terminated: np.ndarray
     next_obs: np.ndarray | None = None
+    truncated: np.ndarray | None = None
 
 
 def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str, np.ndarray]:
@@ -40,7 +43,7 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
 
     Args:
         trajectories: of one shape and kind.
-        rows: at least the number of their steps.
+        rows: the number of their steps; a larger one costs nothing, a smaller one a copy.
 
     Returns:
         obs, action, reward, next_obs, terminated, truncated.
@@ -58,7 +61,7 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
 
         stop = used + len(part["reward"])
         for key, array in part.items():
-            column = columns[key]
+            column = columns[key] = _with_room(columns[key], used, stop)
             if array.shape[1:] != column.shape[1:] or array.dtype != column.dtype:
                 raise InputError(
                     f"{trajectory.label}: {key}: rows {array.shape[1:]} {array.dtype}, expected "
@@ -68,23 +71,35 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
         used = stop
 
     if used == 0:
-        raise InputError("no transitions")
+        raise InputError("no transitions" if columns else "no episodes")
     return {key: column[:used] for key, column in columns.items()}
+
+
+def _with_room(column: np.ndarray, used: int, needed: int) -> np.ndarray:
+    """Return a column with at least this many rows, of which the used ones are kept."""
+    if needed <= len(column):
+        return column
+    larger = np.empty((max(needed, 2 * len(column)), *column.shape[1:]), column.dtype)
+    larger[:used] = column[:used]
+    return larger
 
 
 def to_dataset(
     columns: Mapping[str, np.ndarray],
     name: str,
-    n_actions: int | None = None,
+    n_actions: Counts | None = None,
     env_id: str | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
 ) -> Dataset:
     """Build a data set of columns whose every row has its successor.
 
     Args:
         columns: obs, action, reward, terminated, truncated and next_obs.
         name: what messages call the data set.
-        n_actions: number of discrete actions; by default the largest action plus one.
+        n_actions: number of discrete actions, or choices of each part; by default the largest
+            action plus one.
         env_id: Gymnasium id for evaluation.
+        env_kwargs: keyword arguments of that environment.
 
     Raises:
         InputError: as `Dataset.from_arrays`.
@@ -98,6 +113,7 @@ def to_dataset(
         columns["next_obs"],
         n_actions=n_actions,
         env_id=env_id,
+        env_kwargs=env_kwargs,
         name=name,
     )
 
@@ -177,7 +193,9 @@ def _steps(trajectory: Trajectory) -> dict[str, np.ndarray]:
 
     terminated = trajectory.terminated[:rows]
     truncated = np.zeros(rows, bool)
-    truncated[-1:] = ~terminated[-1:]
+    if trajectory.truncated is not None:
+        truncated[:] = trajectory.truncated[:rows]
+    truncated[-1:] |= ~terminated[-1:]
 
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused later, by name
         return {
@@ -200,6 +218,8 @@ def _check_lengths(trajectory: Trajectory, length: int) -> None:
 
     arrays = {"obs": trajectory.obs, "action": trajectory.action}
     arrays["terminated"] = trajectory.terminated
+    if trajectory.truncated is not None:
+        arrays["truncated"] = trajectory.truncated
     if trajectory.next_obs is not None:
         arrays["next_obs"] = trajectory.next_obs
     elif len(trajectory.obs) == length + 1:

@@ -1,0 +1,59 @@
+"""Record what was done to a data set, so that a checkpoint and its policy know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from inspect import signature
+from typing import Concatenate, ParamSpec
+
+import numpy as np
+
+from rlop.data.dataset import Dataset
+
+P = ParamSpec("P")
+
+
+def recorded(
+    change: Callable[Concatenate[Dataset, P], Dataset],
+) -> Callable[Concatenate[Dataset, P], Dataset]:
+    """Let a transform append its name and options to `spec.changes` of the data set it returns.
+
+    Transforms that it calls itself are not recorded. A data set that is returned unchanged keeps
+    its record.
+    """
+
+    @wraps(change)
+    def recording(data: Dataset, *args: P.args, **kwargs: P.kwargs) -> Dataset:
+        result = change(data, *args, **kwargs)
+        if result is data:
+            return data
+        given = signature(change).bind(data, *args, **kwargs).arguments
+        return with_change(data, result, change.__name__, dict(list(given.items())[1:]))
+
+    return recording
+
+
+def with_change(before: Dataset, after: Dataset, name: str, options: dict[str, object]) -> Dataset:
+    """Return a data set with the record of an earlier one, and one entry more.
+
+    Args:
+        before: the data set before the change.
+        after: the data set after it.
+        name: of the change.
+        options: of the change.
+    """
+    listed = ", ".join(f"{key}={_text(value)}" for key, value in options.items())
+    changes = (*before.spec.changes, f"{name}({listed})")
+    return replace(after, spec=replace(after.spec, changes=changes))
+
+
+def _text(value: object) -> str:
+    """Return an option as text: short numbers, and one number for many equal ones."""
+    if isinstance(value, str):
+        return value
+    if value is None or np.ndim(value) == 0:  # type: ignore[arg-type]  # any object has 0 axes
+        return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
+    numbers = [f"{number:.6g}" for number in np.ravel(value)]  # type: ignore[call-overload]  # options are numbers or lists of them
+    return numbers[0] if len(set(numbers)) == 1 else f"[{', '.join(numbers)}]"

@@ -1,0 +1,83 @@
+"""Recorded launches, with a stand-in for CUDA graphs on the CPU."""
+
+import pytest
+import torch
+from helpers.agents import ROWS
+from helpers.capture import pretend
+
+from rlop.data.sampler import Streams, Table
+from rlop.training.compile import Launch
+
+K = 3
+CALLS = 3
+
+
+def tensors_of(state, name=""):
+    """Return copies of all tensors in nested containers, by their path."""
+    if isinstance(state, torch.Tensor):
+        return {name: state.detach().clone()}
+    items = ()
+    if isinstance(state, dict):
+        items = state.items()
+    elif isinstance(state, (list, tuple)):
+        items = enumerate(state)
+    found = {}
+    for key, value in items:
+        found |= tensors_of(value, f"{name}/{key}")
+    return found
+
+
+def launch_of(agent, table):
+    """Return a launch of K updates that gather their own batch."""
+    return Launch(agent, lambda rows, noise: agent.update(table.gather(rows), noise), K)
+
+
+@pytest.mark.parametrize("runs", [1, 8])
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_a_replay_equals_the_updates_to_the_bit(row, runs, tiny, moves, monkeypatch):
+    pretend(monkeypatch)
+    data = moves if row.continuous else tiny
+    eager, recorded = row.make(data, seeds=runs), row.make(data, seeds=runs)
+    table = Table(eager.prepare(data).columns())
+    recorded.prepare(data)
+    plain, launch = launch_of(eager, table), launch_of(recorded, table)
+    launch.records = True
+
+    streams = Streams(eager.runs.seeds, eager.batch_size, len(table), eager.noise)
+    for _ in range(CALLS):
+        rows, noise = streams.take(K)
+        expected, metrics = plain(rows, noise), launch(rows, noise)
+        for name, value in expected.items():
+            assert torch.equal(metrics[name], value), name
+    trained = tensors_of(recorded.state_dict())
+    for name, value in tensors_of(eager.state_dict()).items():
+        assert torch.equal(trained[name], value), name
+
+
+READS = {
+    "item": lambda loss: loss.sum().item(),
+    "condition": lambda loss: bool((loss > 0).all()),
+    "rows of a mask": lambda loss: loss[loss > 0],
+    "tolist": lambda loss: loss.tolist(),
+    "numpy": lambda loss: loss.numpy(),
+    "cpu": lambda loss: loss.cpu(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+def test_an_update_that_waits_for_the_device_cannot_be_recorded(read, tiny, monkeypatch):
+    pretend(monkeypatch)
+    agent = ROWS["DQN"].make(tiny, seeds=2)
+    table = Table(agent.prepare(tiny).columns())
+
+    def update(rows, noise):
+        metrics = agent.update(table.gather(rows), noise)
+        read(metrics["loss/total"])
+        return metrics
+
+    launch = Launch(agent, update, K)
+    streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
+    launch(*streams.take(K))  # not recorded: any read will do
+    launch.records = True
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        launch(*streams.take(K))
