@@ -324,13 +324,8 @@ class Loop:
     def any_due(self) -> bool:
         """Return whether anything is due at the current step."""
         options = self.options
-        intervals = (
-            options.log_every,
-            options.probe_every,
-            options.eval_every,
-            options.checkpoint_every,
-        )
-        return any(map(self.due, intervals))
+        looks = (options.log_every, options.probe_every, options.eval_every)
+        return any(map(self.due, (*looks, options.checkpoint_every)))
 
     def do_tasks(
         self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
