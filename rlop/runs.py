@@ -57,12 +57,13 @@ class Runs:
             return 0
         if isinstance(run, str) and run in self.labels:
             return self.labels.index(run)
-        is_index = isinstance(run, Integral) and not isinstance(run, bool)
-        if is_index and 0 <= int(run) < count:  # type: ignore[arg-type]  # a whole number
-            return int(run)  # type: ignore[arg-type]
+        index = int(run) if isinstance(run, Integral) and not isinstance(run, bool) else -1
+        if 0 <= index < count:
+            return index
 
-        hint = nearest("" if run is None else run, self.labels)
-        raise InputError(f"run = {run!r}: expected 0 to {count - 1}, or a label{hint}")
+        hint = nearest(run if isinstance(run, str) else "", self.labels)
+        shown = " ".join(repr(run).split())[:60]
+        raise InputError(f"run = {shown}: expected 0 to {count - 1}, or a label{hint}")
 
     def one(self, run: int) -> Runs:
         """Return a single run as runs of their own."""
