@@ -59,8 +59,8 @@ class RunFolder:
         self.is_new = is_new
 
     def __enter__(self) -> RunFolder:
-        self.is_new |= not self.path.exists()
         try:
+            self.is_new |= not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
