@@ -346,7 +346,9 @@ agents = st.builds(
     clip=st.none() | numbers,
     regularizers=st.dictionaries(texts.filter(bool), numbers | texts, max_size=2),
     scales=st.dictionaries(texts.filter(bool), numbers, max_size=2),
-    net=st.builds(Net, hidden=st.lists(st.integers(1, 2**63 - 1)), norm=st.sampled_from(["layer", "none"])),
+    net=st.builds(
+        Net, hidden=st.lists(st.integers(1, 2**63 - 1)), norm=st.sampled_from(["layer", "none"])
+    ),
 )
 configs = st.builds(
     Config,

@@ -1,5 +1,6 @@
 """A resumed training is the uninterrupted one bit for bit; anything that differs is refused."""
 
+import datetime
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from rlop.data.dataset import Dataset
 from rlop.logs.logger import read_metrics
 from rlop.training.checkpoint import load, save
 from rlop.training.loop import Loop
+from rlop.training.resume import plain
 from rlop.types import InputError, Interrupted
 from scripts.same_training import differences
 
@@ -239,6 +241,11 @@ def test_all_that_differs_is_listed_at_once(whole, tmp_path):
         train(agent, data, tmp_path / "run", resume=True)
 
 
+def test_what_a_training_is_made_with_is_stored_without_objects():
+    values = {"a": (1, np.float32(0.5)), "b": {"c": object(), "d": datetime.date(2026, 1, 1)}}
+    assert plain(values) == {"a": [1, 0.5], "b": {"c": "object", "d": "date"}}
+
+
 def test_fewer_steps_than_are_done_are_refused(whole, tmp_path):
     data, folder = whole
     shutil.copytree(folder, tmp_path / "run")
@@ -325,7 +332,7 @@ def test_the_checkpoint_of_the_best_evaluation_is_kept(whole, tmp_path):
     returns = iter([9.0, 1.0, 3.0, 2.0, np.nan, 3.0, 1.0])
 
     def evaluate(agent):
-        return {"eval/return": np.full(1, next(returns))}
+        return {"eval/return": [next(returns)]}
 
     train(make(data), data, tmp_path / "run", evaluate=evaluate)
     assert load(tmp_path / "run" / "checkpoint.best.pt")["step"] == 8

@@ -28,9 +28,12 @@ def new_folder(parent: str | Path, name: str) -> Path:
     """Make a folder of its own for a training, `NAME-TIME`, and return its path.
 
     Trainings that start in the same second get numbers: `NAME-TIME-2`.
+
+    Raises:
+        InputError: nothing can be written there.
     """
     parent = Path(parent)
-    parent.mkdir(parents=True, exist_ok=True)
+    _make(parent)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in count(1):
         path = parent / (f"{name}-{stamp}" if number == 1 else f"{name}-{stamp}-{number}")
@@ -38,6 +41,16 @@ def new_folder(parent: str | Path, name: str) -> Path:
             path.mkdir()
             return path
     raise AssertionError  # `count` has no end
+
+
+def _make(path: Path) -> None:
+    """Make a folder and those that hold it; raise InputError where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}), expected a folder to write to"
+        ) from None
 
 
 class RunFolder:
@@ -59,13 +72,8 @@ class RunFolder:
         self.is_new = is_new
 
     def __enter__(self) -> RunFolder:
-        try:
-            self.is_new |= not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: cannot be written ({error}), expected a folder to write to"
-            ) from None
+        self.is_new |= not os.path.exists(self.path)  # False for impossible names, too
+        _make(self.path)
         self.held = lock.acquire(self.path)
         self._remove_leftovers()
         return self

@@ -19,8 +19,7 @@ class StopSignal:
 
     The first signal takes effect at the end of an update, so that the checkpoint is complete; a
     second one takes effect at once. Within `at_once` the first one does, too; within `shield` none
-    does. Outside the main thread, where Python accepts no handlers, nothing is
-    changed.
+    does. Outside the main thread, where Python accepts no handlers, nothing is changed.
     """
 
     def __enter__(self) -> StopSignal:

@@ -384,7 +384,7 @@ class Loop:
 
     def note_best(self, metrics: Mapping[str, np.ndarray]) -> bool:
         """Remember the step of the best mean return after step 0; return whether it is this one."""
-        returns = np.asarray(metrics.get("eval/return", ()), np.float64)
+        returns = np.asarray(metrics.get("eval/return", []), np.float64)
         finite = returns[np.isfinite(returns)]
         score = float(finite.mean()) if finite.size and self.step else -np.inf
         is_best = score > (self.best["score"] if self.best else -np.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -68,7 +69,7 @@ def identity_of(
         evaluate: of the training.
     """
     schedule = to_dict(options)
-    return {
+    values = {
         "agent.name": algorithm_name(type(agent)),
         "agent": stored_config(agent.config),
         "seeds": seed_list(agent.seeds),
@@ -81,6 +82,17 @@ def identity_of(
         "device": agent.device.type,
         **{name: value for name, value in schedule.items() if name not in FREE},
     }
+    return plain(values)
+
+
+def plain(values: Mapping[str, object]) -> dict[str, Any]:
+    """Return nested values as JSON has them; of other objects, the name of their class.
+
+    A checkpoint with a pickled object could not be read again.
+    """
+    text = json.dumps(to_dict(values), default=lambda value: type(value).__qualname__)
+    result: dict[str, Any] = json.loads(text)
+    return result
 
 
 def algorithm_name(cls: type[Agent]) -> str:

@@ -15,7 +15,7 @@ from rlop.training import checkpoint
 from rlop.training.folder import CHECKPOINT
 from rlop.training.loop import Logged, Loop
 from rlop.training.options import TrainOptions
-from rlop.training.resume import check_same, differences, identity_of, versions
+from rlop.training.resume import check_same, differences, identity_of, plain, versions
 from rlop.types import InputError
 
 Content = Mapping[str, Any]  # of a checkpoint
@@ -35,7 +35,7 @@ class Saver:
     ) -> None:
         self.loop = loop
         self.folder = folder
-        self.config = config
+        self.config = None if config is None else plain(config)
         self.identity: dict[str, Any] = {} if folder is None else identity(loop)
         self.versions = versions()
         self.saved_at: int | None = None  # step of the last checkpoint
