@@ -20,6 +20,7 @@ FOUND = [
     f"--seeds {HUGE}",
     f"--agent.batch_size -{HUGE}",
     '--logdir "\\0"',
+    '--logdir "\\ud800"',
     "--logdir c.yaml/below",
     f"--logdir {300 * 'x'}",
     f"--data {300 * 'x'}.hdf5",

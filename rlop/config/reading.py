@@ -7,6 +7,7 @@ and text where a path is expected.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -277,13 +278,21 @@ def _convert(value: object, kind: object) -> object:
         return float(value)
     if kind is int and isinstance(value, Integral):
         return int(value) if abs(int(value)) < LARGEST else MISSING
-    if kind in (str, Path) and "\0" in str(value):  # no name of a file or anything else
+    if kind in (str, Path) and not _can_be_a_name(str(value)):
         return MISSING
     if kind is Path and isinstance(value, str):
         return Path(value)
 
     is_of_kind = isinstance(kind, type) and isinstance(value, kind)
     return value if is_of_kind else MISSING
+
+
+def _can_be_a_name(text: str) -> bool:
+    """Return whether the system could have a file of this name."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _mismatch(value: object, hint: object, key: str) -> InputError:
