@@ -19,6 +19,7 @@ Command: TypeAlias = Callable[[Sequence[str]], None]
 EXIT_BAD_INPUT = 2
 EXIT_SIGNAL = 128  # as a shell reports a signal: this and its number
 EXIT_BROKEN_PIPE = 141
+LONGEST_NAME = 120  # characters of a file's name in a message
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
@@ -53,6 +54,13 @@ def guarded(command: Command, argv: Sequence[str] | None = None) -> int:
         # The reader of the pipe, such as head, has closed it: nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None:
+            raise
+        name = str(error.filename)
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+        print(f"rlop: {shown}: {error.strerror}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     return 0
 
 

@@ -346,14 +346,16 @@ agents = st.builds(
     clip=st.none() | numbers,
     regularizers=st.dictionaries(texts.filter(bool), numbers | texts, max_size=2),
     scales=st.dictionaries(texts.filter(bool), numbers, max_size=2),
-    net=st.builds(Net, hidden=st.lists(st.integers(1)), norm=st.sampled_from(["layer", "none"])),
+    net=st.builds(
+        Net, hidden=st.lists(st.integers(1, 2**63 - 1)), norm=st.sampled_from(["layer", "none"])
+    ),
 )
 configs = st.builds(
     Config,
     data=texts,
     agent=agents,
-    steps=st.integers(),
-    seeds=st.integers() | st.lists(st.integers()),
+    steps=st.integers(-(2**63) + 1, 2**63 - 1),
+    seeds=st.integers(-(2**63) + 1, 2**63 - 1) | st.lists(st.integers(-(2**63) + 1, 2**63 - 1)),
     file=st.none() | st.sampled_from([Path("a"), Path("/b c")]),
     names=st.lists(texts),
     box=st.tuples(st.floats(allow_nan=False), numbers),

@@ -7,6 +7,7 @@ and text where a path is expected.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -34,6 +35,8 @@ C = TypeVar("C")
 # Key of a plain value to which a command line adds options: `--dr3.form abs` over `dr3: 0.03` gives
 # `dr3: {"": 0.03, form: abs}`. Only options with a short and a long form accept it.
 PLAIN = ""
+
+LARGEST = 2**63  # beyond which neither NumPy nor PyTorch have whole numbers
 
 _NUMERIC_TEXT = re.compile(r"[-+]?(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?")
 
@@ -169,6 +172,8 @@ def _refuse_plain(value: Mapping[object, object], hint: object, key: str) -> Non
         raise InputError(
             f"--{key}: {key} is a section ({listed}), expected a key in it, as in --{key}.KEY"
         )
+    if not names:
+        raise _mismatch(value, hint, key)
     raise InputError(
         f"--{key}.{names[0]}: {key} = {show(value[PLAIN])} is a plain value, "
         "expected a section to hold it"
@@ -272,12 +277,22 @@ def _convert(value: object, kind: object) -> object:
     if kind is float and isinstance(value, Real):  # NumPy's numbers become Python's
         return float(value)
     if kind is int and isinstance(value, Integral):
-        return int(value)
+        return int(value) if abs(int(value)) < LARGEST else MISSING
+    if kind in (str, Path) and not _can_be_a_name(str(value)):
+        return MISSING
     if kind is Path and isinstance(value, str):
         return Path(value)
 
     is_of_kind = isinstance(kind, type) and isinstance(value, kind)
     return value if is_of_kind else MISSING
+
+
+def _can_be_a_name(text: str) -> bool:
+    """Return whether the system could have a file of this name."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _mismatch(value: object, hint: object, key: str) -> InputError:
@@ -287,7 +302,9 @@ def _mismatch(value: object, hint: object, key: str) -> InputError:
 
 
 def _whole_number(value: object) -> str:
-    """Return advice on writing 1e6 where only 1000000 is accepted."""
+    """Return advice on writing 1e6 where only 1000000 is accepted, or on the limit."""
+    if isinstance(value, Integral) and abs(int(value)) >= LARGEST:
+        return " below 2^63"
     if isinstance(value, (bool, Integral)) or not _NUMERIC_TEXT.fullmatch(str(value)):
         return ""
 

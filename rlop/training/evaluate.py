@@ -21,6 +21,7 @@ from rlop.envs.atari import EPSILON, PREFIX
 from rlop.envs.given import Given, copies, name_of
 from rlop.envs.make import make_env
 from rlop.envs.original import PREFIX as ORIGINAL
+from rlop.envs.watched import answers_awaited
 from rlop.logs.messages import say
 from rlop.training.exact import Scores, TabularEvaluator
 from rlop.training.tally import Tally
@@ -123,7 +124,8 @@ class Evaluator:
             `eval/normalized_score` for their counterparts on Gymnasium, `eval/human_normalized` and
             `eval/dqn_normalized` for Atari; `[R]` each.
         """
-        returns, lengths = self.rollout(policy)
+        with answers_awaited():
+            returns, lengths = self.rollout(policy)
         mean_return = returns.mean(1)
         scores = {"eval/return": mean_return, "eval/length": lengths.mean(1)}
         if self.env_id.startswith(ORIGINAL):

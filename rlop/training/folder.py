@@ -72,7 +72,7 @@ class RunFolder:
         self.is_new = is_new
 
     def __enter__(self) -> RunFolder:
-        self.is_new |= not self.path.exists()
+        self.is_new |= not os.path.exists(self.path)  # False for impossible names, too
         _make(self.path)
         self.held = lock.acquire(self.path)
         self._remove_leftovers()

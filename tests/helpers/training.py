@@ -52,3 +52,15 @@ def first_batch(agent, data, dtype=torch.float32):
 def all_rows(data, runs=1):
     """Return the whole data set as one minibatch, the same for every run."""
     return Table(data.columns()).gather(torch.arange(len(data)).expand(runs, -1))
+
+
+# A configuration that trains in a moment.
+SMALL_CONFIG = {
+    "data": "gridworld?size=3&steps=60",
+    "steps": 2,
+    "log_every": 1,
+    "probe_every": 0,
+    "eval_every": 0,
+    "compile": False,
+    "agent": {"name": "DQN", "hidden": [4], "batch_size": 4},
+}
