@@ -49,7 +49,7 @@ def export(checkpoint, out):
         f"{', '.join(ACTIVATIONS)}, without normalization or further layers"
     )
     spec = agent.spec
-    policy = getattr(agent, "policy", None)
+    policy = getattr(agent, "actor", None)
     layers = getattr(getattr(policy, "torso", None), "layers", None)
     if spec.n_actions is not None or layers is None or policy.torso.activation not in ACTIVATIONS:
         raise refused

@@ -6,12 +6,19 @@ import torch
 from rlop.agents import DQN, DiscreteCQL
 
 import rlop
+from rlop.data.adapter import adapter_of
 from rlop.data.dataset import Dataset
 from rlop.data.formats.generate import full_coverage
-from rlop.envs import chain, gridworld, policy_q
+from rlop.envs import TabularEnv, chain, gridworld, policy_q
 from rlop.training.evaluate import TabularEvaluator
 
 QUIET = {"log_every": 0, "probe_every": 0, "progress": False}
+
+
+def exact_evaluator(mdp, agent):
+    """Return the exact evaluation of an agent within 50 steps."""
+    adapter = adapter_of(agent.spec, TabularEnv(mdp))
+    return TabularEvaluator(mdp, agent.runs.values["gamma"], horizon=50, adapter=adapter)
 
 
 def covered(mdp):
@@ -36,7 +43,7 @@ def final_error(mdp, steps, **options):
     """
     data = covered(mdp)
     agent = DQN(data.spec, gamma=0.9, **options)
-    evaluate = TabularEvaluator(mdp, agent.runs.values["gamma"], horizon=50)
+    evaluate = exact_evaluator(mdp, agent)
     history = rlop.train(agent, data, steps, evaluate=evaluate, eval_every=steps, **QUIET)
 
     assert (history.get("eval/return")[1][-1] == 1).all()
@@ -95,7 +102,7 @@ def test_cql_stays_with_the_data_where_dqn_overestimates():
     for make in (DQN, DiscreteCQL):
         agent = make(data.spec, seeds=2, hidden=(64, 64))
         rlop.train(agent, data, 500, **QUIET)
-        scores = TabularEvaluator(mdp, (0.99, 0.99), 50)(agent)
+        scores = exact_evaluator(mdp, agent)(agent)
         returns[make] = scores["eval/return"].mean()
 
     assert returns[DiscreteCQL] > 0.9

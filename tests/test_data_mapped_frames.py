@@ -12,8 +12,8 @@ import torch
 from helpers.replay import NAME, save_three
 
 from rlop.data import read_dqn_replay
-from rlop.data.dqn_replay.stacks import make_table
 from rlop.data.dqn_replay.storage import store_frames
+from rlop.data.tables import make_table
 
 SHAPE = (20, 6, 5)
 

@@ -139,7 +139,7 @@ def test_cloning_with_tau_1_raises_the_rare_action(tiny):
     agent = BC(tiny.spec, logit_adjustment={"gamma": 0.0, "tau": [0.0, 1.0]}, **options)
     train_steps(agent, tiny, 200)
 
-    logits = agent.policy(torch.zeros(2, 1, 4))[1][:, 0]
+    logits = agent.actor(torch.zeros(2, 1, 4))[1][:, 0]
     plain, raised = logits.log_softmax(-1)
     assert plain.argmax() == 0
     assert raised[2] > plain[2] + 1
@@ -200,7 +200,7 @@ def test_half_of_all_labels_flipped_is_learned_as_such(tiny):
     train_steps(agent, tiny, 300)
 
     obs = torch.from_numpy(tiny.obs).expand(2, -1, -1)
-    policy = agent.policy(obs)[1].softmax(-1).mean(1)
+    policy = agent.actor(obs)[1].softmax(-1).mean(1)
     torch.testing.assert_close(policy[1], torch.tensor([0.25, 0.5, 0.25]), atol=0.08, rtol=0)
     assert policy[0, 1] > 0.95
 

@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from rlop.agent import Agent
 from rlop.data import Dataset
 from rlop.data.sampler import Streams, Table
-from rlop.training import checkpoint
-from rlop.training.loop import Loop
+from rlop.training.checkpoint import load_agent
+from rlop.training.session import train
 from scripts.bench.gpu.speed import CQL as CQL_PROBLEM
 from scripts.bench.gpu.speed import DQN_256, turn_of
 from scripts.bench.gpu.timing import HOW, LAUNCH, Effort, Row, loop_of, wait
@@ -160,34 +160,27 @@ def difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor], least: float = 
 def resume(case: Case, effort: Effort) -> Iterator[Row]:
     """Continue from a checkpoint: the same bits as an uninterrupted training."""
     data = case.data()
-    whole = advanced(loop_of(case.make(data, 2, effort.device), data, LAUNCH), 2 * UPDATES)
-    first = advanced(loop_of(case.make(data, 2, effort.device), data, LAUNCH), UPDATES)
-    second = loop_of(case.make(data, 2, effort.device), data, LAUNCH)
+    whole, first, second = (case.make(data, 2, effort.device) for _ in range(3))
+    options: dict[str, Any] = {"updates_per_launch": LAUNCH, "log_every": LAUNCH, "compile": False}
+    options |= {"probe_every": 0, "checkpoint_every": 0, "progress": False}
+    train(whole, data, 2 * UPDATES, **options)
     with tempfile.TemporaryDirectory() as folder:
-        first.save(Path(folder))
-        second.restore(checkpoint.load(Path(folder) / "checkpoint.pt", effort.device))
-        on_cpu, _ = checkpoint.load_agent(Path(folder) / "checkpoint.pt", "cpu")
-    advanced(second, 2 * UPDATES)
+        train(first, data, UPDATES, logdir=folder, **options)
+        on_cpu, _ = load_agent(Path(folder) / "checkpoint.pt", "cpu")
+        train(second, data, 2 * UPDATES, logdir=folder, resume=True, **options)
 
-    expected = tensors_of(whole.agent.state_dict())
-    saved = tensors_of(first.agent.state_dict())
+    expected = tensors_of(whole.state_dict())
+    saved = tensors_of(first.state_dict())
     loaded = tensors_of(on_cpu.state_dict())
     yield {
         "case": case.name,
         "resumed equals uninterrupted to the bit": all_equal(
-            tensors_of(second.agent.state_dict()), expected
+            tensors_of(second.state_dict()), expected
         ),
         "read on the CPU to the bit": all_equal(
             {name: tensor.cpu() for name, tensor in saved.items()}, loaded
         ),
     }
-
-
-def advanced(loop: Loop, steps: int) -> Loop:
-    """Train until this step."""
-    while loop.step < steps:
-        loop.advance()
-    return loop
 
 
 def waits(how: str, effort: Effort) -> Iterator[Row]:
