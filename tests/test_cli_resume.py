@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlop.cli import main
 from rlop.config.files import read_yaml
@@ -95,6 +96,16 @@ def test_what_differs_from_the_folder_is_refused(folder, capsys):
     assert "agent.gamma = 0.99 -> 0.5" in line
     assert "evaluation.env = the exact MDP -> None" in line
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_another_number_of_threads_is_said(folder, capsys):
+    threads = torch.get_num_threads()
+    try:
+        assert run("train a.yaml --logdir run --threads 1") == 0
+        assert run("train --resume run --steps 32 --threads 2") == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert "numbers may differ in their last bits: threads 1 -> 2" in capsys.readouterr().err
 
 
 def test_a_fork_leaves_its_parent_alone(folder, capsys):

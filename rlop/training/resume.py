@@ -186,11 +186,11 @@ def check_same(where: str, old: object, new: Mapping[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of what computes, and its number of threads."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for name in PACKAGES:
         try:
             found.setdefault(name, version(name))
         except PackageNotFoundError:  # a checkout
             continue
-    return found
+    return {**found, "threads": str(torch.get_num_threads())}
