@@ -221,6 +221,17 @@ def test_a_metric_that_is_never_logged_ends_the_training_at_the_first_log(tiny):
         rlop.train(make(tiny), tiny, 50, callbacks=[stopping], **OFTEN)
 
 
+def test_a_metric_that_a_fork_logs_later_is_awaited(tiny, tmp_path, caplog):
+    old, new = tmp_path / "old", tmp_path / "new"
+    rlop.train(make(tiny), tiny, 5, logdir=old, progress=False)
+    options = {**OFTEN, "log_every": 2, "evaluate": zeros, "logdir": new, "resume": old}
+    stopping = rlop.EarlyStopping(patience=1)
+    history = rlop.train(make(tiny), tiny, 100, callbacks=[stopping], **options)
+    assert history.get("eval/return")[0].tolist() == [20, 40]
+    assert history.steps[-1] == 40
+    assert caplog.text.count("'eval/return' is not logged so far") == 1
+
+
 def test_a_configuration_stops_early(tmp_path, capsys):
     config = {
         **SMALL_CONFIG,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -144,24 +145,28 @@ class EarlyStopping(Callback):
         self.best: np.ndarray | None = None  # [R], or [1] for the mean; larger is better
         self.waited = np.zeros(1, int)  # times since the best
         self.names: set[str] = set()  # metrics that were logged
+        self.is_continued = self.is_checked = False
 
     def on_start(self, history: History) -> None:
         """Take up the count from the record."""
         self._forget()
+        self.is_continued = history.steps.size > 0 or history.parent is not None
         self.names.update(history.metrics)
         if self.metric in history.metrics:
             for values in history.metrics[self.metric][1]:
                 self._count(values)
 
     def on_log(self, step: int, metrics: PerRun) -> Verdict:
-        """Count; check that the metric is logged at all."""
+        """Count; check, at the first log, that the metric is logged at all."""
         verdict = self._see(metrics)
-        # Probes and evaluations come at step 0 already, if they come at all.
-        if self.metric not in self.names:
-            raise InputError(
-                f"early stopping: metric '{self.metric}' is not logged in this training"
-                f"{nearest(self.metric, sorted(self.names))}"
-            )
+        if not self.is_checked and self.metric not in self.names:
+            fault = f"early stopping: metric '{self.metric}' is not logged"
+            hint = nearest(self.metric, sorted(self.names))
+            # Probes and evaluations come at step 0, if they come at all, but not after a resume.
+            if not self.is_continued:
+                raise InputError(f"{fault} in this training{hint}")
+            say(f"{fault} so far, and stops nothing until it is{hint}", logging.WARNING)
+        self.is_checked = True
         return verdict
 
     def on_probe(self, step: int, metrics: PerRun) -> Verdict:
