@@ -43,10 +43,13 @@ if TYPE_CHECKING:
     from rlop.projections import frobenius_ball_ as frobenius_ball_
     from rlop.projections import max_norm_ as max_norm_
     from rlop.regularizers import dr3 as dr3
+    from rlop.training.callbacks import Callback as Callback
+    from rlop.training.callbacks import EarlyStopping as EarlyStopping
     from rlop.training.checkpoint import load_agent as load_agent
     from rlop.training.evaluate import Evaluator as Evaluator
     from rlop.training.probing import probe_agent as probe_agent
     from rlop.training.session import train as train
+    from rlop.training.wandb_callback import WandbCallback as WandbCallback
     from rlop.types import InputError as InputError
 
 __version__ = "0.2.0"
@@ -54,9 +57,12 @@ __version__ = "0.2.0"
 # Public name -> the module that defines it. Imported on first use, so that a script that needs
 # only a regularizer does not load h5py, Gymnasium and TensorBoard.
 _HOMES = {
+    "Callback": "rlop.training.callbacks",
     "Dataset": "rlop.data",
+    "EarlyStopping": "rlop.training.callbacks",
     "Evaluator": "rlop.training.evaluate",
     "InputError": "rlop.types",
+    "WandbCallback": "rlop.training.wandb_callback",
     "dr3": "rlop.regularizers",
     "frobenius_ball_": "rlop.projections",
     "load_agent": "rlop.training.checkpoint",

@@ -32,7 +32,13 @@ from rlop.types import InputError
 __all__ = ["History", "Logger", "final_scores", "read_metrics", "safe_labels"]
 
 # Files of a training in the same folder, which no run may be named like.
-OTHER_FILES = ("config.yaml", "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.best.pt")
+OTHER_FILES = (
+    "config.yaml",
+    "run.json",
+    "checkpoint.pt",
+    "checkpoint.previous.pt",
+    "checkpoint.best.pt",
+)
 PerRun: TypeAlias = Mapping[str, Sequence[float] | np.ndarray]  # metric name -> R numbers
 
 

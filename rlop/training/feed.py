@@ -6,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rlop.data.dataset import Dataset
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, Table
 from rlop.training.compile import Launch, Update
+from rlop.types import InputError, Spec
+
+UNITS = ("action_low", "action_high", "action_start")  # of data and agent, where both know them
 
 
 @dataclass(frozen=True)
@@ -33,3 +37,26 @@ class Feed:
 def as_is(batch: Any) -> Any:
     """Return the argument unchanged: the update gathers it, or it is a prefetched batch."""
     return batch
+
+
+def check_data(expected: Spec, data: Dataset) -> None:
+    """Check that data have the shapes and units that an agent was made for.
+
+    Args:
+        expected: of the agent.
+        data: the data set.
+    Raises:
+        InputError: they differ.
+    """
+    spec = data.spec
+    if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
+        raise InputError(
+            f"data {data.name}: {spec.shapes} is not what the agent was made for: {expected.shapes}"
+        )
+    for key in UNITS:
+        of_agent, of_data = getattr(expected, key), getattr(spec, key)
+        if None not in (of_agent, of_data) and of_agent != of_data:
+            raise InputError(
+                f"data {data.name}: {key} = {of_data} is not what the agent was made for: "
+                f"{of_agent}"
+            )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -18,38 +17,21 @@ from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
 from rlop.data.tables import make_table
 from rlop.envs.watched import EnvironmentFailed
-from rlop.logs.logger import Logger, Mark
+from rlop.logs.logger import Logger
 from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
+from rlop.training.callbacks import Callbacks, say_stopped
 from rlop.training.compile import Launch, Update, compiled, launch_size, pays
 from rlop.training.evaluate import Evaluation
 from rlop.training.exact import Scores
-from rlop.training.feed import Feed, as_is
+from rlop.training.feed import Feed, as_is, check_data
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
-from rlop.training.sums import Sums, SumsState
+from rlop.training.sums import Best, Logged, Sums
 from rlop.types import InputError, Metrics
-
-UNITS = ("action_low", "action_high", "action_start")  # of data and agent, where both know them
-
-
-class Best(TypedDict):
-    """The step of the best evaluation so far, and its mean return over the runs."""
-
-    step: int
-    score: float
-
-
-class Logged(NamedTuple):
-    """What was logged up to a step: where the record ends, sums since the last log, best score."""
-
-    step: int
-    mark: Mark
-    sums: SumsState
-    best: Best | None
 
 
 class Loop:
@@ -60,6 +42,7 @@ class Loop:
         data: the data set, or a rolling window of one.
         options: the schedule.
         evaluate: see `train`.
+        callbacks: see `train`.
     Raises:
         InputError: for options or data that do not fit the agent.
     """
@@ -70,6 +53,7 @@ class Loop:
         data: Dataset | RollingWindow,
         options: TrainOptions,
         evaluate: Evaluation | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         if options.reload_every and not isinstance(data, RollingWindow):
             raise InputError(
@@ -79,8 +63,10 @@ class Loop:
         self.agent = agent
         self.options = options
         self.evaluate = evaluate
+        self.callbacks = callbacks or Callbacks()
         self.data = data
         self.step = 0
+        self.end = options.steps  # the last step, unless a callback stops before
         self.feed: Feed
         self.number: int | None = None  # draw of a rolling window that is loaded
         self.stream_state: StreamState | None = None  # state of the streams when a draw was dropped
@@ -102,7 +88,7 @@ class Loop:
         self.scored: list[str] = []  # names of an evaluation's scores, once there was one
 
     def run(
-        self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
+        self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], bool]
     ) -> None:
         """Train from the current step to the last one.
 
@@ -110,7 +96,7 @@ class Loop:
             logger: of the metrics.
             bar: shows the step.
             stop: says when to end.
-            save: writes a checkpoint; called between the first step and the last.
+            save: writes a checkpoint between the first step and the last; says whether it could.
 
         Raises:
             Interrupted: after the update, or within the evaluation, at which a signal came.
@@ -125,7 +111,7 @@ class Loop:
             self.do_tasks(logger, bar, stop, save)
         self.sums.start_clock()
 
-        while self.step < self.options.steps:
+        while self.step < self.end:
             self.advance()
             if self.any_due():
                 self.do_tasks(logger, bar, stop, save)
@@ -180,7 +166,7 @@ class Loop:
             del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
-        self.check_data(data)
+        check_data(self.agent.spec, data)
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
 
@@ -188,22 +174,6 @@ class Loop:
         self.feed = self.make_feed(table, prepared.mixture)
         self.number = number
         return data
-
-    def check_data(self, data: Dataset) -> None:
-        """Check that the data have the shapes and units that the agent was made for."""
-        expected, spec = self.agent.spec, data.spec
-        if spec.shapes != expected.shapes or spec.obs_normalizer != expected.obs_normalizer:
-            raise InputError(
-                f"data {data.name}: {spec.shapes} is not what the agent was made for: "
-                f"{expected.shapes}"
-            )
-        for key in UNITS:
-            of_agent, of_data = getattr(expected, key), getattr(spec, key)
-            if None not in (of_agent, of_data) and of_agent != of_data:
-                raise InputError(
-                    f"data {data.name}: {key} = {of_data} is not what the agent was made for: "
-                    f"{of_agent}"
-                )
 
     def make_feed(self, table: Table, mixture: Mixture | None = None) -> Feed:
         """Set up random streams, and an update that gathers its own batch where that is faster."""
@@ -302,10 +272,10 @@ class Loop:
 
     def due(self, every: int) -> bool:
         """Return whether a task of this interval is due, which also runs at the last step."""
-        return every > 0 and (self.step % every == 0 or self.step == self.options.steps)
+        return every > 0 and (self.step % every == 0 or self.step == self.end)
 
-    def log(self, logger: Logger, bar: Progress) -> None:
-        """Log the means since the last log, and report the runs that were frozen."""
+    def log(self, logger: Logger, bar: Progress) -> dict[str, np.ndarray]:
+        """Log and return the means since the last log; report the runs that were frozen."""
         metrics, speed = self.sums.take()
         active = self.agent.active.cpu().numpy()
         metrics["run/active"] = active.astype(float)
@@ -320,6 +290,7 @@ class Loop:
         logger.log(self.step, metrics)
         loss = metrics["loss/total"][active].mean() if active.any() else np.nan
         bar.update(self.step, loss=float(loss))
+        return metrics
 
     def any_due(self) -> bool:
         """Return whether anything is due at the current step."""
@@ -328,32 +299,59 @@ class Loop:
         return any(map(self.due, (*looks, options.checkpoint_every)))
 
     def do_tasks(
-        self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], None]
+        self, logger: Logger, bar: Progress, stop: StopSignal, save: Callable[[], bool]
     ) -> None:
         """Log, probe, evaluate and save, if due; what an interruption leaves, a resume does."""
         self.before = self.logged(logger)
-        if self.sums.count and self.due(self.options.log_every):
-            self.log(logger, bar)
-
-        metrics: dict[str, np.ndarray] = {}
-        if self.due(self.options.probe_every):
-            metrics |= measure_agent(self.agent, self.probe_batch)
-        if self.evaluate is not None and self.due(self.options.eval_every):
-            with stop.at_once():
-                metrics |= self.evaluated(self.evaluate)
-
-        if metrics:
-            logger.log(self.step, metrics)
-        if "eval/return" in metrics:
-            bar.update(self.step, ret=float(np.mean(metrics["eval/return"])))
-        is_best = self.note_best(metrics)
-        self.tasks_done_at = self.step
+        is_best = self.look(logger, bar, stop, self.due)
 
         # `train` writes the last checkpoint.
-        between = 0 < self.step < self.options.steps
+        between = 0 < self.step < self.end and not self.callbacks.reason
         every = self.options.checkpoint_every
-        if between and every and (is_best or self.due(every)):
-            save()
+        if between and every and (is_best or self.due(every)) and save():
+            self.callbacks.checkpoint(self.step)
+
+        if self.callbacks.reason and self.step < self.end:
+            self.end_here(logger, bar, stop)
+
+    def look(
+        self, logger: Logger, bar: Progress, stop: StopSignal, due: Callable[[int], bool]
+    ) -> bool:
+        """Log, probe and evaluate, if due; return whether the evaluation is the best so far."""
+        means: dict[str, np.ndarray] = {}
+        if self.sums.count and due(self.options.log_every):
+            means = self.log(logger, bar)
+
+        probed: dict[str, np.ndarray] = {}
+        if due(self.options.probe_every):
+            probed = measure_agent(self.agent, self.probe_batch)
+        scores: Scores = {}
+        if self.evaluate is not None and due(self.options.eval_every):
+            with stop.at_once():
+                scores = self.evaluated(self.evaluate)
+
+        if probed or scores:
+            logger.log(self.step, {**probed, **scores})
+        if "eval/return" in scores:
+            bar.update(self.step, ret=float(np.mean(scores["eval/return"])))
+        is_best = self.note_best(scores)
+        self.tasks_done_at = self.step
+
+        # Last, so that whatever they do, the record is whole.
+        if means:
+            self.callbacks.log(self.step, means)
+        if probed:
+            self.callbacks.probe(self.step, probed)
+        if scores:
+            self.callbacks.evaluate(self.step, scores)
+        return is_best
+
+    def end_here(self, logger: Logger, bar: Progress, stop: StopSignal) -> None:
+        """Make this step the last one, and do what is due at the end alone."""
+        say_stopped(self.callbacks, self.step, self.end)
+        self.end = self.step
+        self.tasks_done_at = -1
+        self.look(logger, bar, stop, lambda every: every > 0 and self.step % every != 0)
 
     def evaluated(self, evaluate: Evaluation) -> Scores:
         """Return the scores of an evaluation; NaN where the environment failed.

@@ -44,6 +44,18 @@ class CollectOptions:
 
 
 @options
+class EarlyStoppingOptions:
+    """When to stop before the last step; see `rlop.EarlyStopping`."""
+
+    metric: str = option("eval/return", "any metric that is logged")
+    patience: Count = option(10, "times it may be logged in a row without an improvement")
+    mode: Literal["max", "min"] = option("max", "max: more is better; min: less is")
+    runs: Literal["mean", "all"] = option(
+        "mean", "mean: of the mean over the runs; all: once no single run improves"
+    )
+
+
+@options
 class Experiment(TrainOptions):
     """A training from data to log folder."""
 
@@ -66,6 +78,9 @@ class Experiment(TrainOptions):
     eval_episodes: Index = option(20, "episodes of an evaluation; 0 for no evaluation")
     eval_epsilon: Probability | None = option(
         None, "probability of a random action there; default: 0.001 for Atari, else 0"
+    )
+    early_stopping: EarlyStoppingOptions | None = option(
+        None, "stop before the last step, once a metric no longer improves"
     )
     logdir: str | None = option(None, "folder of the logs; default: runs/CONFIG-TIME")
     resume: bool | str = option(

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rlop.data.transforms import transform
 from rlop.data.units import in_env_units
 from rlop.logs.logger import History
 from rlop.logs.messages import LOGGER, say
+from rlop.training.callbacks import EarlyStopping
 from rlop.training.evaluate import make_evaluator
 from rlop.training.folder import CONFIG, RunFolder, new_folder
 from rlop.training.names import agent_class
@@ -220,6 +221,8 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
 
     is_quiet = not LOGGER.isEnabledFor(logging.INFO)
     options = build(TrainOptions, schedule_of(experiment), where="")
+    stopping = experiment.early_stopping
+    callbacks = [] if stopping is None else [EarlyStopping(**asdict(stopping))]
     started = time.perf_counter()
     with folder:
         history = train_in(
@@ -231,8 +234,10 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
             origin,
             progress=False if is_quiet else None,
             config=_continued(experiment),
+            callbacks=callbacks,
         )
-    say(cost(experiment.steps, len(agent.runs), time.perf_counter() - started))
+    steps = max(history.steps, default=experiment.steps)  # fewer if it stopped early
+    say(cost(int(steps), len(agent.runs), time.perf_counter() - started))
     return agent, history, folder.path
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rlop.config.files import to_dict
 from rlop.config.schema import change
 from rlop.logs.logger import Logger, Mark
 from rlop.logs.messages import say
 from rlop.training import checkpoint
 from rlop.training.folder import CHECKPOINT
-from rlop.training.loop import Logged, Loop
+from rlop.training.loop import Loop
 from rlop.training.options import TrainOptions
 from rlop.training.resume import check_same, differences, identity_of, plain, versions
+from rlop.training.sums import Logged
 from rlop.types import InputError
 
 Content = Mapping[str, Any]  # of a checkpoint
@@ -72,7 +73,7 @@ class Saver:
             "identity": self.identity,
             "parent": self.parent,
             "versions": self.versions,
-            "options": to_dict(loop.options),
+            "options": {**asdict(loop.options), "steps": loop.end},
             "config": self.config,
             # Whether all that is due at this step is done.
             "is_done": loop.tasks_done_at == loop.step or not loop.any_due(),

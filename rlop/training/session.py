@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from rlop.envs.given import Given
 from rlop.logs.logger import History, Logger, Mark, final_scores
 from rlop.logs.messages import say
 from rlop.logs.progress import Progress
+from rlop.training.callbacks import Callback, Callbacks
 from rlop.training.evaluate import Evaluation, evaluation_of
 from rlop.training.folder import CHECKPOINT, RunFolder, how_to_resume, newest
 from rlop.training.interrupt import StopSignal
 from rlop.training.loop import Loop
 from rlop.training.options import Experiment, TrainOptions
+from rlop.training.resume import plain
 from rlop.training.saving import Content, Saver, compiled_as, fork, resume
+from rlop.training.started import note_start
 from rlop.types import InputError
 
 
@@ -36,6 +39,7 @@ def train(
     evaluate: Evaluation | Given | None = None,
     resume: bool | str | Path = False,
     progress: bool | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> History:
     """Train all runs of an agent on a fixed data set.
@@ -54,6 +58,7 @@ def train(
             uninterrupted one. The folder of another training: continue from its checkpoint under
             changed options, with a record of its own in `logdir`.
         progress: show a progress bar; None decides from the terminal.
+        callbacks: see `Callback`; they are called after logging, and may stop the training.
         options: fields of `TrainOptions`.
     Returns:
         Every metric logged, each with its steps, `[T, R]`.
@@ -68,7 +73,16 @@ def train(
     origin = origin_of(folder, resume)
     place = nullcontext() if folder is None else RunFolder(folder)
     with place as run_folder:
-        return train_in(run_folder, agent, data, train_options, evaluation, origin, progress)
+        return train_in(
+            run_folder,
+            agent,
+            data,
+            train_options,
+            evaluation,
+            origin,
+            progress,
+            callbacks=callbacks,
+        )
 
 
 def origin_of(folder: Path | None, resume: bool | str | Path) -> Path | None:
@@ -96,6 +110,7 @@ def train_in(
     origin: Path | None,
     progress: bool | None,
     config: Mapping[str, object] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Train in a folder that this process has locked.
 
@@ -108,13 +123,15 @@ def train_in(
         origin: the folder to continue from, see `origin_of`.
         progress: see `train`.
         config: configuration that continues the training, written to the folder.
+        callbacks: see `train`.
     """
     path = None if folder is None else folder.path
     schedule = to_dict(options)
     content, where = _content(folder, origin, agent)
     if content is not None:
         options = compiled_as(content, options)
-    loop = Loop(agent, data, options, evaluate)
+    hooks = Callbacks(callbacks, None if path is None else path / CHECKPOINT)
+    loop = Loop(agent, data, options, evaluate, hooks)
     saver = Saver(loop, path, config)
 
     mark: Mark | None = None
@@ -140,7 +157,21 @@ def train_in(
             # Only with a checkpoint of its own does it continue, and not start over.
             saver.save(logger)
             _write_config(folder, config)
+        if folder is not None:
+            note_start(folder.path, _made_with(saver, settings))
         return _trained(saver, logger, progress)
+
+
+def _made_with(saver: Saver, settings: Mapping[str, object]) -> dict[str, object]:
+    """Return what `run.json` says of a training itself."""
+    parts = ("seeds", "variants", "evaluation", "compile", "data")
+    return {
+        "step": saver.loop.step,
+        "device": str(saver.loop.agent.device),
+        "versions": saver.versions,
+        "config": plain(settings),
+        **{name: saver.identity[name] for name in parts},
+    }
 
 
 def _write_config(folder: RunFolder | None, config: Mapping[str, object] | None) -> None:
@@ -172,24 +203,29 @@ def _trained(saver: Saver, logger: Logger, progress: bool | None) -> History:
     loop = saver.loop
     with StopSignal() as stop:
 
-        def try_to_save() -> None:
+        def try_to_save() -> bool:
             """Save, or say why not: the checkpoint before is still there."""
             with stop.shield():
                 try:
                     saver.save(logger)
                 except InputError as error:
                     logger.say_once(f"{error}; nothing newer is saved", key="checkpoint")
+                    return False
+            return True
 
         try:
             with (
                 memory_named("the training needs more memory than there is"),
                 Progress(loop.options.steps, start=loop.step, enabled=progress) as bar,
             ):
+                if loop.callbacks.callbacks:
+                    loop.callbacks.start(logger.history)
                 loop.run(logger, bar, stop, try_to_save)
             history = logger.history
             with stop.shield():
                 saver.save(logger)
                 logger.close(final_scores(history))
+            loop.callbacks.checkpoint(loop.step)
         except BaseException as error:
             if loop.is_whole and not saver.is_current:
                 try_to_save()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlop.logs.logger import Mark
 from rlop.types import Metrics
 
 
@@ -24,6 +25,22 @@ class SumsState(TypedDict):
     names: list[str]
     total: Tensor | None
     count: int
+
+
+class Best(TypedDict):
+    """The step of the best evaluation so far, and its mean return over the runs."""
+
+    step: int
+    score: float
+
+
+class Logged(NamedTuple):
+    """What was logged up to a step: where the record ends, sums since the last log, best score."""
+
+    step: int
+    mark: Mark
+    sums: SumsState
+    best: Best | None
 
 
 class Sums:
