@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,7 +60,9 @@ def run_here(monkeypatch):
         with redirect_stdout(stdout), redirect_stderr(stdout):
             return subprocess.CompletedProcess(argv, main(argv[3:]))
 
-    monkeypatch.setattr("rlop.sweep.plan.subprocess.run", run)
+    # In place of the module, which the trainings use too.
+    mine = SimpleNamespace(run=run, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr("rlop.sweep.plan.subprocess", mine)
 
 
 def test_a_training_runs_in_a_process_of_its_own(config, tmp_path, capsys):
