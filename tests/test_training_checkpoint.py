@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -326,3 +327,13 @@ def test_a_resume_from_the_checkpoint_of_another_agent_is_refused(tiny, tmp_path
 def test_an_agent_that_is_not_there_is_refused(name, message):
     with pytest.raises(InputError, match=message):
         agent_class(name)
+
+
+def test_a_damaged_part_with_a_line_break_in_its_name_is_one_line(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("two\nlines", b"12345678")
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"12345679"))
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: damaged: 'two\\nlines' does not fit its checksum"

@@ -162,7 +162,7 @@ def check_archive(path: str | Path) -> None:
             f"{path}: not a checkpoint of rlop, or cut short ({type(error).__name__})"
         ) from None
     if damaged is not None:
-        raise InputError(f"{path}: damaged: {damaged} does not fit its checksum")
+        raise InputError(f"{path}: damaged: {damaged!r} does not fit its checksum")
 
 
 def check_content(path: str | Path, content: Mapping[str, Any]) -> None:
