@@ -10,10 +10,9 @@ from rlop.data.info import summary
 from rlop.data.load import load_dataset
 from rlop.data.scores import PREFIX
 from rlop.training.checkpoint import load
+from rlop.training.folder import CHECKPOINT
 from rlop.training.stored_spec import spec_from
 from rlop.types import Spec
-
-FILE = "checkpoint.pt"  # in the folder of a training
 
 
 def described(source: str, download: bool = False) -> str:
@@ -44,7 +43,7 @@ def find(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.suffix == ".pt":
         return path
-    return path / FILE if (path / FILE).is_file() else None
+    return path / CHECKPOINT if (path / CHECKPOINT).is_file() else None
 
 
 def about(path: Path) -> str:
