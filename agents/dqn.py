@@ -159,8 +159,6 @@ class DQN(Agent):
         td_loss = self.head.loss(z_data, particles, weights, self.error(batch)).mean(-1)
         target = particles.mean(-1) if weights is None else (weights * particles).sum(-1)
 
-        gap = self.conservative_gap(q_values, batch.action)
-
         start = None
         if "initial_features" in self.penalties.needs:
             start = initial_features(self.main, batch.obs)
@@ -175,11 +173,15 @@ class DQN(Agent):
             initial_features=start,
         )
 
-        total, penalties = self.penalties.add_to(td_loss + self.hyper["alpha"] * gap, context)
+        loss, parts = td_loss, {"loss/td": td_loss}
+        if self.has_conservative_term:
+            gap = self.conservative_gap(q_values, batch.action)
+            loss = td_loss + self.hyper["alpha"] * gap
+            parts["loss/conservative"] = gap
+        total, penalties = self.penalties.add_to(loss, context)
 
         metrics = {
-            "loss/td": td_loss,
-            "loss/conservative": gap,
+            **parts,
             "loss/total": total,
             "q/data": q.mean(-1),
             "q/target": target.mean(-1),
@@ -188,8 +190,8 @@ class DQN(Agent):
         return {"q": total}, metrics
 
     def conservative_gap(self, q_values: Tensor, action: Tensor) -> Tensor:
-        """Return the mean conservative gap, `[R]`; detached if alpha is 0 in every run."""
-        values = q_values if self.has_conservative_term else q_values.detach()
+        """Return the mean conservative gap, `[R]`."""
+        values = q_values
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]

@@ -94,6 +94,14 @@ class Scalar(Ensemble):
         if self.n != 1:
             raise InputError(f"n = {self.n}: expected 1; an ensemble has more")
 
+    def mean(self, z: Tensor) -> Tensor:
+        """Return action values: z `[..., A, 1]` to `[..., A]`."""
+        return z.squeeze(-1)
+
+    def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
+        """Return the error of the one value, `[R, B]`."""
+        return error(z - particles).squeeze(-1)
+
 
 @options
 class REM(Ensemble):

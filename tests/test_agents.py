@@ -18,7 +18,7 @@ from rlop.agent_checks import REQUIRED_METRICS
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table
 from rlop.training.checkpoint import load, load_agent
-from rlop.training.compile import compiled
+from rlop.training.compile import Compiled
 from rlop.types import InputError, Spec
 
 STEPS = 25
@@ -99,7 +99,7 @@ def test_compiled_equals_eager_in_one_graph(row, data_of):
     eager = row.make(data, seeds=2, variants=row.variants)
     graph = row.make(data, seeds=2, variants=row.variants)
     counter = CompileCounter()
-    update = compiled(graph.update, backend=counter)
+    update = Compiled(graph.update, backend=counter)
 
     expected = train_steps(eager, data, 10)
     metrics = train_steps(graph, data, 10, update)

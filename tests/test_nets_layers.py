@@ -14,7 +14,7 @@ from rlop.nets import MLP, Critics, Layers, Linear, MinAtarTorso, QNetwork, rese
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.norms import BatchNorm
 from rlop.optim.learner import Learner
-from rlop.training.loop import compiled
+from rlop.training.compile import Compiled
 from rlop.types import InputError
 
 SMALL = {"hidden": (16, 16), "batch_size": 8, "lr": 1e-3}
@@ -170,7 +170,7 @@ def test_compiled_equals_eager_in_one_graph(layers, tiny):
     counter = CompileCounter()
 
     expected = train_steps(eager, tiny, 5)
-    metrics = train_steps(graph, tiny, 5, compiled(graph.update, backend=counter))
+    metrics = train_steps(graph, tiny, 5, Compiled(graph.update, backend=counter))
     for name, value in expected.items():
         torch.testing.assert_close(metrics[name], value, rtol=1e-3, atol=1e-5)
     assert counter.frame_count == 1

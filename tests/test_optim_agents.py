@@ -9,7 +9,7 @@ from rlop.agents import BC, CQL, DQN, DiscreteCQL
 import rlop
 from rlop.data.sampler import Table
 from rlop.training.checkpoint import load_agent
-from rlop.training.loop import compiled
+from rlop.training.compile import Compiled
 from rlop.types import InputError
 
 # name -> option, learning rate, values of a second variant
@@ -94,7 +94,7 @@ def test_compiled_equals_eager_in_one_graph(data_of, kind, optimizer):
     counter = CompileCounter()
 
     expected = train_steps(eager, data, 12)
-    metrics = train_steps(graph, data, 12, compiled(graph.update, backend=counter))
+    metrics = train_steps(graph, data, 12, Compiled(graph.update, backend=counter))
     assert counter.frame_count == 1
     for name, value in expected.items():
         torch.testing.assert_close(metrics[name], value, rtol=1e-3, atol=1e-4)

@@ -18,7 +18,7 @@ from rlop.data.dataset import Dataset
 from rlop.optim.learner import Learner
 from rlop.regularizers import REGULARIZERS, l2
 from rlop.training import checkpoint
-from rlop.training.loop import compiled
+from rlop.training.compile import Compiled
 from rlop.types import InputError, TDContext, needs
 
 Agent = DQN | CQL
@@ -135,7 +135,7 @@ def test_one_graph_that_equals_eager(case: Case) -> None:
     eager = case.make(seeds=2, regularizers=EVERY)
     traced = case.make(seeds=2, regularizers=EVERY)
     expected = train_steps(eager, case.data, 3)
-    metrics = train_steps(traced, case.data, 3, compiled(traced.update, "eager"))
+    metrics = train_steps(traced, case.data, 3, Compiled(traced.update, "eager"))
 
     assert counters["stats"]["unique_graphs"] == 1
     torch.testing.assert_close(metrics, expected, rtol=1e-4, atol=1e-5)

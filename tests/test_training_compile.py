@@ -1,8 +1,11 @@
 """Several updates in a launch, and the compiled update: the same numbers as one by one, eager."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from helpers.agents import ROWS
 from helpers.training import parameters_of
 from rlop.agents import DQN
 
@@ -10,7 +13,8 @@ import rlop
 from rlop.logs.messages import LOGGER
 from rlop.nets import Critics, reset_runs
 from rlop.nets.pieces import one_by_one
-from rlop.training.compile import compiled, launch_size, pays
+from rlop.training.choice import CompileChoice, pays
+from rlop.training.compile import Compiled, launch_size
 from rlop.training.loop import Loop
 from rlop.training.options import TrainOptions
 from rlop.types import InputError
@@ -41,7 +45,7 @@ def test_a_launch_of_many_updates_equals_one_by_one(tiny, period, size):
 
 
 def test_after_a_resume_at_an_odd_step_launches_line_up_again(tiny):
-    options = TrainOptions(steps=96, updates_per_launch=12, **INTERVALS)
+    options = TrainOptions(steps=96, updates_per_launch=12, compile=False, **INTERVALS)
     loop = Loop(make(tiny, target_period=1), tiny, options)
     loop.step = 10
     sizes = []
@@ -82,7 +86,7 @@ def compile_by(monkeypatch):
 
     def set_backend(backend):
         monkeypatch.setattr(
-            "rlop.training.loop.compiled", lambda update: compiled(update, backend=backend)
+            "rlop.training.loop.Compiled", lambda update: Compiled(update, backend=backend)
         )
 
     return set_backend
@@ -92,25 +96,66 @@ def compile_by(monkeypatch):
     ("steps", "options", "compiles"),
     [(24, {}, False), (48, {}, True), (48, {"compile": False}, False)],
 )
-def test_compilation_is_decided_by_the_number_of_steps_and_said(
+def test_auto_decides_from_the_cost_of_the_first_updates_and_says_why(
     tiny, monkeypatch, caplog, steps, options, compiles
 ):
-    monkeypatch.setattr("rlop.training.compile.PAYS_FROM", 48)
+    """An update takes a second, by a clock that each look advances; 16 to come pay, 40 do too."""
+    clock = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("rlop.training.choice.COLD", 5.0)  # seconds, for a saving of 4 or 10
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr("rlop.training.loop.compiled", lambda update: update)
+    made = []
+    monkeypatch.setattr(
+        "rlop.training.loop.Compiled",
+        lambda update: made.append(update) or Compiled(update, backend="eager"),
+    )
     caplog.set_level("INFO", logger=LOGGER.name)
     rlop.train(make(tiny), tiny, steps, **OFTEN, **options)
-    assert (f"compiling the update for {steps} steps" in caplog.text) == compiles
+    assert bool(made) == compiles
+    said = "an update takes 1000.00 ms, so compiling would save about 10 s of the 40 steps"
+    assert (said in caplog.text) == compiles
 
 
-def test_nothing_is_compiled_without_a_compiler(monkeypatch):
+@pytest.mark.parametrize(
+    ("update", "steps", "cost", "expected"),
+    [
+        (1e-3, 1000, 30, False),
+        (1e-3, 119_000, 30, False),
+        (1e-3, 121_000, 30, True),
+        (1, 41, 10, True),
+    ],
+)
+def test_compiling_pays_when_a_quarter_of_the_time_to_come_is_more(update, steps, cost, expected):
+    assert pays(update, steps, cost) == expected
+
+
+def test_a_decision_stands_after_a_resume_with_more_steps(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlop.training.choice.has_compiler", lambda: True)
+    monkeypatch.setattr("rlop.training.choice.pays", lambda update, steps, cost: False)
+    schedule = {**OFTEN, "logdir": tmp_path / "run", "compile": "auto"}
+    rlop.train(make(tiny), tiny, 24, **schedule)
+    monkeypatch.setattr("rlop.training.choice.pays", lambda update, steps, cost: 1 / 0)
+    rlop.train(make(tiny), tiny, 48, resume=True, **schedule)
+
+
+def test_what_pytorch_has_in_its_cache_is_expected_to_start_faster(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    choice = CompileChoice(True, make(tiny), len(tiny))
+    assert not choice.mark.exists()
+    choice.remember()
+    assert CompileChoice("auto", make(tiny), len(tiny)).mark.exists()
+    assert not CompileChoice("auto", make(tiny, tau=0.5), len(tiny)).mark.exists()
+
+
+def test_nothing_is_compiled_without_a_compiler(tiny, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert not pays(10**9)
+    assert CompileChoice("auto", make(tiny), len(tiny)).compiles is False
 
 
 def test_an_older_pytorch_is_refused_in_one_line(tiny, monkeypatch):
     monkeypatch.setattr("rlop.training.compile.can_compile", lambda: False)
-    assert not pays(10**9)
+    monkeypatch.setattr("rlop.training.choice.can_compile", lambda: False)
+    assert CompileChoice("auto", make(tiny), len(tiny)).compiles is False
     with pytest.raises(InputError, match=r"compile = true: PyTorch .* is too old"):
         rlop.train(make(tiny), tiny, 2, compile=True, progress=False)
 
@@ -142,10 +187,63 @@ def test_compiled_pieces_equal_eager_ones(monkeypatch):
     )
     torch._dynamo.reset()
     eager = update(obs, {"actions": actions})
-    graph = compiled(update, backend="aot_eager")(obs, {"actions": actions})
+    graph = Compiled(update, backend="aot_eager")(obs, {"actions": actions})
     assert len(split) == 2
     torch.testing.assert_close(graph, eager, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(eager, at_once, rtol=1e-2, atol=1e-2)
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("backend", "runs", "size"),
+    [
+        ("eager", 1, 6),
+        ("eager", 8, 1),
+        pytest.param("inductor", 1, 6, marks=SLOW),
+        pytest.param("inductor", 8, 6, marks=SLOW),
+        pytest.param("inductor", 8, 1, marks=SLOW),
+    ],
+)
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_compiled_updates_one_or_several_a_call_equal_eager_ones(
+    row, backend, runs, size, tiny, moves, compile_by
+):
+    torch._dynamo.reset()
+    compile_by(backend)
+    data = moves if row.continuous else tiny
+    plain, fast = row.make(data, seeds=runs), row.make(data, seeds=runs)
+    if fast.target_period % 3:  # 6 would not fit
+        size = min(size, 2)
+    schedule = {"log_every": 6, "probe_every": 0, "progress": False}
+    schedule |= {"eval_every": 0, "checkpoint_every": 0}
+    expected = rlop.train(plain, data, 18, compile=False, **schedule)
+    history = rlop.train(fast, data, 18, compile=True, updates_per_launch=size, **schedule)
+
+    for name, parameter in parameters_of(plain).items():
+        torch.testing.assert_close(parameters_of(fast)[name], parameter, rtol=1e-3, atol=1e-4)
+    for name in ("loss/total", "grad/norm"):
+        np.testing.assert_allclose(history.get(name)[1], expected.get(name)[1], rtol=1e-3)
+
+
+def test_a_compiled_update_reads_the_tensors_it_was_made_with_until_it_is_renewed():
+    """It takes new rows and noise in every call, and a tensor that replaces another when told."""
+    holder = {"table": torch.arange(4.0), "sum": torch.zeros(2)}
+
+    def update(rows, noise):
+        holder["sum"].add_(holder["table"][rows] + noise["xi"])
+
+    graph = Compiled(update, backend="eager")
+    graph(torch.tensor([0, 1]), {"xi": torch.zeros(2)})
+    graph(torch.tensor([2, 3]), {"xi": torch.ones(2)})
+    assert holder["sum"].tolist() == [3, 5]  # 0 + 2 + 1, 1 + 3 + 1
+
+    holder["table"] = torch.full((4,), 10.0)
+    graph.renew()
+    for _ in range(2):
+        graph(torch.tensor([0, 1]), {"xi": torch.zeros(2)})
+    assert holder["sum"].tolist() == [23, 25]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -46,12 +47,15 @@ def adam_(
     torch._foreach_mul_(squares, betas[1])
     torch._foreach_addcmul_(squares, grads, grads, 1 - betas[1])
 
-    denominators = torch._foreach_sqrt(squares)
-    torch._foreach_div_(denominators, (1 - betas[1] ** step).sqrt())
-    torch._foreach_add_(denominators, eps)
+    # The bias corrections are moved to the numbers of a run. Written with `exp`, since the compiler
+    # computes what holds it once, and a power again for every element.
+    first, second = (1 - (step.double() * math.log(beta)).exp() for beta in betas)
+    scale = (-lr * second.sqrt() / first).to(lr.dtype)  # [R]
+    floor = (eps * second.sqrt()).to(lr.dtype).expand_as(lr)  # [R]
 
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_add_(denominators, [per_run(floor, p) for p in params])
     updates = torch._foreach_div(means, denominators)
-    scale = -lr / (1 - betas[0] ** step)
     torch._foreach_mul_(updates, [per_run(scale, p) for p in params])
     torch._foreach_add_(params, updates)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor
 
 from rlop.agent import Agent, Noise
-from rlop.types import InputError, Metrics
+from rlop.training.sums import Sums
+from rlop.types import Batch, InputError
 
 MAX_UPDATES = 32  # in a launch
-PAYS_FROM = 50_000  # steps; compiling takes half a minute, which shorter trainings do not recoup
 
-# (batch, or its rows [R, B], noise) -> metrics; changes the agent in place
-Update: TypeAlias = Callable[[Any, Noise], Metrics]
+# Takes a batch, or its rows [R, B], and noise; changes the agent and the sums in place.
+Update: TypeAlias = Callable[[Any, Noise], Any]
 
 
 def launch_size(intervals: Sequence[int], target_period: int) -> int:
@@ -43,7 +42,7 @@ def launch_size(intervals: Sequence[int], target_period: int) -> int:
 
 
 class Launch:
-    """K updates as one call, which returns the sum of each metric.
+    """K updates as one call.
 
     On CUDA the first call records a graph, and every call replays it: one launch instead of
     hundreds for each of the K updates. On other devices the updates run one after another, with the
@@ -54,89 +53,72 @@ class Launch:
             multiple of it.
         update: one update, plain or compiled.
         size: K.
+        sums: of the metrics, if the update adds to some.
     """
 
-    def __init__(self, agent: Agent, update: Update, size: int) -> None:
+    def __init__(self, agent: Agent, update: Update, size: int, sums: Sums | None = None) -> None:
         self.agent = agent
         self.update = update
         self.size = size
+        self.sums = sums
         self.moves_target = size % agent.target_period == 0
         self.records = agent.device.type == "cuda" and size > 1
         self.recorded: Update | None = None
 
-    def __call__(self, rows: Any, noise: Noise) -> Metrics:
-        """Update the agent K times; return the sum of each metric."""
+    def __call__(self, rows: Any, noise: Noise) -> None:
+        """Update the agent K times."""
         if self.records and self.recorded is None:
-            self.recorded = record(self.updates, rows, noise, self.agent)
+            self.recorded = record(self, rows, noise)
         run = self.recorded or self.updates
-        return run(rows, noise)
+        run(rows, noise)
 
-    def updates(self, rows: Any, noise: Noise) -> Metrics:
+    def updates(self, rows: Any, noise: Noise) -> None:
         """Make the K updates, one after another."""
-        names: tuple[str, ...] = ()
-        sums: Tensor | None = None  # [M, R]
         for k in range(self.size):
             noise_of_one = {name: values[k] for name, values in noise.items()}
-            metrics = self.update(rows[k], noise_of_one)
-
-            # Stacked, and so copied: an update may change a metric's tensor in place later.
-            names = tuple(metrics)
-            values = torch.stack(tuple(metrics.values()))
-            sums = values if sums is None else sums + values
+            self.update(rows[k], noise_of_one)
             if self.moves_target and (k + 1) % self.agent.target_period == 0:
                 self.agent.update_target()
-        assert sums is not None  # K is at least 1
-        return dict(zip(names, sums.unbind(0)))
 
 
-def record(updates: Update, rows: Tensor, noise: Noise, agent: Agent) -> Update:
-    """Record a CUDA graph of `updates`; return a function that replays it.
+def record(launch: Launch, rows: Tensor, noise: Noise) -> Update:
+    """Record a CUDA graph of a launch; return a function that replays it.
 
     The graph reads its inputs from fixed buffers. PyTorch requires one run on a side stream before
-    recording; the agent's state is restored afterwards.
+    recording; what that changes is restored afterwards.
 
     Args:
-        updates: K updates.
+        launch: of K updates.
         rows: `[K, R, B]`, an example.
         noise: name -> `[K, R, ...]`, an example.
-        agent: the agent that `updates` changes.
     """
     fixed_rows = rows.clone()
     fixed_noise = {name: values.clone() for name, values in noise.items()}
 
+    agent = launch.agent
+    total = launch.sums.total if launch.sums is not None else None
     before = copy.deepcopy(agent.state_dict())
+    total_before = None if total is None else total.clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        updates(fixed_rows, fixed_noise)
+        launch.updates(fixed_rows, fixed_noise)
     torch.cuda.current_stream().wait_stream(side)
     agent.load_state_dict(before)
+    if total is not None and total_before is not None:
+        total.copy_(total_before)
 
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        sums = updates(fixed_rows, fixed_noise)
+        launch.updates(fixed_rows, fixed_noise)
 
-    def replay(rows: Tensor, noise: Noise) -> Metrics:
+    def replay(rows: Tensor, noise: Noise) -> None:
         fixed_rows.copy_(rows)
         for name, values in noise.items():
             fixed_noise[name].copy_(values)
         graph.replay()
-        return {name: value.clone() for name, value in sums.items()}
 
     return replay
-
-
-def pays(steps: int) -> bool:
-    """Return whether compiling pays off for this many steps, where it is possible at all.
-
-    On one machine the rule depends only on the number of steps, so that the same configuration
-    always runs the same way.
-
-    Args:
-        steps: gradient steps of the training.
-    """
-    has_compiler = any(shutil.which(name) for name in ("g++", "clang++", "cl"))
-    return steps >= PAYS_FROM and can_compile() and has_compiler
 
 
 def can_compile() -> bool:
@@ -148,11 +130,13 @@ def can_compile() -> bool:
     return isolates and hasattr(torch._dynamo.config, "trace_autograd_ops")
 
 
-def compiled(update: Update, backend: str = "inductor") -> Update:
-    """Return the update as one graph, gradient and optimizer included.
+class Compiled:
+    """An update as one graph, gradient and optimizer included.
 
-    The first call makes the graph, and no later one checks that it still fits: whoever changes the
-    shape of a tensor that the update reads takes a new graph.
+    PyTorch makes the graph in the first call. Later ones call it directly, on the tensors of the
+    first with other rows and noise: the checks and lookups around it take longer than a small
+    network's update. So nobody looks whether the graph still fits. Whoever changes the shape of a
+    tensor that the update reads makes a new one, and whoever replaces a tensor calls `renew`.
 
     Args:
         update: update of all runs, in place.
@@ -160,34 +144,72 @@ def compiled(update: Update, backend: str = "inductor") -> Update:
     Raises:
         InputError: if this version of PyTorch cannot compile it, see `can_compile`.
     """
-    if not can_compile():
-        raise InputError(
-            f"compile = true: PyTorch {torch.__version__} is too old for it; 2.13 is known to work"
+
+    def __init__(self, update: Update, backend: str = "inductor") -> None:
+        if not can_compile():
+            raise InputError(
+                f"compile = true: PyTorch {torch.__version__} is too old for it; 2.13 is known to "
+                "work"
+            )
+        self.compile_by = torch._dynamo.lookup_backend(backend)
+        # The overloads that mypy reads lack the last argument, which the signature has.
+        isolated: dict[str, Any] = {"isolate_recompiles": True}
+        self.through_pytorch: Any = torch.compile(
+            update,
+            fullgraph=True,
+            backend=self._backend,
+            options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
+            **isolated,
         )
-    # The overloads that mypy reads lack this argument, which the signature has.
-    isolated: dict[str, Any] = {"isolate_recompiles": True}
-    graph = torch.compile(
-        update,
-        fullgraph=True,
-        backend=backend,
-        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
-        **isolated,
-    )
-    is_made = False
+        self.graph: Callable[..., Any] | None = None
+        self.arguments: list[Any] = []  # of the graph
+        self.places: list[tuple[int, int]] = []  # of an argument, and of its tensor in an update's
 
-    def run(batch: Any, noise: Noise) -> Metrics:
-        nonlocal is_made
-        if is_made:
-            return graph(batch, noise)
+    def __call__(self, batch: Any, noise: Noise) -> Any:
+        """Update; return what the update returns."""
+        if not self.places:
+            return self._first(batch, noise)
+        assert self.graph is not None
+        given = tensors_of(batch, noise)
+        for place, source in self.places:
+            self.arguments[place] = given[source]
+        self.graph(*self.arguments)
+        return None
 
+    def renew(self) -> None:
+        """Look up the tensors again that the update reads."""
+        self.places = []
+
+    def _first(self, batch: Any, noise: Noise) -> Any:
         with (
             torch._dynamo.config.patch(trace_autograd_ops=True),
             # For small networks a wrapper in Python, and its checks of shapes, cost as much as all
             # kernels.
             torch._inductor.config.patch(cpp_wrapper=True, size_asserts=False),
         ):
-            metrics = graph(batch, noise)
-        is_made = True
-        return metrics
+            result = self.through_pytorch(batch, noise)
 
-    return run
+        if result is None:  # else PyTorch has to put the result together
+            given = {id(tensor): i for i, tensor in enumerate(tensors_of(batch, noise))}
+            for place, argument in enumerate(self.arguments):
+                if id(argument) in given:
+                    self.places.append((place, given[id(argument)]))
+        return result
+
+    def _backend(self, module: Any, example: list[Tensor]) -> Callable[..., Any]:
+        graph = self.compile_by(module, example)
+
+        def call(*arguments: Any) -> Any:
+            self.graph, self.arguments = graph, list(arguments)
+            return graph(*arguments)
+
+        return call
+
+
+def tensors_of(batch: Any, noise: Noise) -> list[Any]:
+    """Return the tensors in the arguments of an update, always in the same order."""
+    if isinstance(batch, Batch):
+        fields = batch._asdict()
+        extra = fields.pop("extra")
+        return [*fields.values(), *extra.values(), *noise.values()]
+    return [batch, *noise.values()]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from rlop.data.dataset import Dataset
 from rlop.data.prefetch import Prefetcher
@@ -22,21 +20,16 @@ class Feed:
     Args:
         table: the transitions, on the device.
         streams: rows `[R, B]`, or prefetched batches, and the noise of each step.
-        gather: turns rows of the streams into the first argument of the update.
-        update: one update of every run.
+        plain: one update of every run.
+        update: the same, compiled where that pays.
         launch: several updates as one call.
     """
 
     table: Table
     streams: Streams | Prefetcher
-    gather: Callable[[Any], Any]
+    plain: Update
     update: Update
     launch: Launch
-
-
-def as_is(batch: Any) -> Any:
-    """Return the argument unchanged: the update gathers it, or it is a prefetched batch."""
-    return batch
 
 
 def check_data(expected: Spec, data: Dataset) -> None:

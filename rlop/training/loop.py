@@ -12,7 +12,6 @@ from rlop.agent import Agent, Noise
 from rlop.agent_checks import check_metrics
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.window import RollingWindow
-from rlop.data.joined import Mixture
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, StreamState, Table, check_batch_size
 from rlop.data.tables import make_table
@@ -22,16 +21,17 @@ from rlop.logs.messages import say
 from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.callbacks import Callbacks, say_stopped
-from rlop.training.compile import Launch, Update, compiled, launch_size, pays
+from rlop.training.choice import CompileChoice
+from rlop.training.compile import Compiled, Launch, Update, launch_size
 from rlop.training.evaluate import Evaluation
 from rlop.training.exact import Scores
-from rlop.training.feed import Feed, as_is, check_data
+from rlop.training.feed import Feed, check_data
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
 from rlop.training.sums import Best, Logged, Sums
-from rlop.types import InputError, Metrics
+from rlop.types import Batch, InputError
 
 
 class Loop:
@@ -74,11 +74,9 @@ class Loop:
         self.sums = Sums()
         self.resets = Resets(agent)
 
-        self.compiles = options.compile is True
-        if options.compile == "auto":
-            self.compiles = pays(options.steps)
-        self.graphs: dict[tuple[Update, int], Update] = {}  # update, table's rows -> compiled form
+        self.graphs: dict[tuple[Update, int], Compiled] = {}  # by update and the table's rows
 
+        self.choice = CompileChoice(options.compile, agent, len(data))
         self.probe_batch = probed_transitions(agent, self.load(0), options.probe_size)
 
         self.is_whole = True  # False within an update, where nothing can be saved
@@ -101,12 +99,6 @@ class Loop:
         Raises:
             Interrupted: after the update, or within the evaluation, at which a signal came.
         """
-        if self.compiles:
-            logger.say_once(
-                f"compiling the update for {self.options.steps:,} steps: "
-                "the first takes half a minute",
-                level=logging.INFO,
-            )
         if self.tasks_done_at != self.step:  # at step 0, or what a resume found undone
             self.do_tasks(logger, bar, stop, save)
         self.sums.start_clock()
@@ -123,19 +115,17 @@ class Loop:
         feed = self.feed
         self.is_whole = False
 
-        # After a resume between launches, single updates run until launches are aligned again.
-        count = 1 if self.step % feed.launch.size else feed.launch.size
+        # The first update is plain: it makes the sums, and a fault in it is said in one line. After
+        # it, or a resume between launches, single ones run until launches are aligned.
+        is_plain = self.sums.total is None or self.choice.compiles is None
+        count = 1 if is_plain or self.step % feed.launch.size else feed.launch.size
         if count == 1:
-            rows, noise = feed.streams.next()
-            metrics = feed.update(feed.gather(rows), noise)
+            update = feed.plain if is_plain else feed.update
+            with self.choice.timed():
+                update(*feed.streams.next())
         else:
-            many, noise = feed.streams.take(count)
-            metrics = feed.launch(many, noise)
-
-        if not self.sums.names:
-            agent = self.agent
-            check_metrics(metrics, len(agent.runs), agent.name, agent.penalties.regularizers)
-        self.sums.add(metrics, count)
+            feed.launch(*feed.streams.take(count))
+        self.sums.count += count
         self.step += count
 
         # A target that moves within a launch moves before a reset, and so it must with single
@@ -148,6 +138,8 @@ class Loop:
             self.resets(self.probe_batch, self.step)
         if not within_launch and self.step % period == 0:
             self.agent.update_target()
+        if self.choice.decide(self.options.steps - self.step):
+            self.feed = self.make_feed(feed.table, feed.streams)
         self.is_whole = True
         return count
 
@@ -171,41 +163,39 @@ class Loop:
         check_batch_size(self.agent.batch_size, len(prepared))
 
         table = make_table(prepared.columns(), self.agent.device)
-        self.feed = self.make_feed(table, prepared.mixture)
+        seeds, size = self.agent.runs.seeds, self.agent.batch_size
+        noise, device = self.agent.noise, self.agent.device
+        streams = Streams(seeds, size, len(table), noise, device, prepared.mixture)
+        # Batches from disk are prefetched on another thread, and replace their rows.
+        source = Prefetcher(streams, table.gather) if table.on_disk else streams
+        self.feed = self.make_feed(table, source)
         self.number = number
         return data
 
-    def make_feed(self, table: Table, mixture: Mixture | None = None) -> Feed:
-        """Set up random streams, and an update that gathers its own batch where that is faster."""
-        agent = self.agent
-        seeds, size = agent.runs.seeds, agent.batch_size
-        streams = Streams(seeds, size, len(table), agent.noise, agent.device, mixture)
-        per_launch = self.updates_per_launch(table)
+    def make_feed(self, table: Table, streams: Streams | Prefetcher) -> Feed:
+        """Set up the update; one that gathers its own batch is faster, where it can."""
+        plain = self.update if table.on_disk else self.gather_and_update
+        update = self.compiled(plain, len(table)) if self.choice.compiles else plain
+        launch = Launch(self.agent, update, self.updates_per_launch(table), self.sums)
+        return Feed(table, streams, plain, update, launch)
 
-        # Batches from disk are prefetched on another thread, and replace their rows.
-        if table.on_disk:
-            update: Update = agent.update
-            if self.compiles:
-                update = self.compiled(update, len(table))
-            launch = Launch(agent, update, per_launch)
-            return Feed(table, Prefetcher(streams, table.gather), as_is, update, launch)
-
-        if self.compiles:
-            update = self.compiled(self.gather_and_update, len(table))
-            launch = Launch(agent, update, per_launch)
-            return Feed(table, streams, as_is, update, launch)
-
-        launch = Launch(agent, self.gather_and_update, per_launch)
-        return Feed(table, streams, table.gather, agent.update, launch)
-
-    def gather_and_update(self, rows: Tensor, noise: Noise) -> Metrics:
+    def gather_and_update(self, rows: Tensor, noise: Noise) -> None:
         """Update every run on the transitions at `rows` `[R, B]`."""
-        return self.agent.update(self.feed.table.gather(rows), noise)
+        self.update(self.feed.table.gather(rows), noise)
+
+    def update(self, batch: Batch, noise: Noise) -> None:
+        """Update every run on a batch, and add its metrics to the sums."""
+        metrics = self.agent.update(batch, noise)
+        if self.sums.total is None:
+            agent = self.agent
+            check_metrics(metrics, len(agent.runs), agent.name, agent.penalties.regularizers)
+        self.sums.add(metrics)
 
     def compiled(self, update: Update, rows: int) -> Update:
         """Return the compiled form of an update, the same one for every table of so many rows."""
         if (update, rows) not in self.graphs:
-            self.graphs = {(update, rows): compiled(update)}
+            self.graphs = {(update, rows): Compiled(update)}
+        self.graphs[update, rows].renew()
         return self.graphs[update, rows]
 
     def follow_window(self) -> None:
@@ -265,8 +255,8 @@ class Loop:
                 )
             return asked
 
-        replays = on_cuda and not table.on_disk
-        return launch_size(intervals, period) if replays else 1
+        launches = (on_cuda or self.choice.compiles) and not table.on_disk
+        return launch_size(intervals, period) if launches else 1
 
     # --- periodic tasks
 

@@ -55,7 +55,7 @@ def identity_of(
     data: Dataset | RollingWindow,
     probed: Batch,
     options: TrainOptions,
-    compiles: bool,
+    compiles: bool | None,
     evaluate: Evaluation | None,
 ) -> dict[str, Any]:
     """Describe what a training is made with, in plain values by section.
@@ -65,7 +65,7 @@ def identity_of(
         data: of the training; draw 0 of a rolling window is in memory.
         probed: the transitions that are probed.
         options: the schedule.
-        compiles: whether updates are compiled.
+        compiles: whether updates are compiled, None if not yet decided.
         evaluate: of the training.
     """
     schedule = to_dict(options)

@@ -70,7 +70,7 @@ class Saver:
         has_tasks = loop.before is not None and loop.before.step == loop.step
         before = loop.before if loop.before is not None and has_tasks else now
         return {
-            "identity": self.identity,
+            "identity": {**self.identity, "compile": loop.choice.compiles},
             "parent": self.parent,
             "versions": self.versions,
             "options": {**asdict(loop.options), "steps": loop.end},
@@ -95,7 +95,7 @@ def _plain(logged: Logged) -> dict[str, Any]:
 def identity(loop: Loop) -> dict[str, Any]:
     """Describe what a training is made with; see `rlop.training.resume`."""
     return identity_of(
-        loop.agent, loop.data, loop.probe_batch, loop.options, loop.compiles, loop.evaluate
+        loop.agent, loop.data, loop.probe_batch, loop.options, loop.choice.compiles, loop.evaluate
     )
 
 
@@ -108,7 +108,8 @@ def compiled_as(content: Content, options: TrainOptions) -> TrainOptions:
     if options.compile != "auto" or training is None:
         return options
     with checkpoint.fitting("resume: the checkpoint's identity"):
-        return change(options, {"compile": bool(training["identity"]["compile"])}, "train")
+        decided = training["identity"]["compile"]
+        return options if decided is None else change(options, {"compile": bool(decided)}, "train")
 
 
 def resume(saver: Saver, content: Content, where: str) -> Mark:

@@ -44,15 +44,20 @@ class Logged(NamedTuple):
 
 
 class Sums:
-    """Sums of the updates' metrics since the last log, on the device."""
+    """Sums of the updates' metrics since the last log, on the device.
+
+    They stay in one tensor, which a compiled or recorded update changes in place.
+    """
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
+        self.total: Tensor | None = None
         self.start()
 
     def start(self) -> None:
         """Begin at zero, and start the clock."""
-        self.total: Tensor | None = None
+        if self.total is not None:
+            self.total.zero_()
         self.count = 0
         self.start_clock()
 
@@ -62,8 +67,9 @@ class Sums:
         self.started = time.perf_counter()
 
     def state_dict(self) -> SumsState:
-        """Return the sums, on the device; they are those of now until the next `add`."""
-        return {"names": list(self.names), "total": self.total, "count": self.count}
+        """Return a copy of the sums, on the device."""
+        total = None if self.total is None else self.total.clone()
+        return {"names": list(self.names), "total": total, "count": self.count}
 
     def load_state_dict(self, state: SumsState) -> None:
         """Continue where `state_dict` was taken."""
@@ -71,12 +77,12 @@ class Sums:
         self.total = None if state["total"] is None else state["total"].clone()
         self.count = state["count"]
 
-    def add(self, metrics: Metrics, count: int) -> None:
-        """Add the metrics of one launch, each the sum over its `count` updates."""
-        self.names = tuple(metrics)
+    def add(self, metrics: Metrics) -> None:
+        """Add the metrics of one update; the loop counts it."""
         values = torch.stack(tuple(metrics.values()))  # [M, R]
-        self.total = values if self.total is None else self.total.add_(values)
-        self.count += count
+        if self.total is None:
+            self.names, self.total = tuple(metrics), torch.zeros_like(values)
+        self.total.add_(values)
 
     def take(self) -> tuple[dict[str, np.ndarray], float]:
         """Return the means and the steps per second, and restart.

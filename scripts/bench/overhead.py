@@ -137,12 +137,12 @@ def cost(call: Callable[[], object], every: int, update_ms: float, times: int) -
 def log_call(loop: Loop, logger: Logger) -> Callable[[], None]:
     """Return a call that writes one line with all the metrics of an update."""
     loop.advance()
-    total, count = loop.sums.total, loop.sums.count
+    count = loop.sums.count
     quiet = Progress(loop.options.steps, enabled=False)
 
     def log() -> None:
-        # The loop empties its sums when it logs.
-        loop.sums.total, loop.sums.count = total, count
+        # The loop counts from zero when it has logged.
+        loop.sums.count = count
         loop.log(logger, quiet)
 
     return log
