@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -111,7 +112,7 @@ def within(samples: Sequence[Sample], begin: float, end: float) -> Sample:
 
     found = {name: median(one[name] for one in some) for name in list(GROWTH)[:3]}
     found["log bytes a step"] = 1 / max(change("log bytes", some[0], some[-1]), 1e-9)
-    found[SPEED] = median(change("CPU s", *pair) for pair in zip(some, some[1:]))
+    found[SPEED] = median(change("CPU s", *pair) for pair in pairwise(some))
     return found
 
 

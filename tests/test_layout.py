@@ -107,6 +107,7 @@ ORDER = [
     "training.sums",
     "training.feed",
     "training.probing",
+    "training.validation",
     "training.resume",
     "training.loop",
     "training.saving",
