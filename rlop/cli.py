@@ -251,13 +251,7 @@ def probe_command(argv: Sequence[str]) -> None:
     add("checkpoint", help="checkpoint.pt in a log folder")
     add("--data", required=True, help="file or name, as in `data:` of a configuration")
     add("--size", type=int, default=0, help="transitions measured; default max(2048, 4 D)")
-    add(
-        "--allow",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="modules that the checkpoint's parts may be imported from",
-    )
+    _add_allow(parser)
     args = parser.parse_args(argv)
 
     from rlop.data import load_dataset
@@ -335,11 +329,23 @@ def export_command(argv: Sequence[str]) -> None:
 
     parser = _parser("export", export_command)
     add_options(parser)
+    _add_allow(parser)
     export(parser.parse_args(argv))
 
 
 def _parser(name: str, command: Command) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"rlop {name}", description=command.__doc__)
+
+
+def _add_allow(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that read a checkpoint, which may be a stranger's."""
+    parser.add_argument(
+        "--allow",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that the checkpoint's parts may be imported from",
+    )
 
 
 COMMANDS: dict[str, Command] = {

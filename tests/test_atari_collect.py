@@ -1,5 +1,7 @@
 """Collecting a replay log from Atari."""
 
+import os
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from helpers.atari import BREAKOUT, PIXELS, Counter
 
 from rlop.cli import main
 from rlop.collect.atari import Log, collect_dqn_replay
+from rlop.collect.dqn_replay import replacing, write_dqn_replay
 from rlop.data import read_dqn_replay
+from rlop.data.dqn_replay.files import file_name, read_array
 from rlop.envs.make import make_vec_env
 from rlop.types import InputError, Spec
 
@@ -51,6 +55,75 @@ def test_a_stopped_log_keeps_what_was_played(tmp_path):
     data = read_dqn_replay("dqn-replay:Pong/1", root=tmp_path)
     last_rows = data.obs.last[data.end]
     assert data.obs.frames[last_rows, 0, 0].tolist() == [2, 11, 52, 61]
+
+
+# --- overwriting ---
+
+
+def write(folder, number, fault=None):
+    """Write a checkpoint whose frames are a number; then raise the fault, if there is one."""
+    frames = np.full((3, 2, 2), number, np.uint8)
+    write_dqn_replay(folder, frames, np.zeros(3, int), np.zeros(3), np.array([0, 0, 1], bool))
+    if fault is not None:
+        raise fault
+
+
+def number_in(folder):
+    return read_array(folder / file_name("observation", 0), "u").max()
+
+
+@pytest.fixture
+def logs(tmp_path):
+    folder = tmp_path / "replay_logs"
+    write(folder, 1)
+    (folder / "notes.txt").write_text("mine")
+    (folder / file_name("reward", 7)).touch()  # of an older, longer log
+    return folder
+
+
+def test_new_checkpoints_take_the_place_of_old_ones_once_they_are_whole(logs):
+    with replacing(logs) as place:
+        write(place, 2)
+        assert number_in(logs) == 1
+    assert number_in(logs) == 2
+    assert (logs / "notes.txt").read_text() == "mine"
+    assert not (logs / file_name("reward", 7)).exists()
+    assert [path.name for path in logs.parent.iterdir()] == ["replay_logs"]
+
+
+@pytest.mark.parametrize("fault", [InputError("disk full"), KeyboardInterrupt()], ids=repr)
+def test_old_checkpoints_stay_if_new_ones_cannot_be_written(logs, fault):
+    before = {path.name: path.read_bytes() for path in logs.iterdir()}
+    with pytest.raises(type(fault)), replacing(logs) as place:
+        write(place, 2, fault)
+    assert {path.name: path.read_bytes() for path in logs.iterdir()} == before
+    assert [path.name for path in logs.parent.iterdir()] == ["replay_logs"]
+
+
+def test_old_checkpoints_stay_if_nothing_was_played(logs):
+    with replacing(logs):
+        pass
+    assert number_in(logs) == 1
+
+
+def test_old_checkpoints_stay_if_the_new_ones_cannot_take_their_place(logs, monkeypatch):
+    rename = os.rename
+
+    def refuse(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError(13, "Permission denied", str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(InputError, match="cannot be written"), replacing(logs) as place:
+        write(place, 2)
+    assert number_in(logs) == 1
+    assert [path.name for path in logs.parent.iterdir()] == ["replay_logs"]
+
+
+def test_without_old_checkpoints_each_new_one_is_there_at_once(tmp_path):
+    with replacing(tmp_path) as place:
+        assert place == tmp_path
 
 
 # --- the emulator ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import gymnasium
 import numpy as np
@@ -53,6 +54,26 @@ def test_the_best_run_is_that_of_the_last_evaluation_and_is_said(tiny, tmp_path,
     )
     assert policy.about["policy"]["step"] == 8
     assert policy.about["data"]["name"] == "arrays"
+
+
+def test_of_a_damaged_last_checkpoint_the_one_before_is_taken(tiny, tmp_path, caplog):
+    agent = trained(tmp_path, tiny)
+    last = tmp_path / "checkpoint.pt"
+    shutil.copyfile(last, tmp_path / "checkpoint.previous.pt")
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+
+    assert same(rlop.load_policy(tmp_path), agent, 0)
+    assert "checkpoint.pt: " in caplog.text
+    assert "the one before it is taken, checkpoint.previous.pt" in caplog.text
+    with pytest.raises(InputError, match=r"checkpoint\.pt: "):
+        rlop.load_policy(last)
+    last.unlink()
+    assert same(rlop.load_policy(tmp_path), agent, 0)
+    (tmp_path / "checkpoint.previous.pt").unlink()
+    with pytest.raises(InputError, match=r"checkpoint\.pt: no such checkpoint"):
+        rlop.load_policy(tmp_path)
 
 
 def test_runs_are_chosen_by_index_and_label(tiny, tmp_path):

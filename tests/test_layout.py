@@ -108,6 +108,7 @@ ORDER = [
     "training.choice",
     "training.feed",
     "training.probing",
+    "training.validation",
     "training.resume",
     "training.loop",
     "training.saving",

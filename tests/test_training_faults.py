@@ -7,6 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from rlop.agents import DQN
@@ -106,14 +110,45 @@ def test_a_folder_that_is_removed_ends_the_training_at_the_next_log(tiny, tmp_pa
     assert not folder.exists()
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+NOBODY = 65534  # a user who owns nothing
+
+
+def without_rights(work, folder):
+    """Run a function as a user to whom permissions of a folder apply; root has to become one."""
+    if os.geteuid() != 0:
+        work(folder)
+        return
+
+    def as_nobody():
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        work(folder)
+
+    os.chown(folder, NOBODY, NOBODY)
+    process = get_context("fork").Process(target=as_nobody)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which wait for work
+        process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and users of POSIX")
 def test_a_folder_made_read_only_ends_in_one_line(tiny, tmp_path):
-    agent = acting(tiny, 12, lambda: tmp_path.chmod(0o500))
-    try:
+    # Trained once before, so that a user who may not read the packages finds them imported.
+    rlop.train(acting(tiny, 0, None), tiny, 2, logdir=tmp_path / "first", **QUIET)
+
+    def train(folder):
+        agent = acting(tiny, 12, lambda: folder.chmod(0o500))
         with pytest.raises(InputError, match=r"checkpoint\.pt: cannot be written \(Permission"):
-            rlop.train(agent, tiny, 20, logdir=tmp_path, log_every=5, **QUIET)
-    finally:
-        tmp_path.chmod(0o700)
+            rlop.train(agent, tiny, 20, logdir=folder, log_every=5, **QUIET)
+        assert not os.access(folder, os.W_OK)
+        folder.chmod(0o700)
+
+    # Not in tmp_path, which is the user's who runs the tests.
+    with tempfile.TemporaryDirectory() as made:
+        without_rights(train, Path(made))
 
 
 def test_memory_that_is_refused_is_one_line_and_leaves_the_last_checkpoint(tiny, tmp_path):

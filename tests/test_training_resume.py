@@ -288,7 +288,7 @@ def test_the_checkpoint_before_is_used_where_the_last_is_damaged(whole, tmp_path
     shutil.copytree(folder, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoint.pt")
     train(make(data), data, tmp_path / "run", resume=True)
-    assert "continuing from the one before it, checkpoint.previous.pt" in caplog.text
+    assert "the one before it is taken, checkpoint.previous.pt" in caplog.text
     assert differences(folder, tmp_path / "run") == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rlop.collect.acting import Act, checked_actions
-from rlop.collect.dqn_replay import write_dqn_replay
+from rlop.collect.dqn_replay import holds_checkpoints, replacing, write_dqn_replay
 from rlop.collect.policies import TRAINED, make_policy
 from rlop.collect.signals import raise_received, stop_signals
 from rlop.config.checks import check_range
@@ -63,7 +63,7 @@ def collect_dqn_replay(
         n_envs: environments stepped together.
         rows_per_file: transitions per checkpoint; the last one has the rest.
         clip_reward: clip rewards to [-1, 1], as in the published files.
-        overwrite: replace all checkpoints in the folder.
+        overwrite: replace all checkpoints in the folder, once the new ones are complete.
 
     Returns:
         The folder of the files.
@@ -90,19 +90,14 @@ def collect_dqn_replay(
     started = time.perf_counter()
     rows = 0
     returns: list[float] = []
-    with stop_signals() as received, Progress(steps) as bar:
+    with stop_signals() as received, Progress(steps) as bar, replacing(logs) as place:
         for suffix, start in enumerate(range(0, steps, rows_per_file)):
             length = min(rows_per_file, steps - start)
             log = Log(length, envs.num_envs, frame_shape)
             show = partial(_show, bar, start)
             log.play(envs, play, [seed, suffix], received, show)
 
-            # Old checkpoints go only once new rows can take their place.
-            if suffix == 0 and log.played:
-                for path in logs.glob("*_ckpt.*.gz"):
-                    path.unlink()
-
-            rows += log.write(logs, suffix, clip_reward)
+            rows += log.write(place, suffix, clip_reward)
             returns += log.returns
             if received:
                 break
@@ -241,7 +236,7 @@ def _free_folder(folder: Path, game: str, overwrite: bool) -> Path:
         )
 
     logs = folder / "replay_logs"
-    if any(logs.glob("*_ckpt.*.gz")) and not overwrite:
+    if holds_checkpoints(logs) and not overwrite:
         raise InputError(
             f"{logs}: has checkpoints already; choose another number of the run, or overwrite"
         )

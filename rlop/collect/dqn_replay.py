@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
-from contextlib import ExitStack
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from rlop.data.dqn_replay.files import CHUNK, FLAG, KINDS, file_name
 from rlop.data.dqn_replay.stacks import DEPTH
 from rlop.types import InputError
 
+CHECKPOINTS = "*_ckpt.*.gz"  # the names of its files
 # As Dopamine stores its columns.
 DTYPES = {"action": np.int32, "reward": np.float32, "terminal": np.uint8, FLAG: np.uint8}
 
@@ -93,6 +96,47 @@ def write_dqn_replay(
         for number, piece in enumerate(pieces):
             _write_checkpoint(folder, suffix + number, frames, arrays, piece, capacity)
     return len(pieces)
+
+
+def holds_checkpoints(folder: Path) -> bool:
+    """Return whether files of checkpoints are in a folder."""
+    return any(folder.glob(CHECKPOINTS))
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield the folder to write checkpoints to: this one, unless it holds some.
+
+    Otherwise it is a folder beside it, which takes its place at the end; after an error, or without
+    a file in it, all is as it was. Other files of the folder stay.
+    """
+    if not holds_checkpoints(folder):
+        yield folder
+        return
+
+    made = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        yield made
+        if made.exists():
+            with unwritable_named(folder):
+                _take_place(made, folder, old)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _take_place(made: Path, folder: Path, old: Path) -> None:
+    """Let a new folder take the place of one whose checkpoints it replaces."""
+    os.rename(folder, old)
+    try:
+        os.rename(made, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
+
+    for path in set(old.iterdir()) - set(old.glob(CHECKPOINTS)):
+        os.rename(path, folder / path.name)
+    shutil.rmtree(old)
 
 
 def padded(over: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from rlop.config.files import read_whole
 from rlop.types import InputError
-
-LARGEST = 64 * 2**20  # bytes; statistics of a vector take thousands
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +108,12 @@ class Reader(pickle.Unpickler):
 
 def _read_pickle(path: Path) -> object:
     """Read a pickle into plain values and `Inert` objects."""
-    data = path.read_bytes()
-    if len(data) > LARGEST:
+    try:
+        data = read_whole(path)
+    except OSError as error:
         raise InputError(
-            f"{path}: {len(data)} bytes, expected the statistics of VecNormalize, at most {LARGEST}"
-        )
+            f"{path}: cannot be read, expected the statistics of VecNormalize ({error.strerror})"
+        ) from None
 
     try:
         return Reader(io.BytesIO(data)).load()

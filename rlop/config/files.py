@@ -5,6 +5,7 @@ Dataclasses hold the defaults; YAML files and the command line hold overrides on
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Hashable, Iterator, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LARGEST_YAML = 4 << 20  # bytes of a configuration
+LARGEST_RECORD = 64 << 20  # bytes of what is kept beside data and trainings
 MOST_VALUES = 1_000_000  # of a configuration, with its aliases written out
 
 Plain: TypeAlias = Any  # values of YAML and JSON: text, numbers, lists and mappings of these
@@ -114,6 +116,23 @@ def _count(node: yaml.Node, counts: dict[yaml.Node, int | None]) -> int:
     return total
 
 
+def read_whole(path: Path, most: int = LARGEST_RECORD) -> bytes:
+    """Return the content of a file that may be a stranger's: a pipe or a device has no end.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+    Raises:
+        OSError: it cannot be read, is too large, or is no file.
+    """
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "found a folder or a device, expected a file")
+    if size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes, expected at most {most:,}")
+    return path.read_bytes()
+
+
 def read_yaml(path: str | Path) -> dict[str, object]:
     """Read the mapping in a YAML file; return {} for an empty file.
 
@@ -122,14 +141,8 @@ def read_yaml(path: str | Path) -> dict[str, object]:
             not a mapping.
     """
     path = Path(path).expanduser()
-    if path.exists() and not path.is_file():
-        raise InputError(
-            f"{path}: cannot be read, expected a YAML file, found a folder or a device"
-        )
-    if path.is_file() and path.stat().st_size > LARGEST_YAML:
-        raise InputError(f"{path}: {path.stat().st_size:,} bytes, expected a YAML file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path, LARGEST_YAML).decode()
     except FileNotFoundError:
         similar = nearest(path.name, sorted(file.name for file in path.parent.glob("*.y*ml")))
         raise InputError(f"{path}: no such file{similar}") from None

@@ -8,7 +8,7 @@ from rlop.deploy.load import BEST, load_policy
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add the options of `rlop export` to its parser."""
+    """Add the options of `rlop export` to its parser, except `--allow`."""
     add = parser.add_argument
     add("path", metavar="RUN", help="a log folder, or a checkpoint")
     add(
@@ -19,13 +19,6 @@ def add_options(parser: ArgumentParser) -> None:
     )
     add("--run", default=BEST, help="index or label; default best, by the last evaluation")
     add("--env", metavar="ID", help="the environment; default: the one that the data named")
-    add(
-        "--allow",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="modules that the checkpoint's parts may be imported from",
-    )
 
 
 def export(args: Namespace) -> None:

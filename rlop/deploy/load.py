@@ -19,8 +19,8 @@ from rlop.logs.history import RECORD, History, read_metrics
 from rlop.logs.logger import safe_labels
 from rlop.logs.messages import say
 from rlop.report.statistics import mean_ci
-from rlop.training.checkpoint import load_agent
-from rlop.training.folder import CHECKPOINT
+from rlop.training.checkpoint import agent_of, load
+from rlop.training.folder import CHECKPOINT, newest
 from rlop.types import InputError
 
 BEST = "best"
@@ -57,7 +57,8 @@ def load_policy(
         action = policy(obs)
 
     Args:
-        path: a log folder, whose last checkpoint is taken, or a checkpoint.
+        path: a checkpoint, or a log folder, whose last one is taken; if that is damaged, the one
+            before it.
         run: index or label of a run; `best` is the one with the highest return in the last
             evaluation before the checkpoint, which the record beside it holds.
         epsilon: probability of a uniformly random action.
@@ -74,8 +75,8 @@ def load_policy(
     """
     check_range("epsilon", epsilon, low=0, high=1)
     path = Path(path).expanduser()
-    file = path / CHECKPOINT if path.is_dir() else path
-    agent, content = load_agent(file, device, allow=allow, parts=parts)
+    file, content = found_at(path, device)
+    agent = agent_of(file, content, device, allow, parts)
 
     history = record_of(file.parent, agent)
     evaluated = last_evaluation(history, content["step"])
@@ -95,6 +96,20 @@ def load_policy(
         scores["choice"] = f"the best of {len(agent.runs)} runs by this very score: biased upward"
     policy.about |= {"data": {**data, **about_data(agent.spec)}, "score": scores}
     return policy
+
+
+def found_at(path: Path, device: torch.device | str) -> tuple[Path, dict[str, Any]]:
+    """Return the file and content of a checkpoint, or of the last one in a folder that is whole.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.is_dir():
+        return path, load(path, device)
+    found = newest(path, device)
+    if found is None:
+        raise InputError(f"{path / CHECKPOINT}: no such checkpoint")
+    return found
 
 
 def record_of(folder: Path, agent: Agent) -> History | None:

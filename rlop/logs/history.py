@@ -13,6 +13,7 @@ from typing import NotRequired, TypeAlias, TypedDict
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.config.files import read_whole
 from rlop.types import InputError
 
 RECORD, RUNS = "metrics.jsonl", "runs.json"
@@ -213,7 +214,7 @@ def _whole_lines(data: bytes) -> list[bytes]:
 
 def _read_runs(logdir: Path) -> Runs:
     try:
-        content = (logdir / RUNS).read_bytes()
+        content = read_whole(logdir / RUNS)
         runs = json.loads(content)
         labels, hparams = runs["labels"], runs["hparams"]
         of_lists = isinstance(labels, list) and isinstance(hparams, list)

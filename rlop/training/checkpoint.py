@@ -205,8 +205,19 @@ def load_agent(
         InputError: for a file that is not a checkpoint, or a part that is not available here.
     """
     content = load(path, device)
+    return agent_of(path, content, device, allow, parts), content
+
+
+def agent_of(
+    path: str | Path,
+    content: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    allow: Collection[str] = (),
+    parts: Mapping[str, Callable[..., Any]] | None = None,
+) -> Agent:
+    """Rebuild the agent from the content of a checkpoint; see `load_agent`."""
     try:
-        return _rebuilt(path, content, device, allow, parts or {}), content
+        return _rebuilt(path, content, device, allow, parts or {})
     except InputError as error:
         message = str(error)
         where = "" if message.startswith(str(path)) else f"{path}: "

@@ -159,7 +159,7 @@ def newest(folder: Path, device: torch.device | str) -> tuple[Path, dict[str, An
             fault = fault or error
             continue
         if fault:
-            say(f"{fault}; continuing from the one before it, {path.name}", logging.WARNING)
+            say(f"{fault}; the one before it is taken, {path.name}", logging.WARNING)
         return path, content
     if fault:
         raise fault

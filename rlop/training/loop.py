@@ -31,6 +31,7 @@ from rlop.training.options import TrainOptions
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
 from rlop.training.sums import Best, Logged, Sums
+from rlop.training.validation import validation_of
 from rlop.types import Batch, InputError
 
 
@@ -77,6 +78,7 @@ class Loop:
         self.graphs: dict[tuple[Update, int], Compiled] = {}  # by update and the table's rows
 
         self.choice = CompileChoice(options.compile, agent, len(data))
+        self.validation = validation_of(agent, data, options)
         self.probe_batch = probed_transitions(agent, self.load(0), options.probe_size)
 
         self.is_whole = True  # False within an update, where nothing can be saved
@@ -158,6 +160,8 @@ class Loop:
             del self.feed
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
+        if self.validation is not None:
+            data = self.validation.rest
         check_data(self.agent.spec, data)
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
@@ -315,6 +319,8 @@ class Loop:
         probed: dict[str, np.ndarray] = {}
         if due(self.options.probe_every):
             probed = measure_agent(self.agent, self.probe_batch)
+            if self.validation is not None:
+                probed |= self.validation.measure(self.agent)
         scores: Scores = {}
         if self.evaluate is not None and due(self.options.eval_every):
             with stop.at_once():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rlop.config.schema import Count, Index, Probability, option, options
+from rlop.config.schema import Count, Fraction, Index, Probability, option, options
 from rlop.types import InputError
 
 
@@ -17,6 +17,9 @@ class TrainOptions:
     probe_every: Index = option(1000, "steps between measures of the representation")
     probe_size: Index = option(
         0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
+    )
+    validation: Fraction = option(
+        0.0, "share of the data, in whole episodes, held out for loss/validation at every probe"
     )
     eval_every: Index = option(10_000, "steps between evaluations")
     checkpoint_every: Index = option(50_000, "steps between checkpoints")

@@ -69,6 +69,8 @@ def identity_of(
         evaluate: of the training.
     """
     schedule = to_dict(options)
+    if not options.validation:
+        del schedule["validation"]  # which checkpoints of earlier versions do not know
     values = {
         "agent.name": algorithm_name(type(agent)),
         "agent": stored_config(agent.config),

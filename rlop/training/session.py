@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,9 @@ def train_in(
         options = compiled_as(content, options)
     hooks = Callbacks(callbacks, None if path is None else path / CHECKPOINT)
     loop = Loop(agent, data, options, evaluate, hooks)
+    if loop.validation is not None:
+        changes = loop.validation.rest.spec.changes
+        agent.spec = replace(agent.spec, changes=changes)  # known to checkpoint and policy
     saver = Saver(loop, path, config)
 
     mark: Mark | None = None

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import torch
 
-from rlop.config.files import write_atomic
+from rlop.config.files import read_whole, write_atomic
 from rlop.logs.history import MALFORMED
 from rlop.logs.messages import say
 
 FILE = "run.json"
-LARGEST = 1 << 24  # bytes of a file that is read again
 PATIENCE = 10  # seconds for a command of git
 CODE = Path(__file__).resolve().parents[2]  # of a checkout, or where packages are installed
 
@@ -53,9 +52,7 @@ def _starts(path: Path) -> list[object]:
     if not path.exists():
         return []
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError
-        starts = json.loads(path.read_bytes())["starts"]
+        starts = json.loads(read_whole(path))["starts"]
         if not isinstance(starts, list):
             raise TypeError
     except (OSError, *MALFORMED):

@@ -17,6 +17,7 @@ from urllib.request import Request
 
 import h5py
 
+from rlop.config.files import read_whole
 from rlop.data.formats.mirrors import check_secure, open_url
 from rlop.data.scores import Published
 from rlop.logs.messages import say
@@ -112,7 +113,7 @@ def _resumable(part: Path, url: str, published: Published | None) -> tuple[int, 
         return (size if size < published.size else 0), ""
 
     with suppress(OSError, ValueError, KeyError, TypeError):
-        origin = json.loads(_origin(part).read_text())
+        origin = json.loads(read_whole(_origin(part)))
         if origin["url"] == url:
             return size, str(origin["validator"])
     return 0, ""

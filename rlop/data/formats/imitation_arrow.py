@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.config.files import read_whole
 from rlop.data.formats.trajectories import Trajectory
 from rlop.types import InputError
 
@@ -55,7 +56,7 @@ def arrow_trajectories(folder: Path) -> tuple[int, Iterator[Trajectory]]:
 def _file_names(folder: Path) -> list[str]:
     """Return the names of the Arrow files, in order, each in the folder itself."""
     try:
-        listed = json.loads((folder / STATE).read_text())["_data_files"]
+        listed = json.loads(read_whole(folder / STATE))["_data_files"]
         names = [entry["filename"] for entry in listed]
     except OSError:
         raise InputError(

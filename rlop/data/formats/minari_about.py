@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import gymnasium
 
+from rlop.config.files import read_whole
 from rlop.data.formats.episodes import Episode, SpaceJSON
 from rlop.types import InputError
 
 METADATA = "metadata.json"
-LARGEST = 64 << 20  # bytes of metadata; the bounds of an image are written out, 20 for each entry
 DEEPEST = 32  # nesting of Dict spaces
 MOST_AXES = 32  # of a Box, as of NumPy 1's arrays
 
@@ -39,10 +39,11 @@ def read_about(folder: Path) -> Metadata:
     """
     path = own_path(folder, folder / METADATA)
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: {path.stat().st_size:,} bytes, expected at most {LARGEST:,}")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        # The bounds of an image are written out there, 20 bytes for each entry.
+        text = read_whole(path).decode()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     return _mapping(str(path), text)
 

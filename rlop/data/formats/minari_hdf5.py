@@ -25,7 +25,7 @@ def hdf5_episodes(folder: Path) -> Episodes:
         InputError: no such file, a link, a part that is missing, stored elsewhere or stored twice.
     """
     path = own_path(folder, folder / MAIN_FILE)
-    if not h5py.is_hdf5(path):
+    if not path.is_file() or not h5py.is_hdf5(path):
         raise InputError(f"{MAIN_FILE}: missing, or not an HDF5 file")
 
     with h5py.File(path, "r") as file:
