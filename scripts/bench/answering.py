@@ -15,15 +15,12 @@ from typing import Any
 import torch
 
 from scripts.bench import ours, plain
+from scripts.bench.jax_tables import COMPILED, EAGER, PLAIN
 from scripts.bench.measure import Times, Turn, Update, serve
 from scripts.bench.problems import PROBLEMS, Problem, transitions
 
 ROOT = Path(__file__).parents[2]
-PLAIN = "plain PyTorch"
-OURS: dict[str, dict[str, Any]] = {
-    "rlop eager": {"compile": False},
-    "rlop compiled": {"compile": True},
-}
+OURS: dict[str, dict[str, Any]] = {EAGER: {"compile": False}, COMPILED: {"compile": True}}
 
 
 class Answering:

@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from rlop.config.files import write_atomic
 from scripts.bench import ours
-from scripts.bench.answering import OURS, PLAIN, Answering, start_jax, start_ours
+from scripts.bench.answering import OURS, Answering, start_jax, start_ours
 from scripts.bench.arrays import difference, first_losses, write_arrays
 from scripts.bench.gpu.text import filled, report
-from scripts.bench.jax_tables import HEADINGS, Line, tables
+from scripts.bench.jax_tables import EAGER, HEADINGS, PLAIN, Line, tables
 from scripts.bench.measure import machine
 from scripts.bench.problems import JAX_PROBLEMS, Problem, transitions
 
@@ -89,17 +89,22 @@ def measure(case: Case, options: argparse.Namespace, script: str) -> Iterator[Li
         processes: dict[str, Answering] = {}
         lines: dict[str, Line] = {}
         for name, start in starts(case, options.rows, script, folder / "arrays.npz").items():
-            lines[name] = {"case": case.problem.name, "R": case.runs, "contestant": name}
+            line: Line = {"case": case.problem.name, "R": case.runs, "contestant": name}
+            lines[name] = line
+            cache = folder / str(len(lines))
             try:
-                cold, warm = twice(start, folder / name, stack)
+                if name not in (PLAIN, EAGER):
+                    line["cold_s"] = first_call(start(cache))
+                process = start(cache)
             except RuntimeError as error:
-                lines[name]["note"] = str(error)
+                line["note"] = str(error)
                 continue
-            processes[name] = warm
-            lines[name] |= {"cold_s": cold["first_s"], "warm_s": warm.first["first_s"]}
+            stack.callback(process.close)
+            processes[name] = process
+            line["warm_s"] = process.first["first_s"]
             if name in case.forms:
-                lines[name]["losses_differ"] = difference(first_losses(warm.first), losses)
-            print(f"  ready: {name}, {shown(lines[name])}", flush=True)
+                line["losses_differ"] = difference(first_losses(process.first), losses)
+            print(f"  ready: {name}, {shown(line)}", flush=True)
 
         for name, values in race(processes, options.rounds, options.seconds).items():
             lines[name] |= values
@@ -121,17 +126,11 @@ def starts(case: Case, rows: int, script: str, arrays: Path) -> dict[str, Start]
     return begin
 
 
-def twice(start: Start, cache: Path, stack: ExitStack) -> tuple[dict[str, Any], Answering]:
-    """Start a process without compiled code, then one that finds the code of the first.
-
-    Returns:
-        The first answer of the one, and the other, which `stack` ends.
-    """
-    first = start(cache)
-    first.close()
-    second = start(cache)
-    stack.callback(second.close)
-    return first.first, second
+def first_call(process: Answering) -> float:
+    """Return the seconds of a process's first call, and end it; what it compiled stays."""
+    process.close()
+    seconds: float = process.first["first_s"]
+    return seconds
 
 
 def write_compared(case: Case, rows: int, path: Path) -> np.ndarray:
