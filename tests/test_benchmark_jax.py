@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ DOCS = ROOT / "docs"
 # A stand-in for the process of a contestant; what an update takes grows with the rounds.
 ANSWERS = """
 import json, sys
-print(json.dumps({"first_s": 0.5, "losses": [[[2.0, 2.0]]] * 200}), flush=True)
+print(json.dumps({"first_s": 0.5, "first_cpu_s": 0.25}), flush=True)
 for count, line in enumerate(sys.stdin):
     print(json.dumps({"cpu": 1.0 + count, "wall": 2.0, "peak_mb": 3.0}), flush=True)
 """
@@ -39,8 +40,8 @@ def line(contestant, cpu_ms, **others):
 LINES = [
     line("plain PyTorch", [2.0, 2.0, 4.0], peak_mb=99.6),
     line("rlop eager", [3.0, 2.0, 4.0], peak_mb=200.0),
-    line("rlop compiled", [1.0, 1.0, 3.0], cold_s=20.5, warm_s=2.5),
-    line("JAX", [0.5, 1.0, 1.0], cold_s=3.0, warm_s=1.0, losses_differ=1e-6),
+    line("rlop compiled", [1.0, 1.0, 3.0], cold_cpu_s=20.5, warm_cpu_s=2.5),
+    line("JAX", [0.5, 1.0, 1.0], cold_cpu_s=3.0, warm_cpu_s=1.0, losses_differ=1e-6),
     line("JAX, im2col", [0.25, 0.5, 4.0], losses_differ=2e-6),
 ]
 
@@ -115,6 +116,16 @@ def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
     assert 1 < float(done.stdout) < 100 < large.nbytes / 2**20 < measure.peak_mb()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the burden is a shell's")
+def test_the_first_call_counts_what_it_starts():
+    burden = ["sh", "-c", "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"]
+    own = time.process_time()
+    done, seconds = measure.first_call(lambda: subprocess.run(burden, check=True).returncode)
+    assert done == 0
+    assert seconds["first_s"] > 0
+    assert seconds["first_cpu_s"] > time.process_time() - own
+
+
 def test_a_contestant_in_pytorch_serves(monkeypatch, capsys):
     monkeypatch.setitem(PROBLEMS, "small", SMALL)
     for name in ("plain PyTorch", "rlop eager"):
@@ -155,7 +166,7 @@ def test_contestants_race_and_one_that_ends_is_a_note(tmp_path, monkeypatch):
     about, eager, compiled, jax = beside_jax.read_lines(tmp_path / "new" / "jax.jsonl")
     assert set(about) == {"machine"}
     assert (eager["cpu_ms"], eager["peak_mb"]) == ([2.0, 3.0, 4.0], 3.0)  # the first warms up
-    assert ("cold_s" in eager, compiled["cold_s"]) == (False, 0.5)
+    assert ("cold_s" in eager, compiled["cold_s"], compiled["cold_cpu_s"]) == (False, 0.5, 0.25)
     assert "ended" in jax["note"]
     assert "| small | 2 |" in (tmp_path / "new" / "jax.md").read_text()
     assert before is None or os.sched_getaffinity(0) == before

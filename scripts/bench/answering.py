@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 
 from scripts.bench import ours, plain
 from scripts.bench.jax_tables import COMPILED, EAGER, PLAIN
-from scripts.bench.measure import Times, Turn, Update, serve
+from scripts.bench.measure import Times, Turn, Update, first_call, serve
 from scripts.bench.problems import PROBLEMS, Problem, transitions
 
 ROOT = Path(__file__).parents[2]
@@ -120,9 +119,8 @@ def answer(options: argparse.Namespace) -> None:
     else:
         turn = ours.build(problem, data, options.runs, **OURS[options.contestant])
 
-    started = time.perf_counter()
-    turn()
-    serve(turn, {"first_s": time.perf_counter() - started})
+    _, seconds = first_call(turn)
+    serve(turn, seconds)
 
 
 def one_by_one(update: Update) -> Turn:

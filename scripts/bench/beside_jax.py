@@ -94,14 +94,14 @@ def measure(case: Case, options: argparse.Namespace, script: str) -> Iterator[Li
             cache = folder / str(len(lines))
             try:
                 if name not in (PLAIN, EAGER):
-                    line["cold_s"] = first_call(start(cache))
+                    start_cold(start, cache, line)
                 process = start(cache)
             except RuntimeError as error:
                 line["note"] = str(error)
                 continue
             stack.callback(process.close)
             processes[name] = process
-            line["warm_s"] = process.first["first_s"]
+            line |= {"warm_s": process.first["first_s"], "warm_cpu_s": process.first["first_cpu_s"]}
             if name in case.forms:
                 line["losses_differ"] = difference(first_losses(process.first), losses)
             print(f"  ready: {name}, {shown(line)}", flush=True)
@@ -126,11 +126,11 @@ def starts(case: Case, rows: int, script: str, arrays: Path) -> dict[str, Start]
     return begin
 
 
-def first_call(process: Answering) -> float:
-    """Return the seconds of a process's first call, and end it; what it compiled stays."""
+def start_cold(start: Start, cache: Path, line: Line) -> None:
+    """Start a process without compiled code, note its first call, end it; the code stays."""
+    process = start(cache)
     process.close()
-    seconds: float = process.first["first_s"]
-    return seconds
+    line |= {"cold_s": process.first["first_s"], "cold_cpu_s": process.first["first_cpu_s"]}
 
 
 def write_compared(case: Case, rows: int, path: Path) -> np.ndarray:

@@ -35,6 +35,7 @@ def machine_row(about: Mapping[str, Any], lines: Iterable[Line]) -> Line:
     """Return what the page says of the machine."""
     versions = about["versions"]
     row = {"CPU": about["cpu"], "vector unit": about["vector_unit"], "time": about["time"]}
+    row |= {"cores": about["cores"], "load": about["load"][0]}
     row |= {package: versions[package] for package in ("torch", "jax", "numpy")}
     rounds = {len(line["cpu_ms"]) for line in lines if "cpu_ms" in line}
     return {**row, "rounds": " or ".join(map(str, sorted(rounds)))}
@@ -56,8 +57,8 @@ def start_row(case: Mapping[str, Line]) -> Line:
     row = title(case)
     for name in (COMPILED, JAX, IM2COL):
         line = case.get(name, {})
-        row[f"{name}, s"] = line.get("cold_s")
-        row[f"{name} again, s"] = line.get("warm_s")
+        row[f"{name}, s"] = line.get("cold_cpu_s")
+        row[f"{name} again, s"] = line.get("warm_cpu_s")
     for name in (PLAIN, EAGER, COMPILED, JAX, IM2COL):
         memory = case.get(name, {}).get("peak_mb")
         row[f"{name}, MB"] = None if memory is None else round(memory)

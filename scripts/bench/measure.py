@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, TypeVar
 
 Update: TypeAlias = Callable[[], object]
 Turn: TypeAlias = Callable[[], int]  # makes one call; returns the number of its updates
+Result = TypeVar("Result")
 Samples: TypeAlias = dict[str, list[float]]  # clock -> milliseconds of an update, one per round
 PACKAGES = ("torch", "numpy", "jax", "d3rlpy", "tianshou", "torchrl", "stable-baselines3")
 
@@ -132,6 +133,17 @@ def times_of(turn: Turn, seconds: float) -> Times:
     cpu = time.process_time() - cpu_started
     wall = time.perf_counter() - wall_started
     return {"cpu": cpu / updates * 1e3, "wall": wall / updates * 1e3, "peak_mb": peak_mb()}
+
+
+def first_call(call: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
+    """Make a call; return its result, and its seconds of wall-clock time and of CPU time.
+
+    The CPU time is also that of the compilers which it starts.
+    """
+    wall_started, cpu_started = time.perf_counter(), sum(os.times()[:4])
+    result = call()
+    seconds = time.perf_counter() - wall_started
+    return result, {"first_s": seconds, "first_cpu_s": sum(os.times()[:4]) - cpu_started}
 
 
 def peak_mb() -> float:

@@ -10,7 +10,6 @@ of runs that diverge are left out.
 """
 
 import sys
-import time
 from functools import partial
 
 import jax
@@ -19,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from scripts.bench.jaxed import cql, dqn
-from scripts.bench.measure import serve
+from scripts.bench.measure import first_call, serve
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 LOSSES = {"dqn": dqn.losses, "cql": cql.losses}
@@ -138,9 +137,7 @@ def main(path, kind, form, count):
         return jnp.asarray(rows[at : at + count]), taken
 
     state, period = start(params), jnp.asarray(numbers["compared_period"])
-    started = time.perf_counter()
-    program = many.lower(state, *part(0), period).compile()
-    first = time.perf_counter() - started
+    program, seconds = first_call(lambda: many.lower(state, *part(0), period).compile())
 
     losses = []
     for at in range(0, len(rows), count):
@@ -157,7 +154,7 @@ def main(path, kind, form, count):
         return count
 
     device = jax.devices()[0]
-    answer = {"losses": np.concatenate(losses).tolist(), "first_s": first}
+    answer = {"losses": np.concatenate(losses).tolist(), **seconds}
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
     answer |= {"device_mib": peak / 2**20, "about": f"JAX {jax.__version__} on {device}"}
     serve(turn, answer)
