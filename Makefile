@@ -7,7 +7,7 @@ DEMO ?=
 CHAOS ?=
 BENCH ?= all
 JOBS ?= 2
-PEERS := d3rlpy tianshou torchrl stable-baselines3
+PEERS := d3rlpy tianshou torchrl stable-baselines3 jax
 EXTRAS := report,collect,classic,minatar,atari,supervised
 
 .PHONY: demo test generated test-lower chaos lint dist bench clean

@@ -10,6 +10,8 @@
     python scripts/benchmark.py sampling              # batches of stacked frames
     python scripts/benchmark.py frames                # of RL Unplugged in $RLU_DIR, beside Pillow
     python scripts/benchmark.py all
+    python scripts/benchmark.py jax --cases dqn-64-32 --runs 1 8    # beside JAX; the end of all
+    python scripts/benchmark.py jax-page docs/speed.jsonl docs/speed.md    # its tables in a page
     python scripts/benchmark.py gpu                   # what only a GPU shows, not part of all
     python scripts/benchmark.py gpu-page docs/gpu.jsonl docs/gpu.md    # its tables in a page
 
@@ -34,6 +36,8 @@ leave_script_folder(__file__)  # puts the checkout on the path, for the imports 
 from rlop.config.files import write_atomic  # noqa: E402
 from scripts.bench import (  # noqa: E402
     against,
+    answering,
+    beside_jax,
     frames,
     loading,
     overhead,
@@ -44,13 +48,17 @@ from scripts.bench import (  # noqa: E402
 )
 from scripts.bench.gpu import run as gpu  # noqa: E402
 from scripts.bench.measure import machine  # noqa: E402
-from scripts.bench.problems import CASES  # noqa: E402
+from scripts.bench.problems import CASES, JAX_PROBLEMS  # noqa: E402
 
 SCRIPT = str(Path(__file__).resolve())
 SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling", "frames")
 # Commands of the processes that the subjects start.
 INNER = {"one": updates.one, "worker": side_by_side.worker}
-GPU = {
+# Commands with options of their own.
+OTHERS = {
+    "jax": lambda options: beside_jax.benchmark(options, SCRIPT),
+    "jax-page": beside_jax.write_page,
+    "answer": answering.answer,
     "gpu": lambda options: gpu.benchmark(options, SCRIPT),
     "gpu-piece": gpu.piece,
     "gpu-page": gpu.write_page,
@@ -60,8 +68,8 @@ GPU = {
 def main(argv: list[str] | None = None) -> None:
     """Measure what the command line names."""
     options = parse(argv)
-    if options.what in GPU:
-        GPU[options.what](options)
+    if options.what in OTHERS:
+        OTHERS[options.what](options)
         return
     if options.what not in INNER and options.rounds is None:
         options.rounds = 7 if options.against is None else 30
@@ -71,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
 
     for subject in SUBJECTS if options.what == "all" else (options.what,):
         run(subject, options)
+    if options.what == "all":
+        main(["jax"])
 
 
 def run(subject: str, options: argparse.Namespace) -> None:
@@ -133,9 +143,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
     for name in INNER:
         add_inner_options(commands.add_parser(name, help="used by the others"), name)
+    add_inner_options(commands.add_parser("answer", help="used by jax"), "answer")
+    add_jax_options(commands.add_parser("jax"))
     add_gpu_options(commands.add_parser("gpu"))
     add_piece_options(commands.add_parser("gpu-piece", help="used by gpu"))
-    add_page_options(commands.add_parser("gpu-page", help="write the tables of gpu into a page"))
+    for name in ("jax", "gpu"):
+        page = commands.add_parser(f"{name}-page", help=f"write the tables of {name} into a page")
+        add_page_options(page)
     return parser.parse_args(argv)
 
 
@@ -177,13 +191,25 @@ def add_options(parser: argparse.ArgumentParser, subject: str) -> None:
 def add_inner_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Declare the options of a process that a subject starts."""
     parser.add_argument("problem")
-    if name == "one":
+    if name in ("one", "answer"):
         parser.add_argument("contestant")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=int, default=100_000)
+
+
+def add_jax_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `jax`."""
+    names, folder = list(JAX_PROBLEMS), Path("runs/speed")
+    parser.add_argument("--folder", type=Path, default=folder, help="default %(default)s")
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
+    runs = beside_jax.RUNS
+    parser.add_argument("--runs", nargs="+", type=int, default=runs, help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of a measurement")
+    parser.add_argument("--rows", type=int, default=100_000, help="transitions in memory")
 
 
 def add_gpu_options(parser: argparse.ArgumentParser) -> None:
@@ -204,8 +230,8 @@ def add_piece_options(parser: argparse.ArgumentParser) -> None:
 
 def add_page_options(parser: argparse.ArgumentParser) -> None:
     """Declare the record and the page."""
-    parser.add_argument("record", type=Path, help="gpu.jsonl in the folder of gpu")
-    parser.add_argument("page", type=Path, help="with a place for every piece, as docs/gpu.md")
+    parser.add_argument("record", type=Path, help="JSON lines in the folder of what was measured")
+    parser.add_argument("page", type=Path, help="with a place for every table, as docs/gpu.md")
 
 
 def add_effort_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -11,13 +12,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TypeAlias, TypedDict
-
-import torch
+from typing import TypeAlias, TypedDict, TypeVar
 
 Update: TypeAlias = Callable[[], object]
+Turn: TypeAlias = Callable[[], int]  # makes one call; returns the number of its updates
+Result = TypeVar("Result")
 Samples: TypeAlias = dict[str, list[float]]  # clock -> milliseconds of an update, one per round
-PACKAGES = ("torch", "numpy", "d3rlpy", "tianshou", "torchrl", "stable-baselines3")
+PACKAGES = ("torch", "numpy", "jax", "d3rlpy", "tianshou", "torchrl", "stable-baselines3")
+
+
+class Times(TypedDict):
+    """Milliseconds of an update by clock, and the peak memory of its process in MB."""
+
+    cpu: float
+    wall: float
+    peak_mb: float
 
 
 class Summary(TypedDict):
@@ -101,8 +110,50 @@ def show(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else format(value, form)
 
 
+def serve(turn: Turn, first: Mapping[str, object]) -> None:
+    """Print a first answer, then answer each line on stdin, a number of seconds, by `Times`.
+
+    Args:
+        turn: makes one call and returns the number of its updates.
+        first: the first answer.
+    """
+    print(json.dumps(first), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(times_of(turn, float(line))), flush=True)
+
+
+def times_of(turn: Turn, seconds: float) -> Times:
+    """Return what an update takes, from calls that fill about this many seconds."""
+    updates = 0
+    cpu_started = time.process_time()
+    wall_started = time.perf_counter()
+    while updates == 0 or time.perf_counter() - wall_started < seconds:
+        updates += turn()
+
+    cpu = time.process_time() - cpu_started
+    wall = time.perf_counter() - wall_started
+    return {"cpu": cpu / updates * 1e3, "wall": wall / updates * 1e3, "peak_mb": peak_mb()}
+
+
+def first_call(call: Callable[[], Result]) -> tuple[Result, dict[str, float]]:
+    """Make a call; return its result, and its seconds of wall-clock time and of CPU time.
+
+    The CPU time is also that of the compilers which it starts.
+    """
+    wall_started, cpu_started = time.perf_counter(), sum(os.times()[:4])
+    result = call()
+    seconds = time.perf_counter() - wall_started
+    return result, {"first_s": seconds, "first_cpu_s": sum(os.times()[:4]) - cpu_started}
+
+
 def peak_mb() -> float:
     """Return the peak memory of this process, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What `getrusage` says begins with the memory of the process that started this one.
+        lines = status.read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     per_mb = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return peak / per_mb
@@ -110,6 +161,8 @@ def peak_mb() -> float:
 
 def machine() -> dict[str, object]:
     """Describe the machine, for readers who compare its numbers with others."""
+    import torch  # here, so that processes without it can time
+
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:

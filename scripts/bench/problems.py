@@ -71,9 +71,24 @@ GRIDWORLD = Problem("gridworld DQN 2x128", "dqn", hidden=(128, 128), batch=32, o
 SIDE_BY_SIDE = [GRIDWORLD, CASES["minatar"][0], CASES["cql"][0]]
 
 
+def jax_problems() -> dict[str, Problem]:
+    """Return the problems that are compared with JAX, by the name of their case."""
+    problems = {}
+    for kind, title in (("dqn", "DQN"), ("discrete-cql", "discrete CQL")):
+        for width in (64, 256):
+            for batch in (32, 256):
+                name = f"{title} 2x{width}, batch {batch}"
+                sizes = {"hidden": (width, width), "batch": batch}
+                problems[f"{kind}-{width}-{batch}"] = Problem(name, kind, **sizes)
+    return {**problems, "minatar": CASES["minatar"][0], "cql": CASES["cql"][0]}
+
+
+JAX_PROBLEMS = jax_problems()
+
+
 def all_problems() -> dict[str, Problem]:
     """Return every problem by its name."""
-    problems = list(SIDE_BY_SIDE)
+    problems = [*SIDE_BY_SIDE, *JAX_PROBLEMS.values()]
     for group in CASES.values():
         problems += group
     return {problem.name: problem for problem in problems}

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -16,8 +12,9 @@ import torch
 
 from rlop.agent import Agent
 from rlop.data import Dataset
-from rlop.data.sampler import Streams, Table
 from scripts.bench import ours
+from scripts.bench.answering import Answering, start_jax
+from scripts.bench.arrays import difference, first_losses, write_arrays
 from scripts.bench.gpu.timing import (
     GRAPH,
     HOW,
@@ -37,58 +34,16 @@ from scripts.bench.problems import CASES, EPISODE, Problem, transitions
 RUNS = 256
 ROWS = 20_000
 CELLS = 64  # of the gridworld
-COMPARED = 20  # updates whose losses are compared
-TARGET_PERIOD = 128  # as in jax_dqn.py
-SCRIPT = Path(__file__).parent / "jax_dqn.py"
+COMPARED = 128  # updates in a call of JAX, the first of which is compared
+TARGET_PERIOD = 128
 
 GRIDWORLD = Problem("gridworld DQN 2x64", "dqn", hidden=(64, 64), batch=32, obs=(CELLS,), actions=5)
 MINATAR = CASES["minatar"][0]
 FORMS = {GRIDWORLD.name: ["xla"], MINATAR.name: ["xla", "im2col"]}
 
 
-class Jax:
-    """A process that runs `jax_dqn.py`.
-
-    Args:
-        arrays: what it reads.
-        form: of the convolution.
-    """
-
-    def __init__(self, arrays: Path, form: str) -> None:
-        # It must not reserve the memory of the whole card, nor look for another platform.
-        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        command = [sys.executable, str(SCRIPT), str(arrays), form]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        try:
-            self.first = json.loads(self._answer())
-        except (RuntimeError, ValueError):
-            self.close()
-            raise
-
-    def _answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("the process of JAX ended; its error is above")
-        return line
-
-    def rate(self, seconds: float) -> float:
-        """Return updates per second, measured for about this long."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-        return float(json.loads(self._answer()))
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.communicate()  # waits for it, and closes its pipes
-
-
 def stacks(problem: Problem, effort: Effort) -> Iterator[Row]:
-    """Compare the losses of 20 updates, then the cost, in turns."""
+    """Compare the losses of one call of JAX, then the cost, in turns."""
     torch.backends.cudnn.allow_tf32 = False  # fp32 everywhere, in JAX too
     data = grid_data() if problem is GRIDWORLD else transitions(problem, ROWS)
 
@@ -101,15 +56,15 @@ def stacks(problem: Problem, effort: Effort) -> Iterator[Row]:
     one, many, _ = turns
     counts = {name: calls_in(turn, effort) for name, turn in turns.items()}
 
-    contestants: dict[str, Jax] = {}
+    contestants: dict[str, Answering] = {}
     notes: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arrays.npz"
-        losses = write_arrays(path, problem, data, effort.device)
+        losses = write_arrays(path, agent_of(problem, data, RUNS, effort.device), data, COMPARED)
         for form in FORMS[problem.name]:
             name = f"JAX, {form}, R = {RUNS}"
             try:
-                contestants[name] = Jax(path, form)
+                contestants[name] = start_jax(path, "dqn", form, COMPARED, Path(folder, form))
             except (RuntimeError, ValueError, OSError) as error:
                 notes[name] = str(error)
 
@@ -119,7 +74,7 @@ def stacks(problem: Problem, effort: Effort) -> Iterator[Row]:
             for name, turn in turns.items():
                 found[name].append(rate(turn, counts[name], effort.device))
             for name, process in contestants.items():
-                found[name].append(process.rate(effort.seconds))
+                found[name].append(1e3 / process.times(effort.seconds)["wall"])
     finally:
         for process in contestants.values():
             process.close()
@@ -134,10 +89,10 @@ def stacks(problem: Problem, effort: Effort) -> Iterator[Row]:
             row["times R = 1"] = times([runs * value for value in values], found[one])
         else:
             first = contestants[name].first
-            row["peak MiB"] = first["peak_mib"]
+            row["peak MiB"] = first["device_mib"]
             row["first call, s"] = first["first_s"]
-            row["losses differ by"] = relative(np.array(first["losses"]), losses)
-            row["note"] = f"JAX {first['version']} on {first['device']}"
+            row["losses differ by"] = difference(first_losses(first), losses)
+            row["note"] = first["about"]
         yield row
     for name, note in notes.items():
         yield {"case": problem.name, "how": name, "note": note}
@@ -167,35 +122,6 @@ def grid_data() -> Dataset:
         n_actions=GRIDWORLD.actions,
         name="random cells",
     )
-
-
-def write_arrays(path: Path, problem: Problem, data: Dataset, device: str) -> np.ndarray:
-    """Write what the process of JAX reads; return rlop's losses on the same rows, `[K, R]`."""
-    agent = agent_of(problem, data, RUNS, device)
-    columns = agent.prepare(data).columns()
-    table = Table(columns, device)
-    rows, noise = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise, device).take(
-        COMPARED
-    )
-    arrays: dict[str, np.ndarray] = {
-        "rows": rows.cpu().numpy(),
-        "gamma": np.array(agent.runs.values["gamma"][0]),
-        "lr": np.array(agent.runs.values["lr"][0]),
-    }
-    arrays |= {f"p/{name}": p.detach().cpu().numpy() for name, p in agent.main.parameters.items()}
-    arrays |= {f"c/{name}": np.asarray(column) for name, column in columns.items()}
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # its overloads want no mapping
-
-    losses = []
-    for k in range(COMPARED):
-        one = {name: values[k] for name, values in noise.items()}
-        losses.append(agent.update(table.gather(rows[k]), one)["loss/total"])
-    return torch.stack(losses).cpu().numpy()
-
-
-def relative(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the largest difference relative to the value."""
-    return float((np.abs(a - b) / np.abs(b)).max())
 
 
 STACKS = [partial(stacks, problem) for problem in (GRIDWORLD, MINATAR)]
