@@ -17,8 +17,9 @@ the mean of six data sets:
   strength 1/t on the same data, as shares of the error at the start.
 
 The deterministic equivalent of ridge regression is not the paper's; it is drawn beside its closed
-form, to show on which side a gap lies. The control has kappa = 1 everywhere: no time scales, no rise. Its simulation is compared with the
-closed form for kappa = 100, and its "half learned" times are those of the same directions.
+form, to show on which side a gap lies. The control has kappa = 1 everywhere: no time scales, no
+rise. Its simulation is compared with the closed form for kappa = 100, and its "half learned" times
+are those of the same directions.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def gap(error: np.ndarray, theory: np.ndarray) -> float:
 def rise(error: np.ndarray) -> float:
     """Return the largest error after a minimum over that minimum; 1 if it never rises."""
     lowest = np.minimum.accumulate(error)
-    return float((error / np.maximum(lowest, FLOOR)).clip(1)[error > FLOOR].max())
+    factors = error / np.maximum(lowest, FLOOR)
+    return float(factors[error > FLOOR].max(initial=1.0))
 
 
 def half_time(time: np.ndarray, error: np.ndarray) -> float:

@@ -10,8 +10,9 @@ neurons for three, d = 10) learn by gradient descent from small random starts:
 - Two students of one teacher: error of Phi, and distance of the weights from each other.
 - Distribution shift: relative error on inputs ten times as large and of another shape, and on the
   worst input there is, the largest eigenvalue of the error of Phi over that of Phi.
-- A contextual bandit: the agent plays random candidates 200 times with noisy rewards, fits Phi, then
-  takes the best of ten candidates from another distribution. Its regret over that of random play.
+- A contextual bandit: the agent plays random candidates 200 times with noisy rewards, fits Phi,
+  then takes the best of ten candidates from another distribution. Its regret over that of random
+  play.
 - Transfer: a source that is known from 200 samples, a target that differs by one neuron, and 25
   samples of it. Error of Phi of a student that starts from the target's random weights, over one
   that starts from the source's.
@@ -34,7 +35,7 @@ TEACHER = 3  # neurons
 STUDENT = 20  # neurons
 ENOUGH, FEW = 200, 30  # samples, on both sides of d (d + 1) / 2
 TARGET = 25  # samples of the target task
-STEPS = 3000
+STEPS = 8000
 LR = 0.02
 NOISE = 0.1  # of the bandit's rewards; their mean is about TEACHER
 ROUNDS = 1000  # of the bandit after its exploration
