@@ -1,8 +1,8 @@
 """Lazy training ends at the least-norm interpolant; sparse norms learn what that one cannot.
 
 Row 4: Montanari's talk at the workshop. Sources: Chizat, Oyallon, Bach, "On Lazy Training in
-Differentiable Programming", arXiv:1812.07956; Celentano, Misiakiewicz, Montanari, "Minimum complexity
-interpolation in random features models", arXiv:2103.15996.
+Differentiable Programming", arXiv:1812.07956; Celentano, Misiakiewicz, Montanari, "Minimum
+complexity interpolation in random features models", arXiv:2103.15996.
 
 1. A network of N = 200 ReLU neurons, f(x) = scale N^-1/2 sum_i s_i relu(w_i . x) minus its value at
    the start, is trained on 40 labels by gradient descent to a loss of 1e-10. At a large scale it
@@ -10,11 +10,10 @@ interpolation in random features models", arXiv:2103.15996.
    1 / scale of the gates changes, of either sign, so that the distance falls like scale^-1/2.
    Control: a scale of .3, at which the features move.
 2. A function of a few neurons, in d = 5 dimensions, is interpolated in 1000 random ReLU features,
-   once with the least l2 norm (a kernel method), once with the least l1.05 norm of the coefficients,
-   a convex problem that is solved by iteratively reweighted least squares. The sparse norm must
-   err less. Control: a target of all features at once, Gaussian coefficients, in which there is no
-   sparsity to find.
-"""
+   once with the least l2 norm (a kernel method), once with the least l1.05 norm of the
+   coefficients, a convex problem that is solved by iteratively reweighted least squares. The sparse
+   norm must err less. Control: a target of all features at once, Gaussian coefficients, in which
+   there is no sparsity to find."""
 
 from __future__ import annotations
 
@@ -154,7 +153,7 @@ def run(seed: int) -> Outcome:
     ratios = gains(seed, sparse=True)
     curves = {
         "network to interpolant": (SCALES, distances),
-        "scale^-1/2": (SCALES, distances[0] / np.sqrt(SCALES)),
+        "scale^-1/2": (SCALES, distances[0] / np.sqrt(np.array(SCALES))),
     }
     return Outcome(
         values_of(distances[-1], ratios),

@@ -3,17 +3,18 @@
 Row 4: Montanari's talk at the workshop; Mei, Misiakiewicz, Montanari, "Generalization error of
 random features and kernel methods", arXiv:2101.10588; Montanari and Zhong, "The interpolation phase
 transition in neural networks: memorization and generalization under lazy training",
-arXiv:2007.12826. Inputs are uniform on the unit sphere in d = 20 dimensions. The tangent features of
-the first layer of N ReLU neurons,
+arXiv:2007.12826. Inputs are uniform on the unit sphere in d = 20 dimensions. The tangent features
+of the first layer of N ReLU neurons,
 
     f(x) = (2 / N)^1/2 sum_i <a_i, x> 1{w_i . x > 0},
 
-make a random kernel of rank N d; as N grows it becomes h(t) = t (pi - arccos t) / pi of t = <x, x'>.
+make a random kernel of rank N d; as N grows it becomes h(t) = t (pi - arccos t) / pi of t = <x,
+x'>.
 
 1. The precise error: for targets of pure degree 1 and 2 the measured error of the minimum-norm
    interpolant is compared with the formula of `ridge_theory`, whose eigenvalues are integrals of h,
-   at eight sample sizes; and the staircase that follows from it: n between d and d^2 samples give the
-   linear part alone, more than d^2 the quadratic one too.
+   at eight sample sizes; and the staircase that follows from it: n between d and d^2 samples give
+   the linear part alone, more than d^2 the quadratic one too.
 2. The same staircase in the number of parameters N d, at n fixed.
 3. The kernel has rank N d, and ridge regression in the features equals that in the kernel along the
    whole path of ridges.
