@@ -1,4 +1,8 @@
-"""Small reproductions of the workshop's claims: one module each, with `run(seed) -> Outcome`."""
+"""Reproductions of the workshop's claims: one module each.
+
+Each has `run(seed) -> Outcome`, and `control(seed)`, which returns the same values where the effect
+is absent by construction.
+"""
 
 from rlop.experiments.outcome import Outcome
 
