@@ -80,15 +80,16 @@ def least_squares(phi: Tensor, y: Tensor) -> Tensor:
     return phi.mT @ torch.linalg.solve(gram, y[..., None])
 
 
-def logistic_regression(phi: Tensor, y: Tensor) -> Tensor:
+def logistic_regression(phi: Tensor, y: Tensor, ridge: float = RIDGE) -> Tensor:
     """Fit logistic regression with ridge by damped Newton steps, `[S, n, P] -> [S, P, 1]`.
 
     The steps are in the span of the data: with w = phi^T a / (n ridge), the optimum has
 
         a_i = y_i sigmoid(-y_i f_i),   f = G a,   G = phi phi^T / (n ridge).
     """
-    gram = phi @ phi.mT / (N * RIDGE)
-    identity = torch.eye(N, dtype=phi.dtype)
+    n = phi.shape[1]
+    gram = phi @ phi.mT / (n * ridge)
+    identity = torch.eye(n, dtype=phi.dtype)
     f = torch.zeros_like(y)
 
     for _ in range(60):
@@ -98,4 +99,4 @@ def logistic_regression(phi: Tensor, y: Tensor) -> Tensor:
         newton = torch.linalg.solve(identity + gram * curvature[..., None, :], target)
         f = f + 0.5 * (newton - f)
 
-    return phi.mT @ (y * torch.sigmoid(-y * f))[..., None] / (N * RIDGE)
+    return phi.mT @ (y * torch.sigmoid(-y * f))[..., None] / (n * ridge)
