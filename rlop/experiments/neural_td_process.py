@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linprog
 
 from rlop.data import Dataset
+from rlop.types import InputError
 
 STATES = 12
 SUCCESSORS = 3  # of each state, equally likely
@@ -117,7 +117,14 @@ def class_norm(states: np.ndarray, value: np.ndarray) -> float:
         value: V, `[S]`.
     Returns:
         An upper bound on nu that is at most .12 % too large; inf if no v has these values.
+    Raises:
+        InputError: when SciPy is not installed.
     """
+    try:
+        from scipy.optimize import linprog
+    except ImportError as error:
+        raise InputError("neural TD: needs SciPy, pip install 'rlop[supervised]'") from error
+
     share, active = arcs(states)
     masked = active[:, :, None] * states  # [arcs, S, 2]
 
