@@ -107,6 +107,7 @@ ORDER = [
     "training.sums",
     "training.feed",
     "training.probing",
+    "training.learning_times",
     "training.resume",
     "training.loop",
     "training.saving",

@@ -324,7 +324,7 @@ class Loop:
 
         probed: dict[str, np.ndarray] = {}
         if due(self.options.probe_every):
-            probed = measure_agent(self.agent, self.probe_batch)
+            probed = measure_agent(self.agent, self.probe_batch, self.options.probes)
         scores: Scores = {}
         if self.evaluate is not None and due(self.options.eval_every):
             with stop.at_once():

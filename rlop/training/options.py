@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rlop.config.schema import Count, Index, Probability, option, options
+from rlop.config.schema import Count, Index, Positive, Probability, option, options
 from rlop.types import InputError
 
 
@@ -17,6 +17,9 @@ class TrainOptions:
     probe_every: Index = option(1000, "steps between measures of the representation")
     probe_size: Index = option(
         0, "transitions in the fixed probe batch; 0 for max(2048, 4 D), at most the data"
+    )
+    probes: tuple[str, ...] = option(
+        (), "heavier measures at every probe, by name: those of rlop.probes.pack"
     )
     eval_every: Index = option(10_000, "steps between evaluations")
     checkpoint_every: Index = option(50_000, "steps between checkpoints")
@@ -56,6 +59,14 @@ class EarlyStoppingOptions:
 
 
 @options
+class LearningTimeOptions:
+    """What to record of learning and forgetting; see `rlop.LearningTimes`."""
+
+    tau: Positive = option(description="TD error below which a transition counts as learned")
+    size: Count = option(1024, "transitions that are followed")
+
+
+@options
 class Experiment(TrainOptions):
     """A training from data to log folder."""
 
@@ -81,6 +92,9 @@ class Experiment(TrainOptions):
     )
     early_stopping: EarlyStoppingOptions | None = option(
         None, "stop before the last step, once a metric no longer improves"
+    )
+    learning_time: LearningTimeOptions | None = option(
+        None, "record at every probe when transitions are learned, into learning_time.json"
     )
     logdir: str | None = option(None, "folder of the logs; default: runs/CONFIG-TIME")
     resume: bool | str = option(
