@@ -75,7 +75,7 @@ def test_a_configuration_records_learning_times_and_heavier_probes(tmp_path):
     assert len(summary["learned"]) == len(summary["labels"])
     history = rlop.logs.history.read_metrics(tmp_path / "run")
     for name in probes:
-        steps, values = history.get(name)
+        steps, _ = history.get(name)
         assert list(steps) == [0, 10, 20], name
 
 
