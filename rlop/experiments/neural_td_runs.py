@@ -80,7 +80,6 @@ def follow(
     steps: int,
     *,
     every: int,
-    compile: bool = True,
     **options: object,
 ) -> Followed:
     """Train on single transitions, as the theory does, and follow every run.
@@ -91,7 +90,6 @@ def follow(
         settings: name -> swept options of `NeuralTD`, K.
         steps: samples of every run.
         every: samples between two looks.
-        compile: the update as one graph.
         options: further options of `NeuralTD`.
     """
     torch.set_flush_denormal(True)
@@ -113,7 +111,6 @@ def follow(
         probe_every=0,
         eval_every=0,
         checkpoint_every=0,
-        compile=compile,
         progress=False,
         callbacks=[watch],
     )
