@@ -110,7 +110,7 @@ def theory_part(kind: str, seeds: Sequence[int]) -> Measured:
 
     values = sample_values(followed, EPSILONS)
     if kind == "max_norm":
-        values["largest error / bound"] = error_over_bound(followed, process.gamma)
+        values["largest error / bound"] = error_over_bound(followed, EPSILONS, process.gamma)
     if kind == "free":
         values |= exit_values(followed)
     return values
@@ -119,31 +119,30 @@ def theory_part(kind: str, seeds: Sequence[int]) -> Measured:
 def sample_values(followed: Followed, epsilons: Sequence[float]) -> Measured:
     """Return samples to each error with its own setting, and their exponent in 1 / eps."""
     counts = np.stack([samples_to_reach(followed, str(eps), eps) for eps in epsilons])
-    values = {f"samples to {eps}": list(row) for eps, row in zip(epsilons, counts)}
+    values: Measured = {f"samples to {eps}": row for eps, row in zip(epsilons, counts)}
     inverse = [1 / eps for eps in epsilons]
-    return {**values, "exponent": list(slope(inverse, counts))}
+    return {**values, "exponent": slope(inverse, counts)}
 
 
-def error_over_bound(followed: Followed, gamma: float) -> list[float]:
+def error_over_bound(followed: Followed, epsilons: Sequence[float], gamma: float) -> np.ndarray:
     """Return the largest error of the averaged iterate over its bound, of all times and eps.
 
     (1 + 2 R) nu / (eps (1 - gamma) sqrt(T)) + 3 eps
     """
     largest = np.zeros(followed.averaged.shape[-1])
-    for epsilon in EPSILONS:
+    for epsilon in epsilons:
         error = followed.averaged[:, followed.setting(str(epsilon))]
         decay = (1 + 2 * RADIUS) * NU / (epsilon * (1 - gamma) * np.sqrt(followed.steps))
         ratio = error / (decay + 3 * epsilon)[:, None]
         largest = np.maximum(largest, ratio.max(0))
-    return list(largest)
+    return largest
 
 
 def exit_values(followed: Followed) -> Measured:
     """Return when free neurons leave balls around their start.
 
     Of the smallest eps: samples until the first neuron leaves a ball of radius c nu / sqrt(m), inf
-    where none does. Of all eps: the share at which a neuron leaves the ball of lambda before the
-    error is reached.
+    where none does. Of all eps: see `share_outside`.
     """
     values: Measured = {}
     smallest = followed.travel[:, followed.setting(str(EPSILONS[-1]))]
@@ -152,14 +151,31 @@ def exit_values(followed: Followed) -> Measured:
         first = followed.steps[is_out.argmax(0)].astype(float)
         values[f"first exit from {times:g} nu"] = np.where(is_out.any(0), first, math.inf)
 
+    radii = [RADIUS * EPSILONS[0] / epsilon for epsilon in EPSILONS]
+    outside = share_outside(followed, EPSILONS, radii)
+    return {**values, "share that leaves lambda before eps": outside}
+
+
+def share_outside(
+    followed: Followed, epsilons: Sequence[float], radii: Sequence[float]
+) -> np.ndarray:
+    """Return at what share of the errors a neuron leaves its ball before the error is reached.
+
+    Args:
+        followed: settings named by the errors.
+        epsilons: the errors.
+        radii: lambda of each.
+    Returns:
+        `[N]`.
+    """
     left = np.zeros(followed.travel.shape[-1])
-    for epsilon in EPSILONS:
+    for epsilon, radius in zip(epsilons, radii):
         name = str(epsilon)
         reached = np.nan_to_num(samples_to_reach(followed, name, epsilon), nan=math.inf)
         before = followed.steps[:, None] <= reached
-        is_out = followed.travel[:, followed.setting(name)] > RADIUS * EPSILONS[0] / epsilon
-        left += (before & is_out).any(0) / len(EPSILONS)
-    return {**values, "share that leaves lambda before eps": list(left)}
+        is_out = followed.travel[:, followed.setting(name)] > radius
+        left += (before & is_out).any(0) / len(epsilons)
+    return left
 
 
 # --- constant steps

@@ -76,8 +76,8 @@ class Process:
         )
 
 
-def on_policy(seed: int) -> Process:
-    """Draw a process whose states are sampled from its stationary law, with a value of norm 1.
+def on_policy(seed: int, norm: float = 1.0) -> Process:
+    """Draw a process whose states are sampled from its stationary law, with a value of this norm.
 
     States lie on an arc of the unit circle. Successors are permutations of the states, so that the
     uniform law is stationary. V has the angular frequencies 0 to 2, which the theory's class
@@ -89,7 +89,7 @@ def on_policy(seed: int) -> Process:
     value = 0.5 + np.cos(angle) + 0.5 * np.cos(2 * angle - phase)
 
     states = np.stack([np.cos(middle + angle), np.sin(middle + angle)], 1)
-    value /= class_norm(states, value)
+    value *= norm / class_norm(states, value)
     successors = np.stack([rng.permutation(STATES) for _ in range(SUCCESSORS)], 1)
     reward = value - GAMMA * value[successors].mean(1)
     return Process(states, successors, reward, NOISE, GAMMA)
