@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from rlop.training.callbacks import EarlyStopping as EarlyStopping
     from rlop.training.checkpoint import load_agent as load_agent
     from rlop.training.evaluate import Evaluator as Evaluator
+    from rlop.training.learning_times import LearningTimes as LearningTimes
     from rlop.training.probing import probe_agent as probe_agent
     from rlop.training.session import train as train
     from rlop.training.wandb_callback import WandbCallback as WandbCallback
@@ -62,6 +63,7 @@ _HOMES = {
     "EarlyStopping": "rlop.training.callbacks",
     "Evaluator": "rlop.training.evaluate",
     "InputError": "rlop.types",
+    "LearningTimes": "rlop.training.learning_times",
     "WandbCallback": "rlop.training.wandb_callback",
     "dr3": "rlop.regularizers",
     "frobenius_ball_": "rlop.projections",

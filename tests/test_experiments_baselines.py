@@ -7,7 +7,7 @@ import pytest
 from rlop.experiments import baselines, baselines_table
 from rlop.experiments.baselines import MODULES, Job, Module, jobs, options_of, run_job
 
-CHOSEN = ("plain", "dr3", "rmd lambda", "linear stack")
+CHOSEN = ("plain, lr", "nothing, control", "dr3", "rmd lambda", "linear stack")
 STEPS, SEEDS = 20, 2
 
 
@@ -34,6 +34,8 @@ def test_every_strength_has_a_number_of_every_run(records, agent, module):
     for row in rows:
         for name in ("score", "auc", "srank", "dot", "active"):
             assert len(row[name]) == SEEDS
+        assert len(row["tuning"]) == 1
+        assert len(row["change"]) in (0, SEEDS)
 
 
 def test_a_swept_strength_reaches_the_row_that_it_is_written_under(records):
@@ -41,6 +43,38 @@ def test_a_swept_strength_reaches_the_row_that_it_is_written_under(records):
     dots = [sum(row["dot"]) for row in rows]  # strengths rise, so dot products fall
     assert dots == sorted(dots, reverse=True)
     assert len(set(dots)) == 3
+
+
+def test_the_control_is_inert_and_modules_are_not(records):
+    (control,) = (row for row in rows_of(records, "DQN", "nothing, control")[:1])
+    assert max(control["change"]) < baselines.INERT / 10
+    assert baselines_table.acts([control]) == "inert"
+
+    for module in ("dr3", "rmd lambda"):
+        changes = [sum(row["change"]) for row in rows_of(records, "DQN", module)]
+        assert max(changes) > SEEDS * baselines.INERT
+    weaker = rows_of(records, "DQN", "dr3")[0]
+    assert baselines_table.acts([control, weaker]) == "inert at 1 of 2"
+    stack = rows_of(records, "DQN", "linear stack")
+    assert baselines_table.acts(stack) == "other parameters"
+
+
+def test_strengths_of_rmd_are_compared_with_its_optimizer_without_slacks(records):
+    """The weaker the loss, the further from plain mirror descent."""
+    changes = [sum(row["change"]) for row in rows_of(records, "DQN", "rmd lambda")]
+    assert changes == sorted(changes, reverse=True)
+
+
+def test_change_of_plain_at_its_own_rate_is_nothing(records):
+    slower, same, _ = rows_of(records, "DQN", "plain, lr")
+    assert max(same["change"]) < baselines.INERT / 10
+    assert min(slower["change"]) > baselines.INERT
+
+
+def test_seeds_that_choose_do_not_report():
+    reporting, tuning = baselines.seeds_of(8)
+    assert (len(reporting), len(tuning)) == (8, 4)
+    assert not set(reporting) & set(tuning)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +90,7 @@ def test_runs_keep_an_option_without_the_name_of_the_optimizer(key, name):
 
 
 def test_a_kept_result_is_not_made_again_but_for_other_settings(tmp_path, monkeypatch):
-    job = jobs(("plain",))[0]
+    job = jobs(("plain, lr",))[0]
     first = run_job(job, tmp_path, STEPS, SEEDS)
     monkeypatch.setattr(baselines, "measure", lambda *_: pytest.fail("trained again"))
     assert run_job(job, tmp_path, STEPS, SEEDS) == first
@@ -81,11 +115,11 @@ def test_the_page_has_a_line_for_every_row_and_the_best_of_each_module(records):
     json.dumps(records, allow_nan=False)
 
 
-def test_best_is_the_largest_mean_and_ignores_runs_without_a_value():
+def test_the_strength_is_chosen_by_the_tuning_seeds_alone():
     rows = [
-        {"strength": 1, "auc": [0.1, 0.2]},
-        {"strength": 2, "auc": [0.3, 0.4]},
-        {"strength": 3, "auc": [9, None]},
+        {"strength": 1, "auc": [9, 9], "tuning": [0.1, 0.2]},
+        {"strength": 2, "auc": [0, 0], "tuning": [0.3, 0.4]},
+        {"strength": 3, "auc": [9, 9], "tuning": [9, None]},
     ]
     assert baselines_table.best([{"module": "m", "rows": rows}])["m"]["strength"] == 2
 

@@ -22,7 +22,6 @@ from rlop.experiments import (
     learning_time,
     linear_conv,
     mirror_descent,
-    offpolicy_chain,
     path_norm,
     path_norm_sparsity,
     pruning,
@@ -184,20 +183,6 @@ def test_stationary_variance_by_hand():
 def test_stationary_variance_solves_the_lyapunov_equation(h, beta, eta):
     exact = label_noise.stationary(h, beta, eta, 0.2)
     assert label_noise.formula(h, beta, eta, 0.2) == pytest.approx(exact)
-
-
-def test_projected_neural_td_stays_in_its_ball():
-    process = offpolicy_chain.off_policy(0)
-    learned = offpolicy_chain.neural_td(process, "max-norm", 1.5, 1.0, 300, 0)
-    assert learned.moved.max() <= 1.5 / math.sqrt(offpolicy_chain.NEURONS) + 1e-12
-    assert 0 < max(learned.largest) <= 1.5
-
-
-def test_values_of_a_process_satisfy_bellmans_equation():
-    process = offpolicy_chain.on_policy(0)
-    value = process.value().numpy()
-    expected = process.reward + process.gamma * process.transitions @ value
-    np.testing.assert_allclose(value, expected)
 
 
 def test_least_variation_by_hand():

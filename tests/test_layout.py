@@ -109,6 +109,7 @@ ORDER = [
     "training.feed",
     "training.probing",
     "training.validation",
+    "training.learning_times",
     "training.resume",
     "training.loop",
     "training.saving",

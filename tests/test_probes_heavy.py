@@ -31,7 +31,8 @@ from rlop.types import InputError
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 IMPLICIT = ["implicit/td", "implicit/supervised", "implicit/coadaptation"]
 KERNELS = ["kernel/min_eig", "kernel/change", "kernel/kare", *IMPLICIT, "seem/eigenvalue"]
-OF_ONE_NETWORK = [*KERNELS, "alignment/layers", "parameters/effective"]
+TRACES = ["kernel/captured", "trace/gauss_newton", "trace/head"]
+OF_ONE_NETWORK = [*KERNELS, *TRACES, "alignment/layers", "parameters/effective"]
 
 
 def trained(agent, data):
@@ -86,7 +87,7 @@ def test_probing_changes_nothing(dqn):
 
 
 def test_a_run_alone_equals_the_run_among_others(tiny):
-    names = [name for name in PROBES if not name.startswith(("agreement/", "cka/"))]
+    names = [name for name in PROBES if not name.startswith(("agreement/", "cka/", "masks/"))]
     agent, batch = trained(DiscreteCQL(tiny.spec, seeds=[3, 5], **SMALL), tiny)
     together = pack(agent, batch, names)
     agent, batch = trained(DiscreteCQL(tiny.spec, seeds=[5], **SMALL), tiny)
@@ -190,6 +191,9 @@ def test_kernels_and_implicit_parts_are_those_of_gradients_taken_one_by_one(dqn,
     k = a @ a.mT
     eta = 0.01 / torch.linalg.matrix_norm(k - gamma * b @ a.mT).item()
     parts = implicit_regularizer(a, b, gamma, eta, 1.0)
+    traced = pack(agent, batch, ["trace/gauss_newton"], size=8)["trace/gauss_newton"]
+    torch.testing.assert_close(traced[run], a.square().sum(-1).mean(), rtol=1e-4, atol=0)
+
     expected = {
         "kernel/min_eig": min_eigenvalue(k),
         "kernel/change": kernel_change(k, start @ start.mT),

@@ -226,6 +226,52 @@ def test_pruning_leaves_the_masks_and_weights_of_frozen_runs_alone(tiny):
     assert torch.equal(weights_of(agent)[1], weights[1])
 
 
+def test_weight_rewinding_returns_the_kept_weights_to_their_start(tiny):
+    layers = {"density": 0.8}
+    resets = {**PRUNE, "rewind": "weights"}
+    agent, _ = trained(DQN, tiny, 4, seeds=2, resets=resets, layers=layers)
+    kept, _ = trained(DQN, tiny, 4, seeds=2, resets=PRUNE, layers=layers)
+    assert torch.equal(masks_of(agent), masks_of(kept))  # ranked before they were rewound
+
+    start = agent.main.initial
+    for number, layer in enumerate(agent.online.torso.layers):
+        initial = start[f"torso.layers.{number}.weight"]
+        assert torch.equal(layer.weight, initial * layer.mask)
+    assert torch.equal(agent.online.head.weight, start["head.weight"])
+    assert starts_over(agent)
+
+
+def test_learning_rate_rewinding_keeps_weights_and_restarts_the_optimizer(tiny):
+    layers = {"density": 0.8}
+    agent, _ = trained(DQN, tiny, 4, resets={**PRUNE, "rewind": "rate"}, layers=layers)
+    kept, _ = trained(DQN, tiny, 4, resets=PRUNE, layers=layers)
+    same_parameters(agent, kept)
+    assert starts_over(agent)
+    assert not starts_over(kept)
+
+
+def starts_over(agent):
+    """Whether the optimizer is as at its start."""
+    optimizer = agent.main.optimizer
+    moments = [m for state in optimizer.state.values() for m in state.values()]
+    return not any(m.any() for m in moments) and optimizer.param_groups[0]["step"] == 0
+
+
+def test_rewinding_leaves_frozen_runs_alone(tiny):
+    resets = {**PRUNE, "rewind": "weights"}
+    agent, _ = trained(DQN, tiny, 3, seeds=2, resets=resets, layers={"density": 0.8})
+    before = weights_of(agent)
+    agent.active[1] = False
+    Resets(agent)(probe_batch(tiny.columns(), 8, 2), step=4)
+    assert torch.equal(weights_of(agent)[1], before[1])
+    assert not torch.equal(weights_of(agent)[0], before[0])
+
+
+def test_rewinding_without_pruning_is_refused(tiny):
+    with pytest.raises(InputError, match=r"resets.rewind = weights: expected kind = prune"):
+        make(DQN, tiny, resets={"every": 3, "rewind": "weights"})
+
+
 # --- options ---
 
 

@@ -1,10 +1,20 @@
 """Every module of the workshop on its own, in offline DQN and discrete CQL.
 
-Each has three strengths and eight seeds, on two data sets: 4,000 steps in the gridworld, where the
-plain agents' exact returns are neither 0 nor perfect (the only one of four tried), and 10,000 steps
-in CartPole by a PPO policy that acts at random three times in ten. Strengths were chosen before
+Two data sets: 4,000 steps in the gridworld, where the plain agents' exact returns are neither 0 nor
+perfect (the only one of four tried), and 10,000 steps in CartPole by a PPO policy that acts at
+random three times in ten.
+
+Every module has the same budget: three strengths, the plain agent three learning rates. Four seeds
+choose the strength, by the area under the curve; eight others report. Strengths were chosen before
 anything was run: the value of the paper or its code if it exists (see the docstring of the module),
-and ten times less and more; otherwise three values that span a range.
+and ten times less and more; otherwise three values that span a range. Those of RMD move a slack by
+about a third, a thirtieth and a three-hundredth of its error per visit (lr / (lam B)).
+
+Whether a module does anything is measured early, since two trainings that differ by a rounding
+drift apart in the end: after `EARLY` steps, by the distance between its parameters and those of the
+same agent without it at the same seeds, over the distance that these have moved. Below `INERT`, one
+percent, it is called inert. The row `nothing` is the control: an l2 penalty of a size that rounding
+swallows. A module with other parameters than the plain agent acts by construction.
 
 `scripts/reproduce.py baselines` runs this; `rlop.experiments.baselines_table` writes the results.
 """
@@ -20,7 +30,9 @@ from typing import Any, NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from rlop.agent import Agent
 from rlop.config.files import write_atomic
 from rlop.data import Dataset, load_dataset
 from rlop.logs.history import History
@@ -32,7 +44,11 @@ Strength: TypeAlias = float | str | None  # None for the plain agent
 Options: TypeAlias = dict[str, Any]  # of an agent
 
 STEPS = 2500
-SEEDS = 8
+SEEDS = 8  # that report
+TUNING_SEEDS = 4
+FIRST_SEED, FIRST_TUNING_SEED = 101, 1001
+EARLY = 500  # steps after which a module has acted, or is inert
+INERT = 0.01
 EVALUATIONS = 5  # during a training
 EPISODES = 5  # of an evaluation
 MEASURES = {"score": "eval/return", "srank": "rank/srank", "dot": "feature/dot"}
@@ -42,6 +58,8 @@ class Row(TypedDict):
     """Numbers of the runs at one strength, one per seed; null where one is not finite."""
 
     strength: Strength
+    tuning: list[float | None]  # mean return, of the seeds that choose the strength
+    change: list[float | None]  # see `changes`; empty with other parameters than the plain agent's
     score: list[float | None]  # last return
     auc: list[float | None]  # mean return
     srank: list[float | None]
@@ -55,7 +73,7 @@ class Record(TypedDict):
     task: str
     agent: str
     module: str
-    settings: list[int]  # steps and seeds
+    settings: list[int]  # steps, seeds, and steps of `changes`
     seconds: NotRequired[float]
     rows: NotRequired[list[Row]]
     error: NotRequired[str]
@@ -72,6 +90,7 @@ class Module:
         sweeps: whether they can share a training; if not, each has its own.
         options: further options of the agent.
         agents: agents that it applies to.
+        base: options of the agent without the module, where it is not the plain one.
     """
 
     name: str
@@ -80,6 +99,7 @@ class Module:
     sweeps: bool = True
     options: Mapping[str, object] = field(default_factory=dict)
     agents: tuple[str, ...] = ("DQN", "DiscreteCQL")
+    base: Mapping[str, object] = field(default_factory=dict)
 
 
 def _regularizer(name: str, *strengths: float) -> Module:
@@ -92,11 +112,15 @@ def _static(name: str, key: str, *strengths: Strength, **options: object) -> Mod
 
 
 SGD = {"optimizer": {"sgd": {"momentum": 0.9}}}
+SMD = {"optimizer": {"smd": {"q": 2.0}}, "lr": 1e-1}
 SHRINK = {"kind": "shrink_and_perturb"}
+HYPER = {"layers": {"hyperspherical": True}}
 
-PLAIN = Module("plain", "", (None,), sweeps=False)
+PLAIN = Module("plain, lr", "lr", (3e-4, 1e-3, 3e-3))
+NOTHING = Module("nothing, control", "regularizers.l2", (1e-14, 1e-13, 1e-12))
 MODULES = (
     PLAIN,
+    NOTHING,
     _regularizer("dr3", 0.003, 0.03, 0.3),
     _regularizer("cosine", 0.01, 0.1, 1.0),
     _regularizer("peer", 1e-4, 1e-3, 1e-2),
@@ -115,17 +139,17 @@ MODULES = (
     Module("target noise", "target_noise.scale", (0.03, 0.1, 0.3)),
     Module("sgd, momentum .9", "lr", (1e-3, 1e-2, 1e-1), options=SGD),
     Module("smd q", "optimizer.smd.q", (1.1, 2.0, 3.0), options={"lr": 1e-2}),
-    Module("rmd lambda", "optimizer.rmd.lam", (0.3, 3.0, 30.0), options={"lr": 1e-2}),
+    Module("rmd lambda", "optimizer.rmd.lam", (0.01, 0.1, 1.0), options={"lr": 1e-1}, base=SMD),
     Module("logit adjustment", "logit_adjustment.tau", (0.3, 1.0, 3.0), agents=("DiscreteCQL",)),
     _static("normalization", "layers.norm", "layer", "batch", "batch_renorm"),
     _static("linear stack", "layers.linear_stack", 1, 2, 4),
     _static("factorized rank", "layers.factorized", 4, 8, 16),
     _static("density", "layers.density", 0.5, 0.2, 0.1),
     _static("feature length", "layers.feature_norm", 1.0, 4.0, 16.0),
-    _static("hyperspherical", "layers.hyperspherical", True),
+    Module("hyperspherical, lr", "lr", (3e-4, 1e-3, 3e-3), options=HYPER),
     _static("muP, base width", "layers.base_width", 16, 32, 64, layers={"parametrization": "mup"}),
-    _static("redo every", "resets.every", 300, 1000, 1500, resets={"kind": "redo"}),
-    _static("shrink and perturb every", "resets.every", 300, 1000, 1500, resets=SHRINK),
+    _static("redo every", "resets.every", 100, 250, 500, resets={"kind": "redo"}),
+    _static("shrink and perturb every", "resets.every", 100, 250, 500, resets=SHRINK),
 )
 
 AGENTS: dict[str, Options] = {"DQN": {}, "DiscreteCQL": {"alpha": 1.0}}
@@ -174,9 +198,6 @@ def _launches(task: str, agent: str, module: Module) -> list[Job]:
 def options_of(job: Job) -> Options:
     """Assemble the options of the agent of a training."""
     options: Options = {**COMMON, **TASKS[job.task], **AGENTS[job.agent], **job.module.options}
-    if not job.module.key:
-        return options
-
     # Sections are copied, since modules share them.
     *sections, last = job.module.key.split(".")
     section = options
@@ -221,14 +242,14 @@ def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> R
     path = folder / f"{job.name}.json"
     if path.exists():
         kept: Record = json.loads(path.read_text())
-        if kept["settings"] == [steps, seeds]:
+        if kept["settings"] == [steps, seeds, EARLY]:
             return kept
 
     record: Record = {
         "task": job.task,
         "agent": job.agent,
         "module": job.module.name,
-        "settings": [steps, seeds],
+        "settings": [steps, seeds, EARLY],
     }
 
     started = time.process_time()
@@ -246,7 +267,8 @@ def run_job(job: Job, folder: Path, steps: int = STEPS, seeds: int = SEEDS) -> R
 
 def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
     """Train, and collect the runs' numbers for every strength."""
-    agent = agent_class(job.agent)(data.spec, seeds=seeds, **options_of(job))
+    reporting, tuning = seeds_of(seeds)
+    agent = agent_class(job.agent)(data.spec, seeds=[*reporting, *tuning], **options_of(job))
     evaluate = make_evaluator(agent, data.spec.env_id, data.spec.env_kwargs, EPISODES)
     assert evaluate is not None  # both tasks have an environment
 
@@ -266,11 +288,63 @@ def measure(job: Job, data: Dataset, steps: int, seeds: int) -> list[Row]:
     finally:
         evaluate.close()
 
-    if not job.module.sweeps:
-        return [last_values(history, job.strengths[0], np.ones(len(agent.runs), bool))]
+    change = changes(job, data, min(steps, EARLY), reporting)
+    reports = np.isin(agent.runs.seeds, reporting)
+    rows = []
+    for strength in job.strengths:
+        chosen = np.ones(len(agent.runs), bool)
+        if job.module.sweeps:
+            chosen = np.array(agent.runs.values[swept_name(job.module.key)]) == strength
+        row = last_values(history, strength, chosen & reports)
+        row["tuning"] = _finite(mean_return(history, chosen & ~reports))
+        row["change"] = change[strength]
+        rows.append(row)
+    return rows
 
-    strength_of_run = np.array(agent.runs.values[swept_name(job.module.key)])
-    return [last_values(history, s, strength_of_run == s) for s in job.strengths]
+
+def seeds_of(count: int) -> tuple[list[int], list[int]]:
+    """Return the seeds that report, and half as many that choose the strength."""
+    half = max(1, count * TUNING_SEEDS // SEEDS)
+    tuning = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + half)
+    return list(range(FIRST_SEED, FIRST_SEED + count)), list(tuning)
+
+
+def changes(
+    job: Job, data: Dataset, steps: int, seeds: Sequence[int]
+) -> dict[Strength, list[float | None]]:
+    """Measure how far a module has moved the parameters, at each strength.
+
+        |theta - theta_plain| / |theta_plain - theta_0|
+
+    Args:
+        job: names module and strengths.
+        data: what is trained on.
+        steps: of training.
+        seeds: of the runs.
+    Returns:
+        strength -> one number per seed; none where the parameters are others than the plain ones.
+    """
+    without = {**COMMON, **TASKS[job.task], **AGENTS[job.agent], **job.module.base}
+    plain = agent_class(job.agent)(data.spec, seeds=seeds, **without)
+    start = flat(plain)
+    agent = agent_class(job.agent)(data.spec, seeds=seeds, **options_of(job))
+    shapes = [{name: p.shape[1:] for name, p in a.main.parameters.items()} for a in (plain, agent)]
+    if shapes[0] != shapes[1]:
+        return {strength: [] for strength in job.strengths}
+
+    for one in (plain, agent):
+        train(one, data, steps, log_every=0, probe_every=0, compile=False, progress=False)
+
+    moved = (flat(plain) - start).norm(dim=1)
+    by_strength = flat(agent).unflatten(0, (len(job.strengths), len(seeds)))
+    change = (by_strength - flat(plain)).norm(dim=2) / moved
+    return {s: _finite(row.numpy()) for s, row in zip(job.strengths, change)}
+
+
+def flat(agent: Agent) -> Tensor:
+    """Return a copy of the main network's parameters, `[R, n]`."""
+    parts = [p.detach().flatten(1) for p in agent.main.parameters.values()]
+    return torch.cat(parts, dim=1)
 
 
 def swept_name(key: str) -> str:
@@ -289,16 +363,22 @@ def last_values(history: History, strength: Strength, runs: np.ndarray) -> Row:
         _, values = history.get(metric)
         return values[-1, runs]
 
-    _, returns = history.get(MEASURES["score"])
-    mean_return = returns[1:, runs].mean(0)  # the first is the untrained policy's
     return {
         "strength": strength,
+        "tuning": [],
+        "change": [],
         "score": _finite(last(MEASURES["score"])),
         "srank": _finite(last(MEASURES["srank"])),
         "dot": _finite(last(MEASURES["dot"])),
-        "auc": _finite(mean_return),
+        "auc": _finite(mean_return(history, runs)),
         "active": _finite(last("run/active")),
     }
+
+
+def mean_return(history: History, runs: np.ndarray) -> np.ndarray:
+    """Return the mean return of all evaluations in training, of the runs that are marked `[R]`."""
+    _, returns = history.get(MEASURES["score"])
+    return returns[1:, runs].mean(0)  # the first is the untrained policy's
 
 
 def _finite(values: np.ndarray) -> list[float | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from rlop.experiments.baselines import PLAIN, Record, Row, Strength
+from rlop.experiments.baselines import INERT, PLAIN, Record, Row, Strength
 from rlop.report.figures import COLORS, canvas
 from rlop.report.statistics import mean_ci
 
@@ -22,14 +22,18 @@ HEAD = """# Every module alone, in offline DQN and discrete CQL
 Mean and half a 95 % Student-t interval over {seeds} seeds after {steps:,} updates. *Final score* is
 the return of the last evaluation, *area under the curve* the mean return of all evaluations in
 training, *srank* and *feature dot* are the last probe's. Runs that diverged count with their last
-finite network; their number follows the strength. Few seeds and many rows: the best of them are
-best partly by luck. Made by `scripts/reproduce.py baselines`; `rlop/experiments/baselines.py` says
-how the strengths were chosen.
+finite network; their number follows the strength. Every module has three strengths, of which other
+seeds choose one for the first table: it is not the best of the seeds that report.
+
+*Change* says whether a module does anything: after {early} updates, the distance of the parameters
+to those without it, over the distance that these have moved; below {inert:g} it is inert. Made by
+`scripts/reproduce.py baselines` in {hours:.1f} hours of processor time;
+`rlop/experiments/baselines.py` says how the strengths were chosen.
 
 In the picture blue, orange and green are a module's strengths in the order of the tables, gray is
 the plain agent.
 """
-COLUMNS = ("final score", "area under the curve", "srank", "feature dot")
+COLUMNS = ("final score", "area under the curve", "srank", "feature dot", "change")
 
 
 def interval(values: Sequence[float | None]) -> str:
@@ -60,12 +64,35 @@ def cells(record: Record, row: Row) -> list[str]:
     """Write a row of the long table."""
     intervals = [interval(row["score"]), interval(row["auc"])]
     intervals += [interval(row["srank"]), interval(row["dot"])]
-    return [record["module"], strength_text(row), *intervals]
+    return [record["module"], strength_text(row), *intervals, change_text(row)]
 
 
-def mean_auc(row: Row) -> float:
-    """Return the mean area under the curve, -inf if a run has none."""
-    return float(np.mean([-np.inf if value is None else value for value in row["auc"]]))
+def change_text(row: Row) -> str:
+    """Write how far the module moved the parameters, and whether it is inert."""
+    if not row["change"]:
+        return "other parameters"
+    text = interval(row["change"])
+    return f"{text}, inert" if is_inert(row) else text
+
+
+def is_inert(row: Row) -> bool:
+    """Return whether the parameters are those without the module, to less than `INERT`."""
+    return bool(row["change"]) and float(np.mean(_with_nan(row["change"]))) < INERT
+
+
+def acts(rows: Sequence[Row]) -> str:
+    """Say in a word or two whether a module did anything, at any of its strengths."""
+    if not any(row["change"] for row in rows):
+        return "other parameters"
+    inert = sum(map(is_inert, rows))
+    if inert == len(rows):
+        return "inert"
+    return f"inert at {inert} of {len(rows)}" if inert else "yes"
+
+
+def tuning_score(row: Row) -> float:
+    """Return the tuning seeds' mean area under the curve, -inf if a run has none."""
+    return float(np.mean([-np.inf if value is None else value for value in row["tuning"]]))
 
 
 def groups(records: Sequence[Record]) -> dict[Group, list[Record]]:
@@ -77,21 +104,22 @@ def groups(records: Sequence[Record]) -> dict[Group, list[Record]]:
 
 
 def best(records: Sequence[Record]) -> dict[str, Row]:
-    """Return module -> the row with the largest mean area under the curve."""
+    """Return module -> the row that the tuning seeds choose."""
     result: dict[str, Row] = {}
     for record in records:
         name = record["module"]
         for row in record.get("rows", ()):
-            if name not in result or mean_auc(row) > mean_auc(result[name]):
+            if name not in result or tuning_score(row) > tuning_score(result[name]):
                 result[name] = row
     return result
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """Write the whole of BASELINES.md: the best strength of each module, then every row."""
-    steps, seeds = records[0]["settings"]
+    """Write the whole of BASELINES.md: the chosen strength of each module, then every row."""
+    steps, seeds, early = records[0]["settings"]
+    hours = sum(record.get("seconds", 0) for record in records) / 3600
     parts = [
-        HEAD.format(steps=steps, seeds=seeds),
+        HEAD.format(steps=steps, seeds=seeds, early=early, inert=INERT, hours=hours),
         "![areas under the curve](baselines.png)\n",
         *short(records),
     ]
@@ -110,15 +138,15 @@ def markdown(records: Sequence[Record]) -> str:
 
 
 def short(records: Sequence[Record]) -> list[str]:
-    """Write each module's best area under the curve by task and agent, with its strength."""
+    """Write each module's area under the curve at the chosen strength, and whether it acts."""
     chosen = {f"{agent} on {task}": best(group) for (task, agent), group in groups(records).items()}
     lines = [
-        "## Area under the curve, the best of each module's strengths\n",
-        *header(["module", *chosen]),
+        "## Area under the curve at the strength that the tuning seeds chose\n",
+        *header(["module", "does anything", *chosen]),
     ]
     for name in modules(records):
         rows = [rows_by_module.get(name) for rows_by_module in chosen.values()]
-        lines.append(line([name, *map(at_strength, rows)]))
+        lines.append(line([name, acts(rows_of(records, name)), *map(at_strength, rows)]))
 
     return [*lines, ""]
 
@@ -183,8 +211,9 @@ def panel(axis: Axes, group: Sequence[Record], names: Sequence[str]) -> None:
                 color=COLORS[i % len(COLORS)],
             )
 
-    for row in rows_of(group, PLAIN.name):
-        _, low, high = mean_ci(_with_nan(row["auc"]))
+    plain = best(group).get(PLAIN.name)
+    if plain is not None:
+        _, low, high = mean_ci(_with_nan(plain["auc"]))
         axis.axvspan(low, high, color="#BBBBBB", alpha=0.5, linewidth=0)
 
 

@@ -207,7 +207,9 @@ def prune_(layers: Mapping[str, MaskedLinear], share: float, active: Tensor) -> 
 
 
 @torch.no_grad()
-def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
+def rewind_weights_(
+    params: Named, saved: Named, masks: Named, active: Tensor | None = None
+) -> None:
     """Rewind weights: restore all parameters of an early step, with pruned ones at 0, in place.
 
     The optimizer and the schedule must restart from that step as well.
@@ -216,10 +218,11 @@ def rewind_weights_(params: Named, saved: Named, masks: Named) -> None:
         params: parameters by name.
         saved: their values at that step.
         masks: masks of some of the parameters.
+        active: `[R]` bool; other runs keep their parameters. None for all.
     Reference: Frankle et al., "Stabilizing the Lottery Ticket Hypothesis", 2019, arXiv:1903.01611.
     """
     for name, p in params.items():
-        p.copy_(saved[name])
+        p.copy_(saved[name] if active is None else saved[name].where(per_run(active, p), p))
     mask_(params, masks)
 
 

@@ -83,7 +83,8 @@ class RMDOptions(OptimizerOptions):
     constants: ClassVar[tuple[str, ...]] = ("form",)
     swept: ClassVar[tuple[str, ...]] = ("lam", "q")
     lam: Sweep[Positive] = option(
-        description="weight of the loss against the potential of the weights"
+        description="weight of the loss against the potential of the weights; slacks hardly move "
+        "where lam is far above lr visits / batch_size, visits of a transition in the training"
     )
     q: Sweep[Exponent] = option(2.0, "exponent of the potential")
     reference: Literal["zero", "init"] = option("zero", "center of the potential")

@@ -123,9 +123,10 @@ class RMD(SMD):
     Args:
         params, lr, q, reference: as in `SMD`; psi is the potential of the norm.
         lam: lambda, `[R]` tensor or one number for all runs, > 0: weight of the loss, against psi.
-            As lambda tends to infinity the slacks stay at zero, which is `SMD`. Keep lr/lam well
-            below 1 (unsigned) or below B (signed, B in a minibatch): beyond that, a slack
-            overshoots.
+            As lambda tends to infinity the slacks stay at zero, which is `SMD`. A visit moves a
+            slack by the share lr/lam (unsigned) or lr/(lam B) (signed, B in a minibatch) of its
+            error: over n visits it acts from lam of about n times that lr or lr/B downwards, and
+            beyond a share of 1 it overshoots.
         form: `signed`, or `unsigned`, whose slacks each take the whole step of the minibatch, not
             1/B of it.
     Reference: Azizan, Lale and Hassibi, "Explicit Regularization via Regularizer Mirror Descent",

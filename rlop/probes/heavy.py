@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlop.config.checks import check_known, check_range
+from rlop.nets.masks import magnitude_masks
 from rlop.probes.agreement import (
     Calibration,
     action_distance,
@@ -21,6 +22,7 @@ from rlop.probes.agreement import (
 from rlop.probes.alignment import layer_alignment
 from rlop.probes.cka import cka_matrix
 from rlop.probes.effective_parameters import effective_parameters
+from rlop.probes.gradients import guarded
 from rlop.probes.implicit import Implicit, implicit_parts, is_stable, label_noise_covariance
 from rlop.probes.kernel import (
     kare,
@@ -28,11 +30,13 @@ from rlop.probes.kernel import (
     last_layer_gram,
     min_eigenvalue,
     seem_eigenvalue,
+    signal_capture_threshold,
     td_kernel,
 )
 from rlop.probes.learning import class_variance
 from rlop.probes.lipschitz import Sensitivity, flip_radius, sensitivity
 from rlop.probes.model import AgentView, ValueAgent
+from rlop.probes.trace import head_trace
 from rlop.types import Batch, InputError
 
 # Rows and sizes are ours: large enough for a stable number, small enough to run during training.
@@ -41,6 +45,7 @@ KARE_RIDGE = 1e-3  # in units of the kernel's mean eigenvalue
 CKA_ROWS = 256  # rows of a minibatch
 STEP = 0.01  # step size of the implicit regularizer's noisy TD, over the norm of its kernel
 CLUSTERS = 16  # clusters of states
+MASK_DENSITY = 0.2  # of the masks whose overlap is measured
 STATES = 64  # at which gradients with respect to the state are taken
 
 Probe: TypeAlias = Callable[[AgentView], Tensor]  # -> [R]
@@ -101,17 +106,49 @@ def _kernel_change(view: AgentView) -> Tensor:
     return view.per_run(kernel_change(data, initial))
 
 
-def _kare(view: AgentView) -> Tensor:
-    """KARE of the head's kernel and greedy TD targets."""
+def _head_kernel(view: AgentView) -> tuple[Tensor, Tensor]:
+    """Return the kernel of the head at a few rows, `[..., n, n]`, and a ridge for it, `[...]`."""
     rows = view.spaced(KARE_ROWS)
     action = view.batch.action[:, rows] if view.discrete else None
     kernel = last_layer_gram(view.features[..., rows, :], action)
 
     # Features that are all zero give no scale for the ridge; then any ridge works.
     ridge = KARE_RIDGE * kernel.diagonal(dim1=-2, dim2=-1).mean(-1) / kernel.shape[-1]
-    ridge = ridge.where(ridge > 0, 1.0)
-    target = view.over_critics(view.target[:, rows]).expand(kernel.shape[:-1])
+    return kernel, ridge.where(ridge > 0, 1.0)
+
+
+def _kare(view: AgentView) -> Tensor:
+    """KARE of the head's kernel and greedy TD targets."""
+    kernel, ridge = _head_kernel(view)
+    target = view.over_critics(view.target[:, view.spaced(KARE_ROWS)]).expand(kernel.shape[:-1])
     return view.per_run(kare(kernel, target, ridge))
+
+
+def _captured(view: AgentView) -> Tensor:
+    """Directions of the head's kernel that the rows suffice to learn, sum_k t_k / (t_k + theta).
+
+    theta is the signal capture threshold.
+    """
+    kernel, ridge = _head_kernel(view)
+    n = kernel.shape[-1]
+    t = guarded(torch.linalg.eigvalsh, kernel).clamp_min(0) / n
+
+    # A broken run has no spectrum: its ridge must be positive all the same.
+    finite = t.isfinite().all(-1)
+    theta = signal_capture_threshold(t.nan_to_num(), n, ridge.where(finite, 1.0))
+    captured = (t / (t + theta.unsqueeze(-1))).sum(-1)
+    return view.per_run(captured.where(finite, torch.nan))
+
+
+def _trace(view: AgentView) -> Tensor:
+    """Trace of the Gauss-Newton matrix, mean |grad Q|^2: what label noise penalizes."""
+    data, _, _ = view.grams
+    return view.per_run(data.diagonal(dim1=-2, dim2=-1).mean(-1))
+
+
+def _head_trace(view: AgentView) -> Tensor:
+    """The head's part of that trace."""
+    return view.per_run(head_trace(view.features, "head.bias" in view.parameters))
 
 
 def _seem(view: AgentView) -> Tensor:
@@ -197,6 +234,21 @@ def _cka(view: AgentView) -> Tensor:
     return view.per_run(other_runs(pairs, view.group).movedim(-1, 0))
 
 
+def _mask_overlap(view: AgentView) -> Tensor:
+    """Overlap |both| / |either| of the largest fifth of the weights with the other seeds'."""
+    lead = 1 if view.discrete else 2
+    matrices = {name: p for name, p in view.parameters.items() if p.ndim >= lead + 2}
+    masks = magnitude_masks(matrices, MASK_DENSITY)
+    flat = torch.cat([mask.flatten(1) for mask in masks.values()], dim=1).double()
+
+    both = flat @ flat.mT
+    kept = flat.sum(-1)
+    overlap = both / (kept + kept.unsqueeze(-1) - both)
+    broken = torch.stack([p.flatten(1).isnan().any(-1) for p in matrices.values()]).any(0)
+    overlap[broken] = torch.nan
+    return other_runs(overlap, view.group)
+
+
 # --- layers and states ---
 
 
@@ -234,6 +286,9 @@ PROBES: dict[str, Probe] = {
     "kernel/min_eig": _min_eigenvalue,
     "kernel/change": _kernel_change,
     "kernel/kare": _kare,
+    "kernel/captured": _captured,
+    "trace/gauss_newton": _trace,
+    "trace/head": _head_trace,
     "implicit/td": _implicit_total,
     "implicit/supervised": _implicit_supervised,
     "implicit/coadaptation": _implicit_coadaptation,
@@ -243,6 +298,7 @@ PROBES: dict[str, Probe] = {
     "agreement/gap": _calibration(lambda parts: parts.gap),
     "agreement/shift": _shift,
     "cka/seeds": _cka,
+    "masks/seeds": _mask_overlap,
     "alignment/layers": _alignment,
     "parameters/effective": _effective_parameters,
     "lipschitz/at": _sensitivity(lambda parts: parts.at),

@@ -318,7 +318,7 @@ class Loop:
 
         probed: dict[str, np.ndarray] = {}
         if due(self.options.probe_every):
-            probed = measure_agent(self.agent, self.probe_batch)
+            probed = measure_agent(self.agent, self.probe_batch, self.options.probes)
             if self.validation is not None:
                 probed |= self.validation.measure(self.agent)
         scores: Scores = {}

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rlop.config.schema import Count, Fraction, Index, Probability, option, options
+from rlop.config.schema import (
+    Count,
+    Fraction,
+    Index,
+    Positive,
+    Probability,
+    option,
+    options,
+)
 from rlop.types import InputError
 
 
@@ -21,6 +29,9 @@ class TrainOptions:
     validation: Fraction = option(
         0.0, "share of the data, in whole episodes, held out for loss/validation at every probe"
     )
+    probes: tuple[str, ...] = option(
+        (), "heavier measures at every probe, by name: those of rlop.probes.pack"
+    )
     eval_every: Index = option(10_000, "steps between evaluations")
     checkpoint_every: Index = option(50_000, "steps between checkpoints")
     reload_every: Index = option(0, "steps between draws of the data, where a window is set")
@@ -28,7 +39,7 @@ class TrainOptions:
         "auto", "the update as one graph; auto: where compiling pays off"
     )
     updates_per_launch: Index = option(
-        0, "updates of one launch; 0: one on a CPU, on CUDA as many as the intervals allow"
+        0, "updates of one launch; 0: compiled or on CUDA, as many as the intervals allow, else one"
     )
 
 
@@ -59,6 +70,14 @@ class EarlyStoppingOptions:
 
 
 @options
+class LearningTimeOptions:
+    """What to record of learning and forgetting; see `rlop.LearningTimes`."""
+
+    tau: Positive = option(description="TD error below which a transition counts as learned")
+    size: Count = option(1024, "transitions that are followed")
+
+
+@options
 class Experiment(TrainOptions):
     """A training from data to log folder."""
 
@@ -84,6 +103,9 @@ class Experiment(TrainOptions):
     )
     early_stopping: EarlyStoppingOptions | None = option(
         None, "stop before the last step, once a metric no longer improves"
+    )
+    learning_time: LearningTimeOptions | None = option(
+        None, "record at every probe when transitions are learned, into learning_time.json"
     )
     logdir: str | None = option(None, "folder of the logs; default: runs/CONFIG-TIME")
     resume: bool | str = option(

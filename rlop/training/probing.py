@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rlop import probes
@@ -38,8 +40,14 @@ def probed_transitions(agent: Agent, data: Dataset, size: int = 0) -> Batch:
     return probe_batch(data.columns(), size, len(agent.runs), agent.device)
 
 
-def measure_agent(agent: Agent, batch: Batch) -> dict[str, np.ndarray]:
-    """Measure the representation of every run on a batch; see `probe_agent`."""
+def measure_agent(agent: Agent, batch: Batch, heavier: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Measure the representation of every run on a batch; see `probe_agent`.
+
+    Args:
+        agent: the agent.
+        batch: `[R, B, ...]`.
+        heavier: names of `rlop.probes.heavy.PROBES` that are measured, too.
+    """
     features, next_features = agent.features(batch)
     mask = 1 - batch.terminated
     if features.ndim == 4:  # [R, E, n, D]: one mask for all critics
@@ -49,4 +57,8 @@ def measure_agent(agent: Agent, batch: Batch) -> dict[str, np.ndarray]:
     averaged = {}
     for name, value in measures.items():
         averaged[name] = value.reshape(len(value), -1).mean(1).cpu().numpy()
+
+    if heavier:
+        for name, value in probes.pack(agent, batch, heavier).items():
+            averaged[name] = value.cpu().numpy()
     return averaged

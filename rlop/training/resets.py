@@ -1,4 +1,4 @@
-"""Scheduled resets of weights: shrink and perturb, recycling of dormant units, pruning."""
+"""Scheduled resets: shrink and perturb, recycling of dormant units, pruning with rewinding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlop.agent import Agent
 from rlop.config.schema import Index, NonNegative, Share, option, options
 from rlop.nets.init import InitConfig, reinit_runs
 from rlop.nets.linear import reset_runs
-from rlop.nets.masks import MaskedLinear, prune_
+from rlop.nets.masks import MaskedLinear, prune_, rewind_weights_
 from rlop.optim.step import RunOptimizer
 from rlop.runs import per_run
 from rlop.training.recycling import hidden_units, redo_
@@ -38,9 +38,18 @@ class ResetOptions:
     keep: Share = option(
         0.8, "of prune: share of the kept weights that a reset keeps; begins at layers.density"
     )
+    rewind: Literal["none", "weights", "rate"] = option(
+        "none",
+        "of prune, what follows it: weights: the kept ones return to their start, and the "
+        "optimizer starts over; rate: the optimizer alone starts over",
+    )
     layers: tuple[str, ...] = option(
         (), "of shrink_and_perturb: beginnings of parameters' names, such as head; empty for all"
     )
+
+    def __post_init__(self) -> None:
+        if self.rewind != "none" and self.kind != "prune":
+            raise InputError(f"rewind = {self.rewind}: expected kind = prune with it")
 
 
 class ResetsConfig:
@@ -56,6 +65,9 @@ class Resets:
     of the training. The optimizer's moments of the parameters that were reset become 0; its count
     of steps continues. Masks and projections are applied again. The target network follows through
     its usual updates.
+
+    After pruning, weights can be rewound to their start, or the learning rate: agents have no
+    schedule of it to repeat, so that their optimizer starts over, its moments and its count.
 
     Args:
         agent: the agent; without the option `resets` nothing is reset.
@@ -135,10 +147,24 @@ class Resets:
 
         if options.kind == "prune":
             rounds = step // options.every
-            return prune_(self.masked, options.keep**rounds, active)
+            pruned = prune_(self.masked, options.keep**rounds, active)
+            return pruned if options.rewind == "none" else self._rewind()
 
         shrink_and_perturb_(self.chosen, self.draw(step), options.shrink, options.noise, active)
         return {name: per_run(active, p) for name, p in self.chosen.items()}
+
+    def _rewind(self) -> dict[str, Tensor]:
+        """Rewind weights or learning rate of the active runs; return what starts over."""
+        learner = self.learner
+        active = learner.active
+        if self.options.rewind == "weights":
+            masks = {f"{name}.weight": layer.mask for name, layer in self.masked.items()}
+            rewind_weights_(learner.parameters, learner.initial, masks, active)
+
+        (group,) = learner.optimizer.param_groups
+        if "step" in group:  # Adam's, by which it corrects its moments
+            group["step"].zero_()
+        return {name: per_run(active, p) for name, p in learner.parameters.items()}
 
     def draw(self, step: int) -> dict[str, Tensor]:
         """Draw initial parameters for this step, by name."""

@@ -30,6 +30,7 @@ FREE = (
     "steps",
     "log_every",
     "probe_every",
+    "probes",
     "eval_every",
     "checkpoint_every",
     "updates_per_launch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -15,7 +16,7 @@ import torch
 from rlop.agent import Agent
 from rlop.agent_checks import usable_device
 from rlop.config.checks import show
-from rlop.config.files import overrides_only, read_yaml
+from rlop.config.files import overrides_only, read_yaml, write_atomic
 from rlop.config.overrides import apply_overrides
 from rlop.config.schema import PLAIN, build, flags_of, options_of, with_preset
 from rlop.data import Dataset, load_dataset
@@ -24,15 +25,17 @@ from rlop.data.transforms import transform
 from rlop.data.units import in_env_units
 from rlop.logs.logger import History
 from rlop.logs.messages import LOGGER, say
-from rlop.training.callbacks import EarlyStopping
+from rlop.training.callbacks import Callback, EarlyStopping
 from rlop.training.evaluate import make_evaluator
 from rlop.training.folder import CONFIG, RunFolder, new_folder
+from rlop.training.learning_times import LearningTimes
 from rlop.training.names import agent_class
 from rlop.training.options import Experiment, TrainOptions
 from rlop.training.session import origin_of, train_in
 from rlop.types import InputError
 
 DEFAULT_AGENT = "DQN"
+LEARNING_TIME = "learning_time.json"  # in the folder of the training
 COLLECTED = (".hdf5", ".h5")  # what `rlop collect` writes
 
 
@@ -221,8 +224,14 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
 
     is_quiet = not LOGGER.isEnabledFor(logging.INFO)
     options = build(TrainOptions, schedule_of(experiment), where="")
-    stopping = experiment.early_stopping
-    callbacks = [] if stopping is None else [EarlyStopping(**asdict(stopping))]
+    callbacks: list[Callback] = []
+    if experiment.early_stopping is not None:
+        callbacks.append(EarlyStopping(**asdict(experiment.early_stopping)))
+    times: LearningTimes | None = None
+    if experiment.learning_time is not None:
+        followed = data.draw(0) if isinstance(data, RollingWindow) else data
+        times = LearningTimes(agent, followed, **asdict(experiment.learning_time))
+        callbacks.append(times)
     started = time.perf_counter()
     with folder:
         history = train_in(
@@ -236,6 +245,9 @@ def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path
             config=_continued(experiment),
             callbacks=callbacks,
         )
+        if times is not None:
+            summary = {"labels": list(agent.runs.labels), **times.summary()}
+            write_atomic(folder.path / LEARNING_TIME, json.dumps(summary, indent=1).encode())
     steps = max(history.steps, default=experiment.steps)  # fewer if it stopped early
     say(cost(int(steps), len(agent.runs), time.perf_counter() - started))
     return agent, history, folder.path

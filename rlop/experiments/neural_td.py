@@ -1,0 +1,214 @@
+"""Neural TD with a ball around each neuron, without, and with one ball around all of them.
+
+Row 32: Cayci, Satpathi, He, Srikant, "Sample Complexity and Overparameterization Bounds for
+Temporal-Difference Learning With Neural Network Approximation", IEEE TAC 2023, arXiv:2103.01391;
+the single ball is that of Cai, Yang, Lee, Wang, NeurIPS 2019, arXiv:1905.10027.
+
+The clauses of the abstract: (a) both algorithms, projection-free and max-norm, converge at the
+rates of bounds; (b) max-norm improves the sample complexity, and (c) the number of neurons, both
+dramatically; (d) by the geometry of the function class; (e) the proof stops the process when a
+neuron leaves a ball. The agent is `rlop.agents.NeuralTD`, on single transitions of a process that
+is drawn for each seed and whose values have norm nu = 1 (`neural_td_process`): (a) the error lies
+under the bound at all T, and T grows no faster than eps^-4 and eps^-6 at the theory's steps; (b)
+samples at the best constant step of five, chosen by other networks at equal budgets; (c) the error
+of 16 neurons at an equal step, R = 2 nu; (d) equal radius where TD diverges off policy; (e) the
+share of errors before which a free neuron has left lambda. Values are means over `NETWORKS`.
+
+The control: values of norm 8, beyond the ball and the samples; two arms that are the same algorithm
+(a ball too large to be reached); a free process in place of a bounded one, and the other way round;
+a lambda that is a twentieth. `docs/neural_td.md` has the same claims at more and larger settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rlop.experiments.fit import child_seeds
+from rlop.experiments.neural_td_claims import (
+    RADIUS,
+    RATES,
+    error_over_bound,
+    share_outside,
+    theory_step,
+)
+from rlop.experiments.neural_td_process import Process, off_policy, on_policy
+from rlop.experiments.neural_td_runs import Followed, follow, samples_to_reach, slope
+from rlop.experiments.outcome import Curve, Outcome
+
+NETWORKS = 4
+EPSILONS = (0.26, 0.21, 0.17)  # the RMS of the values is about .4
+THEORY_STEPS = {"free": 16_000, "max_norm": 8_000}
+TUNED_EPSILON = 0.04
+TUNED_STEPS = 2_000
+FEW = 16  # neurons
+OFF_RADIUS = 5.0
+OFF_STEPS = 2_000
+UNREACHED = 1e6  # radius that no neuron travels
+WIDTH = 256
+
+
+def run(seed: int) -> Outcome:
+    """Measure the clauses on processes and networks of this seed."""
+    return measure(seed, norm=1.0, steps=THEORY_STEPS, radius=2.0, is_control=False)
+
+
+def control(seed: int) -> Mapping[str, float]:
+    """Measure the same where the effects are absent by construction."""
+    steps = {"free": 3_000, "max_norm": 3_000}
+    return measure(seed, norm=8.0, steps=steps, radius=UNREACHED, is_control=True).values
+
+
+def measure(
+    seed: int, norm: float, steps: Mapping[str, int], radius: float, is_control: bool
+) -> Outcome:
+    """Measure every clause.
+
+    Args:
+        seed: of processes, networks and samples.
+        norm: of the values, where the theory takes 1.
+        steps: samples at the theory's steps, by kind.
+        radius: of the balls that are compared on policy.
+        is_control: exchange free and bounded off policy, and shrink lambda.
+    """
+    of_process, of_off_policy, *networks = child_seeds(seed, 2 + 2 * NETWORKS)
+    reporting, tuning = networks[:NETWORKS], networks[NETWORKS:]
+
+    process = on_policy(of_process, norm)
+    values, curves = at_theory_steps(process, reporting, steps, 20 if is_control else 1)
+    same_norm = on_policy(of_process)
+    values |= at_best_steps(same_norm, reporting, tuning, UNREACHED if is_control else RADIUS)
+    values |= with_few_neurons(same_norm, reporting, radius)
+    values |= without_a_stationary_law(off_policy(of_off_policy), reporting, is_control)
+    return Outcome(values, curves, x="samples", y="RMS error of the average", log="xy")
+
+
+def at_theory_steps(
+    process: Process, seeds: Sequence[int], steps: Mapping[str, int], smaller: float
+) -> tuple[dict[str, float], dict[str, Curve]]:
+    """Compare with the bounds: errors, samples to three of them, neurons that leave.
+
+    Args:
+        process: on policy.
+        seeds: of the networks.
+        steps: samples, by kind.
+        smaller: divisor of lambda.
+    """
+    values: dict[str, float] = {}
+    curves: dict[str, Curve] = {}
+    for kind, count in steps.items():
+        settings = {}
+        for epsilon in EPSILONS:
+            lr = theory_step(kind, epsilon, process.gamma, EPSILONS[0])
+            settings[str(epsilon)] = {"lr": lr}
+        followed = followed_at(process, seeds, settings, count, 50, kind, RADIUS)
+
+        counts = np.stack([samples_to_reach(followed, str(eps), eps) for eps in EPSILONS])
+        exponents = slope([1 / epsilon for epsilon in EPSILONS], counts)
+        values[f"{kind}: exponent of the samples in 1 / eps"] = mean(exponents)
+        for epsilon in EPSILONS:
+            place = followed.setting(str(epsilon))
+            label = f"{kind}, step for {epsilon:g}"
+            curves[label] = (followed.steps, followed.averaged[:, place].mean(1))
+
+        if kind == "max_norm":
+            ratio = error_over_bound(followed, EPSILONS, process.gamma)
+            values["max_norm: largest error / bound"] = mean(ratio)
+        else:
+            last = followed.averaged[-1, followed.setting(str(EPSILONS[-1]))]
+            values["free: last error / eps"] = mean(last / EPSILONS[-1])
+            radii = [RADIUS * EPSILONS[0] / epsilon / smaller for epsilon in EPSILONS]
+            outside = share_outside(followed, EPSILONS, radii)
+            values["free: share of errors before which a neuron leaves lambda"] = mean(outside)
+    return values, curves
+
+
+def at_best_steps(
+    process: Process, reporting: Sequence[int], tuning: Sequence[int], radius: float
+) -> dict[str, float]:
+    """Compare the samples to a small error, each kind at its best constant step of five."""
+    settings = {str(lr): {"lr": lr} for lr in RATES}
+    both = [*reporting, *tuning]
+    samples = {}
+    for kind in ("free", "max_norm"):
+        followed = followed_at(process, both, settings, TUNED_STEPS, 10, kind, radius)
+        counts = np.stack([samples_to_reach(followed, name, TUNED_EPSILON) for name in settings])
+        counts = np.log(np.where(np.isnan(counts), TUNED_STEPS, counts))  # [rates, seeds]
+        chosen = counts[:, len(reporting) :].mean(1).argmin()
+        samples[kind] = counts[chosen, : len(reporting)].mean()
+    ratio = math.exp(samples["free"] - samples["max_norm"])
+    return {f"free / max_norm: samples to {TUNED_EPSILON:g} at the best step": ratio}
+
+
+def with_few_neurons(process: Process, seeds: Sequence[int], radius: float) -> dict[str, float]:
+    """Compare the errors of narrow networks after equal samples at an equal step."""
+    error = {}
+    for kind in ("free", "frobenius", "max_norm"):
+        setting = {"": {"lr": 1.0}}
+        followed = followed_at(
+            process, seeds, setting, TUNED_STEPS, TUNED_STEPS, kind, radius, width=FEW
+        )
+        error[kind] = mean(followed.averaged[-1, 0])
+    return {
+        f"{kind} / max_norm: error of {FEW} neurons": error[kind] / error["max_norm"]
+        for kind in ("free", "frobenius")
+    }
+
+
+def without_a_stationary_law(
+    process: Process, seeds: Sequence[int], is_control: bool
+) -> dict[str, float]:
+    """Compare the largest |V| off policy, at equal radius.
+
+    Args:
+        process: off policy.
+        seeds: of the networks.
+        is_control: exchange free and max-norm, and take one ball for both.
+    """
+    largest: dict[str, np.ndarray] = {}
+    diverged = {}
+    for kind in ("free", "frobenius", "max_norm"):
+        setting = {"": {"lr": 1.0}}
+        followed = followed_at(process, seeds, setting, OFF_STEPS, 20, kind, OFF_RADIUS)
+        largest[kind] = followed.largest[:, 0].max(0)
+        diverged[kind] = 1 - mean(followed.active[0])
+
+    free, bounded, other = "free", "max_norm", "frobenius"
+    if is_control:
+        free, bounded, other = bounded, free, bounded
+    ratio = largest[other] / largest["max_norm"]
+    return {
+        "off policy, free: share that diverges": diverged[free],
+        "off policy, max_norm: largest |V| / R": mean(largest[bounded]) / OFF_RADIUS,
+        "off policy, frobenius / max_norm: largest |V|": mean(ratio),
+    }
+
+
+def followed_at(
+    process: Process,
+    seeds: Sequence[int],
+    settings: Mapping[str, Mapping[str, float]],
+    steps: int,
+    every: int,
+    kind: str,
+    radius: float,
+    width: int = WIDTH,
+) -> Followed:
+    """Train one kind of projection; arguments as of `follow`."""
+    return follow(
+        process,
+        seeds,
+        settings,
+        steps,
+        every=every,
+        width=width,
+        projection=kind,
+        radius=radius,
+    )
+
+
+def mean(values: np.ndarray) -> float:
+    """Average over the networks; NaN if a value is."""
+    return float(np.mean(values))
