@@ -165,8 +165,7 @@ def with_policy(data: Dataset, policy: ArrayLike) -> Dataset:
     table = np.array(policy, np.float32)
     if n_actions is None or table.shape != (len(data), n_actions):
         raise InputError(
-            f"{data.name}: behavior: probabilities {table.shape}, "
-            f"expected {(len(data), n_actions)}"
+            f"{data.name}: behavior: probabilities {table.shape}, expected {(len(data), n_actions)}"
         )
     table[data.terminated] = 1 / n_actions  # targets mask it
     is_off = ~(np.abs(table.sum(1) - 1) < TOLERANCE) | (table < 0).any(1)

@@ -68,9 +68,7 @@ class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
 
         redraws = self.backup == "behavior"
         if not redraws and not isinstance(make_source(self.behavior), Counts):
-            raise InputError(
-                f"behavior: only with backup behavior, found backup = {self.backup}"
-            )
+            raise InputError(f"behavior: only with backup behavior, found backup = {self.backup}")
 
         recycles_units = self.resets.every and self.resets.kind == "redo"
         if self.network == "impala" and recycles_units:

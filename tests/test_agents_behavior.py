@@ -28,8 +28,13 @@ def by_sign(n=400, seed=0) -> Dataset:
     action = (obs[:-1, 0] > 0) ^ (rng.random(n) < 0.1)
     ends = np.arange(n) % 20 == 19
     return Dataset.from_arrays(
-        obs[:-1], action.astype(np.int64), np.zeros(n), ends & (np.arange(n) % 40 == 39), ends,
-        obs[1:], n_actions=2,
+        obs[:-1],
+        action.astype(np.int64),
+        np.zeros(n),
+        ends & (np.arange(n) % 40 == 39),
+        ends,
+        obs[1:],
+        n_actions=2,
     )
 
 
@@ -115,9 +120,15 @@ def test_a_function_of_the_users_is_the_known_policy(my_policy):
     rows = prepared(by_sign(40), {"known": {"policy": "my_policy:uniform"}})
     assert (rows.extra["next_policy"] == 0.5).all()
     rlop.train(
-        DQN(rows.spec, backup="behavior", behavior={"known": {"policy": "my_policy:uniform"}},
-            **SMALL),
-        by_sign(40), 4, progress=False,
+        DQN(
+            rows.spec,
+            backup="behavior",
+            behavior={"known": {"policy": "my_policy:uniform"}},
+            **SMALL,
+        ),
+        by_sign(40),
+        4,
+        progress=False,
     )
 
 
