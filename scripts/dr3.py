@@ -1,4 +1,4 @@
-"""DR3 claim by claim: train the settings of the study, and write docs/dr3.md from what they measured.
+"""DR3 claim by claim: train the settings of the study, and write docs/dr3.md from the records.
 
     python scripts/dr3.py                            # every setting that has no record yet
     python scripts/dr3.py "grid CQL" "Breakout CQL"  # these, again

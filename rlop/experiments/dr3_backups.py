@@ -8,34 +8,45 @@ from the behavior policy, out of sample, and stays flat under SARSA, whose next 
 data's, and under regression on Monte-Carlo returns.
 
 Here: the same four targets on a gridworld whose observations never repeat (`gridruns`), so that an
-action drawn from the known policy is out of sample, 3,000 updates, two networks for each target.
+action drawn from the known policy is out of sample, 2,400 updates, two networks for each target.
 The dot product is the product of a cosine and of norms, so the cosine has a measure of its own.
 
-Control: all four targets are Monte-Carlo returns, with other networks, so that no difference
-between them is one of targets; for growth, networks that hardly learn (rate 1e-7); for flatness,
-SARSA and Monte-Carlo with DR3 of the opposite sign, which aligns features by construction.
+Control: all targets are Monte-Carlo returns, with other networks, so that no difference between
+them is one of targets; for growth, networks that hardly learn (rate 1e-7); for flatness, SARSA and
+Monte-Carlo with a penalty that rewards what DR3 penalizes, which aligns features by construction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
 
 from rlop.experiments.fit import child_seeds
-from rlop.experiments.gridruns import curves, data_of, growth, last, offline_dqn
+from rlop.experiments.gridruns import POINTS, curves, data_of, growth, last, offline_dqn, part
 from rlop.experiments.outcome import Outcome
 from rlop.logs.logger import History
+from rlop.regularizers import dr3
+from rlop.types import TDContext, needs
 
 DOT = "feature/dot"
-BACKUPS = ("max", "behavior", "sarsa", "mc")
-ALIGNING = -0.01  # coefficient of DR3 that rewards what it penalizes
+COMPARED = ("max", "behavior", "sarsa")
+ALIGNING = {"rlop.experiments.dr3_backups:aligning": 0.01}
+OF_BACKUP: dict[str, dict[str, Any]] = {
+    "max": {"backup": "max"},
+    "behavior": {"backup": "behavior", "behavior": "known"},  # the policy that acted
+    "sarsa": {"backup": "sarsa"},
+    "mc": {"backup": "mc"},
+}
 
 
-def options_of(backup: str) -> dict[str, str]:
-    """Return the options of DQN for a target; the behavior policy is the one that acted."""
-    if backup == "behavior":
-        return {"backup": backup, "behavior": "known"}
-    return {"backup": backup}
+@needs("next_features")
+def aligning(ctx: TDContext) -> Tensor:
+    """Return DR3 with the opposite sign, `[R]`."""
+    assert ctx.next_features is not None
+    return -dr3(ctx.features, ctx.next_features)
 
 
 def compared(histories: Mapping[str, History]) -> dict[str, float]:
@@ -55,8 +66,8 @@ def run(seed: int) -> Outcome:
     data_seed, seed_of_networks = child_seeds(seed, 2)
     data = data_of(data_seed)
     histories = {}
-    for backup in BACKUPS:
-        histories[backup] = offline_dqn(seed_of_networks, data, **options_of(backup))
+    for backup, options in OF_BACKUP.items():
+        histories[backup] = offline_dqn(seed_of_networks, data, **options)
 
     values = compared(histories)
     for backup in ("max", "sarsa", "mc"):
@@ -68,16 +79,15 @@ def run(seed: int) -> Outcome:
 
 def control(seed: int) -> Mapping[str, float]:
     """Measure where targets do not differ, nothing is learned, or alignment is rewarded."""
-    data_seed, *seeds = child_seeds(seed, 2 + len(BACKUPS))
+    data_seed, seed_of_networks = child_seeds(seed, 2)
     data = data_of(data_seed)
-    histories = {}
-    for backup, own in zip(BACKUPS, seeds):
-        histories[backup] = offline_dqn(own, data, backup="mc")
-    values = compared(histories)
+    alike = offline_dqn(seed_of_networks, data, networks=len(COMPARED), backup="mc")
+    alone = {name: part(alike, slice(i, i + 1)) for i, name in enumerate(COMPARED)}
+    values = compared(alone)
 
-    still = offline_dqn(seeds[0], data, lr=1e-7)
+    still = offline_dqn(seed_of_networks, data, steps=10 * POINTS, lr=1e-7)
     values["max: dot product, end / half"] = growth(still, DOT)
     for backup in ("sarsa", "mc"):
-        aligned = offline_dqn(seeds[0], data, backup=backup, regularizers={"dr3": ALIGNING})
+        aligned = offline_dqn(seed_of_networks, data, backup=backup, regularizers=ALIGNING)
         values[f"{backup}: dot product, end / half"] = growth(aligned, DOT)
     return values

@@ -32,8 +32,8 @@ features on a fixed batch of the data (terminal transitions left out):
    penalty, each at the coefficient that its own tuning seeds chose among four, are above 0.
 
 Reference: Kumar et al., "DR3: Value-Based Deep Reinforcement Learning Requires Explicit
-Regularization", ICLR 2022, arXiv:2112.04716: section 3.1 (1, 2), 3.2 (3), figure on covariances (4),
-table A.1 (5), section 5 (6 to 8).
+Regularization", ICLR 2022, arXiv:2112.04716: section 3.1 (1, 2), 3.2 (3), figure on covariances
+(4), table A.1 (5), section 5 (6 to 8).
 """
 
 from __future__ import annotations

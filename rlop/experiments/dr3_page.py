@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from rlop.experiments.dr3_settings import BACKUPS
 from rlop.experiments.dr3_study import Record, Records
 from rlop.report.figures import COLORS, canvas
 from rlop.report.statistics import mean_ci
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
 MEASURES = ("feature/dot", "feature/cosine", "q/data", "rank/srank", "rank/effective_rank")
@@ -162,7 +166,7 @@ def draw(records: Records, path: Path) -> None:
         axes[0, 0].legend(fontsize=7)
 
 
-def panel(axis, record: Record, metric: str, arms: Sequence[str] = ()) -> None:
+def panel(axis: Axes, record: Record, metric: str, arms: Sequence[str] = ()) -> None:
     """Draw mean and interval of the plain agent and of each coefficient of DR3."""
     arms = arms or [arm for arm in record.arms if arm == "plain" or arm.startswith("dr3 ")]
     for color, arm in zip(COLORS, arms):

@@ -145,10 +145,9 @@ def settings() -> dict[str, Setting]:
 
     for source in ("grid", "CartPole"):
         for name, options in AGENTS.items():
-            stopped, noisy = ((0.01, 0.1), ())
+            arms = dr3_arms((0.01, 0.1))
             if name == "DQN":
-                stopped, noisy = (0.001, 0.01, 0.1), NOISY_COEFS
-            arms = dr3_arms(stopped, noisy)
+                arms = dr3_arms((0.001, 0.01, 0.1), NOISY_COEFS)
             table[f"{source} {name}"] = Setting(source, "DQN", arms, options, 24_000, episodes=20)
         for name, alpha in (("DQN", 0.0), ("CQL", 0.1)):
             for coef in SRANK_COEFS:

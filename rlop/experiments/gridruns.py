@@ -9,6 +9,7 @@ sample.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from rlop.training.session import train
 DATA = "gridworld?observation=random&steps={rows}&epsilon={epsilon}&noise=0.3&seed={seed}"
 ROWS = 1000
 EPSILON = "0.5"
-STEPS = 3000
+STEPS = 2400
 NETWORKS = 2
 POINTS = 12  # of a curve
 
@@ -79,6 +80,14 @@ def offline_dqn(
         eval_every=every,
         compile=False,
         progress=False,
+    )
+
+
+def part(history: History, runs: slice) -> History:
+    """Return the metrics of some of the runs."""
+    metrics = {name: (steps, values[:, runs]) for name, (steps, values) in history.metrics.items()}
+    return replace(
+        history, metrics=metrics, labels=history.labels[runs], hparams=history.hparams[runs]
     )
 
 

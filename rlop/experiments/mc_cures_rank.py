@@ -18,7 +18,7 @@ import math
 from collections.abc import Mapping
 
 from rlop.experiments.fit import child_seeds
-from rlop.experiments.gridruns import curves, data_of, last, offline_dqn
+from rlop.experiments.gridruns import curves, data_of, last, offline_dqn, part
 from rlop.experiments.outcome import Outcome
 from rlop.logs.logger import History
 
@@ -52,6 +52,6 @@ def run(seed: int) -> Outcome:
 
 def control(seed: int) -> Mapping[str, float]:
     """Compare two trainings on the same targets."""
-    data_seed, *seeds = child_seeds(seed, 3)
-    data = data_of(data_seed)
-    return compared(*(offline_dqn(own, data, backup="mc") for own in seeds))
+    data_seed, seed_of_networks = child_seeds(seed, 2)
+    alike = offline_dqn(seed_of_networks, data_of(data_seed), networks=4, backup="mc")
+    return compared(part(alike, slice(0, 2)), part(alike, slice(2, None)))
