@@ -32,6 +32,7 @@ from rlop.optim.rmd import relaxed
 from rlop.regularizers import initial_features
 from rlop.types import Batch, InputError, Metrics
 
+from .behavior import make_source
 from .dqn_config import PRESETS, DiscreteCQLConfig, DQNConfig
 from .heads import make_head
 from .networks import make_q_network
@@ -42,8 +43,9 @@ class DQN(Agent):
 
     Backups, with Q' the target network: `max` takes V(s') = max_a Q'(s', a) (Mnih et al. 2015),
     `double` takes Q'(s', argmax_a Q(s', a)) (van Hasselt et al. 2016), `sarsa` takes Q'(s', a')
-    with a' the data's next action, `behavior` draws a' from the empirical behavior policy at s',
-    and `mc` does not bootstrap: it regresses on the Monte-Carlo return.
+    with a' the data's next action, `behavior` draws a' from a behavior policy at s' at every update
+    (the option `behavior`: that of the data's counts, a cloned one, or the known one), and `mc`
+    does not bootstrap: it regresses on the Monte-Carlo return.
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `DQNConfig`.
     Raises:
@@ -141,7 +143,7 @@ class DQN(Agent):
             data = data.with_next_action()
 
         if config.backup == "behavior":
-            data = data.with_next_policy()
+            data = make_source(config.behavior).add_to(data, self.device)
 
         return data.n_step(config.n_step, gamma) if config.n_step > 1 else data
 

@@ -22,6 +22,7 @@ from rlop.optim import optimizer_options
 from rlop.optim.choice import RMDOptions
 from rlop.types import InputError
 
+from .behavior import SOURCES, Counts, make_source
 from .heads import HEADS, Scalar, make_head
 from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
 
@@ -36,6 +37,9 @@ class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
     backup: Annotated[
         Literal["max", "double", "sarsa", "behavior", "mc"], Formerly({"behaviour": "behavior"})
     ] = option("max", "V(s') in the target, see `DQN`")
+    behavior: Annotated[str | dict[str, object], Choice(SOURCES)] = option(
+        "counts", "policy of backup behavior: counts, bc, {bc: {seed: 1}}, {known: {policy: m:f}}"
+    )
     n_step: Count = option(1, "rewards summed before bootstrapping")
     head: Annotated[str | dict[str, object], Choice(HEADS)] = option(
         "scalar", "outputs for each action: scalar, rem, {quantile: {n: 50}}, ..."
@@ -61,6 +65,10 @@ class DQNConfig(PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOp
     def __post_init__(self) -> None:
         super().__post_init__()
         check_head(self)
+
+        redraws = self.backup == "behavior"
+        if not redraws and not isinstance(make_source(self.behavior), Counts):
+            raise InputError(f"behavior: only with backup behavior, found backup = {self.backup}")
 
         recycles_units = self.resets.every and self.resets.kind == "redo"
         if self.network == "impala" and recycles_units:

@@ -35,7 +35,14 @@ SMALL = {"hidden": (16, 16), "batch_size": 8, "target_period": 2, "policy_hidden
 LAGRANGE = {"lagrange": "official"}
 
 # Refused on vectors, or on discrete actions.
-NEED_OTHER_DATA = ("network", "preset", "log_std_range", "label_noise", "logit_adjustment")
+NEED_OTHER_DATA = (
+    "behavior",
+    "network",
+    "preset",
+    "log_std_range",
+    "label_noise",
+    "logit_adjustment",
+)
 
 # Option -> other values; for an option that needs another one, {option: value, needed: value}.
 CHANGES: dict[str, list[Any]] = {
@@ -53,6 +60,7 @@ CHANGES: dict[str, list[Any]] = {
     "backup_samples": [{"backup_samples": 3, "backup": "max_then_min"}],
     "batch_size": [5],
     "bc_steps": [5],
+    "behavior": ["bc"],
     "bias": [True],
     "clip_diff_max": [-1.0],
     "clip_diff_min": [5.0],

@@ -129,7 +129,7 @@ def test_next_policy_equals_counting(seed, dtype):
 
 
 def test_next_policy_needs_repeats_and_discrete_actions():
-    rare = r"needs repeated observations, found 1 rows per distinct one.*use 'sarsa'"
+    rare = r"needs repeated observations, found 1 rows per distinct one.*use behavior: bc"
     with pytest.raises(InputError, match=rare):
         make([9, 8], [True, False]).with_next_policy()
 

@@ -39,6 +39,7 @@ def test_columns_fit_the_mdp_and_each_other(name):
         "timeouts": (n, "|b1"),
         "infos/state": (n, "<i8"),
         "infos/next_state": (n, "<i8"),
+        "infos/next_policy": (n, "<f4"),
     }
 
     state, following = data["infos/state"], data["infos/next_state"]

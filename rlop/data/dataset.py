@@ -302,8 +302,8 @@ class Dataset:
         is_plain = isinstance(self.obs, np.ndarray)  # stacked frames hardly repeat
         if n_actions is None or not is_plain:
             raise InputError(
-                f"{self.name}: backup 'behavior' needs discrete actions and plain arrays; "
-                "use 'sarsa'"
+                f"{self.name}: behavior: counts needs discrete actions and plain arrays; "
+                "use behavior: bc, or backup: sarsa"
             )
 
         policy, visits, repeat = behavior_policy(self.obs, self.action, self.next_obs, n_actions)
@@ -311,9 +311,9 @@ class Dataset:
         most_are_lost = 2 * lost.sum() > (~self.terminated).sum()
         if repeat < min_repeat or most_are_lost:
             raise InputError(
-                f"{self.name}: backup 'behavior' needs repeated observations, found {repeat:.2g} "
+                f"{self.name}: behavior: counts needs repeated observations, found {repeat:.2g} "
                 f"rows per distinct one and {lost.sum()} of {len(self)} rows that lead to one "
-                "never acted in; use 'sarsa'"
+                "never acted in; use behavior: bc"
             )
 
         policy[self.terminated] = 1 / n_actions

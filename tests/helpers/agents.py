@@ -70,6 +70,16 @@ ROWS = {
         {"plain": {}, "weak": {"optimizer.lam": 1.0}},
         {"lr": 1e18},
     ),
+    "DQN behavior": Row(
+        DQN,
+        {
+            **DQN_OPTIONS,
+            "backup": "behavior",
+            "behavior": {"bc": {"steps": 20, "hidden": (8,)}},
+        },
+        {"plain": {}, "cql": {"alpha": 0.5}},
+        {"lr": 1e18},
+    ),
     "DQN quantiles": Row(
         DQN,
         {**DQN_OPTIONS, "head": {"quantile": {"n": 5}}},

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from rlop.config.checks import check_known
+from rlop.config.checks import check_known, check_range
 from rlop.envs.stepping import sample_next, successors
 from rlop.envs.tabular import TabularMDP, optimal_q, state_index
 from rlop.types import InputError
@@ -38,6 +38,7 @@ def generate(
     max_episode_steps: int = 50,
     seed: int = 0,
     start: str = "initial",
+    noise: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """Roll out epsilon-greedy policies around the optimal one.
 
@@ -54,16 +55,20 @@ def generate(
         max_episode_steps: steps after which an episode ends as a time-out.
         seed: of everything drawn.
         start: initial (from `mdp.initial`) or uniform (over the states that are not terminal).
+        noise: standard deviation of what is added to every observation, so that none repeats; the
+            next observation of a row is the observation of the row that follows.
 
     Returns:
         observations, next_observations `[N, *obs_shape]` float32; actions `[N]` int64; rewards
         `[N]` float32; terminals, timeouts `[N]` bool, never both true; infos/state,
-        infos/next_state `[N]` int64.
+        infos/next_state `[N]` int64; infos/next_policy `[N, A]` float32, the probabilities with
+        which the episode's policy acts in the next state.
 
     Raises:
         InputError: an impossible value.
     """
     epsilons = _check_epsilon(epsilon)
+    check_range("noise", noise, low=0)
     if steps < 1 or max_episode_steps < 1:
         raise InputError(
             f"steps, max_episode_steps: expected at least 1, got {steps}, {max_episode_steps}"
@@ -81,9 +86,14 @@ def generate(
         blocks.append(block)
         rows += block.shape[1]
 
-    state, action, following, last = np.concatenate(blocks, axis=1)[:, :steps]
+    rolled = np.concatenate(blocks, axis=1)[:, :steps]
+    state, action, following, last, which = rolled
     last[-1] = 1  # the data stop in the middle of an episode
-    return _columns(mdp, state, action, following, last > 0)
+
+    columns = _columns(mdp, state, action, following, last > 0)
+    chances = _epsilon_greedy(greedy[following], epsilons[which], mdp.n_actions)
+    columns["infos/next_policy"] = chances.astype(np.float32)
+    return _blurred(columns, noise, rng) if noise else columns
 
 
 def full_coverage(mdp: TabularMDP, repeats: int = 1) -> dict[str, np.ndarray]:
@@ -191,29 +201,51 @@ def _episodes(
     """Simulate whole episodes in parallel and line them up one after another.
 
     Returns:
-        State, action, next state and whether it is the last row, `[4, rows]` int64.
+        State, action, next state, whether it is the last row, and which of the epsilons acted,
+        `[5, rows]` int64.
     """
     state = rng.choice(mdp.n_states, size=PARALLEL, p=first)
-    epsilon = rng.choice(epsilons, size=PARALLEL)
+    which = rng.choice(len(epsilons), size=PARALLEL)
+    epsilon = epsilons[which]
     alive = np.ones(PARALLEL, bool)
 
-    steps: list[np.ndarray] = []  # each [5, episodes]
+    steps: list[np.ndarray] = []  # each [6, episodes]
     for step in range(max_episode_steps):
         wander = rng.random(PARALLEL) < epsilon
         random_action = rng.integers(mdp.n_actions, size=PARALLEL)
         action = np.where(wander, random_action, greedy[state])
         following = sample_next(table, state, action, rng)
         last = mdp.terminal[following] | (step == max_episode_steps - 1)
-        steps.append(np.stack([state, action, following, last, alive]))
+        steps.append(np.stack([state, action, following, last, which, alive]))
 
         alive = alive & ~last
         state = following
         if not alive.any():
             break
 
-    episodes = np.stack(steps, axis=2)  # [5, episodes, time]
-    was_alive = episodes[4] > 0
-    return episodes[:4, was_alive]
+    episodes = np.stack(steps, axis=2)  # [6, episodes, time]
+    was_alive = episodes[5] > 0
+    return episodes[:5, was_alive]
+
+
+def _epsilon_greedy(greedy: np.ndarray, epsilon: np.ndarray, n_actions: int) -> np.ndarray:
+    """Return probabilities `[N, A]` of an action `[N]` with probability 1 - epsilon, else any."""
+    chances = np.repeat(epsilon[:, None] / n_actions, n_actions, axis=1)
+    chances[np.arange(len(greedy)), greedy] += 1 - epsilon
+    return chances
+
+
+def _blurred(
+    columns: dict[str, np.ndarray], noise: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Add noise to every observation; a row that is not the last leads to the next row's."""
+    obs, following = columns["observations"], columns["next_observations"]
+    noisy = (obs + noise * rng.standard_normal(obs.shape)).astype(np.float32)
+    next_noisy = (following + noise * rng.standard_normal(obs.shape)).astype(np.float32)
+
+    goes_on = np.flatnonzero(~(columns["terminals"] | columns["timeouts"]))
+    next_noisy[goes_on] = noisy[goes_on + 1]
+    return columns | {"observations": noisy, "next_observations": next_noisy}
 
 
 def _columns(
