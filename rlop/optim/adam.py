@@ -47,11 +47,11 @@ def adam_(
     torch._foreach_mul_(squares, betas[1])
     torch._foreach_addcmul_(squares, grads, grads, 1 - betas[1])
 
-    # The bias corrections are moved to the numbers of a run. Written with `exp`, since the compiler
-    # computes what holds it once, and a power again for every element.
-    first, second = (1 - (step.double() * math.log(beta)).exp() for beta in betas)
-    scale = (-lr * second.sqrt() / first).to(lr.dtype)  # [R]
-    floor = (eps * second.sqrt()).to(lr.dtype).expand_as(lr)  # [R]
+    # Both bias corrections go into two numbers of a run. They are written with `exp`: what holds it
+    # the compiler computes once, and a power or a root again for all eight elements.
+    first, second = (torch.log1p(-(step.double() * math.log(beta)).exp()) for beta in betas)
+    scale = (-lr * (second / 2 - first).exp()).to(lr.dtype)  # [R]
+    floor = (eps * (second / 2).exp()).to(lr.dtype).expand_as(lr)  # [R]
 
     denominators = torch._foreach_sqrt(squares)
     torch._foreach_add_(denominators, [per_run(floor, p) for p in params])

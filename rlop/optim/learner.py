@@ -171,8 +171,8 @@ def step_together(
     """
     gradients = [_gradients(learner, loss, batch) for learner, loss in parts]
     norms = [run_norms(grads) for grads, _ in gradients]
-    losses = [loss.detach() for _, loss in parts]
-    finite = torch.isfinite(torch.stack([*norms, *losses])).all(0)
+    magnitudes = [*norms, *(loss.detach().abs() for _, loss in parts)]
+    finite = torch.isfinite(torch.stack(magnitudes).sum(0))
 
     for (learner, _), (grads, slope), norm in zip(parts, gradients, norms, strict=True):
         learner.active.logical_and_(finite)
