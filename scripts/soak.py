@@ -5,8 +5,9 @@
 
 Log, probe, evaluation and checkpoint are on. Resident memory, open files, threads, bytes of the log
 a step and updates a CPU second are those of minutes 5 to 10 and of the last five minutes (of a
-twelfth of the time, where it is not an hour). Exit code 1 if one grew, or the speed differs by more
-than 5 %.
+twelfth of the time, where it is not an hour). The work of others on the machine changes the speed,
+too: in both parts a training that began five minutes before runs beside it, to which the speed is
+compared as well. Exit code 1 if something grew, or both speeds changed by more than 5 %.
 
 For Linux: what the process uses is read from /proc.
 """
@@ -55,7 +56,8 @@ LAST_BYTES = 1 << 16  # of the record, which hold its last line
 Sample = dict[str, float]
 # measure -> largest change that counts as none, relative to minutes 5 to 10
 GROWTH = {"memory MiB": 0.01, "open files": 0.0, "threads": 0.0, "log bytes a step": 0.02}
-SPEED, SLOWER = "updates a CPU second", 0.05
+SPEED, RELATIVE = "updates a CPU second", "relative to a new training"
+SLOWER = 0.05
 
 
 def write_inputs(folder: Path) -> None:
@@ -101,77 +103,108 @@ def sample(pid: int, logdir: Path, minutes: float) -> Sample:
     }
 
 
-def within(samples: Sequence[Sample], begin: float, end: float) -> Sample:
+def measures(samples: Sequence[Sample], begin: float, end: float) -> Sample:
     """Return every measure of the samples between two times in minutes."""
     some = [one for one in samples if begin <= one["minutes"] <= end]
     if len(some) < 3:
         raise InputError(f"minutes {begin:.1f} to {end:.1f}: expected three samples or more")
 
-    def change(name: str, first: Sample, last: Sample) -> float:
-        return (last["step"] - first["step"]) / max(last[name] - first[name], 1e-9)
-
     found = {name: median(one[name] for one in some) for name in list(GROWTH)[:3]}
-    found["log bytes a step"] = 1 / max(change("log bytes", some[0], some[-1]), 1e-9)
-    found[SPEED] = median(change("CPU s", *pair) for pair in pairwise(some))
+    found["log bytes a step"] = growth(some[0], some[-1], "log bytes", "step")
+    found[SPEED] = median(growth(*pair, "step", "CPU s") for pair in pairwise(some))
     return found
 
 
+def growth(first: Sample, last: Sample, name: str, other: str) -> float:
+    """Return by how much one measure grew for each unit of another."""
+    return (last[name] - first[name]) / max(last[other] - first[other], 1e-9)
+
+
+class Training:
+    """A training in another process, in a folder of its own within a `with` statement.
+
+    Args:
+        folder: holds the configuration and its data; output and samples go there.
+        name: of the training.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> Training:
+        command = [sys.executable, "-m", "rlop.cli", "train", "soak.yaml", "--logdir", self.name]
+        paths = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        self.output = (self.folder / f"{self.name}.txt").open("wb")
+        self.process = subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=self.output, stderr=subprocess.STDOUT
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait()
+        self.output.close()
+        if code != 128 + signal.SIGTERM:
+            raise InputError(f"{self.output.name}: the training ended with {code}, expected 143")
+
+    def look(self, minutes: float) -> None:
+        """Sample the training, once it has begun."""
+        logdir = self.folder / self.name
+        if (logdir / RECORD).exists() and self.process.poll() is None:
+            self.samples.append(sample(self.process.pid, logdir, minutes))
+            with (self.folder / f"{self.name}.jsonl").open("a") as file:
+                print(json.dumps(self.samples[-1]), file=file)
+
+
+def watch(trainings: Sequence[Training], began: float, until: float, every: float) -> None:
+    """Sample trainings until a time in minutes."""
+    while (minutes := (time.monotonic() - began) / 60) < until:
+        for training in trainings:
+            training.look(minutes)
+        time.sleep(every)
+
+
 def soak(argv: list[str]) -> None:
-    """Train in another process, sample it, print the table, and raise if something grew."""
+    """Train in other processes, sample them, print the table, and raise if something grew."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
     add("--minutes", type=float, default=60.0, help="how long")
     add("--every", type=float, default=10.0, help="seconds between samples")
-    add("--folder", type=Path, help="keep samples and training there")
+    add("--folder", type=Path, help="keep samples and trainings there")
     args = parser.parse_args(argv)
 
     folder = args.folder or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     write_inputs(folder)
-    samples = watched(folder, args.minutes, args.every)
+    part, end = args.minutes / 12, args.minutes
+    began = time.monotonic()
+    with Training(folder, "run") as run:
+        with Training(folder, "first") as first:
+            watch([run, first], began, 2 * part, args.every)
+        watch([run], began, end - 2 * part, args.every)
+        with Training(folder, "last") as last:
+            watch([run, last], began, end, args.every)
 
-    part = args.minutes / 12
-    first = within(samples, part, 2 * part)
-    last = within(samples, args.minutes - part, args.minutes)
+    before, after = measures(run.samples, part, 2 * part), measures(run.samples, end - part, end)
+    before[RELATIVE] = before[SPEED] / measures(first.samples, part, 2 * part)[SPEED]
+    after[RELATIVE] = after[SPEED] / measures(last.samples, end - part, end)[SPEED]
     print(f"| measure | minutes {part:.3g} to {2 * part:.3g} | the last {part:.3g} | change |")
     print("|---|---|---|---|")
-    wrong = []
-    for name, value in first.items():
-        change = last[name] / value - 1
-        print(f"| {name} | {value:.5g} | {last[name]:.5g} | {change:+.2%} |")
-        if abs(change) > SLOWER if name == SPEED else change > GROWTH[name]:
-            wrong.append(name)
-    print(f"{len(samples):,} samples, {samples[-1]['step']:,} updates")
+    changes = {}
+    for name, value in before.items():
+        changes[name] = after[name] / value - 1
+        print(f"| {name} | {value:.5g} | {after[name]:.5g} | {changes[name]:+.2%} |")
+    print(f"{len(run.samples):,} samples, {run.samples[-1]['step']:,} updates")
+
+    wrong = [name for name, most in GROWTH.items() if changes[name] > most]
+    if min(abs(changes[SPEED]), abs(changes[RELATIVE])) > SLOWER:
+        wrong.append(SPEED)
     if wrong:
         raise InputError(f"{folder}: changed: {', '.join(wrong)}")
-
-
-def watched(folder: Path, minutes: float, every: float) -> list[Sample]:
-    """Return the samples of a training, which is ended after some minutes by SIGTERM."""
-    command = [sys.executable, "-m", "rlop.cli", "train", "soak.yaml", "--logdir", "run"]
-    paths = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    samples = []
-    with (
-        (folder / "output.txt").open("wb") as output,
-        (folder / "samples.jsonl").open("w") as file,
-        subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        began = time.monotonic()
-        while (passed := (time.monotonic() - began) / 60) < minutes and process.poll() is None:
-            if (folder / "run" / RECORD).exists():
-                samples.append(sample(process.pid, folder / "run", passed))
-                print(json.dumps(samples[-1]), file=file, flush=True)
-            time.sleep(every)
-        process.send_signal(signal.SIGTERM)
-        code = process.wait()
-    if code != 128 + signal.SIGTERM:
-        raise InputError(f"{folder / 'output.txt'}: the training ended with {code}, expected 143")
-    return samples
 
 
 if __name__ == "__main__":
