@@ -177,7 +177,7 @@ class DQN(Agent):
 
         loss, parts = td_loss, {"loss/td": td_loss}
         if self.has_conservative_term:
-            gap = self.conservative_gap(q_values, batch.action)
+            gap = self.conservative_gap(q_values, q, batch.action)
             loss = td_loss + self.hyper["alpha"] * gap
             parts["loss/conservative"] = gap
         total, penalties = self.penalties.add_to(loss, context)
@@ -191,16 +191,20 @@ class DQN(Agent):
         }
         return {"q": total}, metrics
 
-    def conservative_gap(self, q_values: Tensor, action: Tensor) -> Tensor:
-        """Return the mean conservative gap, `[R]`."""
-        values = q_values
+    def conservative_gap(self, q_values: Tensor, q: Tensor, action: Tensor) -> Tensor:
+        """Return the mean conservative gap, `[R]`.
+
+        Args:
+            q_values: `[R, B, A]`.
+            q: of the data's actions, `[R, B]`.
+            action: int64 `[R, B]`.
+        """
         if self.config.logit_adjustment:
             gamma = self.hyper["logit_adjustment.gamma"]
             tau = self.hyper["logit_adjustment.tau"]
-            values = vs_logits(values, self.counts, gamma, tau)
-
-        q = td.select(values, action)
-        return td.conservative_gap(values, q, self.hyper["temperature"]).mean(-1)
+            q_values = vs_logits(q_values, self.counts, gamma, tau)
+            q = td.select(q_values, action)
+        return td.conservative_gap(q_values, q, self.hyper["temperature"]).mean(-1)
 
     def forward(
         self, batch: Batch, noise: Noise

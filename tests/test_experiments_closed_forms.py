@@ -61,8 +61,9 @@ def test_the_risk_of_one_round_by_hand():
     """One node with 4 n features keeps a quarter of the weights: risk 3/4."""
     n = distributed_regression.N
     assert distributed_regression.exact_risk((4 * n,)) == pytest.approx(0.75)
-    # Two nodes that share them: 1 - (1 - 1/4) / 2 of their own, 1/4 of n / (n - 1) of the other's.
-    expected = 1 - 0.75 / 2 + n / (n - 1) / 8
+    # Two nodes with 2 n each: 1 - (3 / 4) / 2 of their own, and a quarter of n / (n - 1) of the
+    # other's.
+    expected = 1 - 0.75 / 2 + n / (n - 1) / 4
     assert distributed_regression.exact_risk((2 * n, 2 * n)) == pytest.approx(expected)
 
 

@@ -7,7 +7,7 @@ common residual (CoCoA). n = 100, p = 300, no noise; every number is the median 
 sets, since the mean of the risk is infinite where a node has as many features as samples.
 
 - Unbounded: the risk with p_1 = n over that of one node that holds all, for isotropic regressors
-  for correlated ones (rho^|i-j|, rho = .7). The train error is low everywhere: the largest over
+  and for correlated ones (rho^|i-j|, rho = .7). The train error is low everywhere: the largest of
   any partition.
 - Exact: the mean risk after one round. Least-norm fits of isotropic features have E A+A = r I with
   r = min(1, n / p_k) and E ||A+ b||^2 = g ||b||^2 / n with g = min(n, p_k) / (|n - p_k| - 1) for b

@@ -45,11 +45,11 @@ SHARP, FLAT = 1.6, 0.2
 N = 40
 D = 100
 SPARSE = 5
-DRAWS = 4
-STEPS = 100_000
+DRAWS = 3
+STEPS = 60_000
 INTERVAL = 1000  # steps between measurements
-REGRESSION_LR, NOISE = 0.002, 2.0
-CLASSIFICATION_LR, FLIP = 0.01, 0.2
+REGRESSION_LR, NOISE = 0.002, 3.0
+CLASSIFICATION_LR, FLIP = 0.015, 0.2
 
 Slope = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (outputs, labels) -> derivative of loss
 
@@ -171,7 +171,7 @@ def lasso(x: np.ndarray, y: np.ndarray, strength: float) -> np.ndarray:
     squares = (x**2).mean(0)
     u = np.zeros(x.shape[1])
     residual = y.copy()
-    for _ in range(300):
+    for _ in range(200):
         for j in range(len(u)):
             best = max(0.0, u[j] + x[:, j] @ residual / len(y) / squares[j] - strength)
             residual += x[:, j] * (u[j] - best)

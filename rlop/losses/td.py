@@ -17,10 +17,10 @@ from rlop.runs import per_run
 from rlop.types import Batch
 
 
-def _check_same(name: str, a: Tensor, b: Tensor) -> None:
+def _check_same(name: str, a: torch.Size, b: torch.Size) -> None:
     """Raise ValueError when two shapes differ, which would broadcast."""
-    if a.shape != b.shape:
-        raise ValueError(f"{name}: shapes differ, {tuple(a.shape)} and {tuple(b.shape)}")
+    if a != b:
+        raise ValueError(f"{name}: shapes differ, {tuple(a)} and {tuple(b)}")
 
 
 # --- targets
@@ -28,7 +28,7 @@ def _check_same(name: str, a: Tensor, b: Tensor) -> None:
 
 def select(q_values: Tensor, action: Tensor) -> Tensor:
     """Select Q(s, a) from Q(s, .): `[..., A]` and int64 `[...]` give `[...]`."""
-    _check_same("select", q_values[..., 0], action)
+    _check_same("select", q_values.shape[:-1], action.shape)
     return q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
@@ -54,11 +54,11 @@ def td_target(
 
     has_particles = next_value.ndim > reward.ndim
     if has_particles:
-        _check_same("td_target", reward, next_value[..., 0])
+        _check_same("td_target", reward.shape, next_value.shape[:-1])
         reward = reward.unsqueeze(-1)
         kept = kept.unsqueeze(-1)
     else:
-        _check_same("td_target", reward, next_value)
+        _check_same("td_target", reward.shape, next_value.shape)
     return (reward + kept * next_value).detach()
 
 
@@ -71,7 +71,7 @@ def sample_action(policy: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         int64 `[...]`.
     """
-    _check_same("sample_action", policy[..., 0], uniform)
+    _check_same("sample_action", policy.shape[:-1], uniform.shape)
     below = policy.cumsum(-1) <= uniform.unsqueeze(-1)
     index = below.sum(-1)
     # Probabilities that are rounded may sum to less than the uniform number.
@@ -209,7 +209,7 @@ def conservative_gap(q_values: Tensor, q_data: Tensor, temperature: Tensor) -> T
     Reference: Kumar et al., "Conservative Q-Learning", NeurIPS 2020, arXiv:2006.04779, equation 4,
         rho uniform.
     """
-    _check_same("conservative_gap", q_values[..., 0], q_data)
+    _check_same("conservative_gap", q_values.shape[:-1], q_data.shape)
     t = per_run(temperature, q_data)
     scaled = q_values / t.unsqueeze(-1)
     soft_maximum = t * torch.logsumexp(scaled, dim=-1)
@@ -231,7 +231,7 @@ def importance_values(q_values: Tensor, log_density: Tensor) -> Tensor:
     Reference: Kumar et al., arXiv:2006.04779; the authors' code, `min_q_version` 3 (the formula
         here is the code's).
     """
-    _check_same("importance_values", q_values[:, 0], log_density)
+    _check_same("importance_values", q_values.select(1, 0).shape, log_density.shape)
     return q_values - log_density.detach().unsqueeze(1)
 
 
@@ -279,7 +279,7 @@ def lagrange_penalty(
     Reference: Kumar et al., arXiv:2006.04779; the formulas come from the codes named in
         `LAGRANGES`.
     """
-    _check_same("lagrange_penalty", gap[:, 0], log_weight)
+    _check_same("lagrange_penalty", gap.shape[:1], log_weight.shape)
     weight = log_weight.exp().clamp_max(LAGRANGE_MAX).unsqueeze(-1)
     scale = alpha.unsqueeze(-1)
     level = threshold.unsqueeze(-1)

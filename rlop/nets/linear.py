@@ -35,10 +35,7 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     # One network, stacked or not, is a plain layer.
     if lead.numel() == 1:
-        rows = x.reshape(-1, n_inputs)
-        matrix = weight.view(weight.shape[-2:])
-        y = F.linear(rows, matrix, bias.view(-1))
-        return y.view(*x.shape[:-1], -1)
+        return F.linear(x, weight.view(weight.shape[-2:]), bias.view(-1))
 
     # The product is written for columns, so that the gradient of the weight is laid out as the
     # weight is; that of `x @ weight.mT` is transposed, which slows all that reads it down.

@@ -36,4 +36,7 @@ def build(
 ) -> Update:
     """Return one turn of `Loop.run`, without its periodic tasks."""
     agent = make_agent(problem, data, runs, **options)
-    return Loop(agent, data, TrainOptions(compile=compile)).advance
+    loop = Loop(agent, data, TrainOptions(compile=compile))
+    if compile:
+        loop.advance()  # the first update of a training is never compiled
+    return loop.advance
