@@ -1,8 +1,8 @@
-"""A semidefinite program gives the smallest weights of a linear convolution that realize a function.
+"""A semidefinite program gives the smallest weights with which a linear convolution does its job.
 
 Rows 6 and 31: Gunasekar's talk at the workshop; Jagadeesan, Razenshteyn, Gunasekar, "Inductive Bias
-of Multi-Channel Linear Convolutional Networks with Bounded Weight Norm", arXiv:2102.12238. With Z the
-sum over the output channels of the outer products of all their weights (kernels u of R input
+of Multi-Channel Linear Convolutional Networks with Bounded Weight Norm", arXiv:2102.12238. With Z
+the sum over the output channels of the outer products of all their weights (kernels u of R input
 channels, outputs v),
 
     min tr Z,   Z positive semidefinite,   sum_k Z[u_rk, v_(d - k)] / sqrt(D) = beta_rd,
@@ -12,8 +12,9 @@ drops that Z has rank C, the number of output channels. Shown for D = 16:
 1. One input channel: the program is tight for any C. Networks with weight decay, C = 1 and C = 4,
    have just its norm, at the beta that they reach.
 2. Three input channels: so have networks of C = 8, and not those of C = 1.
-3. For a fixed beta the norm falls with the size K of the kernel, from 2 sqrt(D) ||beta||_2 at K = 1,
-   which does not depend on the basis, to 2 ||DFT beta||_1 at K = D, which prefers sparse spectra.
+3. For a fixed beta the norm falls with the size K of the kernel, from 2 sqrt(D) ||beta||_2 at K =
+   1, which does not depend on the basis, to 2 ||DFT beta||_1 at K = D, which prefers sparse
+   spectra.
 
 Control: networks without weight decay; the number of output channels exchanged; a white spectrum,
 all frequencies equal, for which both norms are the same.
@@ -57,9 +58,7 @@ def smallest(beta: Tensor, size: int) -> float:
     constraints = []
     for channel in range(inputs):
         for position in range(d):
-            terms = [
-                z[channel * size + k, first + (position - k) % d] for k in range(size)
-            ]
+            terms = [z[channel * size + k, first + (position - k) % d] for k in range(size)]
             constraints.append(cp.sum(cp.hstack(terms)) / d**0.5 == float(beta[channel, position]))
 
     problem = cp.Problem(cp.Minimize(cp.trace(z)), constraints)
@@ -132,5 +131,7 @@ def control(seed: int) -> dict[str, float]:
     # Where both ends must fit their closed forms, K = 1 stands for both.
     beta = torch.randn(D, generator=Generator().manual_seed(seeds[4]), dtype=torch.float64)
     ends = [smallest_norm(beta[None], size) for size in (1, D)]
-    values["norm at K = 1 and K = D, program / closed form"] = 2 * smallest(beta[None], 1) / sum(ends)
+    values["norm at K = 1 and K = D, program / closed form"] = (
+        2 * smallest(beta[None], 1) / sum(ends)
+    )
     return values

@@ -60,9 +60,9 @@ def attack(d: int, rng: np.random.Generator, direct: bool) -> Attack:
     Args:
         d: dimension and width.
         rng: source of all random numbers.
-        direct: whether to step along the gradient. If not, the radius is that of a random direction,
-            and the rest that after a perturbation as long as the input, against the linear
-            prediction.
+        direct: whether to step along the gradient. If not, the radius is that of a random
+            direction, and the rest that after a perturbation as long as the input, against the
+            linear prediction.
     """
     weights = [rng.normal(size=(d, d), scale=(2 / d) ** 0.5) for _ in range(LAYERS)]
     head = rng.normal(size=d) / d**0.5

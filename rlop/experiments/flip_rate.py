@@ -32,7 +32,7 @@ from rlop.experiments.fit import child_seeds, fit, network, orders, predict
 from rlop.experiments.outcome import Curve, Outcome
 from rlop.optim import Adam
 
-# A classifier: inputs [N, D], labels [R, N] and fresh inputs [M, D] to the classes of these, [R, M].
+# A classifier: inputs [N, D], labels [R, N], fresh inputs [M, D] -> the classes of these, [R, M].
 Classifier: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 RATE = 0.3
@@ -163,9 +163,7 @@ def reproduced(
         rises.append(wrong[others].mean())
 
     distance = total_variation(by_class, graded(data.y_test, grade_test), data.y_test)
-    return Reproduced(
-        torch.stack(shares).mean().item(), torch.stack(rises).mean().item(), distance
-    )
+    return Reproduced(torch.stack(shares).mean().item(), torch.stack(rises).mean().item(), distance)
 
 
 def half_distance(seed: int, seen: bool) -> float:
@@ -179,9 +177,7 @@ def half_distance(seed: int, seen: bool) -> float:
     data = load_digits(seed=seed)
     generator = Generator().manual_seed(seed)
     halves = [torch.randint(2, y.shape, generator=generator) for y in (data.y, data.y_test)]
-    labels, labels_test = (
-        (y + half) % CLASSES for y, half in zip((data.y, data.y_test), halves)
-    )
+    labels, labels_test = ((y + half) % CLASSES for y, half in zip((data.y, data.y_test), halves))
 
     x, y = (data.x_test, labels_test) if seen else (data.x, labels)
     predicted = nearest(x, y[None], data.x_test, seed)[0]

@@ -110,9 +110,7 @@ def minimize(objective: Callable[..., Tensor], parameters: list[Tensor]) -> Mini
     return Minimum(value, [p.detach() for p in parameters], course)
 
 
-def train(
-    target: Tensor, size: int, channels: int, seed: int, decay: float = DECAY
-) -> Network:
+def train(target: Tensor, size: int, channels: int, seed: int, decay: float = DECAY) -> Network:
     """Train networks of one shape with weight decay; return the one with the better objective."""
 
     def objective(kernels: Tensor, output: Tensor) -> Tensor:

@@ -75,7 +75,9 @@ def bayes_error(alpha: float) -> float:
     return math.acos(math.sqrt(q)) / math.pi
 
 
-def draw(rng: np.random.Generator, n: int, w: np.ndarray, random: bool) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    rng: np.random.Generator, n: int, w: np.ndarray, random: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw inputs and their labels; random labels belong to no teacher."""
     x = rng.normal(size=(n, len(w)))
     y = np.sign(rng.normal(size=n)) if random else np.sign(x @ w)

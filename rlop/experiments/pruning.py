@@ -146,9 +146,7 @@ def falling(
         yield batch
 
 
-def train_arm(
-    arm: Arm, task: Task, seed: int, width: int = WIDTH, rounds: int = ROUNDS
-) -> Errors:
+def train_arm(arm: Arm, task: Task, seed: int, width: int = WIDTH, rounds: int = ROUNDS) -> Errors:
     """Train in rounds, and measure the errors after each."""
     *seeds, shuffle, score = child_seeds(seed, RUNS + 2)
     net = network(seeds, task.x.shape[1], (width,), 10)
@@ -179,9 +177,7 @@ def train_arm(
 
 
 @torch.no_grad()
-def scores_of(
-    weights: dict[str, Tensor], scoring: str, generator: Generator
-) -> dict[str, Tensor]:
+def scores_of(weights: dict[str, Tensor], scoring: str, generator: Generator) -> dict[str, Tensor]:
     """Score every weight; the lowest are removed."""
     if scoring == "random":
         return {name: torch.rand(w.shape, generator=generator) for name, w in weights.items()}

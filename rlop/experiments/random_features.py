@@ -30,7 +30,7 @@ D = 60
 N = 120
 TEST = 1000
 FLIPPED = 0.15
-DRAWS = 8
+DRAWS = 16
 FEATURES = (30, 60, 90, 120, 150, 180, 300, 720)
 NO_RIDGE = 1e-6
 RIDGE = 0.1
@@ -108,7 +108,7 @@ def values_of(free: np.ndarray, ridged: np.ndarray, gaussian: np.ndarray) -> dic
 
 
 def run(seed: int) -> Outcome:
-    """Classify 120 samples in 30 to 720 features; means of eight draws."""
+    """Classify 120 samples in 30 to 720 features; means of sixteen draws."""
     free = curve("tanh", NO_RIDGE, seed)
     ridged = curve("tanh", RIDGE, seed)
     gaussian = curve("Gaussian", NO_RIDGE, seed)

@@ -194,6 +194,8 @@ def control(seed: int) -> dict[str, float]:
     dense, again = (measure_network((WIDTH,), 1.0, data, child) for child in seeds[:2])
     lost = difference(measure_network((WIDTH,), TWENTIETH, data, seeds[2]), dense)
     deep_dense = measure_network((DEEP_WIDTH,) * 2, 1.0, data, seeds[4])
-    deep_lost = difference(measure_network((DEEP_WIDTH,) * 2, TWENTIETH, data, seeds[5]), deep_dense)
+    deep_lost = difference(
+        measure_network((DEEP_WIDTH,) * 2, TWENTIETH, data, seeds[5]), deep_dense
+    )
     equal = difference(again, dense)
     return values_of(lost, deep_lost, equal, equal)

@@ -246,7 +246,9 @@ def control(seed: int) -> dict[str, float]:
     wrong = [compare(size, SALIENCE, ALIGNED, second, theory_salience=1.0) for size in SIZES]
     gap = float(np.mean([abs(square - formula) for square, _, formula in wrong]))
 
-    random = [compare(SIZES[-1], s, RANDOM, child) for s, child in ((1.0, first), (SALIENCE, third))]
+    random = [
+        compare(SIZES[-1], s, RANDOM, child) for s, child in ((1.0, first), (SALIENCE, third))
+    ]
     values = values_of(gap, random[0], random[1], random[0], digit_gain(fourth, structured=False))
     plain = [compare(SIZES[-1], 1.0, MIXED, child) for child in (first, second)]
     gain = (plain[0][0] / plain[0][1]) / (plain[1][0] / plain[1][1])
