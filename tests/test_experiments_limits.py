@@ -65,7 +65,8 @@ def test_the_moments_of_a_network_follow_its_neurons_step_by_step(rate):
 
 def test_the_kernel_limit_leaves_the_features_where_they_are():
     state = feature_limit.step(feature_limit.limit_moments(), np.ones(30), 0.5, learns=False)
-    assert (state.a == np.eye(30)).all() and state.c == 1
+    assert (state.a == np.eye(30)).all()
+    assert state.c == 1
     assert state.b == pytest.approx(-np.ones(30))  # -.5 (A + c) g
 
 

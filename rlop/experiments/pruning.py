@@ -142,7 +142,7 @@ def falling(
     all_batches = list(batches)
     for step, batch in enumerate(all_batches):
         for group in optimizer.param_groups:
-            group["lr"] = rate * (1 - step / len(all_batches))
+            group["lr"].fill_(rate * (1 - step / len(all_batches)))
         yield batch
 
 
