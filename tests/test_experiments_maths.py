@@ -272,9 +272,9 @@ def test_pairs_of_masks_combine_by_hand():
 
 
 def test_pruning_cuts_the_smallest_of_what_is_left():
-    w = torch.tensor([[[0.1, -0.2, 0.3, -0.4, 0.5]]])
-    masks = {"a.weight": torch.ones_like(w, dtype=torch.bool)}
-    once = pruning.cut({"a.weight": w}, masks)
+    scores = {"a.weight": torch.tensor([[[0.1, 0.2, 0.3, 0.4, 0.5]]])}
+    masks = {"a.weight": torch.ones(1, 1, 5, dtype=torch.bool)}
+    once = pruning.cut(scores, masks, share=0.4)
     assert once["a.weight"].tolist() == [[[False, False, True, True, True]]]
-    twice = pruning.cut({"a.weight": w}, once)
+    twice = pruning.cut(scores, once, share=0.4)
     assert twice["a.weight"].tolist() == [[[False, False, False, False, True]]]

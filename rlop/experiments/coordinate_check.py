@@ -10,6 +10,8 @@ is 0 for feature learning and positive for the kernel regime. Shown: how much th
 layer's pre-activations move in a few steps of SGD, as a power of the width. It must be 0 for muP,
 and -1/2 for the NTK parametrization (NTP) and for the standard one (SP) with a learning rate that
 shrinks with the width; SP at a fixed rate diverges.
+
+Control: muP and NTP in each other's place, and in that of SP.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from rlop.experiments.fit import child_seeds
 from rlop.experiments.outcome import Curve, Outcome
 from rlop.experiments.series import power_law_exponent
 from rlop.nets.mup import abc_exponent
@@ -72,10 +75,12 @@ def movement(kind: Parametrization, width: int, seed: int) -> float:
     The loss is squared. The output at initialization is subtracted: its size is random and differs
     between parametrizations.
     """
-    generator = Generator().manual_seed(seed)
+    weights_seed, inputs_seed = child_seeds(seed, 2)
+    generator = Generator().manual_seed(weights_seed)
     shapes = ((width, INPUTS), (width, width), (width,))
     normal = [torch.randn(*shape, generator=generator) for shape in shapes]
-    x = torch.randn(ROWS, INPUTS, generator=Generator().manual_seed(seed + 1)) / math.sqrt(INPUTS)
+    x = torch.randn(ROWS, INPUTS, generator=Generator().manual_seed(inputs_seed))
+    x = x / math.sqrt(INPUTS)
     y = torch.sign(x[:, 0])
 
     parameters = [(w * width**-b).requires_grad_() for w, b in zip(normal, kind.b)]
@@ -96,7 +101,7 @@ def movements(kind: Parametrization, seed: int) -> np.ndarray:
     """Compute the movement at each of `WIDTHS`, averaged over the starts."""
     means = []
     for width in WIDTHS:
-        starts = [movement(kind, width, 10 * seed + i) for i in range(STARTS)]
+        starts = [movement(kind, width, child) for child in child_seeds(seed, STARTS)]
         means.append(np.mean(starts))
     return np.array(means)
 
@@ -111,3 +116,12 @@ def run(seed: int) -> Outcome:
         values[f"{name}: exponent of the width"] = power_law_exponent(WIDTHS, moved)
 
     return Outcome(values, curves, x="width", y="movement of pre-activations", log="xy")
+
+
+def control(seed: int) -> dict[str, float]:
+    """Measure another parametrization in the place of each: with features for without."""
+    exchanged = {"muP": "NTP", "NTP": "muP", "SP, lr / width": "muP", "SP": "NTP"}
+    exponents = {}
+    for name in ("muP", "NTP"):
+        exponents[name] = power_law_exponent(WIDTHS, movements(PARAMETRIZATIONS[name], seed))
+    return {f"{name}: exponent of the width": exponents[o] for name, o in exchanged.items()}

@@ -13,6 +13,8 @@ summed power spectrum of the kernels it is
 
 and a sum of power spectra of size-K kernels is the power spectrum of one. Shown: networks trained
 with weight decay, whose squared norm is compared with these numbers at the beta that they reach.
+
+Control: networks without weight decay, which stay near the norm that they start with.
 """
 
 from __future__ import annotations
@@ -108,12 +110,12 @@ def minimize(objective: Callable[..., Tensor], parameters: list[Tensor]) -> Mini
     return Minimum(value, [p.detach() for p in parameters], course)
 
 
-def train(target: Tensor, size: int, channels: int, seed: int) -> Network:
+def train(target: Tensor, size: int, channels: int, seed: int, decay: float = DECAY) -> Network:
     """Train networks of one shape with weight decay; return the one with the better objective."""
 
     def objective(kernels: Tensor, output: Tensor) -> Tensor:
         norm = kernels.square().sum() + output.square().sum()
-        return (realized(kernels, output) - target).square().sum() / 2 + DECAY / 2 * norm
+        return (realized(kernels, output) - target).square().sum() / 2 + decay / 2 * norm
 
     generator = Generator().manual_seed(seed)
     minima = []
@@ -128,8 +130,8 @@ def train(target: Tensor, size: int, channels: int, seed: int) -> Network:
     return Network(squared_norm.item(), realized(kernels, output), best.course)
 
 
-def run(seed: int) -> Outcome:
-    """Fit a random target in D = 16 dimensions; K = 1, 4, 16 and C = 1, 4."""
+def measured(seed: int, decay: float) -> tuple[dict[str, float], dict[str, Curve]]:
+    """Fit a random target by networks of every shape; return the values and the curves."""
     target = torch.randn(D, generator=Generator().manual_seed(seed), dtype=torch.float64)
 
     values: dict[str, float] = {}
@@ -138,7 +140,7 @@ def run(seed: int) -> Outcome:
 
     for size in KERNEL_SIZES:
         for channels in CHANNELS:
-            network = train(target, size, channels, seed)
+            network = train(target, size, channels, seed, decay)
             norms[size, channels] = network.squared_norm
             if size in (1, D):
                 smallest = closed_form(network.beta, size)
@@ -152,5 +154,15 @@ def run(seed: int) -> Outcome:
 
     for size in KERNEL_SIZES:
         values[f"K = {size}: squared norm, C = 4 / C = 1"] = norms[size, 4] / norms[size, 1]
+    return values, curves
 
+
+def run(seed: int) -> Outcome:
+    """Fit a random target in D = 16 dimensions; K = 1, 4, 16 and C = 1, 4."""
+    values, curves = measured(seed, DECAY)
     return Outcome(values, curves, x="evaluation", y="loss + weight decay", log="xy")
+
+
+def control(seed: int) -> dict[str, float]:
+    """Fit the same target without weight decay."""
+    return measured(seed, 0.0)[0]
