@@ -41,9 +41,7 @@ from rlop.experiments.outcome import Curve, Outcome
 
 NETWORKS = 4
 EPSILONS = (0.26, 0.21, 0.17)  # the RMS of the values is about .4
-THEORY_STEPS = {"free": 16_000, "max_norm": 8_000}
 TUNED_EPSILON = 0.04
-TUNED_STEPS = 2_000
 FEW = 16  # neurons
 OFF_RADIUS = 5.0
 UNREACHED = 1e6  # radius that no neuron travels
