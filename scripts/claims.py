@@ -2,6 +2,7 @@
 
     python scripts/claims.py neural-td                    # all parts; about 15 minutes
     python scripts/claims.py neural-td --only tuned       # one part, then the page
+    python scripts/claims.py neural-td --only             # the page alone
 
 Appends a line for each part to OUT/NAME.jsonl and writes OUT/NAME.md from it. A part that the file
 holds for the same seeds is not run again, unless --again asks for it.
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", choices=CLAIMS)
-    parser.add_argument("--only", nargs="+", metavar="PART", help="parts to run; default: all")
+    parser.add_argument("--only", nargs="*", metavar="PART", help="parts to run; default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--again", action="store_true", help="run finished parts, too")
     parser.add_argument("--out", type=Path, default=Path("docs"))
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     file_name, claims, page = CLAIMS[options.name]
     path = options.out / f"{file_name}.jsonl"
     records = read(path)
-    for part in options.only or claims.plan():
+    for part in claims.plan() if options.only is None else options.only:
         check_known("part", part, claims.plan())
         kept = records.get(part)
         if kept and kept["seeds"] == options.seeds and not options.again:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,65 +41,90 @@ from rlop.experiments.outcome import Curve, Outcome
 
 NETWORKS = 4
 EPSILONS = (0.26, 0.21, 0.17)  # the RMS of the values is about .4
-THEORY_STEPS = {"free": 16_000, "max_norm": 8_000}
 TUNED_EPSILON = 0.04
-TUNED_STEPS = 2_000
 FEW = 16  # neurons
 OFF_RADIUS = 5.0
-OFF_STEPS = 2_000
 UNREACHED = 1e6  # radius that no neuron travels
 WIDTH = 256
+ONE = {"1": {"lr": 1.0}}  # a single step size
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, or its control.
+
+    Args:
+        free: samples at the theory's steps without a ball.
+        max_norm: samples at the theory's steps with balls.
+        compared: samples of the comparisons on policy.
+        off: samples off policy.
+        norm: of the values; the theory takes 1.
+        radius: of the balls whose samples are compared.
+        few_radius: of the balls around few neurons.
+        smaller: divisor of lambda.
+        exchanges: whether free and bounded are exchanged off policy.
+    """
+
+    free: int = 16_000
+    max_norm: int = 8_000
+    compared: int = 2_000
+    off: int = 2_000
+    norm: float = 1.0
+    radius: float = RADIUS
+    few_radius: float = 2.0
+    smaller: float = 1.0
+    exchanges: bool = False
+
+
+CONTROL = Setting(
+    free=3_000,
+    max_norm=3_000,
+    compared=200,
+    off=600,
+    norm=8.0,
+    radius=UNREACHED,
+    few_radius=UNREACHED,
+    smaller=20.0,
+    exchanges=True,
+)
 
 
 def run(seed: int) -> Outcome:
     """Measure the clauses on processes and networks of this seed."""
-    return measure(seed, norm=1.0, steps=THEORY_STEPS, radius=2.0, is_control=False)
+    return measure(seed, Setting())
 
 
 def control(seed: int) -> Mapping[str, float]:
     """Measure the same where the effects are absent by construction."""
-    steps = {"free": 3_000, "max_norm": 3_000}
-    return measure(seed, norm=8.0, steps=steps, radius=UNREACHED, is_control=True).values
+    return measure(seed, CONTROL).values
 
 
-def measure(
-    seed: int, norm: float, steps: Mapping[str, int], radius: float, is_control: bool
-) -> Outcome:
+def measure(seed: int, setting: Setting) -> Outcome:
     """Measure every clause.
 
     Args:
         seed: of processes, networks and samples.
-        norm: of the values, where the theory takes 1.
-        steps: samples at the theory's steps, by kind.
-        radius: of the balls that are compared on policy.
-        is_control: exchange free and bounded off policy, and shrink lambda.
+        setting: sizes, and what a control changes.
     """
     of_process, of_off_policy, *networks = child_seeds(seed, 2 + 2 * NETWORKS)
     reporting, tuning = networks[:NETWORKS], networks[NETWORKS:]
 
-    process = on_policy(of_process, norm)
-    values, curves = at_theory_steps(process, reporting, steps, 20 if is_control else 1)
-    same_norm = on_policy(of_process)
-    values |= at_best_steps(same_norm, reporting, tuning, UNREACHED if is_control else RADIUS)
-    values |= with_few_neurons(same_norm, reporting, radius)
-    values |= without_a_stationary_law(off_policy(of_off_policy), reporting, is_control)
+    process = on_policy(of_process, setting.norm)
+    values, curves = at_theory_steps(process, reporting, setting)
+    process = on_policy(of_process)
+    values |= at_best_steps(process, reporting, tuning, setting)
+    values |= with_few_neurons(process, reporting, setting)
+    values |= without_a_stationary_law(off_policy(of_off_policy), reporting, setting)
     return Outcome(values, curves, x="samples", y="RMS error of the average", log="xy")
 
 
 def at_theory_steps(
-    process: Process, seeds: Sequence[int], steps: Mapping[str, int], smaller: float
+    process: Process, seeds: Sequence[int], setting: Setting
 ) -> tuple[dict[str, float], dict[str, Curve]]:
-    """Compare with the bounds: errors, samples to three of them, neurons that leave.
-
-    Args:
-        process: on policy.
-        seeds: of the networks.
-        steps: samples, by kind.
-        smaller: divisor of lambda.
-    """
+    """Compare with the bounds: errors, samples to three of them, neurons that leave."""
     values: dict[str, float] = {}
     curves: dict[str, Curve] = {}
-    for kind, count in steps.items():
+    for kind, count in (("free", setting.free), ("max_norm", setting.max_norm)):
         settings = {}
         for epsilon in EPSILONS:
             lr = theory_step(kind, epsilon, process.gamma, EPSILONS[0])
@@ -119,36 +145,36 @@ def at_theory_steps(
         else:
             last = followed.averaged[-1, followed.setting(str(EPSILONS[-1]))]
             values["free: last error / eps"] = mean(last / EPSILONS[-1])
-            radii = [RADIUS * EPSILONS[0] / epsilon / smaller for epsilon in EPSILONS]
+            radii = [RADIUS * EPSILONS[0] / epsilon / setting.smaller for epsilon in EPSILONS]
             outside = share_outside(followed, EPSILONS, radii)
             values["free: share of errors before which a neuron leaves lambda"] = mean(outside)
     return values, curves
 
 
 def at_best_steps(
-    process: Process, reporting: Sequence[int], tuning: Sequence[int], radius: float
+    process: Process, reporting: Sequence[int], tuning: Sequence[int], setting: Setting
 ) -> dict[str, float]:
     """Compare the samples to a small error, each kind at its best constant step of five."""
     settings = {str(lr): {"lr": lr} for lr in RATES}
     both = [*reporting, *tuning]
     samples = {}
     for kind in ("free", "max_norm"):
-        followed = followed_at(process, both, settings, TUNED_STEPS, 10, kind, radius)
+        followed = followed_at(process, both, settings, setting.compared, 10, kind, setting.radius)
         counts = np.stack([samples_to_reach(followed, name, TUNED_EPSILON) for name in settings])
-        counts = np.log(np.where(np.isnan(counts), TUNED_STEPS, counts))  # [rates, seeds]
+        counts = np.log(np.where(np.isnan(counts), setting.compared, counts))  # [rates, seeds]
         chosen = counts[:, len(reporting) :].mean(1).argmin()
         samples[kind] = counts[chosen, : len(reporting)].mean()
     ratio = math.exp(samples["free"] - samples["max_norm"])
     return {f"free / max_norm: samples to {TUNED_EPSILON:g} at the best step": ratio}
 
 
-def with_few_neurons(process: Process, seeds: Sequence[int], radius: float) -> dict[str, float]:
+def with_few_neurons(process: Process, seeds: Sequence[int], setting: Setting) -> dict[str, float]:
     """Compare the errors of narrow networks after equal samples at an equal step."""
     error = {}
     for kind in ("free", "frobenius", "max_norm"):
-        setting = {"": {"lr": 1.0}}
+        steps = setting.compared
         followed = followed_at(
-            process, seeds, setting, TUNED_STEPS, TUNED_STEPS, kind, radius, width=FEW
+            process, seeds, ONE, steps, steps, kind, setting.few_radius, width=FEW
         )
         error[kind] = mean(followed.averaged[-1, 0])
     return {
@@ -158,25 +184,18 @@ def with_few_neurons(process: Process, seeds: Sequence[int], radius: float) -> d
 
 
 def without_a_stationary_law(
-    process: Process, seeds: Sequence[int], is_control: bool
+    process: Process, seeds: Sequence[int], setting: Setting
 ) -> dict[str, float]:
-    """Compare the largest |V| off policy, at equal radius.
-
-    Args:
-        process: off policy.
-        seeds: of the networks.
-        is_control: exchange free and max-norm, and take one ball for both.
-    """
+    """Compare the largest |V| off policy, at equal radius."""
     largest: dict[str, np.ndarray] = {}
     diverged = {}
     for kind in ("free", "frobenius", "max_norm"):
-        setting = {"": {"lr": 1.0}}
-        followed = followed_at(process, seeds, setting, OFF_STEPS, 20, kind, OFF_RADIUS)
+        followed = followed_at(process, seeds, ONE, setting.off, 20, kind, OFF_RADIUS)
         largest[kind] = followed.largest[:, 0].max(0)
         diverged[kind] = 1 - mean(followed.active[0])
 
     free, bounded, other = "free", "max_norm", "frobenius"
-    if is_control:
+    if setting.exchanges:
         free, bounded, other = bounded, free, bounded
     ratio = largest[other] / largest["max_norm"]
     return {
