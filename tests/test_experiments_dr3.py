@@ -106,7 +106,9 @@ def test_records_are_read_as_written_and_the_page_has_every_claim(tmp_path):
     again = dr3_study.read(tmp_path / "r.jsonl")
     assert again == records
 
-    page = dr3_page.filled("# DR3\n<!-- tables -->STALE<!-- /tables -->\nend\n", dr3_page.tables(again))
+    page = dr3_page.filled(
+        "# DR3\n<!-- tables -->STALE<!-- /tables -->\nend\n", dr3_page.tables(again)
+    )
     assert page.startswith("# DR3\n<!-- tables -->")
     assert page.endswith("<!-- /tables -->\nend\n")
     assert "STALE" not in page

@@ -28,6 +28,7 @@ from rlop.report.figures import COLORS, canvas
 from rlop.report.statistics import mean_ci
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
@@ -167,7 +168,7 @@ def draw(records: Records, path: Path) -> None:
 
         axes[0, 0].set_ylabel("return")
         axes[1, 0].set_ylabel("phi(s) . phi(s')")
-        labels = {}
+        labels: dict[str, Artist] = {}
         for axis in axes[0]:
             lines, texts = axis.get_legend_handles_labels()
             labels |= dict(zip(texts, lines))
