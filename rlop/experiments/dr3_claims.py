@@ -273,12 +273,14 @@ def against_srank(records: Records) -> list[Answer]:
     for name in ("grid DQN", "grid CQL", "CartPole DQN", "CartPole CQL"):
         arms = [f"srank {coef:g}" for coef in SRANK_COEFS]
         found = [(records.settings.get(f"{name} {arm}"), arm) for arm in arms]
-        candidates = [(record, arm) for record, arm in found if record is not None]
-        if name not in records.settings or len(candidates) < len(arms):
+        record = records.settings.get(name)
+        candidates = [(one, arm) for one, arm in found if one is not None]
+        if record is None or len(candidates) < len(arms):
             continue
 
-        penalty, penalized = chosen(candidates)
-        record = records.settings[name]
+        # Equal steps: a training on a GPU took as many as its time allowed.
+        equal = [(one.until(record.steps[-1]), arm) for one, arm in candidates]
+        penalty, penalized = chosen(equal)
         arm = best_dr3(record)
         ours, theirs = scores(record, arm), scores(penalty, penalized)
         for key in ("average", "final"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +28,11 @@ from rlop.report.figures import COLORS, canvas
 from rlop.report.statistics import mean_ci
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
-MEASURES = ("feature/dot", "feature/cosine", "q/data", "rank/srank", "rank/effective_rank")
+SEEN = ("feature/dot", "feature/cosine", "feature/norm", "rank/srank", "q/data", "eval/return")
 
 
 def tables(records: Records) -> str:
@@ -101,7 +101,7 @@ def backup_table(records: Records) -> list[str]:
             record = records.settings.get(f"{source} {backup}")
             if record is None:
                 continue
-            for metric in ("feature/dot", "feature/cosine", "q/data", "eval/return"):
+            for metric in SEEN:
                 values = series(record, metric)
                 places = [len(values) // 4, len(values) // 2, len(values) - 1]
                 lines.append(line([source, backup, metric, *(interval(values[i]) for i in places)]))
@@ -146,31 +146,58 @@ def cost_table(records: Records) -> list[str]:
     return lines
 
 
+SHOWN = (*LARGE, "CartPole CQL", "grid CQL")
+COLOR_OF = dict(zip(("plain", *(f"dr3 {c:g}" for c in (0.001, 0.01, 0.03, 0.1, 1.0))), COLORS))
+
+
 def draw(records: Records, path: Path) -> None:
     """Draw returns above dot products over the training, plain and with DR3.
 
     Raises:
         InputError: matplotlib is not installed.
     """
-    names = [name for name in [*LARGE, *AGENTS] if name in records.settings]
-    with canvas(path, 2.6 * len(names), 4.6, dpi=100) as figure:
+    names = [name for name in SHOWN if name in records.settings]
+    with canvas(path, 2.4 * len(names), 4.8, dpi=100) as figure:
         axes = figure.subplots(2, len(names), squeeze=False)
         for column, name in enumerate(names):
             record = records.settings[name]
             for axis, metric in zip(axes[:, column], ("eval/return", "feature/dot")):
                 panel(axis, record, metric)
-            axes[0, column].set_title(name, fontsize=9)
+            axes[0, column].set_title(name, fontsize=10)
             axes[1, column].set(xlabel="gradient steps", yscale="log")
+
         axes[0, 0].set_ylabel("return")
         axes[1, 0].set_ylabel("phi(s) . phi(s')")
-        axes[0, 0].legend(fontsize=7)
+        labels: dict[str, Artist] = {}
+        for axis in axes[0]:
+            lines, texts = axis.get_legend_handles_labels()
+            labels |= dict(zip(texts, lines))
+        shown = [arm for arm in COLOR_OF if arm in labels]
+        handles = [labels[arm] for arm in shown]
+        figure.legend(handles, shown, ncols=6, loc="outside lower center", fontsize=9)
 
 
-def panel(axis: Axes, record: Record, metric: str, arms: Sequence[str] = ()) -> None:
+def panel(axis: Axes, record: Record, metric: str) -> None:
     """Draw mean and interval of the plain agent and of each coefficient of DR3."""
-    arms = arms or [arm for arm in record.arms if arm == "plain" or arm.startswith("dr3 ")]
-    for color, arm in zip(COLORS, arms):
+    for arm in record.arms:
+        if arm not in COLOR_OF:
+            continue
         values = series(record, metric, arm)
-        ends = np.array([mean_ci(row) for row in values])
-        axis.plot(record.steps, ends[:, 0], color=color, label=arm, linewidth=1.2)
-        axis.fill_between(record.steps, ends[:, 1], ends[:, 2], color=color, alpha=0.15)
+        low, high = bootstrap(values)
+        color = COLOR_OF[arm]
+        axis.plot(record.steps, values.mean(1), color=color, label=arm, linewidth=1.2)
+        axis.fill_between(record.steps, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def bootstrap(values: np.ndarray, samples: int = 500) -> np.ndarray:
+    """Return 95 % bootstrap intervals of means, which stay in the range of the data.
+
+    Args:
+        values: `[T, n]`.
+        samples: resampled means.
+    Returns:
+        Lower and upper ends, `[2, T]`.
+    """
+    count = values.shape[1]
+    drawn = np.random.default_rng(0).integers(count, size=(samples, count))
+    return np.quantile(values[:, drawn].mean(-1), [0.025, 0.975], axis=1)

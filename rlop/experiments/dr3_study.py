@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,15 @@ class Record:
         if len(columns) != len(seeds):
             raise KeyError(arm)
         return np.array(self.curves[metric], float)[:, columns]
+
+    def until(self, step: int) -> Record:
+        """Return the record as if the training had ended at a step."""
+        count = sum(at <= step for at in self.steps)
+        curves = {}
+        for metric, rows in self.curves.items():
+            skipped = len(self.steps) - len(rows)  # what updates report lacks the first point
+            curves[metric] = rows[: count - skipped]
+        return replace(self, steps=self.steps[:count], curves=curves)
 
     @property
     def arms(self) -> list[str]:
@@ -128,13 +137,13 @@ def run_setting(
 
 
 KEPT = (
-    *("eval/return", "eval/q_error", "feature/dot", "feature/cosine", "feature/norm"),
-    *("rank/srank", "rank/effective_rank", "q/data", "loss/td", "head/norm", "run/active"),
+    *("eval/return", "feature/dot", "feature/cosine", "feature/norm"),
+    *("rank/srank", "rank/effective_rank", "q/data"),
 )
 
 
 def curves_of(history: History) -> dict[str, list[list[float | None]]]:
-    """Return the metrics that the page reads, to five digits."""
+    """Return the metrics that the page reads, to four digits."""
     curves = {}
     for metric in KEPT:
         if metric in history.metrics:
@@ -143,8 +152,8 @@ def curves_of(history: History) -> dict[str, list[list[float | None]]]:
 
 
 def rounded(row: Iterable[float]) -> list[float | None]:
-    """Round numbers to five digits; None stands for those that are not finite."""
-    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in row]
+    """Round numbers to four digits; None stands for those that are not finite."""
+    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in row]
 
 
 # --- records in a file, one a line
