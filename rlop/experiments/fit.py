@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -13,6 +14,11 @@ from rlop.nets.linear import Linear, reset_runs
 from rlop.nets.mlp import MLP
 
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (net, x, y) -> [R]
+
+
+def child_seeds(seed: int, count: int) -> list[int]:
+    """Return `count` seeds that no other `seed` shares."""
+    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def network(
