@@ -1,5 +1,5 @@
 """Small reproductions of the workshop's claims: one module each, with `run(seed) -> Outcome`."""
 
-from rlop.experiments.outcome import Outcome
+from rlop.experiments.outcome import Measure, Outcome
 
-__all__ = ["Outcome"]
+__all__ = ["Measure", "Outcome"]

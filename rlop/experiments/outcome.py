@@ -11,6 +11,17 @@ Curve: TypeAlias = tuple[Numbers, Numbers]  # x and y, of equal length
 
 
 @dataclass(frozen=True)
+class Measure:
+    """Temporary: what ROWS0 removes."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    expected: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of one experiment with one seed.
 
