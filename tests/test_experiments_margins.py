@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from rlop.experiments import max_margin_noise, mixtures
-from rlop.experiments.mixtures import Clouds
+from rlop.experiments import max_margin_noise, mixtures, robust_margin
+from rlop.experiments.mixtures import Clouds, Mixture
 
 F64 = torch.float64
 
@@ -70,3 +71,37 @@ def test_logistic_descent_tends_to_the_widest_margin():
     y = torch.tensor([[1.0, -1.0]], dtype=F64)
     w = max_margin_noise.descend(x, y)[0]
     assert (w[0] / w[1]).item() == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize(("q", "expected"), [(2, 0.5), (1, 0.6141)])
+def test_robust_errors_by_hand(q, expected):
+    """w = (3, 4), mu = (1, 3): w . mu = 15; eps 3 costs 15 in l2, Phi(0), and eps 2.35 costs 16.45 in l1."""
+    w = torch.tensor([[3.0, 4.0]], dtype=F64)
+    mu = torch.tensor([1.0, 3.0], dtype=F64)
+    eps = 3.0 if q == 2 else 2.35
+    error = robust_margin.robust_error(w, mu, eps, q).item()
+    assert error == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["l2", "linf"])
+def test_no_perturbation_of_the_size_lowers_a_margin_further(name):
+    """The margin is that of the worst point of the ball: one point attains it."""
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(1, 5, generator=generator, dtype=F64)
+    x = torch.randn(1, 1, 5, generator=generator, dtype=F64)
+    data = Mixture(x, torch.ones(1, 1, dtype=F64), w[0])
+    q = robust_margin.DUAL[name]
+    least = robust_margin.margins(w, data, 0.3, q).item()
+
+    moves = torch.randn(1000, 5, generator=generator, dtype=F64)
+    moves = F.normalize(moves, dim=1) if name == "l2" else moves / moves.abs().amax(1, keepdim=True)
+    assert ((x[0] + 0.3 * moves) @ w[0]).min().item() > least
+    worst = F.normalize(w[0], dim=0) if name == "l2" else w[0].sign()
+    assert ((x[0, 0] - 0.3 * worst) @ w[0]).item() == pytest.approx(least)
+
+
+def test_robust_training_lowers_the_robust_loss_of_every_set():
+    data = mixtures.draw(Clouds(10, 40, 3.0), 2, 0)
+    w = robust_margin.train(data, 0.1, 1)
+    margin = robust_margin.margins(w, data, 0.1, 1)
+    assert (F.softplus(-margin).mean(1) < 0.1 * math.log(2)).all()
