@@ -17,8 +17,15 @@ Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (net, x, y) -
 
 
 def child_seeds(seed: int, count: int) -> list[int]:
-    """Return `count` seeds that no other `seed` shares."""
-    return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
+    """Draw seeds that different values of `seed` do not share, as `seed + i` would.
+
+    Args:
+        seed: seed of the experiment.
+        count: how many; the first ones stay the same if there are more.
+    """
+    children = np.random.SeedSequence(seed).spawn(count)
+    # 53 bits: whole numbers that every generator takes, and that stay exact as floats.
+    return [int(child.generate_state(1, np.uint64)[0] >> np.uint64(11)) for child in children]
 
 
 def network(

@@ -1,4 +1,4 @@
-"""The result of an experiment: its measures by name, and the curves of its picture."""
+"""The result of an experiment for one seed: numbers by name, and curves for the picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +11,11 @@ Curve: TypeAlias = tuple[Numbers, Numbers]  # x and y, of equal length
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Temporary: what ROWS0 removes."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    expected: str
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """The result of one experiment with one seed.
+    """The result of one experiment for one seed; `rlop.experiments.catalogue` holds the bands.
 
     Args:
-        values: name of a measure, with its setting -> number; NaN never holds.
+        values: what was measured, in words with its setting -> the number; NaN never holds.
         curves: label -> (x, y), the content of the picture.
         x: label of the horizontal axis.
         y: label of the vertical axis.
