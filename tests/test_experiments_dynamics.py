@@ -1,10 +1,12 @@
 """The experiments on the course of training: formulas by hand or a second way."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator
 
-from rlop.experiments import smoothed_relu
+from rlop.experiments import label_corruption, mirror_descent, smoothed_relu
+from rlop.experiments.fit import network
 
 
 def test_the_huberized_relu_by_hand():
@@ -31,3 +33,43 @@ def test_a_loss_on_inputs_with_both_labels_cannot_fall_below_log_2():
     weights = smoothed_relu.start(2, generator)
     losses = smoothed_relu.descend(weights, data, smoothed_relu.huberized_relu, 50)
     assert losses.min() >= torch.tensor(2.0).log() - 1e-6
+
+
+def test_mirror_descent_around_a_center_solves_the_moved_problem():
+    rng = np.random.default_rng(0)
+    x, y, center = rng.normal(size=(4, 9)) / 3, rng.normal(size=4), rng.normal(size=9)
+    w, gaps = mirror_descent.rmd(x, y, 2.0, 0.3, center=center)
+    np.testing.assert_allclose(2.0 * x.T @ (x @ w - y) + w - center, 0, atol=1e-9)
+    assert gaps[-1] < 1e-9
+
+
+def test_the_optimality_condition_by_hand():
+    """One sample: x = 1, y = 2; sqrt(w) = 3 (2 - w) at w = 1.58089; at w = 1, |1 - 3| / 1."""
+    x, y = np.ones((1, 1)), np.array([2.0])
+    assert mirror_descent.violation(x, y, np.array([1.0])) == pytest.approx(2)
+    assert mirror_descent.violation(x, y, np.array([1.58089])) == pytest.approx(0, abs=1e-3)
+
+
+def test_the_arm_with_the_best_late_validation_accuracy_is_chosen():
+    validation = torch.tensor([[0.9, 0, 0, 0], *[[0.1, 0.2, 0.5, 0.4]] * 3])
+    history = label_corruption.History(validation, validation)
+    assert label_corruption.choose(history, range(0, 2)) == 1
+    assert label_corruption.choose(history, range(1, 4)) == 2
+
+
+def test_an_arm_with_decay_shrinks_and_one_with_slack_stops_short():
+    """With a loss held at a constant, z -> s, and the step of RMD goes to zero."""
+    net = network([0, 0, 0], 4, (8,), 3)
+    x, y = torch.randn(6, 4, generator=Generator().manual_seed(0)), torch.arange(6) % 3
+    arms = label_corruption.Arms(torch.tensor([0.0, 0.5, 0.0]), torch.tensor([0.0, 0.0, 5.0]))
+    slack = torch.zeros(3, 6)
+    batches = [torch.arange(6).expand(3, -1)] * 300
+    label_corruption.descend(net, x, y, slack, arms, batches)
+
+    with torch.no_grad():
+        loss = label_corruption.cross_entropy(net(x.expand(3, -1, -1)), y.expand(3, -1))
+    norms = torch.stack([p.detach().square().flatten(1).sum(1) for p in net.parameters()]).sum(0)
+    assert norms[1] < norms[0]
+    assert (slack[:2] == 0).all()
+    torch.testing.assert_close(slack[2], (2 * loss[2]).sqrt().expand(6), rtol=0.05, atol=0.02)
+    assert loss[2] > loss[0]

@@ -75,7 +75,7 @@ def test_logistic_descent_tends_to_the_widest_margin():
 
 @pytest.mark.parametrize(("q", "expected"), [(2, 0.5), (1, 0.6141)])
 def test_robust_errors_by_hand(q, expected):
-    """w = (3, 4), mu = (1, 3): w . mu = 15; eps 3 costs 15 in l2, Phi(0), and eps 2.35 costs 16.45 in l1."""
+    """w = (3, 4), mu = (1, 3): w . mu = 15; eps 3 costs 15 in l2, eps 2.35 costs 16.45 in l1."""
     w = torch.tensor([[3.0, 4.0]], dtype=F64)
     mu = torch.tensor([1.0, 3.0], dtype=F64)
     eps = 3.0 if q == 2 else 2.35

@@ -9,7 +9,8 @@ smoothed approximations of the ReLU such as Swish and the Huberized ReLU. Two co
 (1) a small loss at the start, (2) data that are separated enough, from a random start.
 
 Setting: 20 unit vectors in 10 dimensions with random labels, width 64, two hidden layers of
-Huberized ReLUs and three of Swishes, full batches, constant rate. J_t <= const / t means that 1 / J grows at least linearly:
+Huberized ReLUs and three of Swishes, full batches, constant rate. J_t <= const / t means that 1 / J
+grows at least linearly:
 
 - condition 2: from a random start, the slope of log J against log t is at most -1, and J becomes
   small;
