@@ -16,7 +16,6 @@ from rlop.types import InputError
 
 # Experiments of rows that are still to be redone by the rules of evidence; none is added.
 WITHOUT_CONTROL = {
-    "aligned_layers",
     "basis_pursuit",
     "block_structure",
     "class_variance",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Generator
 
-from rlop.experiments import label_corruption, mirror_descent, smoothed_relu
+from rlop.experiments import aligned_layers, label_corruption, mirror_descent, smoothed_relu
 from rlop.experiments.fit import network
 
 
@@ -73,3 +73,37 @@ def test_an_arm_with_decay_shrinks_and_one_with_slack_stops_short():
     assert (slack[:2] == 0).all()
     torch.testing.assert_close(slack[2], (2 * loss[2]).sqrt().expand(6), rtol=0.05, atol=0.02)
     assert loss[2] > loss[0]
+
+
+def test_the_gradients_of_linear_layers_agree_with_autograd():
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(3, 3)) for _ in range(3)]
+    data = aligned_layers.Data(rng.normal(size=(7, 3)), rng.normal(size=(7, 3)))
+    slope = (data.x @ aligned_layers.product(weights).T - data.y).T @ data.x / 7
+    layers = [torch.from_numpy(w).requires_grad_() for w in weights]
+    output = torch.from_numpy(data.x) @ (layers[2] @ layers[1] @ layers[0]).T
+    loss = (output - torch.from_numpy(data.y)).square().sum() / 14
+    assert loss.item() == pytest.approx(data.loss(weights))
+    expected = torch.autograd.grad(loss, layers)
+    for own, other in zip(aligned_layers.gradients(weights, slope), expected):
+        np.testing.assert_allclose(own, other, atol=1e-12)
+
+
+def test_data_that_meet_the_condition_are_diagonal_in_the_outer_singular_vectors():
+    rng = np.random.default_rng(0)
+    frame = aligned_layers.rotations(rng)
+    data = aligned_layers.matching_data(rng, frame)
+    for matrix in (frame[0].T @ data.x.T @ data.x @ frame[0], frame[-1].T @ data.best @ frame[0]):
+        np.testing.assert_allclose(matrix, np.diag(np.diag(matrix)), atol=1e-9)
+    assert aligned_layers.alignment(
+        aligned_layers.aligned(frame, aligned_layers.spread_values(rng))
+    ) == pytest.approx(1)
+
+
+def test_the_projection_onto_three_taps_by_hand():
+    averaged = aligned_layers.taps(np.arange(36.0).reshape(6, 6))
+    assert averaged[0, 0] == averaged[5, 5] == 17.5  # mean of 0, 7, ..., 35
+    assert averaged[0, 1] == 15  # of 1, 8, ..., 29
+    assert averaged[1, 0] == 20  # of 6, 13, ..., 34
+    assert averaged[0, 2] == 0
+    np.testing.assert_array_equal(aligned_layers.taps(averaged), averaged)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from rlop.experiments import (
-    aligned_layers,
     basis_pursuit,
     block_structure,
     class_variance,
@@ -133,15 +132,6 @@ def test_a_convolution_realizes_what_the_network_computes():
             for k in range(3):
                 value += output[c, d] * kernels[c, k] * x[(d + k) % 5] / math.sqrt(5)
     torch.testing.assert_close(linear_conv.realized(kernels, output) @ x, value)
-
-
-def test_alignment_of_known_layers():
-    first = np.diag([3.0, 1.0])
-    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
-    assert aligned_layers.alignment([first, first]) == pytest.approx(1)
-    # The swap puts the right singular vectors in the other order.
-    assert aligned_layers.alignment([first, first @ swap]) == pytest.approx(0)
-    assert aligned_layers.imbalance([first, 2 * first]) == pytest.approx(3 * np.sqrt(82))
 
 
 def test_max_margin_multipliers_meet_the_optimality_conditions():

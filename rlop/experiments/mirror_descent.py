@@ -10,8 +10,8 @@ The cost is, with any convex regularizer psi,
     lambda sum_i L_i(w) + psi(w)
 
 1. RMD converges to a point close to the optimum of this cost. The paper constrains
-   z_i = sqrt(2 L_i). With the signed residual instead, y_i = f_i(w) + z_i, it is mirror descent on a
-   linear system in (w, z), and the point is the optimum exactly; the paper's unsigned form stops
+   z_i = sqrt(2 L_i). With the signed residual instead, y_i = f_i(w) + z_i, it is mirror descent on
+   a linear system in (w, z), and the point is the optimum exactly; the paper's unsigned form stops
    close to it, because residuals that change their sign have a lasting effect.
 2. SGD regularizes implicitly for the l2 norm: from zero it ends at the least-norm interpolator.
 3. RMD can keep the weights close to a desired vector, which takes the place of zero in psi.
