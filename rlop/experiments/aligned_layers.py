@@ -6,7 +6,7 @@ right singular vectors of the next, W_i = U_i S_i U_{i-1}'.
 
 Claims of the abstract, and what is measured for each on networks of three 6 x 6 layers, 50 samples:
 
-1. The definition extends that for one output (Ji and Telgarsky, 2018), where layers tend to rank one
+1. The definition extends that for one output (Ji and Telgarsky, 2018), where layers tend to rank 1
    and u_1(W_i) to v_1(W_{i+1}): the score of such a network, trained on separable data, grows.
 2. There is always an aligned global minimum: one is built from the singular vectors of the least-
    squares solution, and compared with the least loss.
