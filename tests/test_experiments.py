@@ -19,7 +19,6 @@ WITHOUT_CONTROL = {
     "basis_pursuit",
     "block_structure",
     "class_variance",
-    "concat_inputs",
     "coordinate_check",
     "depth",
     "disagreement",
@@ -59,7 +58,7 @@ WITHOUT_CONTROL = {
 }
 
 # Run in every test run, since each takes less than a second; the others are slow.
-QUICK = {"concat_inputs", "robust_ridge", "single_neuron"}
+QUICK = {"aligned_layers", "robust_ridge", "single_neuron"}
 EXPERIMENTS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in workshop().experiments

@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import Generator
 
-from rlop.experiments import aligned_layers, label_corruption, mirror_descent, smoothed_relu
+from rlop.experiments import (
+    aligned_layers,
+    concat_inputs,
+    label_corruption,
+    mirror_descent,
+    smoothed_relu,
+)
 from rlop.experiments.fit import network
 
 
@@ -107,3 +113,41 @@ def test_the_projection_onto_three_taps_by_hand():
     assert averaged[1, 0] == 20  # of 6, 13, ..., 34
     assert averaged[0, 2] == 0
     np.testing.assert_array_equal(aligned_layers.taps(averaged), averaged)
+
+
+def test_rises_and_peaks_by_hand():
+    assert concat_inputs.rise([3, 1, 2, 5, 4]) == 4
+    assert concat_inputs.peak([3, 1, 2, 5, 4]) == 1  # the fall after 5
+    assert concat_inputs.peak([3, 1, 2, 5, 0]) == 4
+    assert concat_inputs.rise([3, 2, 1]) == concat_inputs.peak([1, 2, 3]) == 0
+
+
+def test_padded_units_stay_without_weights():
+    generator = Generator().manual_seed(0)
+    weights = concat_inputs.start(3, (2, 4), generator)
+    x = torch.randn(5, 3, generator=generator)
+    concat_inputs.network(weights, x).square().sum().backward()
+    for weight, axis in ((weights[0], 2), (weights[1], 2), (weights[2], 1)):
+        unused = weight.grad[0].movedim(axis - 1, 0)[2:]
+        assert (unused == 0).all()
+        assert (weight.grad[1] != 0).any()
+
+
+@pytest.mark.parametrize("n", [6, 9])
+def test_pairs_change_nothing_for_interpolating_linear_regression(n):
+    """n points in 9 dimensions, all n^2 ordered pairs, least norm."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(n, 9)), rng.normal(size=n)
+    first, second = np.repeat(np.arange(n), n), np.tile(np.arange(n), n)
+    pairs = np.concatenate([x[first], x[second]], 1)
+    w = np.linalg.lstsq(pairs, (y[first] + y[second]) / 2, rcond=None)[0]
+    plain = np.linalg.lstsq(x, y, rcond=None)[0]
+    np.testing.assert_allclose(w[:9] + w[9:], plain, atol=1e-8)
+
+
+def test_pairs_meet_every_partner_and_twins_none():
+    generator = Generator().manual_seed(0)
+    first, second = concat_inputs.batch(10, 2, "twins", generator)
+    assert torch.equal(first, second)
+    first, second = concat_inputs.batch(10, 2, "pairs", generator)
+    assert (first != second).float().mean() > 0.8

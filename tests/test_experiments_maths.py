@@ -14,7 +14,6 @@ from rlop.experiments import (
     basis_pursuit,
     block_structure,
     class_variance,
-    concat_inputs,
     coordinate_check,
     disagreement,
     label_noise,
@@ -84,12 +83,6 @@ def test_corrupted_labels_are_uniform_over_the_classes(share, expected):
 
 
 # --- linear models
-
-
-def test_concatenated_pairs_by_hand():
-    x, y = concat_inputs.concatenated(np.array([[1.0], [2.0]]), np.array([10.0, 20.0]))
-    np.testing.assert_array_equal(x, [[1, 1], [1, 2], [2, 1], [2, 2]])
-    np.testing.assert_array_equal(y, [10, 15, 15, 20])
 
 
 def test_basis_pursuit_finds_the_sparse_solution_that_least_squares_misses():
