@@ -20,7 +20,6 @@ WITHOUT_CONTROL = {
     "block_structure",
     "class_variance",
     "coordinate_check",
-    "depth",
     "disagreement",
     "distributed_regression",
     "dr3_backups",
