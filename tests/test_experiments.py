@@ -49,7 +49,6 @@ WITHOUT_CONTROL = {
     "robust_ridge",
     "shattering",
     "siblings",
-    "single_neuron",
     "static_sparsity",
     "strong_weak_features",
     "support_vectors",

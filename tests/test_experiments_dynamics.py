@@ -10,6 +10,7 @@ from rlop.experiments import (
     concat_inputs,
     label_corruption,
     mirror_descent,
+    single_neuron,
     smoothed_relu,
 )
 from rlop.experiments.fit import network
@@ -151,3 +152,14 @@ def test_pairs_meet_every_partner_and_twins_none():
     assert torch.equal(first, second)
     first, second = concat_inputs.batch(10, 2, "pairs", generator)
     assert (first != second).float().mean() > 0.8
+
+
+def test_the_steps_that_more_neurons_gain_by_simulation():
+    """The mean log of chi-square numbers, at 1 + 3 lr = 1.06 a step."""
+    rng = np.random.default_rng(0)
+    wide = np.log(rng.chisquare(32, 200_000)).mean()
+    narrow = np.log(rng.chisquare(1, 200_000)).mean()
+    rate = 2 * np.log(1.06)
+    assert single_neuron.gain("equal neurons") == pytest.approx((wide - narrow) / rate, rel=0.01)
+    equal = (wide - np.log(32) - narrow) / rate
+    assert single_neuron.gain("equal mass") == pytest.approx(equal, rel=0.02)
