@@ -47,7 +47,6 @@ WITHOUT_CONTROL = {
     "quadratic_identification",
     "random_features",
     "robust_ridge",
-    "shattering",
     "siblings",
     "static_sparsity",
     "strong_weak_features",
