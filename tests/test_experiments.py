@@ -17,7 +17,6 @@ from rlop.types import InputError
 # Experiments of rows that are still to be redone by the rules of evidence; none is added.
 WITHOUT_CONTROL = {
     "basis_pursuit",
-    "block_structure",
     "class_variance",
     "coordinate_check",
     "disagreement",
@@ -55,7 +54,7 @@ WITHOUT_CONTROL = {
 }
 
 # Run in every test run, since each takes less than a second; the others are slow.
-QUICK = {"aligned_layers", "robust_ridge", "single_neuron"}
+QUICK = {"aligned_layers", "robust_ridge"}
 EXPERIMENTS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in workshop().experiments
@@ -91,7 +90,7 @@ def test_an_experiment_gives_finite_numbers_and_curves(name, part):
 
 
 def test_a_seed_gives_the_same_numbers_again_and_another_seed_others():
-    run = import_module("rlop.experiments.single_neuron").run
+    run = import_module("rlop.experiments.aligned_layers").run
     first, again, other = run(1), run(1), run(2)
     assert first == again
     assert first.values != other.values

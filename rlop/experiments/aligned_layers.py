@@ -93,8 +93,8 @@ def run(seed: int) -> Outcome:
 
     steps = range(0, STEPS, EVERY)
     curves = {
-        "data that meet the condition": (steps, kept.alignments),
-        "data that do not": (steps, lost.alignments),
+        "data that meet the condition": (steps, kept.alignments.tolist()),
+        "data that do not": (steps, lost.alignments.tolist()),
     }
     return Outcome(values, curves, x="step", y="alignment of adjacent layers")
 

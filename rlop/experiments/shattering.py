@@ -129,9 +129,13 @@ def shattered(seed: int) -> np.ndarray:
 
 
 def start(ranks: Tensor, generator: Generator) -> list[Tensor]:
-    """Draw the factors of both layers, their biases, the head and its offset, for R networks of ranks `[R, 2]`.
+    """Draw the factors of both layers, their biases, the head and its offset.
 
     Factors are padded with zeros to the largest rank; where both sides are zero, no gradient flows.
+
+    Args:
+        ranks: of the two layers of every network, `[R, 2]`.
+        generator: source of the weights.
     """
     runs = len(ranks)
 
