@@ -24,7 +24,7 @@ def test_cutting_channels_and_masking_them_give_the_same_outputs():
     torch.testing.assert_close(
         channel_pruning.network(small, x), channel_pruning.network(masked, x)
     )
-    assert [len(kernel) for kernel in small[:-1]] == [12, 24, 24]
+    assert [len(kernel) for kernel in small[:-1]] == [8, 16, 16]
 
 
 def test_the_channels_of_least_l1_norm_go_first():
@@ -35,9 +35,9 @@ def test_the_channels_of_least_l1_norm_go_first():
 
 
 def test_bytes_of_a_network_by_hand():
-    """4 (9 * 24 + 9 * 24 * 48 + 9 * 48 * 48 + 48 * 16 * 10)."""
+    """4 (9 * 16 + 9 * 16 * 32 + 9 * 32 * 32 + 32 * 16 * 10)."""
     weights = channel_pruning.start(Generator().manual_seed(0))
-    assert channel_pruning.size(weights) == 4 * (216 + 10_368 + 20_736 + 7_680)
+    assert channel_pruning.size(weights) == 4 * (144 + 4_608 + 9_216 + 5_120)
 
 
 def test_the_fit_of_a_proportionality_finds_its_weights():

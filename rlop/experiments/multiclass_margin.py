@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
 
     distance: float  # of both SVMs from their least squares, the larger one, relative
     disagreement: float  # share of test points on which the three do not agree
-    errors: tuple[float, float, float]  # on test points, in the order of `Classifiers`
+    errors: list[float]  # on test points, in the order of `Classifiers`
     accuracy: float  # on training points, the least of the three
     bound: float  # margin-based, of the multiclass SVM
 
@@ -179,7 +179,7 @@ def compare(data: Sets) -> Comparison:
     return Comparison(
         distance=max(gaps),
         disagreement=(predictions != predictions[0]).any(0).double().mean().item(),
-        errors=tuple(errors),
+        errors=errors,
         accuracy=(fitted == data.labels).double().mean((1, 2)).min().item(),
         bound=(size / N**0.5).mean().item(),
     )
