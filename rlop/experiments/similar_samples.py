@@ -40,11 +40,11 @@ from rlop.experiments.outcome import Outcome
 N = 1000
 NOISE = 0.3
 SIZES = (64, 128, 128, CLASSES)
-STEPS = 1500
+STEPS = 1000
 BATCH = 100
 LR = 2e-3
 SET = 20
-PAIRS = 40
+PAIRS = 20
 TOP = 0.1  # share of a layer's weights that counts as important
 
 Weights: TypeAlias = list[Tensor]  # [O, I] by layer
