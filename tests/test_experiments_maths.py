@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from rlop.experiments import (
-    aligned_layers,
     basis_pursuit,
     block_structure,
     class_variance,
-    concat_inputs,
     coordinate_check,
     disagreement,
     label_noise,
@@ -85,12 +83,6 @@ def test_corrupted_labels_are_uniform_over_the_classes(share, expected):
 # --- linear models
 
 
-def test_concatenated_pairs_by_hand():
-    x, y = concat_inputs.concatenated(np.array([[1.0], [2.0]]), np.array([10.0, 20.0]))
-    np.testing.assert_array_equal(x, [[1, 1], [1, 2], [2, 1], [2, 2]])
-    np.testing.assert_array_equal(y, [10, 15, 15, 20])
-
-
 def test_basis_pursuit_finds_the_sparse_solution_that_least_squares_misses():
     x = normal(1, 30, 60)
     w = torch.zeros(60, dtype=torch.float64)
@@ -131,15 +123,6 @@ def test_a_convolution_realizes_what_the_network_computes():
             for k in range(3):
                 value += output[c, d] * kernels[c, k] * x[(d + k) % 5] / math.sqrt(5)
     torch.testing.assert_close(linear_conv.realized(kernels, output) @ x, value)
-
-
-def test_alignment_of_known_layers():
-    first = np.diag([3.0, 1.0])
-    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
-    assert aligned_layers.alignment([first, first]) == pytest.approx(1)
-    # The swap puts the right singular vectors in the other order.
-    assert aligned_layers.alignment([first, first @ swap]) == pytest.approx(0)
-    assert aligned_layers.imbalance([first, 2 * first]) == pytest.approx(3 * np.sqrt(82))
 
 
 def test_max_margin_multipliers_meet_the_optimality_conditions():

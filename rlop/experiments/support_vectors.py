@@ -103,7 +103,10 @@ def dual(q: Tensor, sweeps: int = 300) -> Tensor:
     """
     alpha = torch.zeros(q.shape[:-1], dtype=q.dtype)
     for _ in range(sweeps):
+        before = alpha.clone()
         for i in range(q.shape[-1]):
             slope = (q[..., i, :] * alpha).sum(-1) - 1
             alpha[..., i] = (alpha[..., i] - slope / q[..., i, i]).clamp_min(0)
+        if (alpha - before).abs().max() <= 1e-12 * alpha.max():
+            break
     return alpha
