@@ -27,8 +27,8 @@ from torch import Generator, Tensor, nn
 
 from rlop.experiments.digits import CLASSES, Digits, corrupt, load_digits
 from rlop.experiments.fit import accuracy, child_seeds, fit, network, orders, predict
-from rlop.experiments.learning_time import rank_correlation
 from rlop.experiments.outcome import Outcome
+from rlop.experiments.series import rank_correlation
 from rlop.optim import Adam
 from rlop.probes.learning import class_variance
 
