@@ -1,152 +1,185 @@
-"""KARE: the risk of ridge regression in polynomial features, from train labels alone.
+"""Polynomial regression: the signal capture threshold, the risk, and overfitting past P = N.
 
 Row 45: Fabregues and Simsek, "Overfitting of Polynomial Regression with Overparameterization", ICML
-2021 workshop, after Jacot, Simsek, Spadaro, Hongler and Gabriel, "Kernel Alignment Risk Estimator",
-arXiv:2006.09796. With the Gram matrix G of N samples, labels y and ridge lambda
+2021 workshop, which applies Jacot, Simsek, Spadaro, Hongler and Gabriel, "Kernel Alignment Risk
+Estimator", arXiv:2006.09796. The abstract says that for points uniform on [-1, 1], labels
+f(x) + noise with f continuous, and ridge regression in P + 1 polynomial features, (1) the signal
+capture threshold t can be computed precisely from P + 1, N and the ridge lambda, (2) which gives a
+precise analysis of the risk, and (3) explains the overfitting with over-parameterization.
 
-    KARE = (1/N) y^T (G/N + lambda)^-2 y / [ (1/N) tr (G/N + lambda)^-1 ]^2
+In the orthonormal basis, Legendre polynomials, all eigenvalues are 1 and the threshold equation
+t = lambda + t g / (1 + t), g = (P + 1) / N, has the solution
 
-and with the eigenvalues d_k of the kernel, the signal capture threshold t solves
+    t = (lambda + g - 1 + sqrt((lambda + g - 1)^2 + 4 lambda)) / 2.
 
-    t = lambda + (t/N) sum d_k / (d_k + t),
+On data, t is 1 / ((1/N) tr (G/N + lambda)^-1) for the Gram matrix G. The predicted risk is
+dt/dlambda (sum_k (t / (1 + t))^2 c_k^2 + noise^2), where coefficients c_k of f beyond P count as
+noise; KARE is read from train labels alone. Target: |x|, continuous and in no finite basis.
 
-from which the risk is dt/dlambda (sum (t / (d_k + t))^2 c_k^2 + noise^2). Features: Chebyshev
-polynomials, points from their own density. With Legendre polynomials and uniform points the rows of
-the design differ much in length, near the ends of the interval from those in the middle, and both
-estimates were too low by half at the smaller ridges.
+Control: the formulas with t = lambda, that is without the implicit ridge; the train error in place
+of KARE; and for overfitting, no features beyond the first 25.
 """
 
 from __future__ import annotations
 
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from rlop.experiments.outcome import Measure, Outcome
-from rlop.experiments.series import columns
+from rlop.experiments.fit import child_seeds
+from rlop.experiments.outcome import Outcome
+from rlop.probes.kernel import kare
 
-N = 30
-SEEDS = 200
+N = 100
+DRAWS = 60
 NOISE = 0.3
-SIZES = (5, 10, 20, 30, 40, 60, 100, 200)  # features without ridge
-PATH_SIZE = 100  # features on the ridge path
-RIDGES = [10**e for e in (-4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0)]
-# Coefficients of the target function.
-SIGNAL = torch.tensor([0.0, 1.0, 0.0, 0.7, 0.0, 0.4], dtype=torch.float64)
+SIZES = (25, 50, 80, 100, 125, 200, 400)  # P + 1
+RIDGES = (0.01, 0.1, 1.0)
+OVERFITTED = 0.01  # ridge at which overfitting is looked for
 
 
-def run(seed: int = 0) -> Outcome:
-    """Compare KARE and the threshold's prediction with the true risk, by ridge and by degree."""
-    generator = Generator().manual_seed(seed)
-    x = (torch.pi * torch.rand(SEEDS, N, generator=generator, dtype=torch.float64)).cos()
-    noise = NOISE * torch.randn(SEEDS, N, generator=generator, dtype=torch.float64)
+class Point(NamedTuple):
+    """One size and ridge; means over the draws."""
 
-    path = [risks(x, noise, PATH_SIZE, ridge) for ridge in RIDGES]
-    true, kare, predicted = columns(path)
-    by_degree = [risks(x, noise, size, 1e-6)[0] for size in SIZES]
+    threshold: float  # measured t
+    risk: float
+    estimate: float  # KARE
+    train: float  # squared error on the train points
 
-    kare_gap = 0.0
-    predicted_gap = 0.0
-    for i, ridge in enumerate(RIDGES):
-        if ridge >= 0.01:
-            kare_gap = max(kare_gap, abs(kare[i] / true[i] - 1))
-            predicted_gap = max(predicted_gap, abs(predicted[i] / true[i] - 1))
 
-    chosen = true[kare.index(min(kare))] / min(true)
-    peak = max(by_degree)
+def run(seed: int) -> Outcome:
+    """Compare threshold, risk and KARE with their predictions at 7 sizes and 3 ridges."""
+    points = measured(seed)
+    predicted = {(size, ridge): closed_form(size, ridge) for size, ridge in points}
+    estimates = {key: point.estimate for key, point in points.items()}
+    path = [points[size, OVERFITTED].risk for size in SIZES]
+    values = measures(points, predicted, estimates, path)
 
-    measures = (
-        Measure(
-            "largest |KARE / risk - 1|, ridge >= .01",
-            kare_gap,
-            low=0,
-            high=0.3,
-            expected="within 30 %",
-        ),
-        Measure(
-            "largest |prediction / risk - 1|, ridge >= .01",
-            predicted_gap,
-            low=0,
-            high=0.3,
-            expected="within 30 %",
-        ),
-        Measure(
-            "risk at the ridge that KARE chooses / least risk",
-            chosen,
-            low=1,
-            high=1.2,
-            expected="a good choice",
-        ),
-        Measure(
-            "degree of the peak without ridge",
-            SIZES[by_degree.index(peak)],
-            low=20,
-            high=40,
-            expected="near N = 30",
-        ),
-        Measure(
-            "peak / risk at degree 200",
-            peak / by_degree[-1],
-            low=5,
-            high=torch.inf,
-            expected="second descent",
-        ),
-    )
-
-    curves = {"risk": (RIDGES, true), "KARE": (RIDGES, kare), "threshold": (RIDGES, predicted)}
+    gammas = [size / N for size in SIZES]
+    curves = {}
+    for ridge in RIDGES:
+        curves[f"risk, ridge {ridge:g}"] = (gammas, [points[size, ridge].risk for size in SIZES])
+        curves[f"predicted, ridge {ridge:g}"] = (
+            gammas,
+            [predicted[size, ridge][1] for size in SIZES],
+        )
     return Outcome(
-        measures, curves, x="ridge, 100 features", y="squared error with noise, median", log="xy"
+        values, curves, x="features / points", y="squared error with noise", log="xy"
     )
 
 
-def chebyshev(x: Tensor, size: int) -> Tensor:
-    """Evaluate the polynomials of degree below `size`, `[...] -> [..., P]`.
-
-    They have unit variance for x = cos(pi u), u uniform.
-    """
-    degree = torch.arange(size, dtype=x.dtype)
-    scale = torch.where(degree > 0, 2**0.5, 1.0)
-    return (x.arccos()[..., None] * degree).cos() * scale
+def control(seed: int) -> dict[str, float]:
+    """Predict without the implicit ridge, estimate by the train error, add no features."""
+    points = measured(seed)
+    predicted = {(size, ridge): naive(size, ridge) for size, ridge in points}
+    path = [points[SIZES[0], OVERFITTED].risk] * len(SIZES)
+    return measures(points, predicted, {key: p.train for key, p in points.items()}, path)
 
 
-def eigenvalues(size: int) -> Tensor:
-    """Return the kernel's eigenvalues, one per degree, falling with the square of the degree."""
-    return (1 + torch.arange(size, dtype=torch.float64)) ** -2
-
-
-def risks(x: Tensor, noise: Tensor, size: int, ridge: float) -> tuple[float, float, float]:
-    """Compute true risk, KARE and the threshold's prediction.
-
-    The first two are medians over the samples, since one sample may hold an outlier.
+def measures(
+    points: dict[tuple[int, float], Point],
+    predicted: dict[tuple[int, float], tuple[float, float]],
+    estimates: dict[tuple[int, float], float],
+    path: list[float],
+) -> dict[str, float]:
+    """Name the numbers.
 
     Args:
-        x: points `[S, N]`.
-        noise: noise of their labels `[S, N]`.
-        size: number of features.
-        ridge: lambda.
+        points: what was measured.
+        predicted: thresholds and risks.
+        estimates: risks estimated from the train labels.
+        path: risks at all sizes and the ridge at which overfitting is looked for.
     """
-    d = eigenvalues(size)
-    phi = chebyshev(x, size)
-    y = chebyshev(x, len(SIGNAL)) @ SIGNAL + noise
-    gram = torch.einsum("snp,p,smp->snm", phi, d, phi) / N
-    inverse = torch.linalg.inv(gram + ridge * torch.eye(N, dtype=x.dtype))
+    values = {}
+    for ridge in RIDGES:
+        thresholds, risks, kares = [], [], []
+        for size in SIZES:
+            key = size, ridge
+            point = points[key]
+            thresholds.append(abs(predicted[key][0] / point.threshold - 1))
+            risks.append(abs(predicted[key][1] / point.risk - 1))
+            kares.append(abs(estimates[key] / point.risk - 1))
+        values[f"largest |closed form / measured threshold - 1|, ridge {ridge:g}"] = max(thresholds)
+        values[f"largest |predicted / measured risk - 1|, ridge {ridge:g}"] = max(risks)
+        values[f"largest |KARE / measured risk - 1|, ridge {ridge:g}"] = max(kares)
 
-    # Coefficients beyond the features count as error.
-    signal = torch.zeros(size, dtype=x.dtype)
-    signal[: len(SIGNAL)] = SIGNAL[:size]
-    tail = SIGNAL[size:].square().sum()
-    estimate = torch.einsum("p,snp,snm,sm->sp", d / N, phi, inverse, y)
-    true = (estimate - signal).square().sum(-1) + tail + NOISE**2
-
-    residual = torch.einsum("snm,sm->sn", inverse, y)
-    trace = inverse.diagonal(dim1=-1, dim2=-2).mean(-1)
-    kare = residual.square().mean(-1) / trace.square()
-    return true.median().item(), kare.median().item(), predicted_risk(d, signal, ridge)
+    foreseen = [predicted[size, OVERFITTED][1] for size in SIZES]
+    overfitting = path[-1] / min(path)
+    values["risk at 4 features per point / least risk"] = overfitting
+    values["that ratio, predicted / measured"] = foreseen[-1] / min(foreseen) / overfitting
+    return values
 
 
-def predicted_risk(d: Tensor, signal: Tensor, ridge: float) -> float:
-    """Predict the risk by the signal capture threshold, found by iteration from above."""
-    t = ridge + d.sum() / N
-    for _ in range(2000):
-        t = ridge + t / N * (d / (d + t)).sum()
-    slope = 1 / (1 - (d / (d + t)).square().sum() / N)
-    return (slope * ((t / (d + t) * signal).square().sum() + NOISE**2)).item()
+def measured(seed: int) -> dict[tuple[int, float], Point]:
+    """Run ridge regression on fresh draws for each size and ridge."""
+    rng = np.random.default_rng(child_seeds(seed, 1)[0])
+    x = rng.uniform(-1, 1, (DRAWS, N))
+    y = torch.from_numpy(np.abs(x) + NOISE * rng.normal(size=(DRAWS, N)))
+    features = torch.from_numpy(legendre(x, max(SIZES)))
+    all_coefficients = torch.from_numpy(coefficients(2 * max(SIZES)))
+
+    points = {}
+    for size in SIZES:
+        phi = features[..., :size]
+        gram = phi @ phi.mT
+        signal = all_coefficients[:size]
+        tail = all_coefficients[size:].square().sum()
+        for ridge in RIDGES:
+            inverse = torch.linalg.inv(gram / N + ridge * torch.eye(N, dtype=gram.dtype))
+            dual = inverse @ y[..., None] / N
+            fitted = (phi.mT @ dual)[..., 0]
+            risk = (fitted - signal).square().sum(-1) + tail + NOISE**2
+            trace = inverse.diagonal(dim1=-1, dim2=-2).mean(-1)
+            residual = ridge * N * dual  # y - G dual
+            points[size, ridge] = Point(
+                threshold=(1 / trace).mean().item(),
+                risk=risk.mean().item(),
+                estimate=kare(gram, y, ridge).mean().item(),
+                train=residual.square().mean().item(),
+            )
+    return points
+
+
+def legendre(x: np.ndarray, size: int) -> np.ndarray:
+    """Evaluate the polynomials of degree below `size`, orthonormal for uniform x, `[..., P + 1]`."""
+    return np.polynomial.legendre.legvander(x, size - 1) * np.sqrt(2 * np.arange(size) + 1)
+
+
+@cache
+def coefficients(size: int) -> np.ndarray:
+    """Compute the coefficients of |x| in the orthonormal basis by quadrature, exact on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(size // 2 + 1)
+    half = (nodes + 1) / 2
+    values = legendre(half, size) * (half * weights / 2)[:, None]
+    even = 1 - np.arange(size) % 2  # the odd coefficients of an even function vanish
+    return values.sum(0) * even
+
+
+def threshold(gamma: float, ridge: float) -> float:
+    """Solve t = ridge + t gamma / (1 + t)."""
+    shifted = ridge + gamma - 1
+    return (shifted + math.hypot(shifted, 2 * math.sqrt(ridge))) / 2
+
+
+def closed_form(size: int, ridge: float) -> tuple[float, float]:
+    """Predict the threshold and the risk."""
+    gamma = size / N
+    t = threshold(gamma, ridge)
+    slope = 1 / (1 - gamma / (1 + t) ** 2)
+    return t, slope * missed(size, t)
+
+
+def naive(size: int, ridge: float) -> tuple[float, float]:
+    """Predict with the ridge alone, as if the features' covariance were known."""
+    return ridge, missed(size, ridge)
+
+
+def missed(size: int, t: float) -> float:
+    """Sum what is not learned at threshold t, and the noise."""
+    c = coefficients(2 * max(SIZES))
+    shares = (t / (1 + t)) ** 2 * c[:size] ** 2
+    return float(shares.sum() + (c[size:] ** 2).sum()) + NOISE**2
