@@ -1,97 +1,192 @@
-"""Reproduce the workshop: run experiments, print and save their results.
+"""Reproduce the workshop: run experiments over seeds, judge them, write the page of verdicts.
 
-    python scripts/reproduce.py all                  # everything testable; half an hour
-    python scripts/reproduce.py fast                 # what takes a few seconds each
-    python scripts/reproduce.py label_noise robust_ridge --jobs 2 --out runs/reproduce
-    python scripts/reproduce.py baselines            # every module alone; about an hour
+    python scripts/reproduce.py all --seeds 5              # every abstract; hours, see --jobs
+    python scripts/reproduce.py all --seeds 5 --rows 44 13 # these abstracts alone
+    python scripts/reproduce.py all --fast                 # one seed, no controls, no verdicts
+    python scripts/reproduce.py label_noise robust_ridge   # these experiments alone
+    python scripts/reproduce.py page --out .               # write the page again from its records
+    python scripts/reproduce.py baselines                  # every module alone; about an hour
 
-Writes results.json, REPRODUCTION.md and pictures. Each experiment runs in its own process on one
-thread, so that one that fails or hangs does not stop the others; the exit code is 1 if any failed.
-Results of experiments that are not run again are kept.
+Writes into the folder --out: REPRODUCTION.md, docs/reproduction.jsonl with all numbers, one
+picture for each abstract in docs/reproduction, and parts, what each process came to. Every
+experiment runs for the seeds 101, 102, ... and so does its control, each in a process of its own on
+one thread. What is finished is not run again, unless the source of the experiment or a package
+changed: a run that was stopped goes on where it was. The exit code is 1 if anything failed.
 
-`baselines` is not part of `all`. It trains every regularizer, projection, optimizer, layer and
-reset at three strengths and eight seeds, and writes BASELINES.md, baselines.json and baselines.png;
-results that the folder holds are not computed again.
+`baselines` trains every regularizer, projection, optimizer, layer and reset at three strengths and
+eight seeds, and writes BASELINES.md, baselines.json and baselines.png; results that the folder
+holds are not computed again.
 """
 
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from rlop.command import run_script
 from rlop.config.checks import check_known
 from rlop.config.files import write_atomic
 from rlop.experiments.baselines import SEEDS, STEPS
 from rlop.experiments.catalogue import workshop
-from rlop.experiments.reproduction import markdown, table
-from rlop.experiments.running import Record
+from rlop.experiments.outcome import Outcome
+from rlop.experiments.pictures import draw
+from rlop.experiments.provenance import band_commits
+from rlop.experiments.records import (
+    PARTS,
+    RUN,
+    Record,
+    Records,
+    installed,
+    is_finished,
+    read_records,
+    write_records,
+)
+from rlop.experiments.reproduction import PICTURES, lines_of, markdown, summary
+from rlop.experiments.running import file_of, load
+from rlop.types import InputError
 
 WORKER = Path(__file__).with_name("supervised.py")
-LIMIT = 900  # seconds for one experiment
-PACKAGES = ("torch", "numpy", "scikit-learn")
+LIMIT = 900  # seconds for one process
+FIRST_SEED = 101  # of the deciding runs; experiments are designed with the seeds 1 to 3
+FAST_SEED = 1
+RECORDS = "docs/reproduction.jsonl"
 
 
-def run_one(name: str, seed: int, out: Path) -> Record:
-    """Run one experiment in its own process; return its record, or one with the error."""
+class Job(NamedTuple):
+    """One process: an experiment, its seed, and whether its control runs."""
+
+    name: str
+    seed: int
+    part: str
+
+
+def jobs_of(names: Sequence[str], seeds: int, fast: bool) -> list[Job]:
+    """List what is to run, seed by seed."""
+    if fast:
+        return [Job(name, FAST_SEED, RUN) for name in names]
+
+    jobs: list[Job] = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for name in names:
+            jobs.extend(Job(name, seed, part) for part in PARTS)
+    return jobs
+
+
+def finished(job: Job, out: Path) -> tuple[Record, Outcome] | None:
+    """Return what an earlier process came to, None if it must run."""
+    path = file_of(out, *job)
+    if not path.exists():
+        return None
+    try:
+        record, outcome = load(path)
+    except InputError as error:
+        print(f"{error}; it runs again")
+        return None
+    return (record, outcome) if is_finished(record, installed()) else None
+
+
+def run_job(job: Job, out: Path) -> str:
+    """Run a job that is not finished; return "" or why it failed."""
+    if finished(job, out) is not None:
+        return ""
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, WORKER, name, "--seed", str(seed), "--out", out]
+    command = [sys.executable, str(WORKER), job.name, "--seed", str(job.seed)]
+    command += ["--part", job.part, "--out", str(out)]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"name": name, "error": f"no result after {LIMIT} s"}
-
+        return f"no result after {LIMIT} s"
     if done.returncode:
         messages = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"name": name, "error": messages[-1]}
-    return json.loads((out / f"{name}.json").read_text())
+        return messages[-1]
+    return ""
 
 
-def run_experiments(names: Sequence[str], options: argparse.Namespace) -> bool:
-    """Run, print and write; return whether every experiment came to a verdict."""
+def run_experiments(options: argparse.Namespace) -> bool:
+    """Run, print and write; return whether nothing failed."""
+    names = options.names
+    if names == ["all"]:
+        names = workshop().experiments_of(options.rows) if options.rows else workshop().experiments
+    jobs = jobs_of(names, options.seeds, options.fast)
     options.out.mkdir(parents=True, exist_ok=True)
-    records: list[Record] = []
+
+    failures: list[str] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for record in pool.map(lambda name: run_one(name, options.seed, options.out), names):
-            records.append(record)
-            print(table([record]), flush=True)
+        messages = pool.map(partial(run_job, out=options.out), jobs)
+        for count, (job, message) in enumerate(zip(jobs, messages), 1):
+            print(f"{count} of {len(jobs)}: {told(job, message, options)}", flush=True)
+            if message:
+                failures.append(f"{job.name}, seed {job.seed}, {job.part}: {message}")
 
-    write(records, options.out)
-    print(f"\nresults.json, REPRODUCTION.md and pictures: {options.out}")
-    return not any("error" in record for record in records)
-
-
-def write(records: Sequence[Record], out: Path) -> None:
-    """Write results.json, where new records replace old ones, and REPRODUCTION.md from all."""
-    path = out / "results.json"
-    old = json.loads(path.read_text())["experiments"] if path.exists() else []
-    by_name = {record["name"]: record for record in [*old, *records]}
-    kept = [by_name[name] for name in workshop().experiments if name in by_name]
-
-    versions = installed()
-    content = json.dumps({"versions": versions, "experiments": kept}, indent=1, allow_nan=False)
-    write_atomic(path, content.encode())
-    write_atomic(out / "REPRODUCTION.md", markdown(kept, versions).encode())
+    if options.fast:
+        print("\none seed: no verdict")
+    else:
+        write_results(options)
+    if failures:
+        print("\nfailed:", *failures, sep="\n  ")
+    return not failures
 
 
-def installed() -> dict[str, str]:
-    """Return package -> version, for those that are installed."""
-    versions = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+def told(job: Job, message: str, options: argparse.Namespace) -> str:
+    """Return what is printed when a job has ended."""
+    result = finished(job, options.out)
+    if message or result is None:
+        return f"{job.name}, seed {job.seed}, {job.part} FAILED: {message}"
+    return lines_of(result[0], workshop().measures_of(job.name))
+
+
+def write_results(options: argparse.Namespace) -> None:
+    """Write records, pictures and page from everything that the folder holds for these seeds."""
+    catalogue = workshop()
+    records: list[Record] = []
+    outcomes: dict[str, list[Outcome]] = {}
+    for job in jobs_of(catalogue.experiments, options.seeds, fast=False):
+        result = finished(job, options.out)
+        if result is not None:
+            records.append(result[0])
+            if job.part == RUN:
+                outcomes.setdefault(job.name, []).append(result[1])
+
+    command = f"python scripts/reproduce.py {shlex.join(options.argv)}"
+    write_records(Records(tuple(records), command), options.out / RECORDS)
+    try:
+        draw_pictures(outcomes, options.out / PICTURES)
+    except InputError as error:
+        print(error)  # without matplotlib, the numbers are still useful
+    write_page(options)
+
+
+def draw_pictures(outcomes: dict[str, list[Outcome]], folder: Path) -> None:
+    """Write one picture for each abstract that has curves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for abstract in workshop().abstracts:
+        panels = [(name, outcomes.get(name, [])) for name in abstract.experiments]
+        if any(runs for _, runs in panels):
+            draw(panels, folder / f"{abstract.number}.png")
+
+
+def write_page(options: argparse.Namespace) -> bool:
+    """Write REPRODUCTION.md from the records in the folder, and print its summary."""
+    catalogue = workshop()
+    records = read_records(options.out / RECORDS)
+    pictures = {int(path.stem) for path in (options.out / PICTURES).glob("*.png")}
+    page = markdown(catalogue, records, band_commits(), pictures)
+    write_atomic(options.out / "REPRODUCTION.md", page.encode())
+
+    rows = options.rows or [abstract.number for abstract in catalogue.abstracts]
+    print(f"\n{summary(catalogue, records, rows)}\n\n{options.out / 'REPRODUCTION.md'}")
+    return True
 
 
 def run_baselines(options: argparse.Namespace) -> bool:
@@ -103,7 +198,8 @@ def run_baselines(options: argparse.Namespace) -> bool:
     baselines.collect_cartpole(folder)
 
     jobs = baselines.jobs()
-    work = partial(baselines.run_job, folder=folder, steps=options.steps, seeds=options.seeds)
+    seeds = options.seeds or SEEDS
+    work = partial(baselines.run_job, folder=folder, steps=options.steps, seeds=seeds)
     records: list[baselines.Record] = []
 
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), baselines.prepare_process) as pool:
@@ -122,8 +218,8 @@ def run_baselines(options: argparse.Namespace) -> bool:
 
 # First words that are not names of experiments -> function that returns whether all succeeded.
 COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
-    "all": lambda options: run_experiments(workshop().experiments, options),
-    "fast": lambda options: run_experiments(workshop().fast_experiments, options),
+    "all": run_experiments,
+    "page": write_page,
     "baselines": run_baselines,
 }
 
@@ -135,21 +231,21 @@ def main(argv: Sequence[str]) -> None:
     )
     names_help = f"{', '.join(COMMANDS)}, or experiments"
     parser.add_argument("names", nargs="+", metavar="NAME", help=names_help)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=2, help="experiments at a time")
+    parser.add_argument("--seeds", type=int, default=5, help="how many, from 101 on")
+    parser.add_argument("--rows", type=int, nargs="+", help="abstracts of `all`; all of them")
+    parser.add_argument("--fast", action="store_true", help="one seed, no controls, no verdicts")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training of `baselines`")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="of `baselines`")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
     options = parser.parse_args(argv)
+    options.argv = argv
 
-    is_command = len(options.names) == 1 and options.names[0] in COMMANDS
-    if is_command:
-        all_well = COMMANDS[options.names[0]](options)
-    else:
+    first = options.names[0]
+    is_command = len(options.names) == 1 and first in COMMANDS
+    if not is_command:
         for name in options.names:
             check_known("experiment", name, [*workshop().experiments, *COMMANDS])
-        all_well = run_experiments(options.names, options)
-    if not all_well:
+    if not COMMANDS.get(first if is_command else "", run_experiments)(options):
         raise SystemExit(1)
 
 

@@ -6,9 +6,9 @@ from importlib import import_module
 
 import pytest
 import yaml
-from helpers.experiments import abstract
+from helpers.experiments import measure
 
-from rlop.experiments.catalogue import WORKSHOP, load_workshop, workshop
+from rlop.experiments.catalogue import WORKSHOP, Clause, load_workshop, workshop
 from rlop.types import InputError
 
 ABSTRACTS = workshop().abstracts
@@ -22,11 +22,14 @@ def test_the_catalogue_holds_51_abstracts_with_distinct_titles():
 
 @pytest.mark.parametrize("row", ABSTRACTS, ids=lambda row: str(row.number))
 def test_every_text_is_trimmed_and_claims_are_sentences(row):
-    for text in (row.title, row.authors, row.claim, row.use):
+    clauses = [clause.text for clause in row.clauses]
+    reasons = [clause.untested for clause in row.clauses if clause.untested]
+    sources = [measure.source for measure in row.measures]
+    for text in (row.title, row.authors, row.use, *clauses, *reasons, *sources):
         assert text
         assert text == text.strip()
-    assert row.claim[-1] in ".?"
-    assert row.use[-1] in ".?"
+    for text in (row.use, *clauses):
+        assert text[-1] in ".?"
 
 
 @pytest.mark.parametrize("path", HOMES)
@@ -42,22 +45,19 @@ def test_every_experiment_is_a_module_that_names_its_source(name):
     assert re.search("arXiv|2021 workshop|title was not found", text)
 
 
-@pytest.mark.parametrize(
-    ("verdicts", "expected"),
-    [
-        ({"a": "reproduced", "b": "reproduced"}, "reproduced"),
-        ({"a": "reproduced", "b": "not reproduced"}, "not reproduced"),
-        ({"a": "reproduced"}, "not run"),
-        ({"b": "not reproduced"}, "not reproduced"),  # a failure decides, whatever is missing
-        ({}, "not run"),
-    ],
-)
-def test_a_verdict_follows_from_those_of_the_experiments(verdicts, expected):
-    assert abstract("a", "b").verdict(verdicts) == expected
+def test_a_measure_has_one_band():
+    for name in workshop().experiments:
+        names = [measure.name for measure in workshop().measures_of(name)]
+        assert len(names) == len(set(names)), name
 
 
-def test_an_abstract_without_experiments_is_not_testable():
-    assert abstract().verdict({"a": "reproduced"}) == "not testable here"
+def written(tmp_path, row, change):
+    """Write the catalogue with one row changed in place."""
+    content = yaml.safe_load(WORKSHOP.read_text())
+    change(content["abstracts"][row])
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 @pytest.mark.parametrize(
@@ -68,39 +68,47 @@ def test_an_abstract_without_experiments_is_not_testable():
         ("number", "4", r"abstracts\[3\]\.number = '4': expected a whole number"),
         ("homes", "rlop.nets", r"abstracts\[3\]\.homes = 'rlop.nets': expected a list"),
         ("arxiv", 2104.1, r"abstracts\[3\]\.arxiv = 2104.1: expected text"),
+        ("clauses", [], r"abstracts\[3\]\.clauses: empty, expected at least one"),
         ("titel", "x", r"unknown key 'abstracts\[3\]\.titel', did you mean 'title'"),
     ],
 )
 def test_a_wrong_row_is_one_line_that_names_file_row_and_key(key, value, message, tmp_path):
-    content = yaml.safe_load(WORKSHOP.read_text())
-    content["abstracts"][3][key] = value
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path = written(tmp_path, 3, lambda row: row.update({key: value}))
     with pytest.raises(InputError, match=rf"^mine\.yaml: {message}"):
         load_workshop(path)
 
 
-@pytest.mark.parametrize(("row", "key"), [(0, "homes"), (5, "experiments"), (3, "claim")])
+@pytest.mark.parametrize(("row", "key"), [(0, "homes"), (5, "clauses"), (3, "use")])
 def test_a_missing_key_is_named(row, key, tmp_path):
-    content = yaml.safe_load(WORKSHOP.read_text())
-    del content["abstracts"][row][key]
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path = written(tmp_path, row, lambda row: row.pop(key))
     with pytest.raises(InputError, match=rf"abstracts\[{row}\]\.{key}: missing"):
         load_workshop(path)
 
 
-def test_a_slow_experiment_must_be_one_of_the_abstracts(tmp_path):
-    content = yaml.safe_load(WORKSHOP.read_text())
-    content["slow_experiments"].append("depht")
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"slow_experiments.*did you mean 'depth'"):
-        load_workshop(path)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fixed": "soon"}, r"measures\[0\]\.fixed = 'soon': expected a date"),
+        ({"low": 2, "high": 1}, r"measures\[0\]\.low = 2.0: expected a number <= high = 1.0"),
+        ({"low": float("-inf"), "high": float("inf")}, r"measures\[0\]\.low: missing"),
+    ],
+)
+def test_a_band_needs_a_date_and_an_end(change, message, tmp_path):
+    def spoil(row):
+        row["clauses"][0]["measures"][0].update(change)
+
+    with pytest.raises(InputError, match=message):
+        load_workshop(written(tmp_path, 0, spoil))
 
 
-def test_fast_and_slow_experiments_are_all_of_them():
-    catalogue = workshop()
-    slow = set(catalogue.slow_experiments)
-    assert slow < set(catalogue.experiments)
-    assert set(catalogue.fast_experiments) == set(catalogue.experiments) - slow
+@pytest.mark.parametrize("values", [{}, {"measures": (measure(0, 1),), "untested": "no time"}])
+def test_a_clause_has_either_measures_or_a_reason_for_none(values):
+    with pytest.raises(InputError, match="either measures or the reason"):
+        Clause("It holds.", **values)
+
+
+def test_experiments_of_rows_are_each_named_once():
+    assert workshop().experiments_of([15]) == ["distributed_regression"]
+    assert workshop().experiments_of([15, 15]) == ["distributed_regression"]
+    with pytest.raises(InputError, match="row 52: unknown"):
+        workshop().experiments_of([52])

@@ -1,137 +1,148 @@
-"""Records of experiments: JSON, tables, REPRODUCTION.md, pictures, and `scripts/reproduce.py`."""
+"""Records of experiments: what makes one out of date, JSON, and the records that are shipped."""
 
 import json
 import math
+from dataclasses import replace
+from datetime import date
 
 import pytest
-from helpers.experiments import abstract, outcome, script
+from helpers.experiments import ROOT, outcome, record, records
 
-from rlop.experiments import Measure, Outcome
-from rlop.experiments.reproduction import band, markdown, table
-from rlop.experiments.running import draw, measure_of, run_experiment, to_record
+from rlop.experiments import records as module
+from rlop.experiments.catalogue import workshop
+from rlop.experiments.records import (
+    Records,
+    is_finished,
+    read_records,
+    seconds_per_seed,
+    source_hash,
+    write_records,
+)
+from rlop.experiments.running import load, save
 from rlop.types import InputError
 
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "holds"),
-    [
-        (1.0, 1.0, 2.0, True),
-        (2.0, 1.0, 2.0, True),
-        (5.0, 1.0, math.inf, True),
-        (0.999, 1.0, 2.0, False),
-        (math.nan, -math.inf, math.inf, False),
-    ],
-)
-def test_a_band_is_closed_and_nan_is_outside(value, low, high, holds):
-    assert Measure("", value, low, high, "").holds == holds
+SOURCE = '"""Read the data."""\nfrom rlop.experiments.part import factor\n\nSIZE = 3\n'
+PART = "def factor():\n    return 2  # twice\n"
 
 
-def test_a_verdict_needs_every_measure_and_at_least_one():
-    good = Measure("a", 1, 0, 2, "")
-    bad = Measure("b", 3, 0, 2, "")
-    assert Outcome((good,), {}).verdict == "reproduced"
-    assert Outcome((good, bad), {}).verdict == "not reproduced"
-    assert Outcome((), {}).verdict == "not reproduced"
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A folder of two experiments' modules, one of which imports the other, instead of ours."""
+    monkeypatch.setattr(module, "HERE", tmp_path)
 
+    def write(source=SOURCE, part=PART):
+        (tmp_path / "some.py").write_text(source)
+        (tmp_path / "part.py").write_text(part)
+        source_hash.cache_clear()
+        return source_hash("some")
 
-def test_an_unknown_experiment_is_refused_with_the_nearest_name():
-    message = r"experiment 'robust_rigde': unknown, did you mean 'robust_ridge'"
-    with pytest.raises(InputError, match=message):
-        run_experiment("robust_rigde")
-
-
-def test_a_record_survives_json_with_infinity_and_nan():
-    text = json.dumps(to_record("some", outcome(), 1.0, 0), allow_nan=False)
-    record = json.loads(text)
-    assert record["verdict"] == "not reproduced"
-
-    first, second = map(measure_of, record["measures"])
-    assert first == outcome().measures[0]
-    assert not second.holds
-    assert second.high == math.inf
+    yield write
+    source_hash.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "text"),
+    ("changed", "differs"),
     [
-        (1.0, math.inf, ">= 1"),
-        (-math.inf, 2.5, "<= 2.5"),
-        (0.25, 0.75, "[0.25, 0.75]"),
-        (1 - 1e-6, 1 + 1e-6, "[0.999999, 1.000001]"),
+        ({"source": SOURCE.replace("SIZE = 3", "SIZE = 4")}, True),
+        ({"part": PART.replace("return 2", "return 3")}, True),
+        ({"source": SOURCE.replace("Read", "Load")}, False),
+        ({"source": SOURCE.replace("\n\n", "\n\n# The size.\n\n")}, False),
     ],
 )
-def test_a_band_is_written_with_as_many_digits_as_it_needs(low, high, text):
-    assert band(Measure("", 0, low, high, "")) == text
+def test_the_hash_is_that_of_the_code_and_of_what_it_imports(sources, changed, differs):
+    assert (sources() != sources(**changed)) == differs
 
 
-def test_tables_show_failures_and_escape_bars():
-    records = [{"name": "broken", "error": "boom"}, to_record("some", outcome(), 1.0, 0)]
-    text = table(records)
-    assert "FAILED: boom" in text
-    assert "! beyond |x|" in text
-
-    page = markdown(records, {"torch": "1"}, [abstract("some"), abstract("broken", number=2)])
-    assert "1 not reproduced, 1 not run." in page
-    assert "| 1 | title | probe | not reproduced | 1 of 2 |" in page
-    assert "`broken`: boom" in page
-    assert "| beyond \\|x\\| | nan | >= 0 | any | no |" in page
-    assert page.endswith("Run with torch 1.\n")
+def test_a_record_is_finished_while_source_and_versions_are_the_same(sources):
+    made = replace(record(1.0), source=sources())
+    assert is_finished(made, {"torch": "2.0"})
+    assert not is_finished(made, {"torch": "2.1"})
+    sources(part="factor = None\n")
+    assert not is_finished(made, {"torch": "2.0"})
 
 
-def test_a_picture_is_a_png(tmp_path):
-    pytest.importorskip("matplotlib")
-    assert draw(outcome(), tmp_path / "p.png", "title").read_bytes()[:4] == b"\x89PNG"
+def test_records_survive_json_with_infinity_and_nan(tmp_path):
+    values = {"a": 1 + 1e-12, "b": math.inf, "c": math.nan}
+    other = replace(record(2.0, 102), versions={"torch": "9"})
+    written = Records((replace(record(1.0), values=values), other), "command")
+    write_records(written, tmp_path / "docs" / "all.jsonl")
+
+    again = read_records(tmp_path / "docs" / "all.jsonl")
+    assert again.command == "command"
+    first, second = again.records
+    assert first.values["a"] == values["a"]
+    assert first.values["b"] == math.inf
+    assert math.isnan(first.values["c"])
+    assert first.versions == {"torch": "2.0"}
+    assert second == other
 
 
-def test_reproduce_writes_results_page_and_pictures(tmp_path, capsys):
-    script("reproduce").main(["concat_inputs", "--out", str(tmp_path)])
-    assert "concat_inputs            reproduced" in capsys.readouterr().out
-
-    results = json.loads((tmp_path / "results.json").read_text())["experiments"]
-    (record,) = results
-    assert record["name"] == "concat_inputs"
-    assert all(measure["holds"] for measure in record["measures"])
-
-    page = (tmp_path / "REPRODUCTION.md").read_text()
-    title = "Mitigating deep double descent by concatenating inputs"
-    assert page.count("| reproduced |") == 1
-    assert f"| 25 | {title} | experiment | reproduced | 4 of 4 |" in page
-    assert (tmp_path / "concat_inputs.png").exists()
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[1]", "3", '{"seed": 1}', json.dumps({**vars(record(1.0)), "part": "half"})]
+    + [json.dumps({**vars(record(1.0)), "values": value}) for value in (None, {"a": "b"}, [1])],
+)
+def test_a_damaged_record_is_one_line_that_names_file_and_line(line, tmp_path):
+    path = tmp_path / "all.jsonl"
+    path.write_text('{"command": ""}\n' + line + "\n")
+    with pytest.raises(InputError, match=r"all\.jsonl, line 2: damaged, expected") as raised:
+        read_records(path)
+    assert "\n" not in str(raised.value)
 
 
-def test_reproduce_keeps_earlier_results_and_replaces_those_run_again(tmp_path):
-    reproduce = script("reproduce")
-    old = to_record("robust_ridge", outcome(), 1.0, seed=0)
-    other = to_record("concat_inputs", outcome(), 1.0, seed=0)
-    reproduce.write([old, other], tmp_path)
-    reproduce.write([to_record("robust_ridge", outcome(), 2.0, seed=1)], tmp_path)
-
-    results = json.loads((tmp_path / "results.json").read_text())["experiments"]
-    assert [(r["name"], r["seed"]) for r in results] == [("concat_inputs", 0), ("robust_ridge", 1)]
+def test_records_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
+        read_records(tmp_path / "none.jsonl")
 
 
-def test_reproduce_refuses_an_unknown_name(tmp_path):
-    with pytest.raises(InputError, match="did you mean 'concat_inputs'"):
-        script("reproduce").main(["concat_input", "--out", str(tmp_path)])
+def test_a_part_is_kept_with_its_curves(tmp_path):
+    path = save(record(1.0), outcome(), tmp_path)
+    again, kept = load(path)
+    assert again == record(1.0)
+    assert (kept.x, kept.y, kept.log) == ("x", "y", "xy")
+    x, y = kept.curves["curve"]
+    assert x.tolist() == [1, 2, 3]
+    assert y[0] == 1
+    assert math.isnan(y[1])
 
 
-def test_reproduce_reports_what_fails_and_runs_the_rest(tmp_path, capsys, monkeypatch):
-    # This worker fails for one name and writes a record for the other.
-    record = json.dumps(to_record("robust_ridge", outcome(), 1.0, 0))
-    worker = tmp_path / "worker.py"
-    worker.write_text(
-        "import pathlib, sys\n"
-        "name, out = sys.argv[1], pathlib.Path(sys.argv[5])\n"
-        "if name == 'concat_inputs': sys.exit('boom')\n"
-        f"(out / 'robust_ridge.json').write_text({record!r})\n"
-    )
-    reproduce = script("reproduce")
-    monkeypatch.setattr(reproduce, "WORKER", worker)
-    with pytest.raises(SystemExit) as stopped:
-        reproduce.main(["concat_inputs", "robust_ridge", "--out", str(tmp_path)])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"record": {}, "curves": 3}'])
+def test_a_damaged_part_is_refused(content, tmp_path):
+    path = tmp_path / "part.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"part\.json: damaged"):
+        load(path)
 
-    assert stopped.value.code == 1
-    shown = capsys.readouterr().out
-    assert "concat_inputs            FAILED: boom" in shown
-    assert "robust_ridge             not reproduced" in shown
-    assert "`concat_inputs`: boom" in (tmp_path / "REPRODUCTION.md").read_text()
+
+def test_the_cost_of_a_seed_is_that_of_run_and_control():
+    runs = [replace(one, seconds=seconds) for one, seconds in zip(records([1, 1]), (2.0, 4.0))]
+    controls = records([1, 1], "control")  # 2 s each
+    elsewhere = records([1], experiment="other")
+    assert seconds_per_seed([*runs, *controls, *elsewhere], ["some"]) == 3 + 2
+
+
+SHIPPED = ROOT / "docs" / "reproduction.jsonl"
+
+
+@pytest.mark.skipif(not SHIPPED.exists(), reason="the deciding runs are not shipped yet")
+class TestShippedRecords:
+    """What stands in the repository follows from the code and the bands that stand there."""
+
+    @pytest.fixture(scope="class")
+    def shipped(self):
+        return read_records(SHIPPED)
+
+    def test_every_experiment_ran_on_five_seeds_with_its_control(self, shipped):
+        for name in workshop().experiments:
+            for part in ("run", "control"):
+                seeds = {one.seed for one in shipped.of(name, part)}
+                assert len(seeds) >= 5, (name, part)
+
+    def test_every_record_is_of_the_source_that_stands_here(self, shipped):
+        stale = {r.experiment for r in shipped.records if r.source != source_hash(r.experiment)}
+        assert not stale
+
+    def test_bands_are_not_younger_than_their_runs(self, shipped):
+        for one in shipped.records:
+            for measure in workshop().measures_of(one.experiment):
+                assert measure.fixed <= date.fromisoformat(one.day), (measure, one.day)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
+from datetime import date
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -20,6 +21,7 @@ _WORDS: dict[object, tuple[str, str]] = {  # type -> (singular, plural)
     Path: ("a path", "paths"),
     NoneType: ("null", "nulls"),
     Any: ("anything", "values"),
+    date: ("a date", "dates"),
     object: ("anything", "values"),
 }
 SCALARS = frozenset(_WORDS)

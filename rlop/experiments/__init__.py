@@ -1,5 +1,9 @@
-"""Small reproductions of the workshop's claims: one module each, with `run(seed) -> Outcome`."""
+"""Reproductions of the workshop's claims: one module each.
 
-from rlop.experiments.outcome import Measure, Outcome
+Each has `run(seed) -> Outcome`, and `control(seed)`, which returns the same values where the effect
+is absent by construction.
+"""
 
-__all__ = ["Measure", "Outcome"]
+from rlop.experiments.outcome import Outcome
+
+__all__ = ["Outcome"]

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.outcome import Outcome
 
 D = 6
 LAYERS = 3
@@ -83,7 +83,7 @@ def train(
     return np.array(times), np.array(alignments), losses[-1] / losses[0], weights
 
 
-def run(seed: int = 0) -> Outcome:
+def run(seed: int) -> Outcome:
     """Train three 6 x 6 layers at rates .01 and .005.
 
     The data are 50 Gaussian samples of a random linear target.
@@ -98,50 +98,14 @@ def run(seed: int = 0) -> Outcome:
     _, unaligned, unaligned_loss, _ = train(random_start(rng), x, y, 0.01)
     ratio = imbalance(coarse) / imbalance(fine)
 
-    measures = (
-        Measure(
-            "aligned start: alignment at the start",
-            float(aligned[0]),
-            low=1 - 1e-9,
-            high=1 + 1e-9,
-            expected="1: by construction",
-        ),
-        Measure(
-            "aligned start: mean alignment during training",
-            float(aligned.mean()),
-            low=0.97,
-            high=1 + 1e-9,
-            expected="1: invariant",
-        ),
-        Measure(
-            "aligned start: last loss / first",
-            aligned_loss,
-            low=0.0,
-            high=0.1,
-            expected="< 1: it learns",
-        ),
-        Measure(
-            "imbalance at rate .01 / at .005",
-            ratio,
-            low=1.6,
-            high=2.4,
-            expected="2: first order in the rate",
-        ),
-        Measure(
-            "random start: mean alignment",
-            float(unaligned.mean()),
-            low=0.0,
-            high=0.9,
-            expected="well below 1",
-        ),
-        Measure(
-            "random start: last loss / first",
-            unaligned_loss,
-            low=0.0,
-            high=0.1,
-            expected="< 1: it learns",
-        ),
-    )
+    values = {
+        "aligned start: alignment at the start": float(aligned[0]),
+        "aligned start: mean alignment during training": float(aligned.mean()),
+        "aligned start: last loss / first": aligned_loss,
+        "imbalance at rate .01 / at .005": ratio,
+        "random start: mean alignment": float(unaligned.mean()),
+        "random start: last loss / first": unaligned_loss,
+    }
 
     curves = {"aligned start": (times, aligned), "random start": (times, unaligned)}
-    return Outcome(measures, curves, x="training time", y="alignment of adjacent layers")
+    return Outcome(values, curves, x="training time", y="alignment of adjacent layers")

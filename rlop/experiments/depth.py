@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from rlop.experiments.digits import load_digits
-from rlop.experiments.outcome import Measure, Outcome
+from rlop.experiments.outcome import Outcome
 
 DEPTHS = (1, 2, 3, 5, 8, 12)
 WIDTH = 16
@@ -29,7 +29,7 @@ LR = 2e-3
 TOLERANCE = 0.02  # train loss that counts as interpolation
 
 
-def run(seed: int = 0) -> Outcome:
+def run(seed: int) -> Outcome:
     """Train networks of six depths and three seeds to a train loss of 0.02; test them."""
     torch.set_flush_denormal(True)
     data = load_digits(N, seed)
@@ -49,36 +49,14 @@ def run(seed: int = 0) -> Outcome:
 
     best = min(errors)
 
-    measures = (
-        Measure(
-            "train accuracy, least",
-            min(train_accuracies),
-            low=0.99,
-            high=1,
-            expected="all interpolate",
-        ),
-        Measure(
-            "test error of depth 1 / best",
-            errors[0] / best,
-            low=1.1,
-            high=torch.inf,
-            expected="falls first",
-        ),
-        Measure(
-            "test error of depth 12 / best",
-            errors[-1] / best,
-            low=1.1,
-            high=torch.inf,
-            expected="rises in the end",
-        ),
-    )
+    values = {
+        "train accuracy, least": min(train_accuracies),
+        "test error of depth 1 / best": errors[0] / best,
+        "test error of depth 12 / best": errors[-1] / best,
+    }
 
     return Outcome(
-        measures,
-        {"test error": (DEPTHS, errors)},
-        x="convolutional layers",
-        y="test error",
-        report_only=True,
+        values, {"test error": (DEPTHS, errors)}, x="convolutional layers", y="test error"
     )
 
 

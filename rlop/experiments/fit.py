@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -13,6 +14,18 @@ from rlop.nets.linear import Linear, reset_runs
 from rlop.nets.mlp import MLP
 
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (net, x, y) -> [R]
+
+
+def child_seeds(seed: int, count: int) -> list[int]:
+    """Draw seeds that different values of `seed` do not share, as `seed + i` would.
+
+    Args:
+        seed: seed of the experiment.
+        count: how many; the first ones stay the same if there are more.
+    """
+    children = np.random.SeedSequence(seed).spawn(count)
+    # 53 bits: whole numbers that every generator takes, and that stay exact as floats.
+    return [int(child.generate_state(1, np.uint64)[0] >> np.uint64(11)) for child in children]
 
 
 def network(

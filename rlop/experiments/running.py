@@ -1,13 +1,13 @@
-"""Run one experiment by its name; keep its outcome as a JSON record and a picture."""
+"""Run one part of an experiment for one seed; keep its record, and the curves of its picture."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias, TypedDict, final
 
 import numpy as np
 import torch
@@ -15,149 +15,120 @@ import torch
 from rlop.config.checks import check_known
 from rlop.config.files import write_atomic
 from rlop.experiments.catalogue import workshop
-from rlop.experiments.outcome import Measure, Outcome
-from rlop.report.figures import COLORS, DASHES, canvas
+from rlop.experiments.outcome import Outcome
+from rlop.experiments.records import (
+    CONTROL,
+    PARTS,
+    RUN,
+    Record,
+    from_json,
+    installed,
+    source_hash,
+    to_json,
+)
+from rlop.training.started import CODE, git_state
 from rlop.types import InputError
 
-
-class MeasureRecord(TypedDict):
-    """A `Measure` as JSON holds it: infinity and NaN are text that `float` reads."""
-
-    name: str
-    value: float | str
-    low: float | str
-    high: float | str
-    expected: str
-    holds: bool
+LONGEST_CURVE = 300  # points of a curve that is kept
 
 
-@final
-class OutcomeRecord(TypedDict):
-    """An `Outcome` without its curves, and how it was made."""
-
-    name: str
-    verdict: str
-    report_only: bool
-    seed: int
-    seconds: float
-    measures: list[MeasureRecord]
-
-
-@final
-class FailureRecord(TypedDict):
-    """An experiment without a verdict, and the reason."""
-
-    name: str
-    error: str
-
-
-Record: TypeAlias = OutcomeRecord | FailureRecord
-
-
-def run_experiment(name: str, seed: int = 0) -> tuple[Outcome, float]:
-    """Run `rlop.experiments.NAME` on one thread.
+def run_part(name: str, seed: int, part: str = RUN) -> tuple[Record, Outcome]:
+    """Run `rlop.experiments.NAME`, or its control, on one thread.
 
     Returns:
-        Its outcome, and the processor seconds that it took. Processor time, not wall-clock time,
-        since other programs may use the machine.
+        The record, with processor time since other programs may use the machine, and the outcome;
+        that of a control has no curves.
     Raises:
-        InputError: for an unknown name, or an optional package that is not installed.
+        InputError: an unknown name, an experiment without a control, an optional package that is
+            not installed, or values that lack a measure of the catalogue.
     """
     check_known("experiment", name, workshop().experiments)
+    check_known("part", part, PARTS)
     torch.set_num_threads(1)
     experiment = import_module(f"rlop.experiments.{name}")
+    if part == CONTROL and not hasattr(experiment, "control"):
+        raise InputError(f"{name}: has no function `control`")
 
     started = time.process_time()
-    outcome = experiment.run(seed)
-    return outcome, time.process_time() - started
+    outcome = Outcome(experiment.control(seed), {}) if part == CONTROL else experiment.run(seed)
+    seconds = time.process_time() - started
 
+    for measure in workshop().measures_of(name):
+        if measure.name not in outcome.values:
+            raise InputError(f"{name}, {part}: lacks the value '{measure.name}' of the catalogue")
 
-def to_record(name: str, outcome: Outcome, seconds: float, seed: int) -> OutcomeRecord:
-    """Convert an outcome, all but its curves, to plain values for JSON."""
-    measures: list[MeasureRecord] = []
-    for measure in outcome.measures:
-        measures.append(
-            {
-                "name": measure.name,
-                "value": _number(measure.value),
-                "low": _number(measure.low),
-                "high": _number(measure.high),
-                "expected": measure.expected,
-                "holds": bool(measure.holds),
-            }
-        )
-
-    return {
-        "name": name,
-        "verdict": outcome.verdict,
-        "report_only": outcome.report_only,
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "measures": measures,
-    }
-
-
-def _number(value: float) -> float | str:
-    """Return the number, as text where JSON has no such number."""
-    return float(value) if math.isfinite(value) else str(float(value))
-
-
-def measure_of(record: MeasureRecord) -> Measure:
-    """Convert a record back to its measure."""
-    return Measure(
-        record["name"],
-        float(record["value"]),
-        float(record["low"]),
-        float(record["high"]),
-        record["expected"],
+    record = Record(
+        experiment=name,
+        seed=seed,
+        part=part,
+        values={key: float(value) for key, value in outcome.values.items()},
+        seconds=round(seconds, 1),
+        day=datetime.now(UTC).date().isoformat(),
+        commit=_commit(),
+        source=source_hash(name),
+        versions=installed(),
     )
+    return record, outcome
 
 
-def save(name: str, seed: int, folder: Path) -> OutcomeRecord:
-    """Run an experiment, write `NAME.json` and, with matplotlib, `NAME.png`; return the record."""
-    outcome, seconds = run_experiment(name, seed)
-    record = to_record(name, outcome, seconds, seed)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / f"{name}.json", json.dumps(record, indent=1).encode())
-    try:
-        draw(outcome, folder / f"{name}.png", f"{name}: {outcome.verdict}")
-    except InputError as error:
-        print(error)  # without matplotlib, the record is still useful
-
-    return record
+def has_control(name: str) -> bool:
+    """Return whether an experiment has a control yet."""
+    return hasattr(import_module(f"rlop.experiments.{name}"), "control")
 
 
-def draw(outcome: Outcome, path: str | Path, title: str) -> Path:
-    """Write the curves of an outcome as a PNG.
+def _commit() -> str:
+    """Return the commit of the checkout, with "+" if files differ from it; "" without git."""
+    state = git_state(CODE) if (CODE / ".git").exists() else None
+    if state is None:
+        return ""
+    return str(state["commit"])[:9] + ("+" if state["dirty"] else "")
 
-    Args:
-        outcome: outcome of an experiment.
-        path: PNG file, written whole or not at all.
-        title: text above the axes.
+
+def file_of(folder: Path, name: str, seed: int, part: str) -> Path:
+    """Return where a finished part stands in a folder of results."""
+    return folder / "parts" / f"{name}.{seed}.{part}.json"
+
+
+def save(record: Record, outcome: Outcome, folder: Path) -> Path:
+    """Write what a part came to; return the file, which is written whole or not at all."""
+    path = file_of(folder, record.experiment, record.seed, record.part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "record": to_json(record),
+        "curves": {label: _thinned(x, y) for label, (x, y) in outcome.curves.items()},
+        "x": outcome.x,
+        "y": outcome.y,
+        "log": outcome.log,
+    }
+    write_atomic(path, json.dumps(content).encode())
+    return path
+
+
+def _thinned(x: object, y: object) -> list[list[float | None]]:
+    """Keep every k-th point of a curve, and of each coordinate five digits."""
+    step = -(-len(np.asarray(x)) // LONGEST_CURVE)
+    columns: list[list[float | None]] = []
+    for numbers in (x, y):
+        kept = np.asarray(numbers, float)[::step]
+        columns.append([float(f"{v:.5g}") if np.isfinite(v) else None for v in kept])
+    return columns
+
+
+def load(path: Path) -> tuple[Record, Outcome]:
+    """Read what `save` wrote.
+
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: no such file, or a damaged one.
     """
-    with canvas(path, 6.4, 3.8) as figure:
-        axis = figure.subplots()
-        for i, (label, curve) in enumerate(outcome.curves.items()):
-            x, y = (np.asarray(numbers, float) for numbers in curve)
-            axis.plot(
-                x,
-                np.where(np.isfinite(y), y, np.nan),
-                DASHES[i // len(COLORS) % len(DASHES)],
-                color=COLORS[i % len(COLORS)],
-                marker="o" if len(x) <= 12 else None,
-                markersize=4,
-                label=label,
-            )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        outcome = Outcome({}, _curves(content["curves"]), content["x"], content["y"])
+        record = from_json(content["record"], str(path))
+        log = str(content["log"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise InputError(f"{path}: damaged, expected the record of an experiment") from None
+    return record, Outcome(record.values, outcome.curves, outcome.x, outcome.y, log)
 
-        axis.set(title=title, xlabel=outcome.x, ylabel=outcome.y)
-        if "x" in outcome.log:
-            axis.set_xscale("log")
-        if "y" in outcome.log:
-            axis.set_yscale("log")
-        if outcome.curves:
-            figure.legend(loc="outside right upper", fontsize=9)
 
-    return Path(path)
+def _curves(content: Mapping[str, list[list[float | None]]]) -> dict[str, tuple]:
+    return {label: (np.array(x, float), np.array(y, float)) for label, (x, y) in content.items()}

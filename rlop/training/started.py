@@ -72,14 +72,14 @@ def git_state(folder: str | Path) -> dict[str, object] | None:
     Returns:
         `commit` and `dirty`; None outside a checkout, before its first commit, or without git.
     """
-    commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    commit = git_output(folder, "rev-parse", "HEAD")
+    changes = git_output(folder, "status", "--porcelain", "--untracked-files=no")
     if commit is None or changes is None:
         return None
     return {"commit": commit, "dirty": bool(changes)}
 
 
-def _git(folder: str | Path, *arguments: str) -> str | None:
+def git_output(folder: str | Path, *arguments: str) -> str | None:
     """Return what a command of git prints, or None if it fails."""
     # Neither takes a lock, nor starts a program that the checkout's configuration names.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder)]

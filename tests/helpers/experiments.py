@@ -1,42 +1,74 @@
-"""Small outcomes and abstracts, and the scripts as modules or as main programs."""
+"""Small catalogues and records, and the scripts as modules or as main programs."""
 
 import importlib.util
 import runpy
 import sys
+from datetime import date
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from rlop.experiments import Measure, Outcome
-from rlop.experiments.catalogue import Abstract
+from rlop.experiments import Outcome
+from rlop.experiments.catalogue import Abstract, Clause, Measure, Workshop
+from rlop.experiments.records import Record
 
 ROOT = Path(__file__).resolve().parents[2]
+DAY = date(2026, 11, 26)
 
 
 def outcome() -> Outcome:
-    """An outcome with one measure that holds, one that is NaN, and a curve with a gap."""
-    measures = (
-        Measure("within", 1.5, low=1.0, high=2.0, expected="two"),
-        Measure("beyond |x|", float("nan"), low=0.0, high=float("inf"), expected="any"),
-    )
+    """An outcome with an infinite value, one that is NaN, and a curve with a gap."""
+    values = {"within": 1.5, "beyond |x|": float("nan"), "far": float("inf")}
     curves = {"curve": ([1, 2, 3], [1.0, float("inf"), 3.0])}
-    return Outcome(measures, curves, x="x", y="y", log="xy")
+    return Outcome(values, curves, x="x", y="y", log="xy")
 
 
-def abstract(*experiments: str, number: int = 1) -> Abstract:
-    """An abstract with these experiments."""
+def record(value: float, seed: int = 101, part: str = "run", experiment: str = "some") -> Record:
+    """A record of the one number `gain`."""
+    return Record(
+        experiment=experiment,
+        seed=seed,
+        part=part,
+        values={"gain": value},
+        seconds=2.0,
+        day="2026-11-27",
+        commit="abcdef123",
+        source="0123456789abcdef",
+        versions={"torch": "2.0"},
+    )
+
+
+def records(values: list[float], part: str = "run", experiment: str = "some") -> list[Record]:
+    """Records of `gain` for the seeds from 101 on."""
+    return [record(value, 101 + i, part, experiment) for i, value in enumerate(values)]
+
+
+def measure(low: float, high: float, name: str = "gain", experiment: str = "some") -> Measure:
+    """A measure with a band."""
+    return Measure(experiment, name, "a theorem", DAY, low, high)
+
+
+def abstract(*clauses: Clause, number: int = 1) -> Abstract:
+    """An abstract with these clauses."""
     return Abstract(
         number=number,
         title="title",
         authors="authors",
         kind="probe",
-        claim="Claim.",
         use="Use.",
+        clauses=clauses,
         homes=("rlop",),
-        experiments=experiments,
         arxiv="1234.56789",
+        note="A note.",
     )
+
+
+def catalogue(*measures: Measure) -> Workshop:
+    """A catalogue of one abstract: a clause with these measures, and one that is not tested."""
+    tested = Clause("It gains.", measures)
+    untested = Clause("It is fast.", untested="no clock")
+    return Workshop((abstract(tested, untested),))
 
 
 def script(name: str) -> ModuleType:
