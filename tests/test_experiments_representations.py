@@ -1,11 +1,14 @@
 """Formulas of the experiments on what networks represent, by hand or by a second way."""
 
+import math
+
 import pytest
 import torch
 from torch import Generator
 
-from rlop.experiments import class_variance, siblings
+from rlop.experiments import class_variance, contrastive, polynomial_ridge, siblings
 from rlop.nets import masks
+from rlop.probes.kernel import predicted_risk, signal_capture_threshold
 
 
 def test_the_mean_distance_within_a_class_by_hand():
@@ -34,3 +37,71 @@ def test_the_overlap_of_equal_and_of_disjoint_runs_by_hand():
     size = torch.arange(10.0).view(1, 2, 5)
     assert siblings.overlap({"w": torch.cat([size, -size])}) == pytest.approx(1)
     assert siblings.overlap({"w": torch.cat([size, size.flip(1, 2)])}) == pytest.approx(0)
+
+
+def test_the_contrastive_loss_by_hand():
+    """Two objects, all views but one equal.
+
+    The codes are e1, e1 and e1, e2: for three views one of three others, or all, are as near as the
+    partner.
+    """
+    a, b = torch.eye(2)[[0, 0]][None], torch.eye(2)[[0, 1]][None]
+    near = math.exp(1 / contrastive.TEMPERATURE)
+    # First view of the first object: partner e1, others e1 and e2; and so on.
+    losses = [
+        math.log((2 * near + 1) / near),
+        math.log(2 * near + 1),
+        math.log((2 * near + 1) / near),
+        math.log(3),
+    ]
+    assert contrastive.nt_xent(a, b).item() == pytest.approx(sum(losses) / 4, rel=1e-5)
+
+
+def test_an_object_whose_views_lie_apart_is_missed():
+    codes = torch.eye(3)[None]
+    turned = codes[:, [1, 0, 2]]
+    missed = contrastive.missed(torch.nn.Identity(), [codes, turned], None)
+    assert missed.tolist() == [[1, 1, 0]]
+    labels = torch.tensor([0, 1, 0])
+    missed = contrastive.missed(torch.nn.Identity(), [codes, turned], labels)
+    assert missed.tolist() == [[0.5, 0.5, 1]]
+
+
+def test_the_distance_of_distributions_by_hand():
+    assert contrastive.distance(torch.tensor([0.0, 1]), torch.tensor([0.0, 1])) == 0
+    assert contrastive.distance(torch.tensor([0.0, 1]), torch.tensor([2.0, 3])) == 1
+    assert contrastive.distance(torch.tensor([0.0, 2]), torch.tensor([1.0, 3])) == 0.5
+
+
+def test_no_augmentation_changes_nothing_and_a_shift_moves_pixels():
+    images = torch.rand(3, 8, 8, generator=Generator().manual_seed(0))
+    zero = torch.zeros(3, 1, 1)
+    torch.testing.assert_close(contrastive.moved(images, zero, zero + 1, zero, zero), images)
+    shifted = contrastive.moved(images, zero, zero + 1, zero + 1, zero)
+    torch.testing.assert_close(shifted[:, :, :-1], images[:, :, 1:])
+    quarter = contrastive.moved(images, zero + math.pi / 2, zero + 1, zero, zero)
+    torch.testing.assert_close(quarter, images.rot90(1, (1, 2)), atol=1e-5, rtol=0)
+
+
+def test_the_threshold_solves_its_equation_and_meets_the_library():
+    for gamma in (0.3, 1.0, 3.0):
+        for ridge in (0.01, 0.5):
+            t = polynomial_ridge.threshold(gamma, ridge)
+            assert t == pytest.approx(ridge + gamma * t / (1 + t))
+            ones = torch.ones(round(100 * gamma))
+            assert t == pytest.approx(signal_capture_threshold(ones, 100, ridge).item())
+
+
+def test_the_coefficients_of_the_absolute_value_by_hand():
+    """1/2 for the constant; for degree 2 sqrt(5) times the integral of x (3 x^2 - 1) / 2."""
+    c = polynomial_ridge.coefficients(200)
+    assert c[:4].tolist() == pytest.approx([1 / 2, 0, 5**0.5 / 8, 0])
+    assert (c**2).sum() == pytest.approx(1 / 3, abs=1e-6)  # the mean of x^2
+
+
+def test_the_predicted_risk_is_that_of_the_library():
+    size, ridge = 50, 0.1
+    c = torch.from_numpy(polynomial_ridge.coefficients(2 * max(polynomial_ridge.SIZES)))
+    noise = (polynomial_ridge.NOISE**2 + c[size:].square().sum()).item() ** 0.5
+    expected = predicted_risk(torch.ones(size), c[:size], polynomial_ridge.N, ridge, noise)
+    assert polynomial_ridge.closed_form(size, ridge)[1] == pytest.approx(expected.item())

@@ -173,7 +173,9 @@ def block_gradient(z: np.ndarray, centers: np.ndarray, weights: np.ndarray) -> n
 
 
 def flow(
-    y: np.ndarray, state: Callable[[], tuple[np.ndarray, np.ndarray]], move: Callable[[np.ndarray], None]
+    y: np.ndarray,
+    state: Callable[[], tuple[np.ndarray, np.ndarray]],
+    move: Callable[[np.ndarray], None],
 ) -> tuple[list[float], list[float]]:
     """Follow the flow by Euler's method until the loss has fallen to the target.
 

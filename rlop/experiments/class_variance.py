@@ -117,9 +117,7 @@ def followed(
     return within, outspread, relative, scores
 
 
-def compared(
-    data: Digits, labels: Tensor, hidden: Sequence[int], seed: int
-) -> tuple[float, float]:
+def compared(data: Digits, labels: Tensor, hidden: Sequence[int], seed: int) -> tuple[float, float]:
     """Train three networks of one model; return their mean invariance and test accuracy.
 
     The invariance is minus the logarithm of the variance within / between the classes.

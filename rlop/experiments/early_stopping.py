@@ -155,7 +155,7 @@ def nearest(n: int, votes: int, seed: int) -> Excess:
 def stopped_early(n: int, frequency: float, width: int, seed: int) -> Excess:
     """Descend on three quarters of the points, and stop at the least loss of the others.
 
-        f(x) = sum_k v_k relu(w_k x + b_k) / sqrt(width),  v = 0, w ~ N(0, 1), b ~ N(0, 4) at start
+    f(x) = sum_k v_k relu(w_k x + b_k) / sqrt(width),  v = 0, w ~ N(0, 1), b ~ N(0, 4) at start
     """
     generator = Generator().manual_seed(seed)
     x, y = draw(n, frequency, generator)

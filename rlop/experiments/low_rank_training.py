@@ -126,7 +126,11 @@ def factorized_network(start: str, fraction: float, seeds: Sequence[int]) -> nn.
     layers: list[nn.Module] = []
     for _ in range(HIDDEN):
         rank = max(1, round(fraction * min(n_in, WIDTH)))
-        layers += [LayerNorm(lead, n_in), FactorizedLinear(lead, n_in, WIDTH, rank, start), nn.ReLU()]
+        layers += [
+            LayerNorm(lead, n_in),
+            FactorizedLinear(lead, n_in, WIDTH, rank, start),
+            nn.ReLU(),
+        ]
         n_in = WIDTH
     net = nn.Sequential(*layers, LayerNorm(lead, WIDTH), Linear(lead, WIDTH, CLASSES))
     reset_runs(net, seeds)

@@ -67,9 +67,7 @@ def run(seed: int) -> Outcome:
             gammas,
             [predicted[size, ridge][1] for size in SIZES],
         )
-    return Outcome(
-        values, curves, x="features / points", y="squared error with noise", log="xy"
-    )
+    return Outcome(values, curves, x="features / points", y="squared error with noise", log="xy")
 
 
 def control(seed: int) -> dict[str, float]:

@@ -213,7 +213,9 @@ def retrained(
         masks[name] = stacked.repeat_interleave(REPEATS, 0)
 
     net = network([0] * runs, 64, HIDDEN, CLASSES)
-    net.load_state_dict({name: value.expand(runs, *value.shape[1:]) for name, value in branch.items()})
+    net.load_state_dict(
+        {name: value.expand(runs, *value.shape[1:]) for name, value in branch.items()}
+    )
     apply_masks(net, masks)
 
     batches = orders(runs, len(data.y), BATCH, EPOCHS - FEW, seed)
