@@ -12,7 +12,7 @@ from rlop.probes.kernel import predicted_risk, signal_capture_threshold
 
 
 def test_the_mean_distance_within_a_class_by_hand():
-    """Points 0, 3, 4 on a line are 3, 4 and 1 apart, in every class; scaled by 2 in the other run."""
+    """Points 0, 3, 4 of a line are 3, 4 and 1 apart; in the other run twice as far."""
     y = torch.arange(10).repeat_interleave(3)
     features = torch.tensor([0.0, 3.0, 4.0]).repeat(10)[None, :, None]
     distances = class_variance.class_distances(torch.cat([features, 2 * features]), y)

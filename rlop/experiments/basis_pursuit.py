@@ -7,8 +7,8 @@ and (2) that a mixture of strong and weak features gives insight into the trade-
 regularization for double descent of l1 minimization.
 
 The expression used here is the known one for Gaussian features (Bayati and Montanari, "The LASSO
-Risk for Gaussian Matrices", arXiv:1008.2581). For entries N(0, 1 / n), 1/2 |y - X b|^2 + lambda |b|_1
-and noise variance s^2, the squared error on a new point is t^2, where
+Risk for Gaussian Matrices", arXiv:1008.2581). For entries N(0, 1 / n), 1/2 |y - X b|^2 + lambda
+|b|_1 and noise variance s^2, the squared error on a new point is t^2, where
 
     t^2 = s^2 + (p/n) E (shrink(B + t Z, a t) - B)^2,
     lambda = a t (1 - (p/n) P(|B + t Z| > a t)),

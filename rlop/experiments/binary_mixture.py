@@ -11,7 +11,8 @@ Setting: x = y mu + noise, n = 40. For isotropic noise in d >> n the interpolato
 of y x, whence its error Q(|mu|^2 / sqrt(|mu|^2 + d / n)) with the normal tail Q. The error vanishes
 if |mu|^4 n / d grows: |mu| = 1.2 d^(3/8). Regularized estimates are ridge regressions, up to the
 infinite ridge, which is the mean of y x: without a ridge the noise is better where 20 directions of
-a hundred times the variance carry no signal, since only the interpolator avoids them. Errors are exact.
+a hundred times the variance carry no signal, since only the interpolator avoids them. Errors are
+exact.
 
 Control: d = 1.5 n; a mean that does not grow; isotropic noise in place of the strong directions.
 """

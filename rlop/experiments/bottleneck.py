@@ -1,4 +1,4 @@
-"""A finite bottleneck in an infinitely wide network: does it accelerate, and does it learn features?
+"""A finite bottleneck in an infinitely wide network: acceleration and features.
 
 Row 36: Littwin, Saremi, Zhai, Thilak, Goh, Susskind and Yang, "Implicit Acceleration and Feature
 Learning in Infinitely Wide Neural Networks with Bottlenecks", arXiv:2107.00364. The abstract says

@@ -7,9 +7,9 @@ similar to that of training on random labels (rather than on true ones).
 
 Setting: networks 64-256-128 on 200 digits under six random augmentations, with a head for SimCLR
 (normalized outputs, NT-Xent) or for ten classes (true labels, random labels), two runs of each.
-After every second epoch each object is asked again under fresh augmentations: is its view nearest to its
-other view among those of all objects, or is its class right? The complexity of an object is the
-number of times that the answer is wrong, divided by its mean: each training has its own clock.
+After every second epoch each object is asked again under fresh augmentations: is its view nearest
+to its other view among those of all objects, or is its class right? The complexity of an object is
+the number of times that the answer is wrong, divided by its mean: each training has its own clock.
 An augmentation is asked alone, against the plain object. Distributions are compared by the
 Kolmogorov-Smirnov distance.
 

@@ -2,9 +2,9 @@
 
 Row 35: Parhi, Wolf and Nowak, "On the Sparsity of Deep Neural Networks in the Overparameterized
 Regime: An Empirical Study", ICML 2021 workshop; theory arXiv:2105.03361. Deep ReLU networks solve
-problems in compositions of RBV2 spaces, and weight decay is their norm: it sums |v_k| |w_k| over the
-neurons, which selects neurons, and the products of a neuron's weights in and out leave matrices of
-low rank.
+problems in compositions of RBV2 spaces, and weight decay is their norm: it sums |v_k| |w_k| over
+the neurons, which selects neurons, and the products of a neuron's weights in and out leave matrices
+of low rank.
 
 Setting: networks 64-256-256-10 on 500 digits, cross-entropy with (mu / 2) ||W||^2 over all weight
 matrices, mu = .001, Adam, three networks, against the same without decay. A neuron is active if the
@@ -15,6 +15,8 @@ Control: the comparison of two trainings without decay, from other starts.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +99,7 @@ def active_share(net: nn.Module) -> Tensor:
     """Return the share of hidden neurons that are active, `[R]`, both layers together."""
     matrices = [w.detach() for w in weight_matrices(net).values()]
     shares = []
-    for incoming, outgoing in zip(matrices, matrices[1:]):
+    for incoming, outgoing in pairwise(matrices):
         path = incoming.norm(dim=-1) * outgoing.norm(dim=-2)
         shares.append((path > 0.01 * path.amax(-1, keepdim=True)).float().mean(-1))
     return torch.stack(shares).mean(0)

@@ -2,9 +2,9 @@
 
 Row 42: Jiang, Nagarajan, Baek and Kolter, "Assessing Generalization of SGD via Disagreement",
 arXiv:2106.13799. The abstract says that (1) the test error equals the rate at which two runs of SGD
-on one train set disagree, (2) a stronger form of Nakkiran and Bansal's observation, where the second
-run has a train set of its own, and (3) that this arises from the calibration of the ensemble of
-runs. Kirsch and Gal, arXiv:2202.01851, note that the condition cannot be checked without labels.
+on one train set disagree, (2) a stronger form of Nakkiran and Bansal's observation, where the
+second run has a train set of its own, and (3) that this arises from the calibration of the ensemble
+of runs. Kirsch and Gal, arXiv:2202.01851, note that the condition cannot be checked without labels.
 
 Setting: networks 64-96-96-96-10 on 100 or 400 digits, from PyTorch's start times 1, 2, 4 or 8; six
 runs differ in start and order. The gap is the class-aggregated calibration error of their votes.

@@ -76,7 +76,7 @@ def run(seed: int) -> Outcome:
 
 
 def control(seed: int) -> dict[str, float]:
-    """Interpolate where the run stops early, compare two simple p, and vote where it interpolates."""
+    """Interpolate instead of stopping, compare two simple p, and vote instead of interpolating."""
     size_seed, simple_seed, narrow_seed, narrow_simple_seed, near_seed = child_seeds(seed, 5)
     interpolated = []
     for n, draw_seed in zip(SIZES, child_seeds(size_seed, len(SIZES))):
@@ -138,7 +138,7 @@ def excess(q: Tensor, frequency: float) -> Tensor:
 
 
 def neighbor_limit(frequency: float = COMPLEX) -> float:
-    """Integrate 2 p (1 - p) - min(p, 1 - p), the nearest neighbor's excess error for many points."""
+    """Integrate the nearest neighbor's excess error for many points."""
     p = conditional(GRID, frequency)
     return (2 * p * (1 - p) - torch.minimum(p, 1 - p)).mean().item()
 

@@ -66,7 +66,7 @@ def random_waves(t: Tensor, count: int, weight: float, generator: Generator) -> 
 
 
 def polynomials(t: Tensor, count: int, weight: float, generator: Generator) -> Tensor:
-    """Return Legendre polynomials of x = 2 t - 1; those up to degree 5, which make a wave, weigh 1."""
+    """Return Legendre polynomials; those up to degree 5, which make a wave, have weight 1."""
     x = 2 * t - 1
     terms = [torch.ones_like(x), x]
     for n in range(1, count - 1):
@@ -179,7 +179,7 @@ def interpolate(
 
 
 def errors(f: Tensor) -> tuple[float, float]:
-    """Return standard and adversarial error at points that are farther than the reach from a zero."""
+    """Return standard and adversarial error at points out of reach of a change of the sign."""
     reach = torch.arange(-REACH, REACH + 1)
     sign = truth(GRID).sign()
     wrong = (f * sign < 0).double()
@@ -217,8 +217,7 @@ def fourier_errors(points: Tensor, labels: Tensor, generator: Generator) -> list
 def independent_errors(generator: Generator) -> list[float]:
     """Return the error for each prior where features are independent Gaussian numbers.
 
-    The true label is the sign of the first feature, of weight 1; the error is that of a correlation,
-    arccos / pi.
+    The true label is the sign of the first feature, of weight 1; the error is the angle to it / pi.
     """
     shape = (DRAWS, N, FEATURES)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -28,7 +28,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rlop.experiments.fit import child_seeds
 from rlop.experiments.outcome import Outcome
@@ -143,7 +142,7 @@ def measured(seed: int) -> dict[tuple[int, float], Point]:
 
 
 def legendre(x: np.ndarray, size: int) -> np.ndarray:
-    """Evaluate the polynomials of degree below `size`, orthonormal for uniform x, `[..., P + 1]`."""
+    """Evaluate polynomials that are orthonormal for uniform x, `[...] -> [..., size]`."""
     return np.polynomial.legendre.legvander(x, size - 1) * np.sqrt(2 * np.arange(size) + 1)
 
 
