@@ -39,6 +39,7 @@ WIDTH = 256
 N = 500
 EPOCHS = 60
 BATCH = 50
+LR = 3e-3
 DECAY = 1e-3
 
 
@@ -86,7 +87,7 @@ def trained(data: Digits, decay: float, seed: int) -> nn.Module:
         return cross_entropy(net(x), y) + decay / 2 * torch.stack(squares).sum(0)
 
     batches = orders(RUNS, N, BATCH, EPOCHS, order_seed)
-    fit(net, Adam(net.parameters(), lr=1e-3), data.x, data.y.expand(RUNS, -1), batches, loss)
+    fit(net, Adam(net.parameters(), lr=LR), data.x, data.y.expand(RUNS, -1), batches, loss)
     return net
 
 

@@ -61,6 +61,7 @@ ARMS = {
     "additive": Arm(iota=OFFSET),
     "scaled": Arm(scale=RATIO**-GAMMA),
     "scaled and additive": Arm(iota=OFFSET, scale=RATIO**-GAMMA),
+    "scaled by half": Arm(scale=RATIO ** (-GAMMA / 2)),
 }
 SWAPPED = {
     "cross-entropy": ARMS["cross-entropy"],
@@ -68,6 +69,7 @@ SWAPPED = {
     "additive": ARMS["scaled"],
     "scaled": ARMS["cross-entropy"],
     "scaled and additive": ARMS["cross-entropy"],
+    "scaled by half": ARMS["cross-entropy"],
 }
 
 
@@ -90,7 +92,7 @@ class Errors(NamedTuple):
 
 
 def run(seed: int) -> Outcome:
-    """Train linear classifiers under five losses, and for two groups under two."""
+    """Train linear classifiers under six losses, and for two groups under two."""
     early, late = trained(seed, ARMS)
     values = measures(seed, early, late, ARMS["scaled"], gamma=0.0)
 
@@ -130,8 +132,9 @@ def measures(
     )
     values["largest difference to a special case"] = special_cases(seed, gamma)
 
-    values["balanced error, cross-entropy - scaled"] = plain.balanced - scaled.balanced
-    values["standard error, scaled - cross-entropy"] = scaled.standard - plain.standard
+    half = late["scaled by half"]
+    values["balanced error, cross-entropy - scaled by half"] = plain.balanced - half.balanced
+    values["standard error, scaled by half - cross-entropy"] = half.standard - plain.standard
     unequal, standard = group_errors(seed, ARMS["cross-entropy"])
     unequal_scaled, standard_scaled = group_errors(seed, group_arm)
     values["difference of opportunity, cross-entropy - scaled"] = unequal - unequal_scaled
