@@ -27,7 +27,6 @@ WITHOUT_CONTROL = {
     "epoch_double_descent",
     "flip_radius",
     "flip_rate",
-    "implicit_rank",
     "implicit_regularizer",
     "label_corruption",
     "label_noise",
@@ -47,7 +46,6 @@ WITHOUT_CONTROL = {
     "static_sparsity",
     "strong_weak_features",
     "support_vectors",
-    "two_moons",
 }
 
 # Run in every test run, since each takes less than a second; the others are slow.

@@ -2,11 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator
 
-from rlop.experiments import class_variance, contrastive, polynomial_ridge, siblings
+from rlop.experiments import (
+    class_variance,
+    contrastive,
+    decay_rank,
+    greedy_rank,
+    implicit_rank,
+    polynomial_ridge,
+    siblings,
+)
+from rlop.experiments.fit import network, weight_matrices
 from rlop.nets import masks
 from rlop.probes.kernel import predicted_risk, signal_capture_threshold
 
@@ -105,3 +115,43 @@ def test_the_predicted_risk_is_that_of_the_library():
     noise = (polynomial_ridge.NOISE**2 + c[size:].square().sum()).item() ** 0.5
     expected = predicted_risk(torch.ones(size), c[:size], polynomial_ridge.N, ridge, noise)
     assert polynomial_ridge.closed_form(size, ridge)[1] == pytest.approx(expected.item())
+
+
+def test_a_classifier_of_separated_codes_is_right():
+    y = torch.arange(10).repeat(4)
+    codes = torch.eye(10)[y][None]
+    assert implicit_rank.classified(codes, y, codes, y) == 1
+
+
+def test_the_slopes_of_a_linear_autoencoder_are_those_of_its_loss():
+    rng = np.random.default_rng(0)
+    matrices = [rng.normal(size=(3, 3)) for _ in range(3)]
+    variances = np.array([1.0, 0.5, 0.1])
+    parts = [torch.tensor(w, requires_grad=True) for w in matrices]
+    error = parts[2] @ parts[1] @ parts[0] - torch.eye(3, dtype=torch.float64)
+    loss = (error.square() * torch.from_numpy(variances)).sum() / 2
+    expected = torch.autograd.grad(loss, parts)
+    for slope, other in zip(greedy_rank.slopes(matrices, variances), expected):
+        np.testing.assert_allclose(slope, other.numpy(), atol=1e-12)
+
+
+def test_the_rank_of_a_code_counts_its_large_directions():
+    deviations = np.array([1.0, 0.5, 0.05])
+    assert greedy_rank.code_rank([np.eye(3)], deviations) == 2
+    assert greedy_rank.code_rank([np.diag([1.0, 0.1, 1.0])], deviations) == 1
+
+
+def test_a_balanced_product_of_one_matrix_moves_at_speed_1():
+    assert greedy_rank.adjustment(1) == 1
+    assert greedy_rank.adjustment(2) == pytest.approx(2 * greedy_rank.REFERENCE)
+
+
+def test_active_neurons_by_hand():
+    """A neuron whose outgoing weights are 0 is not active."""
+    net = network([0], 2, (2, 2), 1)
+    weights = list(weight_matrices(net).values())
+    with torch.no_grad():
+        for weight in weights:
+            weight.fill_(1.0)
+        weights[1][:, :, 0] = 0.0
+    assert decay_rank.active_share(net).tolist() == [0.75]

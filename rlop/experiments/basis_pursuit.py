@@ -17,7 +17,7 @@ B is a coefficient drawn at random and Z is normal. Basis pursuit is lambda = 0 
 are selected in the order strong, weak: 10 of 4, 390 of .5; those that are left out add their
 squares / n to the noise.
 
-Setting: n = 100, p from 40 to 400, 20 draws, lambda = 0 (least squares up to p = n) or 1.
+Setting: n = 100, p from 40 to 400, 10 draws, lambda = 0 (least squares up to p = n) or 1.
 
 Control: the noise with the left-out features as prediction; LASSO in place of basis pursuit, which
 has no peak, and against itself.
@@ -35,7 +35,7 @@ from rlop.experiments.fit import child_seeds
 from rlop.experiments.outcome import Outcome
 
 N = 100
-DRAWS = 20
+DRAWS = 10
 STRONG, WEAK = 10, 390
 STRONG_VALUE, WEAK_VALUE = 4.0, 0.5
 NOISE = 0.5
@@ -119,7 +119,7 @@ def simulated(seed: int, penalty: float) -> list[float]:
         if penalty > 0:
             fitted = lasso_path(x, y, penalty)
         elif p > N:
-            fitted = basis_pursuit(x, y)
+            fitted = basis_pursuit(x, y, steps=800)
         else:
             fitted = torch.linalg.lstsq(x, y[..., None]).solution[..., 0]
         error = (fitted - signal).square().sum(-1) / N + noise_variance(p)
@@ -127,7 +127,7 @@ def simulated(seed: int, penalty: float) -> list[float]:
     return errors
 
 
-def lasso_path(x: Tensor, y: Tensor, penalty: float, steps: int = 400) -> Tensor:
+def lasso_path(x: Tensor, y: Tensor, penalty: float, steps: int = 250) -> Tensor:
     """Minimize 1/2 |y - x b|^2 + penalty |b|_1 by accelerated proximal descent (FISTA).
 
     Args:

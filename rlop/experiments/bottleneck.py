@@ -90,7 +90,7 @@ def control(seed: int) -> dict[str, float]:
     data_seed, *seeds = child_seeds(seed, 1 + len(BOTTLENECKS))
     data = points(data_seed)
     limit = without_bottleneck(data)
-    still = with_bottleneck(data, JUDGED, seeds[0], moves=False)
+    still = with_bottleneck(data, JUDGED, seeds[0], moves=False, steps=10)
     linear = linear_flow(data, None, 0)
     same = limit._replace(alignment=still.alignment)
     return measures([same], limit, [linear], linear)
@@ -177,6 +177,7 @@ def flow(
     y: np.ndarray,
     state: Callable[[], tuple[np.ndarray, np.ndarray]],
     move: Callable[[np.ndarray], None],
+    steps: int = STEPS,
 ) -> tuple[list[float], list[float]]:
     """Follow the flow by Euler's method until the loss has fallen to the target.
 
@@ -184,11 +185,12 @@ def flow(
         y: labels `[N]`.
         state: returns outputs `[N]` and the whole tangent kernel `[N, N]`.
         move: makes a step, given slopes times the length of the step `[N]`.
+        steps: most steps.
     Returns:
         Times and losses.
     """
     times, losses = [0.0], []
-    for _ in range(STEPS):
+    for _ in range(steps):
         f, kernel = state()
         losses.append(float(np.mean((f - y) ** 2) / 2))
         if losses[-1] <= TARGET * losses[0]:
@@ -218,7 +220,7 @@ def without_bottleneck(data: Data) -> Flow:
     return Flow(times, losses, test_loss(f, data), (0.0, 0.0))
 
 
-def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True) -> Flow:
+def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True, steps: int = STEPS) -> Flow:
     """Descend with k numbers between the infinite blocks.
 
     Args:
@@ -226,6 +228,7 @@ def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True) -> Flow:
         k: width of the bottleneck.
         seed: of z and f0.
         moves: whether the first block learns.
+        steps: most steps of the flow.
     """
     rng = np.random.default_rng(seed)
     covariance, tangent = block(data.x, data.x)
@@ -265,7 +268,7 @@ def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True) -> Flow:
         if moves:
             z[:] -= tangent[:, :N] @ (step[:, None] * slopes)
 
-    times, losses = flow(data.y[:N], state, move)
+    times, losses = flow(data.y[:N], state, move, steps)
     last = alignment(z[:N], data.y[:N])
     return Flow(times, losses, test_loss(outputs(z) - start, data), (first, last))
 

@@ -7,7 +7,7 @@ principled adjustment of the learning rate mitigate the sensitivity to the spect
 and (3) that linear autoencoders on synthetic data converge stably to the rank of the true code.
 
 Setting: x in R^24 with 6 directions of standard deviation 1, or from 1 to .6 (a decaying spectrum),
-and .3 in all others; encoder, l square maps and decoder without biases, gradient descent on the
+and .2 in all others; encoder, l square maps and decoder without biases, gradient descent on the
 population loss. Orthogonal start: orthogonal matrices, scaled so that their product has singular values
 .01, and the learning rate is divided by L s^(2 - 2/L), L = l + 2 matrices, s = .5, the speed of a balanced product. Default
 start: as `nn.Linear`, one learning rate. The rank is the number of directions of the code whose
@@ -27,14 +27,14 @@ from rlop.experiments.outcome import Outcome
 
 DIMENSION = 24
 RANK = 6
-NOISE = 0.3
+NOISE = 0.2
 LENGTHS = (2, 4, 6)  # linear layers
 LAST = {"flat": 1.0, "decaying": 0.6}  # smallest deviation of the signal
 PRODUCT = 0.01  # singular values of the product of the orthogonal matrices
 LR = 0.1
 REFERENCE = 0.5  # singular value at which products of all depths move equally fast
-STEPS = 400
-EVERY = 10
+STEPS = 1000
+EVERY = 20
 
 
 def run(seed: int) -> Outcome:
