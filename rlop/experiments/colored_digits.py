@@ -1,10 +1,10 @@
 """Colored digits: a color that predicts the label starves the shape, and misleads when it turns.
 
 Row 38: Pezeshki, Kaba, Bengio, Courville, Precup and Lajoie, "Gradient Starvation: A Learning
-Proclivity in Neural Networks", arXiv:2011.09468, after Arjovsky et al., arXiv:1907.02893. A digit is
-"high" from 5 on. Its color agrees with the label on 90 % of the train digits and on 10 % of the test
-digits. Cross-entropy fits the color first; decoupling (a penalty on the squared outputs) shall learn
-the shape too.
+Proclivity in Neural Networks", arXiv:2011.09468, after Arjovsky et al., arXiv:1907.02893. A digit
+is "high" from 5 on. Its color agrees with the label on 90 % of the train digits and on 10 % of the
+test digits. Cross-entropy fits the color first; decoupling (a penalty on the squared outputs) shall
+learn the shape too.
 
 Setting: networks 128-128-1 (8 x 8 pixels in two colors) on 800 digits, 400 steps of Adam. The
 coefficients of decoupling and of weight decay are the best of four each on 400 validation digits

@@ -1,4 +1,4 @@
-"""Gradient starvation in two features: a stronger one starves the other, unless outputs are decayed.
+"""Gradient starvation in two features: a stronger one starves the other.
 
 Row 38: Pezeshki, Kaba, Bengio, Courville, Precup and Lajoie, "Gradient Starvation: A Learning
 Proclivity in Neural Networks", arXiv:2011.09468. In the tangent regime the outputs on the train
@@ -8,8 +8,8 @@ optimum of cross-entropy with weight decay (all labels 1)
     sum_j log(1 + exp(-f_j)) + lambda / 2 sum_i z_i^2 / s_i^2
 
 features that share examples are coupled: dz_2 / ds_1 < 0. With the penalty lambda / 2 sum_j f_j^2,
-spectral decoupling, every output solves lambda f = sigmoid(-f), so that z = U^T f does not depend on
-the strengths.
+spectral decoupling, every output solves lambda f = sigmoid(-f), so that z = U^T f does not depend
+on the strengths.
 
 Control: features that share no example (U = 1), and the weight decay in place of the decoupling.
 """

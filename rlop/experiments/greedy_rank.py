@@ -1,4 +1,4 @@
-"""Linear layers at the bottleneck of a linear autoencoder find the rank of the data, and stay there.
+"""Linear layers at the bottleneck of a linear autoencoder find the rank of the data.
 
 Row 41: Sun, Thilak, Littwin, Saremi and Susskind, "Implicit Greedy Rank Learning in Autoencoders
 via Overparameterized Linear Networks", arXiv:2107.01301. The abstract says that (1) a linear
@@ -8,10 +8,10 @@ and (3) that linear autoencoders on synthetic data converge stably to the rank o
 
 Setting: x in R^24 with 6 directions of standard deviation 1, or from 1 to .6 (a decaying spectrum),
 and .2 in all others; encoder, l square maps and decoder without biases, gradient descent on the
-population loss. Orthogonal start: orthogonal matrices, scaled so that their product has singular values
-.01, and the learning rate is divided by L s^(2 - 2/L), L = l + 2 matrices, s = .5, the speed of a balanced product. Default
-start: as `nn.Linear`, one learning rate. The rank is the number of directions of the code whose
-standard deviation is above a tenth of the largest.
+population loss. Orthogonal start: orthogonal matrices, scaled so that their product has singular
+values .01, and the learning rate is divided by L s^(2 - 2/L), L = l + 2 matrices, s = .5, the speed
+of a balanced product. Default start: as `nn.Linear`, one learning rate. The rank is the number of
+directions of the code whose standard deviation is above a tenth of the largest.
 
 Control: no linear layers and ten times the steps, and the orthogonal start against itself.
 """
