@@ -217,7 +217,7 @@ def without_bottleneck(data: Data) -> Flow:
         f[:] -= kernel[:, :N] @ step
 
     times, losses = flow(data.y[:N], state, move)
-    return Flow(times, losses, test_loss(f, data), (0.0, 0.0))
+    return Flow(times, losses, held_out_loss(f, data), (0.0, 0.0))
 
 
 def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True, steps: int = STEPS) -> Flow:
@@ -241,7 +241,6 @@ def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True, steps: in
 
     def outputs(at: np.ndarray) -> np.ndarray:
         f = np.maximum(at @ w.T, 0) @ v
-        # f0 is subtracted at the start of the bottleneck, so that all trainings start from 0.
         if centers:
             f = f + block(at, np.concatenate(centers))[1] @ np.concatenate(weights)
         return f
@@ -252,7 +251,7 @@ def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True, steps: in
             slope = slope + block_gradient(z[:N], np.concatenate(centers), np.concatenate(weights))
         return slope
 
-    start = outputs(z)
+    start = outputs(z)  # subtracted, so that all trainings start from 0
     slopes = gradient()
     first = alignment(z[:N], data.y[:N])
 
@@ -270,7 +269,7 @@ def with_bottleneck(data: Data, k: int, seed: int, moves: bool = True, steps: in
 
     times, losses = flow(data.y[:N], state, move, steps)
     last = alignment(z[:N], data.y[:N])
-    return Flow(times, losses, test_loss(outputs(z) - start, data), (first, last))
+    return Flow(times, losses, held_out_loss(outputs(z) - start, data), (first, last))
 
 
 def linear_flow(data: Data, k: int | None, seed: int) -> Flow:
@@ -302,7 +301,7 @@ def linear_flow(data: Data, k: int | None, seed: int) -> Flow:
         last[:] -= last_step
 
     times, losses = flow(y[:N], state, move)
-    return Flow(times, losses, test_loss(x @ (last @ first - start), data), (0.0, 0.0))
+    return Flow(times, losses, held_out_loss(x @ (last @ first - start), data), (0.0, 0.0))
 
 
 def alignment(z: np.ndarray, y: np.ndarray) -> float:
@@ -313,6 +312,6 @@ def alignment(z: np.ndarray, y: np.ndarray) -> float:
     return float(y @ gram @ y / (np.linalg.norm(gram) * (y @ y)))
 
 
-def test_loss(f: np.ndarray, data: Data) -> float:
+def held_out_loss(f: np.ndarray, data: Data) -> float:
     """Compute the mean squared error / 2 on the test part."""
     return float(np.mean((f[N:] - data.y[N:]) ** 2) / 2)
