@@ -89,7 +89,7 @@ def measures(
         points: what was measured.
         predicted: thresholds and risks.
         estimates: risks estimated from the train labels.
-        path: risks at all sizes and the ridge at which overfitting is looked for.
+        path: risks at all sizes in which overfitting is looked for.
     """
     values = {}
     for ridge in RIDGES:
@@ -104,10 +104,11 @@ def measures(
         values[f"largest |predicted / measured risk - 1|, ridge {ridge:g}"] = max(risks)
         values[f"largest |KARE / measured risk - 1|, ridge {ridge:g}"] = max(kares)
 
+    measured_path = [points[size, OVERFITTED].risk for size in SIZES]
     foreseen = [predicted[size, OVERFITTED][1] for size in SIZES]
-    overfitting = path[-1] / min(path)
-    values["risk at 4 features per point / least risk"] = overfitting
-    values["that ratio, predicted / measured"] = foreseen[-1] / min(foreseen) / overfitting
+    sizes = foreseen[-1] / min(foreseen), measured_path[-1] / min(measured_path)
+    values["risk at 4 features per point / least risk"] = path[-1] / min(path)
+    values["that ratio, predicted / measured"] = sizes[0] / sizes[1]
     return values
 
 
