@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from rlop.experiments.fit import child_seeds
-from rlop.experiments.outcome import Outcome
+from rlop.experiments.outcome import Curve, Outcome
 
 N = 100
 DRAWS = 10
@@ -48,7 +48,7 @@ def run(seed: int) -> Outcome:
     """Compare simulated and predicted errors of both, over the number of features."""
     pursuit = simulated(seed, 0.0)
     lasso = simulated(seed, PENALTY)
-    curves = {}
+    curves: dict[str, Curve] = {}
     for name, penalty, errors in (("basis pursuit", 0.0, pursuit), ("LASSO", PENALTY, lasso)):
         curves[name] = (SIZES, errors)
         sizes = [p for p in SIZES if p != NEAR_PEAK]

@@ -92,7 +92,7 @@ def measures(
 
 
 def followed(
-    net: nn.Module, learned: list[nn.Parameter], data: Digits, seed: int
+    net: nn.Sequential, learned: list[nn.Parameter], data: Digits, seed: int
 ) -> tuple[list[float], list[float], list[float], list[float]]:
     """Train some of the parameters, and measure the features after each epoch.
 

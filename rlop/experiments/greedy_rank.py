@@ -47,7 +47,7 @@ def run(seed: int) -> Outcome:
     curves = {
         "no linear layers": (steps, shallow),
         f"{LENGTHS[-1]} linear layers": (steps, deep),
-        "rank of the data": (steps, [RANK] * len(steps)),
+        "rank of the data": (steps, [float(RANK)] * len(steps)),
     }
     return Outcome(measures(orthogonal, default), curves, x="step", y="rank of the code")
 

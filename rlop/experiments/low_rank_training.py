@@ -57,7 +57,8 @@ def run(seed: int) -> Outcome:
         table[start] = accuracies(start, seed)
 
     curves = {start: (FRACTIONS, scores) for start, scores in table.items()}
-    values = measures(*(table[start] for start in STARTS), FRACTIONS[1])
+    he, spectral, ones = table.values()
+    values = measures(he, spectral, ones, FRACTIONS[1])
     return Outcome(values, curves, x="rank / full rank", y="test accuracy")
 
 
