@@ -17,7 +17,7 @@ B is a coefficient drawn at random and Z is normal. Basis pursuit is lambda = 0 
 are selected in the order strong, weak: 10 of 4, 390 of .5; those that are left out add their
 squares / n to the noise.
 
-Setting: n = 100, p from 40 to 400, 10 draws, lambda = 0 (least squares up to p = n) or 1.
+Setting: n = 100, p from 40 to 400, 20 or 40 draws, lambda = 0 (least squares up to p = n) or 1.
 
 Control: the noise with the left-out features as prediction; LASSO in place of basis pursuit, which
 has no peak, and against itself.
@@ -35,7 +35,7 @@ from rlop.experiments.fit import child_seeds
 from rlop.experiments.outcome import Curve, Outcome
 
 N = 100
-DRAWS = 10
+DRAWS = {0.0: 20, 1.0: 40}  # penalty -> data sets; basis pursuit takes longer
 STRONG, WEAK = 10, 390
 STRONG_VALUE, WEAK_VALUE = 4.0, 0.5
 NOISE = 0.5
@@ -109,11 +109,12 @@ def simulated(seed: int, penalty: float) -> list[float]:
     The error on new points is exact given the fit; it is the median over the draws, since near
     p = n the mean is ruled by outliers.
     """
+    draws = DRAWS[penalty]
     errors = []
     for p, draw_seed in zip(SIZES, child_seeds(seed, len(SIZES))):
         generator = Generator().manual_seed(draw_seed)
-        x = torch.randn(DRAWS, N, p, generator=generator, dtype=torch.float64) / N**0.5
-        noise = torch.randn(DRAWS, N, generator=generator, dtype=torch.float64)
+        x = torch.randn(draws, N, p, generator=generator, dtype=torch.float64) / N**0.5
+        noise = torch.randn(draws, N, generator=generator, dtype=torch.float64)
         signal = coefficients(p)
         y = x @ signal + noise_variance(p) ** 0.5 * noise
         if penalty > 0:
