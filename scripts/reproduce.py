@@ -184,7 +184,8 @@ def write_page(options: argparse.Namespace) -> bool:
     page = markdown(catalogue, records, band_commits(), pictures)
     write_atomic(options.out / "REPRODUCTION.md", page.encode())
 
-    rows = options.rows or [abstract.number for abstract in catalogue.abstracts]
+    ran = {record.experiment for record in records.records}
+    rows = [row.number for row in catalogue.abstracts if ran & set(row.experiments)]
     print(f"\n{summary(catalogue, records, rows)}\n\n{options.out / 'REPRODUCTION.md'}")
     return True
 

@@ -18,7 +18,6 @@ from rlop.experiments import (
     coordinate_check,
     disagreement,
     label_noise,
-    lazy_kernel,
     linear_conv,
     mirror_descent,
     offpolicy_chain,
@@ -218,18 +217,6 @@ def test_groups_of_kinks_by_hand():
     kinks = torch.tensor([-1.5, -0.5, -0.49, 0.3, 2.0])
     assert path_norm_sparsity.distinct(kinks) == 2
     assert path_norm_sparsity.distinct(torch.tensor([5.0])) == 0
-
-
-def test_tangent_features_agree_with_autograd():
-    a, w, x = normal(4), normal(4, 3, seed=1), normal(2, 3, seed=2)
-    values, rows = lazy_kernel.jacobian(a.numpy(), w.numpy(), x.numpy())
-    a.requires_grad_()
-    w.requires_grad_()
-    for value, row, point in zip(values, rows, x):
-        output = torch.tanh(point @ w.T) @ a / 2
-        by_a, by_w = torch.autograd.grad(output, (a, w))
-        assert value == pytest.approx(output.item())
-        np.testing.assert_allclose(row, torch.cat([by_a, by_w.flatten()]), atol=1e-12)
 
 
 def test_the_single_neurons_gradient_is_that_of_the_population_loss():
