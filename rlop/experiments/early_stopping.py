@@ -7,7 +7,7 @@ misclassification risk, and (3) its sigmoid to p; (4) the iterations, samples an
 needs grow with the complexity of p; (5) a univariate classifier that interpolates locally is
 inconsistent.
 
-Setting: x uniform on [-2, 2], p = sigmoid(3 sin(w x)), w = 1 (simple) or 3 (complex). A network of
+Setting: x uniform on [-2, 2], p = sigmoid(2 sin(w x)), w = 1 (simple) or 2 (complex). A network of
 128 ReLU, output weights from 0, follows full-batch gradient descent on three quarters of n = 50,
 200 or 800 points, and is stopped at the least logistic loss of the others. Population risks are
 integrals over a grid. In one dimension a local interpolator is the nearest neighbor; its excess
@@ -35,8 +35,8 @@ NARROW = 8
 DRAWS = 4
 STEPS = 2000
 EVERY = 20  # steps between two looks at the validation loss
-LR = 2.0
-SIMPLE, COMPLEX = 1.0, 3.0
+LR = 4.0
+SIMPLE, COMPLEX = 1.0, 2.0
 GRID = torch.linspace(-2, 2, 401)
 
 
@@ -111,7 +111,7 @@ def measures(
 
 def conditional(x: Tensor, frequency: float) -> Tensor:
     """Evaluate p(x), the probability of label 1."""
-    return (3 * (frequency * x).sin()).sigmoid()
+    return (2 * (frequency * x).sin()).sigmoid()
 
 
 def draw(n: int, frequency: float, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -155,12 +155,12 @@ def nearest(n: int, votes: int, seed: int) -> Excess:
 def stopped_early(n: int, frequency: float, width: int, seed: int) -> Excess:
     """Descend on three quarters of the points, and stop at the least loss of the others.
 
-    f(x) = sum_k v_k relu(w_k x + b_k) / sqrt(width),  v = 0, w ~ N(0, 1), b ~ N(0, 4) at start
+    f(x) = sum_k v_k relu(w_k x + b_k) / sqrt(width),  v = 0, w ~ N(0, 1), b ~ N(0, 1) at start
     """
     generator = Generator().manual_seed(seed)
     x, y = draw(n, frequency, generator)
     w = torch.randn(DRAWS, width, 1, generator=generator)
-    b = 2 * torch.randn(DRAWS, width, 1, generator=generator)
+    b = torch.randn(DRAWS, width, 1, generator=generator)
     v = torch.zeros(DRAWS, 1, width)
     n_train = 3 * n // 4
     train, held_out = x[:, None, :n_train], x[:, None, n_train:]
