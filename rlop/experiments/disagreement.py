@@ -16,9 +16,8 @@ Control: six copies of one run, which never disagree; and gaps that belong to ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -57,12 +56,15 @@ class Rates(NamedTuple):
         return self.gap / self.error
 
 
-Halves = tuple[Rates, Rates]
+Halves: TypeAlias = tuple[Rates, Rates]
+Predictions: TypeAlias = tuple[Tensor, Tensor]  # of R runs [R, N], true classes [N]
 
 
 def run(seed: int) -> Outcome:
     """Compare disagreement, error and calibration gap of six runs over sizes and starts."""
-    grid, fresh = trained_grid(seed, same=False)
+    trained, trained_apart = trained_grid(seed)
+    grid = {setting: halves(*predictions) for setting, predictions in trained.items()}
+    fresh = {start: halves(*predictions) for start, predictions in trained_apart.items()}
     gaps = [second.relative_gap for _, second in grid.values()]
     values = measures(grid, fresh, gaps)
 
@@ -77,10 +79,14 @@ def run(seed: int) -> Outcome:
 
 def control(seed: int) -> dict[str, float]:
     """Measure copies of one run, and pair the settings with gaps that are not theirs."""
-    copies, fresh = trained_grid(seed, same=True)
+    trained, trained_apart = trained_grid(seed)
+    fresh = {start: halves(*predictions) for start, predictions in trained_apart.items()}
+    copies, grid = {}, {}
+    for setting, (predicted, y) in trained.items():
+        copies[setting] = halves(predicted[:1].expand(RUNS, -1), y)
+        grid[setting] = halves(predicted, y)
     values = measures(copies, fresh, [0.0] * len(copies))
 
-    grid, _ = trained_grid(seed, same=False)
     gaps = [second.relative_gap for _, second in grid.values()]
     half = len(STARTS) // 2
     moved = torch.tensor(gaps).view(-1, len(STARTS)).roll(half, 1).flatten().tolist()
@@ -111,50 +117,46 @@ def measures(
 
 
 def trained_grid(
-    seed: int, same: bool
-) -> tuple[dict[tuple[int, float], Halves], dict[float, Halves]]:
+    seed: int,
+) -> tuple[dict[tuple[int, float], Predictions], dict[float, Predictions]]:
     """Train six runs in every setting.
 
-    Args:
-        seed: of everything.
-        same: whether the six are copies of one run.
     Returns:
-        (size, start) -> rates on either half of the test digits, one train set; start -> the same,
-        with a train set for each run.
+        (size, start) -> predictions of six runs with one train set; start -> the same, with a train
+        set for each run.
     """
     settings = list(product(SIZES, STARTS))
     *seeds, fresh_seed = child_seeds(seed, len(settings) + 1)
-    grid = {}
+    trained = {}
     for (size, start), setting_seed in zip(settings, seeds):
-        grid[size, start] = compare(size, start, setting_seed, same, fresh=False)
+        trained[size, start] = predictions(size, start, setting_seed, fresh=False)
 
-    fresh = {}
+    apart = {}
     for start, setting_seed in zip(STARTS, child_seeds(fresh_seed, len(STARTS))):
-        fresh[start] = compare(FRESH_SIZE, start, setting_seed, same=False, fresh=True)
-    return grid, fresh
+        apart[start] = predictions(FRESH_SIZE, start, setting_seed, fresh=True)
+    return trained, apart
 
 
-def compare(size: int, start: float, seed: int, same: bool, fresh: bool) -> Halves:
-    """Train six runs and measure them on either half of the test digits."""
+def predictions(size: int, start: float, seed: int, fresh: bool) -> Predictions:
+    """Train six runs; return their predictions of the test digits and the true classes."""
     data_seed, net_seed, order_seed = child_seeds(seed, 3)
     data = load_digits(RUNS * size if fresh else size, data_seed)
     x = data.x.view(RUNS, size, -1) if fresh else data.x.expand(RUNS, size, -1)
     y = data.y.view(RUNS, size) if fresh else data.y.expand(RUNS, size)
 
-    seeds = [net_seed] * RUNS if same else child_seeds(net_seed, RUNS)
-    net = network(seeds, 64, HIDDEN, CLASSES)
+    net = network(child_seeds(net_seed, RUNS), 64, HIDDEN, CLASSES)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(start)
-    batches: Iterable[Tensor] = orders(RUNS, size, BATCH, STEPS * BATCH // size, order_seed)
-    if same:
-        batches = (index[:1].expand(RUNS, -1) for index in batches)
+    batches = orders(RUNS, size, BATCH, STEPS * BATCH // size, order_seed)
     fit(net, Adam(net.parameters(), lr=2e-3), x, y, batches)
+    return predict(net, data.x_test, RUNS).argmax(-1), data.y_test
 
-    predicted = predict(net, data.x_test, RUNS).argmax(-1)
-    half = len(data.y_test) // 2
-    first = rates(predicted[:, :half], data.y_test[:half])
-    return first, rates(predicted[:, half:], data.y_test[half:])
+
+def halves(predicted: Tensor, y: Tensor) -> Halves:
+    """Measure predictions `[R, N]` of classes `[N]` on either half of the digits."""
+    half = len(y) // 2
+    return rates(predicted[:, :half], y[:half]), rates(predicted[:, half:], y[half:])
 
 
 def rates(predicted: Tensor, y: Tensor) -> Rates:
