@@ -13,25 +13,28 @@ from torch import Generator, Tensor
 from rlop.experiments import (
     basis_pursuit,
     block_structure,
-    class_variance,
     coordinate_check,
     disagreement,
     label_noise,
-    learning_time,
     linear_conv,
     mirror_descent,
     path_norm,
     path_norm_sparsity,
     pruning,
     robust_ridge,
-    siblings,
     single_neuron,
     strong_weak_features,
     support_vectors,
 )
 from rlop.experiments.digits import corrupt
 from rlop.experiments.fit import apply_masks, network, orders, weight_matrices
-from rlop.experiments.series import differences, power_law_exponent, ratios, seed_means
+from rlop.experiments.series import (
+    differences,
+    power_law_exponent,
+    rank_correlation,
+    ratios,
+    seed_means,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -204,27 +207,13 @@ def test_the_first_share_converges_to_that_of_the_first_component():
     torch.testing.assert_close(share, variances[:, 0] / variances.sum(-1))
 
 
-def test_the_variance_ratio_by_hand():
-    """Class means -1 and 1 around 0: between 1; distances 1 to them: within 1."""
-    features = torch.tensor([[[-2.0], [0.0], [0.0], [2.0]]])
-    ratio = class_variance.variance_ratio(features, torch.tensor([0, 0, 1, 1]), 2)
-    assert ratio.item() == pytest.approx(1)
-
-
 # --- what runs agree on
-
-
-def test_learning_times_by_hand():
-    correct = torch.tensor([[0, 1, 0], [1, 0, 0], [1, 1, 0]], dtype=torch.bool)[:, None]
-    times, losses = learning_time.learning_times(correct)
-    assert times.tolist() == [[2, 1, 4]]
-    assert losses.tolist() == [[0, 1, 0]]
 
 
 def test_rank_correlation_with_ties_by_hand():
     a, b = torch.tensor([1.0, 2, 2, 3]), torch.tensor([10.0, 20, 20, 30])
-    assert learning_time.rank_correlation(a, b) == pytest.approx(1)
-    assert learning_time.rank_correlation(a, -b) == pytest.approx(-1)
+    assert rank_correlation(a, b) == pytest.approx(1)
+    assert rank_correlation(a, -b) == pytest.approx(-1)
 
 
 def test_the_calibration_gap_is_0_for_runs_that_are_right():
@@ -240,18 +229,6 @@ def test_the_calibration_gap_is_2_for_runs_that_agree_on_an_error():
     wrong = torch.tensor([[1, 2, 0]] * 2)
     gap = disagreement.calibration_gap(wrong, torch.tensor([0, 1, 2]))
     assert gap == pytest.approx((1 * 3 + 3 / 27 * 27) / 3)
-
-
-def test_masks_of_siblings_keep_their_share_of_the_weights():
-    masks = siblings.prune(network([0, 0, 1], 6, (8,), 4))
-    assert siblings.counts(masks).tolist() == [round(0.2 * 80)] * 3
-
-
-def test_pairs_of_masks_combine_by_hand():
-    masks = {"w": torch.tensor([[[1, 1, 0]], [[1, 0, 0]]], dtype=torch.bool)}
-    unions, intersections = siblings.combine(masks)
-    assert unions["w"].tolist() == [[[True, True, False]]]
-    assert intersections["w"].tolist() == [[[True, False, False]]]
 
 
 def test_pruning_cuts_the_smallest_of_what_is_left():

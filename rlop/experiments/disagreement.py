@@ -1,85 +1,170 @@
 """Disagreement of two runs as an estimate of their test error, which needs no labels.
 
 Row 42: Jiang, Nagarajan, Baek and Kolter, "Assessing Generalization of SGD via Disagreement",
-arXiv:2106.13799. If the ensemble over seeds is calibrated class by class, then the rate at which
-two of its members disagree on test points equals their test error. Kirsch and Gal,
-arXiv:2202.01851, note that the condition cannot be checked without labels. Small networks on
-digits, with the same data and different seeds, are not calibrated: they disagree far less than they
-err, so the number serves to compare, not to estimate. Report only, but judged by the paper's claim.
+arXiv:2106.13799. The abstract says that (1) the test error equals the rate at which two runs of SGD
+on one train set disagree, (2) a stronger form of Nakkiran and Bansal's observation, where the
+second run has a train set of its own, and (3) that this arises from the calibration of the ensemble
+of runs. Kirsch and Gal, arXiv:2202.01851, note that the condition cannot be checked without labels.
+
+Setting: networks 64-96-96-96-10 on 100 or 400 digits, from PyTorch's start times 1, 2, 4 or 8; six
+runs differ in start and order. The gap is the class-aggregated calibration error of their votes.
+Clause (1) is measured at PyTorch's start, and at the start that has the least gap (relative to the
+error) on one half of the test digits, measured on the other half; clause (3) over all settings.
+
+Control: six copies of one run, which never disagree; and gaps that belong to other settings.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import product
+from typing import NamedTuple, TypeAlias
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from rlop.experiments.digits import CLASSES, corrupt, load_digits
-from rlop.experiments.fit import accuracy, fit, network, orders, predict
+from rlop.experiments.digits import CLASSES, load_digits
+from rlop.experiments.fit import child_seeds, fit, network, orders, predict
 from rlop.experiments.outcome import Outcome
-from rlop.experiments.series import columns
+from rlop.experiments.series import rank_correlation
 from rlop.optim import Adam
+from rlop.probes.agreement import disagreement
 
-SETTINGS = {  # digits, share of labels that are random
-    "n = 100": (100, 0.0),
-    "n = 300": (300, 0.0),
-    "n = 1000, 30 % noise": (1000, 0.3),
-}
-RUNS = 4
+RUNS = 6
+HIDDEN = (96, 96, 96)
+STARTS = (1.0, 2.0, 4.0, 8.0)  # factors of PyTorch's start
+SIZES = (100, 400)
+STEPS = 400
+BATCH = 50
+FRESH_SIZE = SIZES[0]  # digits of a run that has a train set of its own
+
+
+class Rates(NamedTuple):
+    """What a group of runs does on some digits."""
+
+    error: float
+    disagreement: float  # of two different runs
+    gap: float  # calibration error of the votes
+
+    @property
+    def ratio(self) -> float:
+        """Disagreement / error."""
+        return self.disagreement / self.error
+
+    @property
+    def relative_gap(self) -> float:
+        """Gap / error."""
+        return self.gap / self.error
+
+
+Halves: TypeAlias = tuple[Rates, Rates]
+Predictions: TypeAlias = tuple[Tensor, Tensor]  # of R runs [R, N], true classes [N]
 
 
 def run(seed: int) -> Outcome:
-    """Measure test error, disagreement and calibration gap of four networks in three settings."""
-    rows = [compare(n, noise, seed) for n, noise in SETTINGS.values()]
-    errors, disagreements, gaps = columns(rows)
+    """Compare disagreement, error and calibration gap of six runs over sizes and starts."""
+    trained, trained_apart = trained_grid(seed)
+    grid = {setting: halves(*predictions) for setting, predictions in trained.items()}
+    fresh = {start: halves(*predictions) for start, predictions in trained_apart.items()}
+    gaps = [second.relative_gap for _, second in grid.values()]
+    values = measures(grid, fresh, gaps)
 
-    values: dict[str, float] = {}
-    for name, error, disagreement in zip(SETTINGS, errors, disagreements):
-        ratio = disagreement / error
-        values[f"disagreement / test error, {name}"] = ratio
-
-    same_order = ranking(errors) == ranking(disagreements)
-    values["settings in the same order by both"] = float(same_order)
-
-    settings = list(range(len(SETTINGS)))
-    curves = {
-        "test error": (settings, errors),
-        "disagreement": (settings, disagreements),
-        "calibration gap": (settings, gaps),
-    }
-    axis = "setting: " + ", ".join(SETTINGS)
-    return Outcome(values, curves, x=axis, y="rate")
+    curves = {}
+    for size in SIZES:
+        rows = [grid[size, start][1] for start in STARTS]
+        curves[f"test error, n = {size}"] = (STARTS, [row.error for row in rows])
+        curves[f"disagreement, n = {size}"] = (STARTS, [row.disagreement for row in rows])
+        curves[f"calibration gap, n = {size}"] = (STARTS, [row.gap for row in rows])
+    return Outcome(values, curves, x="factor of PyTorch's start", y="rate", log="x")
 
 
-def ranking(values: list[float]) -> list[int]:
-    """Return the positions of the values from the smallest to the largest."""
-    return sorted(range(len(values)), key=values.__getitem__)
+def control(seed: int) -> dict[str, float]:
+    """Measure copies of one run, and pair the settings with gaps that are not theirs."""
+    trained, trained_apart = trained_grid(seed)
+    fresh = {start: halves(*predictions) for start, predictions in trained_apart.items()}
+    copies, grid = {}, {}
+    for setting, (predicted, y) in trained.items():
+        copies[setting] = halves(predicted[:1].expand(RUNS, -1), y)
+        grid[setting] = halves(predicted, y)
+    values = measures(copies, fresh, [0.0] * len(copies))
+
+    gaps = [second.relative_gap for _, second in grid.values()]
+    half = len(STARTS) // 2
+    moved = torch.tensor(gaps).view(-1, len(STARTS)).roll(half, 1).flatten().tolist()
+    name = "rank correlation of |ratio - 1| and gap / error"
+    return {**values, name: measures(grid, fresh, moved)[name]}
 
 
-def compare(n: int, noise: float, seed: int) -> tuple[float, float, float]:
-    """Train four networks and compare them.
+def measures(
+    grid: dict[tuple[int, float], Halves], fresh: dict[float, Halves], gaps: list[float]
+) -> dict[str, float]:
+    """Name the numbers."""
+    values = {}
+    for size in SIZES:
+        plain = grid[size, STARTS[0]][1]
+        values[f"disagreement / error, n = {size}, PyTorch's start"] = plain.ratio
+        calibrated = min(STARTS, key=lambda start: grid[size, start][0].relative_gap)
+        chosen = grid[size, calibrated][1]
+        values[f"disagreement / error, n = {size}, best calibrated start"] = chosen.ratio
+        if size == FRESH_SIZE:
+            own = fresh[calibrated][1]
+            values["disagreement, one train set / two"] = chosen.disagreement / own.disagreement
 
-    Args:
-        n: digits in the train part.
-        noise: share of labels that are drawn at random.
-        seed: seed of the data; the runs take this seed and the next ones.
+    distances = [abs(second.ratio - 1) for _, second in grid.values()]
+    values["rank correlation of |ratio - 1| and gap / error"] = rank_correlation(
+        torch.tensor(distances), torch.tensor(gaps)
+    )
+    return values
+
+
+def trained_grid(
+    seed: int,
+) -> tuple[dict[tuple[int, float], Predictions], dict[float, Predictions]]:
+    """Train six runs in every setting.
+
     Returns:
-        Mean test error, mean disagreement of the pairs, calibration gap of the ensemble.
+        (size, start) -> predictions of six runs with one train set; start -> the same, with a train
+        set for each run.
     """
-    data = load_digits(n, seed)
-    labels = corrupt(data.y, noise, Generator().manual_seed(seed)).expand(RUNS, -1)
-    net = network(range(seed, seed + RUNS), 64, (128,), 10)
-    epochs = max(100, 30000 // n)
-    batches = orders(RUNS, n, 50, epochs, seed)
-    fit(net, Adam(net.parameters(), lr=2e-3), data.x, labels, batches)
+    settings = list(product(SIZES, STARTS))
+    *seeds, fresh_seed = child_seeds(seed, len(settings) + 1)
+    trained = {}
+    for (size, start), setting_seed in zip(settings, seeds):
+        trained[size, start] = predictions(size, start, setting_seed, fresh=False)
 
-    logits = predict(net, data.x_test, RUNS)
-    predicted = logits.argmax(-1)
-    error = 1 - accuracy(logits, data.y_test).mean().item()
-    rates = [(a != b).float().mean() for a, b in combinations(predicted, 2)]
+    apart = {}
+    for start, setting_seed in zip(STARTS, child_seeds(fresh_seed, len(STARTS))):
+        apart[start] = predictions(FRESH_SIZE, start, setting_seed, fresh=True)
+    return trained, apart
 
-    return error, torch.stack(rates).mean().item(), calibration_gap(predicted, data.y_test)
+
+def predictions(size: int, start: float, seed: int, fresh: bool) -> Predictions:
+    """Train six runs; return their predictions of the test digits and the true classes."""
+    data_seed, net_seed, order_seed = child_seeds(seed, 3)
+    data = load_digits(RUNS * size if fresh else size, data_seed)
+    x = data.x.view(RUNS, size, -1) if fresh else data.x.expand(RUNS, size, -1)
+    y = data.y.view(RUNS, size) if fresh else data.y.expand(RUNS, size)
+
+    net = network(child_seeds(net_seed, RUNS), 64, HIDDEN, CLASSES)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(start)
+    batches = orders(RUNS, size, BATCH, STEPS * BATCH // size, order_seed)
+    fit(net, Adam(net.parameters(), lr=2e-3), x, y, batches)
+    return predict(net, data.x_test, RUNS).argmax(-1), data.y_test
+
+
+def halves(predicted: Tensor, y: Tensor) -> Halves:
+    """Measure predictions `[R, N]` of classes `[N]` on either half of the digits."""
+    half = len(y) // 2
+    return rates(predicted[:, :half], y[:half]), rates(predicted[:, half:], y[half:])
+
+
+def rates(predicted: Tensor, y: Tensor) -> Rates:
+    """Compute error, disagreement and calibration gap of predictions `[R, N]` of labels `[N]`."""
+    error = (predicted != y).float().mean().item()
+    pairs = len(predicted) * (len(predicted) - 1)
+    different = disagreement(predicted).sum().item() / pairs
+    return Rates(error, different, calibration_gap(predicted, y))
 
 
 def calibration_gap(predicted: Tensor, y: Tensor) -> float:

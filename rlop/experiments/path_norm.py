@@ -12,6 +12,8 @@ same minimizers. In one dimension the path norm is the total variation of f', le
 spline through the fitted values. Shown: regression with weight decay ends there, without it does
 not (biases and the linear skip are free). Kinks between the same two points can be divided among
 neurons at no cost, so descent reduces the active neurons only to some extent.
+
+Control: two trainings without decay.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlop.experiments.fit import child_seeds
 from rlop.experiments.outcome import Outcome
 
 NEURONS = 100
@@ -88,18 +91,9 @@ def active_neurons(weights: np.ndarray, share: float = 0.99) -> int:
 
 def run(seed: int) -> Outcome:
     """Fit 100 neurons to 8 points of a square wave, 20,000 steps at decay .02 and without."""
-    decayed = train(DECAY, seed)
-    free = train(0.0, seed)
-
-    balance = float((decayed.weights**2).sum() / 2 / decayed.path_norm)
-    fewer = active_neurons(decayed.weights) / active_neurons(free.weights)
-
-    values = {
-        "decay: half sum of squares / path norm": balance,
-        "decay: path norm / least variation": decayed.path_norm / least_variation(decayed.values),
-        "no decay: path norm / least variation": free.path_norm / least_variation(free.values),
-        "neurons that hold 99 % of the path norm: decay / none": fewer,
-    }
+    decay_seed, free_seed = child_seeds(seed, 2)
+    decayed = train(DECAY, decay_seed)
+    free = train(0.0, free_seed)
 
     steps = range(0, STEPS, 100)
     curves = {
@@ -107,5 +101,21 @@ def run(seed: int) -> Outcome:
         "path norm": (steps, decayed.path_norms),
         "path norm, no decay": (steps, free.path_norms),
     }
+    return Outcome(measures(decayed, free), curves, x="step", y="norm")
 
-    return Outcome(values, curves, x="step", y="norm")
+
+def control(seed: int) -> dict[str, float]:
+    """Fit twice without decay."""
+    first_seed, second_seed = child_seeds(seed, 2)
+    return measures(train(0.0, first_seed), train(0.0, second_seed))
+
+
+def measures(decayed: Fit, free: Fit) -> dict[str, float]:
+    """Name the numbers."""
+    balance = float((decayed.weights**2).sum() / 2 / decayed.path_norm)
+    fewer = active_neurons(decayed.weights) / active_neurons(free.weights)
+    return {
+        "half sum of squares / path norm": balance,
+        "path norm / least variation": decayed.path_norm / least_variation(decayed.values),
+        "neurons that hold 99 % of the path norm, decay / none": fewer,
+    }

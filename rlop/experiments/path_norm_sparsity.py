@@ -10,10 +10,13 @@ an l1 penalty over neurons: minimizers are sparse, with no more neurons than dat
 linear skip connection free. A wide network is fitted to a piecewise linear function with 3 knots,
 with and without weight decay, and the neurons with |v_k| |w_k| above a hundredth of the largest are
 counted, and the groups that their kinks form: neurons that share a kink may stay apart at no cost.
+
+Control: the same networks without decay.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,7 +30,7 @@ KNOTS = (-0.5, 0.1, 0.5)
 BENDS = (2.0, -4.0, 4.0)  # changes of the slope at the knots
 STEPS = 10000
 LR = 3e-3
-DECAYS = (0.0, 1e-4, 1e-3)
+DECAYS = (0.0, 1e-4, 1e-3)  # mu; the first is none
 
 
 class Network(NamedTuple):
@@ -47,31 +50,56 @@ class Network(NamedTuple):
 
 def run(seed: int) -> Outcome:
     """Fit three networks at once, one per strength of weight decay."""
+    fitted = trained(seed, DECAYS)
+    decays = [max(decay, 1e-5) for decay in DECAYS]  # 0 has no place on a logarithmic axis
+    curves = {
+        "groups of kinks": (decays, fitted.groups),
+        "active neurons": (decays, fitted.neurons),
+    }
+    values = measures(fitted)
+    return Outcome(values, curves, x="weight decay (none at the left end)", y="number", log="xy")
+
+
+def control(seed: int) -> dict[str, float]:
+    """Fit the same networks without decay."""
+    return measures(trained(seed, [0.0] * len(DECAYS)))
+
+
+class Fitted(NamedTuple):
+    """What is left of the networks, one number for each strength of decay."""
+
+    neurons: list[float]  # active ones
+    groups: list[float]  # of their kinks
+    path_norms: list[float]
+    imbalances: list[float]  # largest |v^2 - w^2| / (v^2 + w^2) of an active neuron
+
+
+def measures(fitted: Fitted) -> dict[str, float]:
+    """Compare the strongest decay with none."""
+    return {
+        "groups of kinks, decay / none": fitted.groups[-1] / fitted.groups[0],
+        "active neurons, decay / none": fitted.neurons[-1] / fitted.neurons[0],
+        "sum |v| |w|, decay / none": fitted.path_norms[-1] / fitted.path_norms[0],
+        "largest |v^2 - w^2| / (v^2 + w^2), active neurons": fitted.imbalances[-1],
+    }
+
+
+def trained(seed: int, decays: Sequence[float]) -> Fitted:
+    """Fit one network with each strength of decay, from one start."""
     x = torch.linspace(-1, 1, N)
-    y = target(x)
-    net = train(start(Generator().manual_seed(seed)), x, y)
+    net = train(start(Generator().manual_seed(seed)), x, target(x), torch.tensor(decays))
 
     path = net.v.abs() * net.w.abs()
     active = path > 0.01 * path.amax(-1, keepdim=True)
     kinks = -net.b / net.w
-    groups = [distinct(kinks[i][active[i]]) for i in range(len(DECAYS))]
-    neurons = active.sum(-1).tolist()
-    errors = (net(x) - y).square().mean(-1)
     v_squares, w_squares = net.v.square(), net.w.square()
     imbalance = (v_squares - w_squares).abs() / (v_squares + w_squares)
-
-    values = {
-        "groups of kinks, mu = .001": groups[-1],
-        "groups of kinks without decay": groups[0],
-        "active neurons, with decay / without": neurons[-1] / neurons[0],
-        "sum |v| |w|, with decay / without": (path[-1].sum() / path[0].sum()).item(),
-        "largest |v^2 - w^2| / (v^2 + w^2), active": imbalance[-1][active[-1]].max().item(),
-        "train error, mu = .001": errors[-1].item(),
-    }
-
-    decays = [max(decay, 1e-5) for decay in DECAYS]  # 0 has no place on a logarithmic axis
-    curves = {"groups of kinks": (decays, groups), "active neurons": (decays, neurons)}
-    return Outcome(values, curves, x="weight decay (none at the left end)", y="number", log="xy")
+    return Fitted(
+        neurons=active.sum(-1).tolist(),
+        groups=[distinct(kinks[i][active[i]]) for i in range(len(decays))],
+        path_norms=path.sum(-1).tolist(),
+        imbalances=[imbalance[i][active[i]].max().item() for i in range(len(decays))],
+    )
 
 
 def target(x: Tensor) -> Tensor:
@@ -89,9 +117,8 @@ def start(generator: Generator) -> Network:
     return Network(*(p.expand(len(DECAYS), -1).clone().requires_grad_() for p in parameters))
 
 
-def train(net: Network, x: Tensor, y: Tensor) -> Network:
+def train(net: Network, x: Tensor, y: Tensor, mu: Tensor) -> Network:
     """Train with weight decay on w and v by Adam at a falling rate; return it detached."""
-    mu = torch.tensor(DECAYS)
     optimizer = torch.optim.Adam(list(net), lr=LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -32,3 +33,15 @@ def power_law_exponent(x: Sequence[float], y: Sequence[float] | np.ndarray) -> f
 def seed_means(values: Tensor, seeds: int) -> list[float]:
     """Average over seeds where neighboring runs share a setting, `[settings * seeds]`."""
     return values.view(-1, seeds).mean(-1).tolist()
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Compute Spearman's rank correlation; ties share their mean rank."""
+    return torch.corrcoef(torch.stack([mean_ranks(a), mean_ranks(b)]))[0, 1].item()
+
+
+def mean_ranks(values: Tensor) -> Tensor:
+    """Rank each value, ties by their mean rank, up to a constant."""
+    smaller = (values < values[:, None]).float().sum(1)
+    equal = (values == values[:, None]).float().sum(1)
+    return smaller + equal / 2
