@@ -46,11 +46,11 @@ def signal_at_step_20(monkeypatch):
     def prepare(number):
         measure, calls = loop.measure_agent, []
 
-        def measure_and_send(agent, batch):
+        def measure_and_send(agent, batch, probes):
             calls.append(agent)
             if len(calls) == 3:
                 os.kill(os.getpid(), number)
-            return measure(agent, batch)
+            return measure(agent, batch, probes)
 
         monkeypatch.setattr(loop, "measure_agent", measure_and_send)
 

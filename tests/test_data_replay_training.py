@@ -187,8 +187,8 @@ def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, watch, 
 
 def test_compiled_training_on_a_window_does_so_too(watch, trained, monkeypatch):
     """Two draws, because each is traced again."""
-    eager = partial(compile_module.compiled, backend="eager")
-    monkeypatch.setattr(loop_module, "compiled", eager)
+    eager = partial(compile_module.Compiled, backend="eager")
+    monkeypatch.setattr(loop_module, "Compiled", eager)
     whole = trained("whole", 60, compile=True)
     assert len(watch.files) == 2
     assert torch.equal(whole, trained("inside", 50, 60, compile=True))

@@ -14,33 +14,6 @@ from rlop.experiments.records import CONTROL, RUN
 from rlop.experiments.running import has_control, run_part
 from rlop.types import InputError
 
-# Experiments of rows that are still to be redone by the rules of evidence; none is added.
-WITHOUT_CONTROL = {
-    "aligned_layers",
-    "block_structure",
-    "concat_inputs",
-    "coordinate_check",
-    "depth",
-    "dr3_backups",
-    "dr3_remedy",
-    "flip_radius",
-    "flip_rate",
-    "implicit_regularizer",
-    "label_corruption",
-    "linear_conv",
-    "lipschitz_width",
-    "mc_cures_rank",
-    "mirror_descent",
-    "offpolicy_chain",
-    "pruning",
-    "random_features",
-    "shattering",
-    "single_neuron",
-    "static_sparsity",
-    "strong_weak_features",
-    "support_vectors",
-}
-
 # Run in every test run, since each takes less than a second; the others are slow.
 QUICK = {"concat_inputs", "robust_ridge", "single_neuron"}
 EXPERIMENTS = [
@@ -51,14 +24,12 @@ EXPERIMENTS = [
 
 @pytest.mark.parametrize("name", workshop().experiments)
 def test_an_experiment_has_a_control(name):
-    assert has_control(name) != (name in WITHOUT_CONTROL)
+    assert has_control(name)
 
 
 @pytest.mark.parametrize("part", [RUN, CONTROL])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_gives_finite_numbers_and_curves(name, part):
-    if part == CONTROL and name in WITHOUT_CONTROL:
-        pytest.skip("no control yet")
     try:
         record, outcome = run_part(name, 1, part)
     except InputError as error:

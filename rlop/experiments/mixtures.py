@@ -49,10 +49,8 @@ def draw(clouds: Clouds, sets: int, seed: int) -> Mixture:
     """Draw training sets with every coordinate, D = d; all entries of mu are equal."""
     rng = np.random.default_rng(seed)
     shape = (sets, clouds.n, clouds.d)
-    if clouds.law == "gaussian":
-        noise = rng.normal(size=shape)
-    else:
-        noise = rng.choice((-1.0, 1.0), shape)
+    is_gaussian = clouds.law == "gaussian"
+    noise = rng.normal(size=shape) if is_gaussian else rng.choice((-1.0, 1.0), shape)
     mu = np.full(clouds.d, clouds.norm / clouds.d**0.5)
     return _labeled(noise, mu, clouds, rng)
 

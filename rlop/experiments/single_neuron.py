@@ -29,7 +29,7 @@ import torch
 from torch import Generator, Tensor
 
 from rlop.experiments.fit import child_seeds
-from rlop.experiments.outcome import Outcome
+from rlop.experiments.outcome import Curve, Outcome
 
 D = 30
 RUNS = 200
@@ -46,7 +46,7 @@ STARTS: tuple[Start, Start] = ("equal neurons", "equal mass")
 def run(seed: int) -> Outcome:
     """Count the steps of three widths, from both starts."""
     values: dict[str, float] = {}
-    curves = {}
+    curves: dict[str, Curve] = {}
     for start, child in zip(STARTS, child_seeds(seed, len(STARTS))):
         seeds = child_seeds(child, len(WIDTHS))
         runs = [steps_to_fit(width, start, s) for width, s in zip(WIDTHS, seeds)]
