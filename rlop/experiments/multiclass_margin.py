@@ -9,14 +9,12 @@ Claims of the abstract, on separable data from Gaussian mixtures:
 2. Under a simple sufficient condition, enough dimensions, these two and the one-vs-all SVM
    interpolate the training data and are equally accurate.
 3. All three overfit benignly with sufficient over-parameterization.
-4. SVMs generalize well beyond the realm of margin-based bounds.
+4. SVMs generalize well beyond the realm of margin-based bounds (not tested).
 
 Setting: four classes with orthogonal means of length 1.2 d^.375, 40 points, averages over three
 training sets with 500 test points each. Both SVMs are solved to the end in their duals. The
 multiclass one equals least squares on simplex labels (1 - 1/4 for the own class, -1/4 for others)
 where all its constraints are active; the one-vs-all SVM then equals least squares on labels of +-1.
-The margin-based bound is |W| max |x| / sqrt(n), with W scaled to a margin of one, without
-constants: above 1 it says nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ N_TEST = 500
 SETS = 3
 DIMENSIONS = (60, 250, 1000, 3000)
 HIGH = DIMENSIONS[-1]
-STEPS = 4000
+STEPS = 20_000
 
 
 class Sets(NamedTuple):
@@ -65,7 +63,6 @@ class Comparison(NamedTuple):
     disagreement: float  # share of test points on which the three do not agree
     errors: list[float]  # on test points, in the order of `Classifiers`
     accuracy: float  # on training points, the least of the three
-    bound: float  # margin-based, of the multiclass SVM
 
 
 def run(seed: int) -> Outcome:
@@ -85,20 +82,17 @@ def control(seed: int) -> Mapping[str, float]:
     """Leave the regime of the theorem in every direction.
 
     Cross-entropy gets other labels; 60 dimensions are too few for the SVMs to equal least squares;
-    20 dimensions are fewer than the points; classes without means have no error below chance; and
-    means far apart in ten dimensions have a margin that the bound can use.
+    20 dimensions are fewer than the points; and classes without means have no error below chance.
     """
-    limits, low, few, none, wide = child_seeds(seed, 5)
+    limits, low, few, none = child_seeds(seed, 4)
     cosines = limit(sample(60, length(60), limits), same_labels=False)
     values = named(cosines, compare(sample(60, length(60), low)))
     accuracy = compare(sample(20, 0.0, few)).accuracy
     errors = compare(sample(HIGH, 0.0, none)).errors
-    margin = compare(sample(10, 60.0, wide)).bound
     return {
         **values,
         "least train accuracy, d 3000": accuracy,
         "largest test error, d 3000": max(errors),
-        "margin-based bound, d 3000": margin,
     }
 
 
@@ -112,7 +106,6 @@ def named(limits: tuple[float, float], high: Comparison) -> dict[str, float]:
         "least train accuracy, d 3000": high.accuracy,
         "share of test points on which the three disagree, d 3000": high.disagreement,
         "largest test error, d 3000": max(high.errors),
-        "margin-based bound, d 3000": high.bound,
     }
 
 
@@ -175,13 +168,11 @@ def compare(data: Sets) -> Comparison:
     predictions = torch.stack([(data.test @ w.mT).argmax(-1) for w in roads])
     fitted = torch.stack([(data.x @ w.mT).argmax(-1) for w in roads])
     errors = (predictions != data.test_labels).double().mean((1, 2)).tolist()
-    size = roads.multiclass.norm(dim=(1, 2)) * data.x.norm(dim=-1).amax(1)
     return Comparison(
         distance=max(gaps),
         disagreement=(predictions != predictions[0]).any(0).double().mean().item(),
         errors=errors,
         accuracy=(fitted == data.labels).double().mean((1, 2)).min().item(),
-        bound=(size / N**0.5).mean().item(),
     )
 
 
