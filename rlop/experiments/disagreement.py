@@ -6,7 +6,7 @@ on one train set disagree, (2) a stronger form of Nakkiran and Bansal's observat
 second run has a train set of its own, and (3) that this arises from the calibration of the ensemble
 of runs. Kirsch and Gal, arXiv:2202.01851, note that the condition cannot be checked without labels.
 
-Setting: networks 64-96-96-96-10 on 100 or 400 digits, from PyTorch's start times 1, 2, 4 or 8; six
+Setting: networks 64-64-64-64-10 on 100 or 400 digits, from PyTorch's start times 1, 2, 4 or 8; six
 runs differ in start and order. The gap is the class-aggregated calibration error of their votes.
 Clause (1) is measured at PyTorch's start, and at the start that has the least gap (relative to the
 error) on one half of the test digits, measured on the other half; clause (3) over all settings.
@@ -30,7 +30,7 @@ from rlop.optim import Adam
 from rlop.probes.agreement import disagreement
 
 RUNS = 6
-HIDDEN = (96, 96, 96)
+HIDDEN = (64, 64, 64)
 STARTS = (1.0, 2.0, 4.0, 8.0)  # factors of PyTorch's start
 SIZES = (100, 400)
 STEPS = 400
