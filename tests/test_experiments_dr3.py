@@ -114,7 +114,7 @@ def test_records_are_read_as_written_and_the_page_has_every_claim(tmp_path):
     assert "STALE" not in page
     for claim in dr3_claims.CLAIMS:
         assert claim.title in page
-    assert "| grid CQL | average return, dr3 0.1 - plain | 0.287 |" in page
+    assert "| grid CQL | average return, dr3 0.1 - plain | 0.294 |" in page
     dr3_page.draw(again, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
 
