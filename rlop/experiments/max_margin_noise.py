@@ -19,8 +19,9 @@ Claims of the abstracts:
 Setting: 50 points, 10 % of the labels flipped, d up to 10,000; every number is an average over 30
 training sets. The error on clean Gaussian data is exact, Phi(-z) with z = w . mu / |w|, and
 -log Phi(-z) is of the order of z^2, so that z^2 must follow E with exponent 1 as |mu| or n vary,
-and stay where d and |mu| grow together such that E stays. Two paths through the settings separate benign from harmful overfitting: |mu| = 1.2 d^.375,
-where E grows with d, and |mu| = 6, where E falls.
+and stay where d and |mu| grow together such that E stays. Two paths through the settings separate
+benign from harmful overfitting: |mu| = 1.2 d^.375, where E grows with d, and |mu| = 6, where E
+falls.
 """
 
 from __future__ import annotations

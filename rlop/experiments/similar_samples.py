@@ -1,11 +1,11 @@
 """How similar two sets of samples are for a network, by the weights that they use.
 
 Row 18: Ranjan, "Some samples are more similar than others! A different look at memorization and
-generalization in neural networks". The abstract proposes a similarity of two sets of samples for a
-given network, which relies on the learned weights alone, and asks three questions of a network that
-fits noisy labels: (1) Are real and noisy samples learned at different parts of the network? (2) Do
-they contribute equally to generalization? (3) Are real samples more similar to each other than
-noisy ones? It gives no answers; the title suggests yes to the third.
+generalization in neural networks", of the 2021 workshop. The abstract proposes a similarity of two
+sets of samples for a given network, which relies on the learned weights alone, and asks three
+questions of a network that fits noisy labels: (1) Are real and noisy samples learned at different
+parts of the network? (2) Do they contribute equally to generalization? (3) Are real samples more
+similar to each other than noisy ones? It gives no answers; the title suggests yes to the third.
 
 The definition is not public. Here a weight's importance to a set is its mean share in the logit of
 the given label, |a_j w_ij d f_y / d z_i| with the weight's input a and output z, and two sets are

@@ -178,8 +178,8 @@ class Compiled:
         return None
 
     def renew(self) -> None:
-        """Look up the tensors again that the update reads."""
-        self.places = []
+        """Forget the tensors that the update reads; the next call looks them up."""
+        self.arguments, self.places = [], []
 
     def _first(self, batch: Any, noise: Noise) -> Any:
         with (

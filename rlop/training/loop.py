@@ -158,6 +158,8 @@ class Loop:
             self.stream_state = self.feed.streams.state_dict()
             self.dropped, self.number = self.number, None
             del self.feed
+            for graph in self.graphs.values():
+                graph.renew()
 
         data = self.data.draw(number) if isinstance(self.data, RollingWindow) else self.data
         if self.validation is not None:

@@ -75,7 +75,7 @@ ROWS = {
         {
             **DQN_OPTIONS,
             "backup": "behavior",
-            "behavior": {"bc": {"steps": 20, "hidden": (8,)}},
+            "behavior": {"bc": {"steps": 20, "hidden": [8]}},
         },
         {"plain": {}, "cql": {"alpha": 0.5}},
         {"lr": 1e18},
