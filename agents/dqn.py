@@ -23,7 +23,6 @@ from torch import Tensor
 from rlop.agent import Agent, Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
 from rlop.losses import td
-from rlop.losses.distributional import select_atoms
 from rlop.losses.imbalance import action_counts, vs_logits
 from rlop.losses.noise import noisy_target
 from rlop.nets import QNetwork, reinit_runs
@@ -153,13 +152,13 @@ class DQN(Agent):
         next_features_target, next_z = self.forward_target(batch, noise)
 
         q_values = self.head.mean(z)  # [R, B, A]
-        q = td.select(q_values, batch.action)  # [R, B]
+        z_data = self.head.at(z, batch.action)  # [R, B, K]
+        q = self.head.mean(z_data)  # [R, B]
 
         # TD loss: the outputs of the data's action against the particles of the target.
         particles, weights = self.td_target(batch, noise, next_z, next_z_online)
-        z_data = select_atoms(z, batch.action)  # [R, B, K]
         td_loss = self.head.loss(z_data, particles, weights, self.error(batch)).mean(-1)
-        target = particles.mean(-1) if weights is None else (weights * particles).sum(-1)
+        target = self.head.target(particles, weights)
 
         start = None
         if "initial_features" in self.penalties.needs:
@@ -249,10 +248,13 @@ class DQN(Agent):
     def td_target(
         self, batch: Batch, noise: Noise, next_z: Tensor | None, next_z_online: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the target's particles, `[R, B, J]`, and their weights, None if all are equal."""
+        """Return the target's particles, `[R, B, J]`, and their weights, None if all are equal.
+
+        A scalar head has no axis J.
+        """
         config = self.config
         if config.backup == "mc":
-            particles, weights = batch.extra["mc_return"].unsqueeze(-1), None
+            particles, weights = self.head.single(batch.extra["mc_return"]), None
         else:
             assert next_z is not None  # `forward_target` ran
             backup = td.BACKUPS[config.backup]
@@ -267,8 +269,9 @@ class DQN(Agent):
 
         if config.target_noise is not None:  # only with heads that have a single target
             steps = self.main.steps
-            noisy = noisy_target(particles[..., 0], noise, config.target_noise, self.hyper, steps)
-            particles = noisy.unsqueeze(-1)
+            target = self.head.target(particles, weights)
+            noisy = noisy_target(target, noise, config.target_noise, self.hyper, steps)
+            particles = self.head.single(noisy)
         return particles, weights
 
     def error(self, batch: Batch) -> Callable[[Tensor], Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from rlop.agent import NoiseShapes
 from rlop.config.schema import Count, Positive, build_choice, option, options
 from rlop.losses import distributional as dist
+from rlop.losses.td import select
 from rlop.types import InputError
 
 # (target network's values, online network's values) [..., A] -> action that is backed up [...]
@@ -51,6 +52,18 @@ class Ensemble:
         """Return action values: z `[..., A, K]` to `[..., A]`."""
         return z.mean(-1)
 
+    def at(self, z: Tensor, action: Tensor) -> Tensor:
+        """Return the numbers of one action: z `[R, B, A, K]` and int64 `[R, B]` to `[R, B, K]`."""
+        return dist.select_atoms(z, action)
+
+    def target(self, particles: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the mean of the target's particles, `[R, B, J]` to `[R, B]`."""
+        return particles.mean(-1) if weights is None else (weights * particles).sum(-1)
+
+    def single(self, target: Tensor) -> Tensor:
+        """Return a target `[R, B]` as its only particle."""
+        return target.unsqueeze(-1)
+
     def best(self, z: Tensor, z_online: Tensor | None, pick: Pick) -> Tensor:
         """Return the action that is backed up, picked by action values `[R, B]`."""
         online = None if z_online is None else self.mean(z_online)
@@ -85,7 +98,7 @@ class Ensemble:
 
 @options
 class Scalar(Ensemble):
-    """One value for each action."""
+    """One value for each action. Its tensors lack the axes K and J, which would cost operations."""
 
     one_target: ClassVar[bool] = True
     n: Count = option(1, "values for each action")
@@ -94,13 +107,35 @@ class Scalar(Ensemble):
         if self.n != 1:
             raise InputError(f"n = {self.n}: expected 1; an ensemble has more")
 
+    def split(self, outputs: Tensor) -> Tensor:
+        """Return a network's outputs `[..., A]`."""
+        return outputs
+
     def mean(self, z: Tensor) -> Tensor:
-        """Return action values: z `[..., A, 1]` to `[..., A]`."""
-        return z.squeeze(-1)
+        """Return action values, which are z."""
+        return z
+
+    def at(self, z: Tensor, action: Tensor) -> Tensor:
+        """Return the value of one action: z `[R, B, A]` and int64 `[R, B]` to `[R, B]`."""
+        return select(z, action)
+
+    def target(self, particles: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the target, which is its only particle."""
+        return particles
+
+    def single(self, target: Tensor) -> Tensor:
+        """Return the target, which is its only particle."""
+        return target
+
+    def particles(
+        self, z: Tensor, z_online: Tensor | None, pick: Pick
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the next state's value, `[R, B]`."""
+        return select(z, pick(z, z_online)), None
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
-        """Return the error of the one value, `[R, B]`."""
-        return error(z - particles).squeeze(-1)
+        """Return the error of the value, `[R, B]`."""
+        return error(z - particles)
 
 
 @options

@@ -179,15 +179,15 @@ def test_every_backup_gives_a_finite_loss_with_gradient_in_every_head(tiny, name
 
 
 def outputs_with_values_3_1_2(head):
-    """Return outputs `[1, 8, 3, K]` whose first action is best, the second worst."""
+    """Return z of 8 transitions and 3 actions whose first action is best, the second worst."""
     z = torch.tensor([3.0, 1.0, 2.0])[:, None].repeat(1, head.n)
     if not isinstance(head, HEADS["categorical"]):
-        return z.expand(1, 8, 3, head.n)
+        return head.split(z.flatten().expand(1, 8, -1))
 
     # Logits that put nearly all probability on the highest, the lowest and the middle return.
     z = torch.zeros(3, head.n)
     z[0, -1] = z[1, 0] = z[2, head.n // 2] = 20.0
-    return z.expand(1, 8, 3, head.n)
+    return head.split(z.flatten().expand(1, 8, -1))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -200,7 +200,7 @@ def test_double_backs_up_the_choice_of_the_online_network(tiny, name, backup, ch
     next_z_online = next_z.flip(2)
 
     particles, weights = agent.td_target(batch, noise, next_z, next_z_online)
-    target = particles.mean(-1) if weights is None else (weights * particles).sum(-1)
+    target = agent.head.target(particles, weights)
 
     value = agent.head.mean(next_z)[..., chosen]
     expected = batch.reward + 0.5 * (1 - batch.terminated) * value
