@@ -199,8 +199,9 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "runs", "size"),
     [
-        ("eager", 1, 6),
-        ("eager", 8, 1),
+        ("eager", 8, 6),
+        pytest.param("eager", 8, 1, marks=SLOW),
+        pytest.param("eager", 1, 6, marks=SLOW),
         pytest.param("inductor", 1, 6, marks=SLOW),
         pytest.param("inductor", 8, 6, marks=SLOW),
         pytest.param("inductor", 8, 1, marks=SLOW),
