@@ -14,7 +14,7 @@ from rlop.logs.messages import LOGGER
 from rlop.nets import Critics, reset_runs
 from rlop.nets.pieces import one_by_one
 from rlop.training.choice import CompileChoice, pays
-from rlop.training.compile import Compiled, flushes_denormals, launch_size
+from rlop.training.compile import Compiled, launch_size
 from rlop.training.loop import Loop
 from rlop.training.options import TrainOptions
 from rlop.types import InputError
@@ -245,20 +245,6 @@ def test_a_compiled_update_reads_the_tensors_it_was_made_with_until_it_is_renewe
     for _ in range(2):
         graph(torch.tensor([0, 1]), {"xi": torch.zeros(2)})
     assert holder["sum"].tolist() == [23, 25]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("flushes", [False, True])
-def test_compiling_leaves_the_rounding_of_tiny_numbers_as_it_was(flushes):
-    total = torch.zeros(64)
-
-    def update(rows, noise):
-        total.add_(rows)
-
-    torch.set_flush_denormal(flushes)
-    Compiled(update)(torch.ones(64), {})
-    assert flushes_denormals() == flushes
-    torch.set_flush_denormal(False)
 
 
 @pytest.mark.slow

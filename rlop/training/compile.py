@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -188,11 +187,7 @@ class Compiled:
             # kernels.
             torch._inductor.config.patch(cpp_wrapper=True, size_asserts=False),
         ):
-            flushes = flushes_denormals()
             result = self.through_pytorch(batch, noise)
-            # Some compilers link start-up code into each graph that has the process round tiny
-            # numbers to 0 from then on.
-            torch.set_flush_denormal(flushes)
 
         if result is None:  # else PyTorch has to put the result together
             given = {id(tensor): i for i, tensor in enumerate(tensors_of(batch, noise))}
@@ -218,8 +213,3 @@ def tensors_of(batch: Any, noise: Noise) -> list[Any]:
         extra = fields.pop("extra")
         return [*fields.values(), *extra.values(), *noise.values()]
     return [batch, *noise.values()]
-
-
-def flushes_denormals() -> bool:
-    """Return whether this thread rounds numbers below the smallest normal one to 0."""
-    return sys.float_info.min / 2 == 0
