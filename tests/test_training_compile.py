@@ -97,9 +97,10 @@ def compile_by(monkeypatch):
     [(24, {}, False), (48, {}, True), (48, {"compile": False}, False)],
 )
 def test_auto_decides_from_the_cost_of_the_first_updates_and_says_why(
-    tiny, monkeypatch, caplog, steps, options, compiles
+    tiny, tmp_path, monkeypatch, caplog, steps, options, compiles
 ):
     """An update takes a second, by a clock that each look advances; 16 to come pay, 40 do too."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     clock = itertools.count()
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     monkeypatch.setattr("rlop.training.choice.COLD", 5.0)  # seconds, for a saving of 4 or 10
@@ -114,6 +115,7 @@ def test_auto_decides_from_the_cost_of_the_first_updates_and_says_why(
     assert bool(made) == compiles
     said = "an update takes 1000.00 ms, so compiling would save about 10 s of the 40 steps"
     assert (said in caplog.text) == compiles
+    assert any(tmp_path.glob("rlop/*")) == compiles  # the next one like it starts faster
 
 
 @pytest.mark.parametrize(

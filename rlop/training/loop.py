@@ -110,6 +110,8 @@ class Loop:
             if self.any_due():
                 self.do_tasks(logger, bar, stop, save)
             stop.leave()
+        if self.choice.compiles:
+            self.choice.remember()
 
     def advance(self) -> int:
         """Make one launch from the current step; return the number of its updates."""
