@@ -104,6 +104,7 @@ ORDER = [
     "training.tally",
     "training.evaluate",
     "training.sums",
+    "training.direct",
     "training.compile",
     "training.choice",
     "training.feed",
