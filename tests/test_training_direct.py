@@ -50,7 +50,7 @@ def test_wrappers_that_do_more_than_hand_tensors_on_stay(hand_on, result, is_dir
     graph = wrapped(inner, lambda given: list(hand_on(given)))
     code, returned = call_and_look(graph, [torch.zeros(1), torch.ones(1)])
     assert returned is result
-    assert (code == inner.add) == is_direct
+    assert code.__name__ == ("direct" if is_direct else "wrapped")
     assert inner.current_callable == inner.add  # as it was
 
     total = torch.zeros(1)
@@ -84,5 +84,5 @@ def test_the_code_under_pytorch_s_own_wrappers_is_found_where_no_tensors_share_m
     rows = torch.arange(4)
     for _ in range(3):
         graph(rows, {})
-    assert (graph.code.__name__ == "wrapped") == shares
+    assert graph.code.__name__ == ("wrapped" if shares else "direct")
     assert total.tolist() == ([14.0] * 4 if shares else [6.0] * 4)

@@ -34,10 +34,10 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         )
 
     # One network, stacked or not, is a plain layer. A compiler adds the bias where it computes the
-    # activation, while a product that adds it copies it first.
+    # activation, while a product that adds it copies it first. In bf16 that would round twice.
     if lead.numel() == 1:
         matrix, shift = weight.view(weight.shape[-2:]), bias.view(-1)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and x.dtype == torch.float32:
             return F.linear(x, matrix) + shift
         return F.linear(x, matrix, shift)
 

@@ -175,8 +175,7 @@ class Compiled:
         given = tensors_of(batch, noise)
         for place, source in self.places:
             self.arguments[place] = given[source]
-        with torch.no_grad():
-            self.code(self.arguments.copy())
+        self.code(self.arguments.copy())
         return None
 
     def renew(self) -> None:

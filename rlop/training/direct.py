@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-# Takes the graph's arguments in a list, which it may empty; no gradient is tracked.
+import torch
+
+# Takes the graph's arguments in a list, which it may empty.
 Code: TypeAlias = Callable[[list[Any]], Any]
 
 
@@ -31,6 +33,10 @@ def call_and_look(graph: Callable[..., Any], arguments: Sequence[Any]) -> tuple[
     if code is None:
         return wrapped, graph(*arguments)
 
+    def direct(arguments: list[Any]) -> Any:
+        with torch.no_grad():  # as in the wrappers
+            return code(arguments)
+
     plain = []
 
     def watched(handed_on: list[Any]) -> Any:
@@ -44,4 +50,4 @@ def call_and_look(graph: Callable[..., Any], arguments: Sequence[Any]) -> tuple[
         result = graph(*arguments)
     finally:
         compiled.current_callable = code  # type: ignore[attr-defined]
-    return (code if plain == [True] else wrapped), result
+    return (direct if plain == [True] else wrapped), result
