@@ -45,9 +45,9 @@ def call_and_look(graph: Callable[..., Any], arguments: Sequence[Any]) -> tuple[
         plain.append(is_same and not result)
         return result
 
-    compiled.current_callable = watched  # type: ignore[attr-defined]  # it has one
+    compiled.current_callable = watched
     try:
         result = graph(*arguments)
     finally:
-        compiled.current_callable = code  # type: ignore[attr-defined]
+        compiled.current_callable = code
     return (direct if plain == [True] else wrapped), result
