@@ -119,6 +119,7 @@ ORDER = [
     "report.statistics",
     "report.groups",
     "report.figures",
+    "report.html",
     "report.tables",
     "report",
     "deploy",
