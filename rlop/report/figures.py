@@ -14,6 +14,7 @@ import numpy as np
 from rlop.config.files import write_atomic
 from rlop.report.groups import Curve, Curves, Groups
 from rlop.report.statistics import student_t
+from rlop.report.titles import SCORES, metric
 from rlop.types import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOURS = COLORS
 DASHES = ("-", "--", ":", "-.")
-# Scores near zero count as equal, so they are never on a logarithmic axis.
-SCORES = ("eval/return", "eval/d4rl_score", "eval/normalized_score")
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
@@ -63,7 +62,7 @@ def band(
         steps, mean and half width, `[T]` each; NaN where no run, or for the half width only one,
         has a value.
     """
-    steps, values = _side_by_side(curves)
+    steps, values = side_by_side(curves)
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
 
@@ -82,7 +81,7 @@ def band(
     return steps, mean, standard_error * t
 
 
-def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+def side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Put n curves on the same steps.
 
     Returns:
@@ -201,6 +200,7 @@ def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path
 
 def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
     """Draw one metric: a line with its band for every group."""
+    known = metric(name)
     means = []
     for number, runs in enumerate(groups.values()):
         # Once all colors are used, they repeat with the next dash pattern.
@@ -214,16 +214,18 @@ def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
 
         marker = "o" if len(steps) == 1 else None
         axis.plot(steps, mean, dashes, color=color, marker=marker)
-        axis.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+        band_ends = np.clip([mean - half, mean + half], known.low, known.high)
+        axis.fill_between(steps, *band_ends, color=color, alpha=0.18, linewidth=0)
         means.append(mean)
 
-    if not name.startswith(SCORES):
-        _set_scale(axis, np.concatenate(means))
-    axis.set_title(name)
-    axis.xaxis.set_major_formatter(lambda step, _: _short_number(step))
+    # Scores near zero count as equal, so they are never on a logarithmic axis.
+    if name not in SCORES:
+        set_scale(axis, np.concatenate(means))
+    axis.set_title(known.title)
+    axis.xaxis.set_major_formatter(lambda step, _: short_number(step))
 
 
-def _set_scale(axis: Axes, means: np.ndarray) -> None:
+def set_scale(axis: Axes, means: np.ndarray) -> None:
     """Make the axis logarithmic where positive values span more than three decades.
 
     It is symmetric if other values are not positive.
@@ -245,7 +247,8 @@ def _set_scale(axis: Axes, means: np.ndarray) -> None:
     axis.set_ylim(bottom=low / 3)
 
 
-def _short_number(step: float) -> str:
+def short_number(step: float) -> str:
+    """Return a number of steps with k, M or G for thousands, millions or billions."""
     for unit, size in UNITS.items():
         if abs(step) >= size:
             return f"{step / size:g}{unit}"
