@@ -1,4 +1,4 @@
-"""The sections of a report that look across runs: aggregates, profiles, representation, strengths."""
+"""The sections of a report that look across runs: aggregates, profiles, ranks, strengths."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from rlop.report import aggregates
 from rlop.report.aggregates import bootstrap, matrix
 from rlop.report.comparisons import spearman
-from rlop.report.html import Cell, Html, grid, panel, paragraph, section, table, tag
+from rlop.report.html import Cell, Html, escape, grid, panel, paragraph, section, table, tag
 from rlop.report.pictures import lines_picture, scatter_picture, strength_picture
 from rlop.report.study import Study
-from rlop.report.summaries import number, summarize
+from rlop.report.summaries import Summary, number, summarize
 from rlop.report.titles import REPRESENTATION, SOLVED, metric, titled
 
 THRESHOLDS = 101  # points of a performance profile
 CAVEAT = (
     "A higher rank does not make a higher return. Gulcehre et al. (2022, “An Empirical Study of "
-    "Implicit Regularization in Deep Offline RL”, arXiv:2207.02099) found the association to depend on "
-    "the setting, and to vanish or turn around within it. The pooled correlation mixes the groups: "
+    "Implicit Regularization in Deep Offline RL”, arXiv:2207.02099) found that the association "
+    "depends on the setting, and holds only for some. The pooled correlation mixes the groups: "
     "methods that differ in both give one without any link between the two. The one within groups "
     "does not, but from a few seeds it is mostly noise."
 )
@@ -126,8 +126,8 @@ def profiles(study: Study) -> Html:
     labels = (f"threshold: {metric(name).title}", "share of runs above it")
     picture = lines_picture(study, thresholds, lines, labels)
     text = (
-        "Left or above is better. Shaded: a pointwise 95 % bootstrap of runs within tasks, too narrow "
-        "below about ten runs. A diverged run is above no threshold."
+        "Further up or right is better. Shaded: a pointwise 95 % bootstrap of runs within tasks, "
+        "too narrow below about ten runs. A diverged run is above no threshold."
     )
     parts = [paragraph(text), grid(panel("Performance profile", picture, name))]
     if len(scores) > 1:
@@ -157,17 +157,19 @@ def shade(share: float) -> str:
     color = LIGHT + (DARK - LIGHT) * min(1.0, max(0.0, share))
     red, green, blue = (round(float(part)) for part in color)
     # Relative luminance of WCAG 2; black and white are equally readable at .179.
-    parts = [
-        (part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4)
-        for part in (red, green, blue)
-    ]
-    luminance = 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+    light = [_linear(part / 255) for part in (red, green, blue)]
+    luminance = 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2]
     text = "#000" if luminance > 0.179 else "#fff"
     return f"background:rgb({red},{green},{blue});color:{text}"
 
 
+def _linear(part: float) -> float:
+    """Return the light of a part of an sRGB color."""
+    return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+
+
 def representation(study: Study) -> Html:
-    """Show measures of the features against the score, with correlations pooled and within groups."""
+    """Show measures of the features against the score, and correlations pooled and in groups."""
     name = study.score
     measured = [key for key in REPRESENTATION if key in study.metrics]
     if name is None or not measured:
@@ -226,8 +228,8 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
     """Show every group's last value of every metric, shaded within the metric."""
     parts = [
         paragraph(
-            "Interquartile means at the end with 95 % intervals. Dark is the highest of a column, light "
-            "the lowest; whether high is good is in the title."
+            "Interquartile means at the end with 95 % intervals. Dark is the highest of a column, "
+            "light the lowest; whether high is good is in the title."
         )
     ]
     for task in study.tasks:
@@ -241,13 +243,21 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
                 cells: list[Cell] = []
                 for of_groups in summaries.values():
                     middles = [summary.iqm for summary in of_groups]
-                    cells.append((of_groups[place].text, _shade_within(middles, place)))
+                    cells.append((_two_lines(of_groups[place]), _shade_within(middles, place)))
                 rows.append([group, *cells])
         if len(study.tasks) > 1:
             parts.append(tag("h3", task))
         header: list[Html] = [tag("span", titled(name), title=name) for name in metrics]
         parts.append(table(["group", *header], rows))
     return section("Groups and metrics", *parts, anchor="heat")
+
+
+def _two_lines(summary: Summary) -> Html:
+    """Return a summary with its interval on a line of its own."""
+    if not summary.ends:
+        return escape(summary.text)
+    diverged = f" ({summary.diverged} diverged)" if summary.diverged else ""
+    return Html(f"{number(summary.iqm)}{diverged}{tag('small', summary.ends)}")
 
 
 def _shade_within(values: Sequence[float], place: int) -> str:
@@ -272,8 +282,8 @@ def strengths(study: Study) -> Html:
             panels.append(panel(f"{titled(name)} over {key}{on_task}", picture, name))
     parts = [
         paragraph(
-            "A line joins interquartile means of groups that differ in this setting alone; values are "
-            "evenly spaced."
+            "A line joins interquartile means of groups that differ in this setting alone; values "
+            "are evenly spaced."
         ),
         grid(*panels),
     ]

@@ -71,11 +71,11 @@ def unpaired(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 def _difference(mean: float, error: float, df: int, pairs: int) -> Difference:
     half = student_t(0.95, df) * error
+    # Without any spread, every pair differs by the same amount: infinitely many errors, or none.
+    t = math.inf if mean else 0.0
     if error > 0:
-        p = 1 - t_coverage(abs(mean) / error, df)
-    else:
-        # Every run differs by the same amount.
-        p = 0.0 if mean else 1.0
+        t = abs(mean) / error
+    p = 1 - t_coverage(t, df)
     return Difference(mean, mean - half, mean + half, p, pairs)
 
 

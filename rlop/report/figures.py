@@ -240,11 +240,13 @@ def set_scale(axis: Axes, means: np.ndarray) -> None:
 
     if (means <= 0).any():
         axis.set_yscale("symlog", linthresh=high / 1e4)
-        return
-
-    axis.set_yscale("log", nonpositive="clip")
-    # A band may reach below zero; it must not stretch the axis over empty decades.
-    axis.set_ylim(bottom=low / 3)
+    else:
+        axis.set_yscale("log", nonpositive="clip")
+        # A band may reach below zero; it must not stretch the axis over empty decades.
+        axis.set_ylim(bottom=low / 3)
+    # The formatters of these scales write formulas, which no text of ours is.
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(lambda value, _: "")
 
 
 def short_number(step: float) -> str:

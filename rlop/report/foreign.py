@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -192,7 +192,7 @@ def _export(file: Path) -> list[Found]:
 # ---- what all of them share
 
 
-def _history(name: str, rows: Sequence[Row], config: dict[str, object]) -> History:
+def _history(name: str, rows: Sequence[Row], config: Mapping[str, object]) -> History:
     """Make the record of one run, whose name may hold its seed and a time stamp."""
     seed = SEED.search(name)
     group = STAMP.sub("", name)
@@ -203,7 +203,7 @@ def _history(name: str, rows: Sequence[Row], config: dict[str, object]) -> Histo
     hparams["variant"] = group.strip(" _,;-") or name
 
     ordered = sorted(rows, key=lambda row: row[0])
-    return history_of(ordered, {"labels": [name], "hparams": [hparams], "config": config})
+    return history_of(ordered, {"labels": [name], "hparams": [hparams], "config": dict(config)})
 
 
 def _text(file: Path) -> str:

@@ -147,8 +147,8 @@ def _by_key(study: Study, runs: Sequence[int], varying: set[str], name: str) -> 
         key = (about.seed, about.task, rest)
         if key in keys:
             raise InputError(
-                f"--compare {name}: {study.name_of(keys[key])} and {study.name_of(run)} have the same "
-                "seed and data, expected one run of each"
+                f"--compare {name}: {study.name_of(keys[key])} and {study.name_of(run)} have the "
+                "same seed and data, expected one run of each"
             )
         keys[key] = run
     return keys

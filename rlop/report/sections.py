@@ -21,6 +21,7 @@ from rlop.report.html import (
     visible,
 )
 from rlop.report.intervals import words as interval_words
+from rlop.report.made_with import made_with
 from rlop.report.pictures import (
     CROWDED,
     curves_picture,
@@ -67,8 +68,8 @@ def overview(study: Study) -> Html:
     last = max(int(history.steps[-1]) for history in study.histories)
     n_runs = len(study.counted)
     sentences = [
-        f"{n_runs} runs of {len(study.histories)} trainings in {len(study.groups)} groups, up to "
-        f"step {last:,}."
+        f"{counted(n_runs, 'run')} of {counted(len(study.histories), 'training')} in "
+        f"{counted(len(study.groups), 'group')}, up to step {last:,}."
     ]
     if len(study.tasks) > 1:
         sentences.append(f"{len(study.tasks)} tasks: {', '.join(study.tasks)}.")
@@ -83,6 +84,9 @@ def overview(study: Study) -> Html:
         )
     else:
         sentences.append("No run diverged.")
+    versions = made_with([study.runs[run].folder for run in study.counted])
+    if versions:
+        sentences.append(f"Made with {versions}.")
 
     rows: list[list[Cell]] = []
     for number, (group, runs) in enumerate(study.groups.items()):
@@ -100,6 +104,11 @@ def overview(study: Study) -> Html:
         parts.append(bullets(study.notes))
     parts.append(_differences(study))
     return section("Runs", *parts, anchor="runs")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where there is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _differences(study: Study) -> Html:
@@ -156,10 +165,10 @@ def findings(study: Study, metrics: Sequence[str]) -> Html:
     return section(
         "What differs",
         paragraph(
-            "Means of the last values, compared between all pairs of groups: seed by seed where two "
-            "groups have the same seeds (Student's t of the differences), else by Welch's test. For "
-            "each metric and task, p-values are corrected for all its pairs (Holm); p < .05 counts. "
-            "Undecided is not equal: a few seeds seldom decide."
+            "Means of the last values, compared between all pairs of groups: seed by seed where "
+            "two groups have the same seeds (Student's t of the differences), else by Welch's "
+            "test. For each metric and task, p-values are corrected for all its pairs (Holm); "
+            "p < .05 counts. Undecided is not equal: a few seeds seldom decide."
         ),
         bullets(points),
         anchor="differences",
@@ -168,7 +177,7 @@ def findings(study: Study, metrics: Sequence[str]) -> Html:
 
 def final_values(study: Study, metrics: Sequence[str]) -> Html:
     """Show the last value of every run, and a table of end, average, peak and unlearning."""
-    name = study.score if study.score in metrics else metrics[0]
+    name = study.score if study.score and study.score in metrics else metrics[0]
     panels = [_panel(study, name, task, final_picture(study, name, task)) for task in study.tasks]
 
     counts = {len(study.of_task(group, task)) for group in study.groups for task in study.tasks}
@@ -195,8 +204,9 @@ def curves(study: Study, metrics: Sequence[str]) -> Html:
     """Show the curves of every metric on every task."""
     parts: list[Html] = [
         paragraph(
-            "Thin lines are runs, thick ones interquartile means, both unsmoothed; shaded is the 95 % "
-            "interval, within what the metric can be. A cross is where a run diverged or was frozen."
+            "Thin lines are runs, thick ones interquartile means, both unsmoothed; shaded is the "
+            "95 % interval, within what the metric can be. A cross is where a run diverged or was "
+            "frozen."
         )
     ]
     is_crowded = len(study.groups) > CROWDED

@@ -11,47 +11,15 @@ import numpy as np
 
 from rlop.config.checks import nearest
 from rlop.logs.history import RECORD, History, read_metrics
+from rlop.report.copies import once
+from rlop.report.entries import Run, full_key, runs_of
 from rlop.report.foreign import read_foreign
-from rlop.report.groups import (
-    Curve,
-    all_keys,
-    curves,
-    flatten,
-    frozen_at,
-    is_same_key,
-    logged_metrics,
-    record_folders,
-    tell_apart,
-    text_of,
-)
+from rlop.report.groups import Curve, curves, logged_metrics, record_folders, tell_apart
 from rlop.report.html import visible
 from rlop.report.labels import short_labels
 from rlop.report.statistics import stability
 from rlop.report.titles import HIGHER, LOWER, SCORES, SHOWN, metric, possible
 from rlop.types import InputError
-
-TASK_KEYS = ("data", "env")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a report.
-
-    Args:
-        folder: where it was logged.
-        seed: None where the record has none.
-        task: what it was trained on, as the report names it.
-        source: its environment or data, as the configuration names it.
-        settings: everything that tells its group from others, seed and task excluded.
-        diverged: whether it was frozen, or its score ended in a value that is not finite.
-    """
-
-    folder: str
-    seed: str | None
-    task: str
-    source: str
-    settings: Mapping[str, str]
-    diverged: bool
 
 
 @dataclass(frozen=True)
@@ -165,9 +133,9 @@ def gather(sources: Sequence[str | Path], by: Sequence[str] = ()) -> Study:
     """
     folders, histories, notes = _read(sources)
     tell_apart(histories)
-    runs = _runs(folders, histories, by)
+    runs = runs_of(folders, histories, by)
 
-    counted, copies = _once(runs, histories)
+    counted, copies = once(runs, histories)
     settings = {run: runs[run].settings for run in counted}
     if by:
         settings = {run: _chosen(runs[run].settings, by) for run in counted}
@@ -229,158 +197,9 @@ def _read(sources: Sequence[str | Path]) -> tuple[list[str], list[History], list
     return folders, histories, [visible(note) for note in notes]
 
 
-def _runs(folders: Sequence[str], histories: Sequence[History], by: Sequence[str]) -> list[Run]:
-    """Describe every run of all histories."""
-    everything = []
-    for history in histories:
-        config = flatten(history.config)
-        everything += [{**config, **hparams} for hparams in history.hparams]
-    _check_keys(by, everything)
-
-    varying = _task_keys(everything, by)
-    runs = []
-    for folder, history in zip(folders, histories):
-        frozen = np.isfinite(frozen_at(history))
-        for number, hparams in enumerate(history.hparams):
-            values = everything[len(runs)]
-            source = _source(values)
-            present = [text_of(values[key]) for key in varying if values.get(key) is not None]
-            named = ", ".join(present) or source or "one task"
-            runs.append(
-                Run(
-                    folder=visible(folder),
-                    seed=None if hparams.get("seed") is None else visible(str(hparams["seed"])),
-                    task=visible(named),
-                    source=visible(source),
-                    settings=_settings(hparams, values, varying, by),
-                    diverged=bool(frozen[number]) or _ends_in_nothing(history, number),
-                )
-            )
-    return runs
-
-
-def _source(values: Mapping[str, object]) -> str:
-    """Return the environment of a run, or its data where no environment is named."""
-    source = values.get("env") or values.get("collect.env") or values.get("data") or ""
-    return text_of(source).removeprefix("d4rl:")
-
-
-def _task_keys(everything: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[str]:
-    """Return the keys that tell tasks apart; a key that makes the groups is none of them.
-
-    Records of other programs name an environment, but no data: then environments are the tasks.
-    """
-    if any(values.get("data") is None for values in everything):
-        return []
-    keys = [key for key in TASK_KEYS if key not in by]
-    return [key for key in keys if len({text_of(values.get(key)) for values in everything}) > 1]
-
-
-def _settings(
-    hparams: Mapping[str, object],
-    values: Mapping[str, object],
-    task_keys: Sequence[str],
-    by: Sequence[str],
-) -> dict[str, str]:
-    """Return the settings of a run, as text, without seed and task."""
-    hidden = task_keys or (key for key in TASK_KEYS if key not in by)
-    kept = {key: value for key, value in hparams.items() if key not in ("seed", *hidden)}
-    for key in by:
-        match = _match(key, values)
-        if match is not None:
-            kept[match] = values[match]
-    return {visible(key): visible(text_of(value)) for key, value in kept.items()}
-
-
-def _ends_in_nothing(history: History, run: int) -> bool:
-    """Whether a score of the run ends in a value that is not finite."""
-    for name in SCORES:
-        if name in history.metrics and not np.isfinite(history.metrics[name][1][-1, run]):
-            return True
-    return False
-
-
-def _check_keys(by: Sequence[str], everything: Sequence[Mapping[str, object]]) -> None:
-    known = all_keys(everything)
-    for key in by:
-        if not any(is_same_key(name, key) for name in known):
-            raise InputError(f"--by {key}: no run has this setting{nearest(key, known)}")
-
-
-def _match(key: str, values: Mapping[str, object]) -> str | None:
-    """Return the full name of a key among settings: itself, or the one that ends in it."""
-    if key in values:
-        return key
-    return next((name for name in values if is_same_key(name, key)), None)
-
-
 def _chosen(settings: Mapping[str, str], by: Sequence[str]) -> dict[str, str]:
     chosen = {}
     for key in by:
-        match = _match(key, settings)
-        chosen[key] = "none" if match is None else settings[match]
+        name = full_key(key, settings)
+        chosen[key] = "none" if name is None else settings[name]
     return chosen
-
-
-def _once(runs: Sequence[Run], histories: Sequence[History]) -> tuple[list[int], list[str]]:
-    """Leave out runs that are there twice: the same seed of the same settings.
-
-    A training that was copied and went on has another number of steps, and the same values up to
-    there; the longer one counts.
-
-    Returns:
-        The numbers of the runs that count, and a sentence for each that does not.
-    """
-    places = [(number, run) for number, h in enumerate(histories) for run in range(len(h.labels))]
-    counted: dict[tuple[object, ...], list[int]] = {}
-    notes = []
-
-    for run, about in enumerate(runs):
-        if about.seed is None:
-            counted[run,] = [run]
-            continue
-        rest = frozenset(item for item in about.settings.items() if item[0] != "steps")
-        others = counted.setdefault((about.seed, about.task, rest), [])
-        twin = next(
-            (other for other in others if _is_twin(run, other, runs, histories, places)), None
-        )
-        if twin is None:
-            others.append(run)
-            continue
-
-        ends = [_last_step(histories[places[number][0]]) for number in (twin, run)]
-        kept = run if ends[1] > ends[0] else twin
-        others[others.index(twin)] = kept
-        notes.append(
-            f"seed {about.seed} is in {runs[twin].folder} and in {about.folder}, counted once, "
-            f"from {runs[kept].folder}"
-        )
-    return sorted(run for same in counted.values() for run in same), list(dict.fromkeys(notes))
-
-
-def _is_twin(
-    run: int,
-    other: int,
-    runs: Sequence[Run],
-    histories: Sequence[History],
-    places: Sequence[tuple[int, int]],
-) -> bool:
-    """Whether two runs of one seed are the same: by their settings, or by their values."""
-    if runs[run].settings == runs[other].settings:
-        return True
-    (first, row), (second, column) = places[run], places[other]
-    equal = []
-    for name, (steps, values) in histories[first].metrics.items():
-        if name.startswith("time/") or name not in histories[second].metrics:
-            continue
-        other_steps, other_values = histories[second].metrics[name]
-        shared = np.intersect1d(steps, other_steps)
-        shared = shared[shared > 0]
-        mine = values[np.searchsorted(steps, shared), row]
-        theirs = other_values[np.searchsorted(other_steps, shared), column]
-        equal.append(len(shared) > 0 and np.array_equal(mine, theirs, equal_nan=True))
-    return bool(equal) and all(equal)
-
-
-def _last_step(history: History) -> int:
-    return int(history.steps[-1]) if len(history.steps) else 0

@@ -36,10 +36,15 @@ class Summary(NamedTuple):
         diverged = f"{self.diverged} of {len(self.values)} diverged"
         if not math.isfinite(self.iqm):
             return diverged
-        text = number(self.iqm)
-        if math.isfinite(self.low) and math.isfinite(self.high):
-            text += f" [{number(self.low)}, {number(self.high)}]"
+        text = f"{number(self.iqm)} {self.ends}".rstrip()
         return f"{text} ({diverged})" if self.diverged else text
+
+    @property
+    def ends(self) -> str:
+        """The interval in brackets; empty where there is none."""
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return ""
+        return f"[{number(self.low)}, {number(self.high)}]"
 
 
 def summarize(study: Study, name: str, group: str, task: str, at: str = "final") -> Summary:
