@@ -21,11 +21,11 @@ def once(runs: Sequence[Run], histories: Sequence[History]) -> tuple[list[int], 
         histories: their records.
 
     Returns:
-        The numbers of the runs that count, and a sentence for each that does not.
+        The numbers of the runs that count, and a sentence on those that do not.
     """
     places = [(number, run) for number, h in enumerate(histories) for run in range(len(h.labels))]
     counted: dict[tuple[object, ...], list[int]] = {}
-    notes = []
+    twice: dict[tuple[str, str, str], list[str]] = {}  # two places, the one that counts -> seeds
 
     for run, about in enumerate(runs):
         if about.seed is None:
@@ -43,14 +43,17 @@ def once(runs: Sequence[Run], histories: Sequence[History]) -> tuple[list[int], 
         ends = [_last_step(histories[places[number][0]]) for number in (twin, run)]
         kept = run if ends[1] > ends[0] else twin
         others[others.index(twin)] = kept
-        notes.append(
-            f"seed {about.seed} is in {runs[twin].folder} and in {about.folder}, counted once, "
-            f"from {runs[kept].folder}"
-        )
+        where = (runs[twin].folder, about.folder, runs[kept].folder)
+        twice.setdefault(where, []).append(about.seed)
+
+    notes = []
+    for (first, second, kept_in), seeds in twice.items():
+        named = ", ".join(dict.fromkeys(seeds))
+        notes.append(f"seed {named}: in {first} and in {second}, counted once, from {kept_in}")
     kept_runs: list[int] = []
     for same_settings in counted.values():
         kept_runs += same_settings
-    return sorted(kept_runs), list(dict.fromkeys(notes))
+    return sorted(kept_runs), notes
 
 
 def _is_twin(

@@ -63,12 +63,12 @@ def runs_of(folders: Sequence[str], histories: Sequence[History], by: Sequence[s
             values = everything[len(runs)]
             source = _source(values)
             present = [text_of(values[key]) for key in varying if values.get(key) is not None]
-            named = ", ".join(present) or source or "one task"
+            named = ", ".join(present) or (source if not set(by) & set(TASK_KEYS) else "all data")
             runs.append(
                 Run(
                     folder=visible(folder),
                     seed=None if hparams.get("seed") is None else visible(str(hparams["seed"])),
-                    task=visible(named),
+                    task=visible(named) or "one task",
                     source=visible(source),
                     settings=_settings(hparams, values, varying, by),
                     diverged=bool(frozen[number]) or _ends_in_nothing(history, number),

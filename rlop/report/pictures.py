@@ -35,8 +35,11 @@ def look(group: int) -> tuple[str, str]:
 
 
 def shortened(label: str) -> str:
-    """Return a label that fits beside an axis."""
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+    """Return a label that fits beside an axis, without its middle if it is long."""
+    if len(label) <= LONGEST_LABEL:
+        return label
+    half = LONGEST_LABEL // 2
+    return f"{label[: half - 1]}…{label[-half:]}"
 
 
 # ---- curves

@@ -95,10 +95,10 @@ def overview(study: Study) -> Html:
         shown = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if folders[3:] else "")
         color, _ = look(number)
         name = tag("span", group, style=f"border-left:.5em solid {color};padding-left:.4em")
-        rows.append([name, str(len(runs)), ", ".join(seeds), (shown, "text-align:left")])
+        rows.append([name, shown, str(len(runs)), ", ".join(seeds)])
     parts = [
         paragraph(*sentences),
-        table(["group", "runs", "seeds", "folder"], rows),
+        table(["group", "logged in", "runs", "seeds"], rows),
     ]
     if study.notes:
         parts.append(bullets(study.notes))
@@ -155,13 +155,21 @@ def _configuration(study: Study, run: int) -> dict[str, str]:
 
 def findings(study: Study, metrics: Sequence[str]) -> Html:
     """Say in sentences what differs, metric by metric."""
-    points = []
+    points: dict[str, list[Html]] = {}
     for name in metrics:
         for task in study.tasks:
             finding = find(study, name, task)
             on_task = f" on {task}" if len(study.tasks) > 1 else ""
             title = tag("strong", f"{metric(name).title}{on_task}", title=name)
-            points.append(Html(f"{title}: {escape(sentence(finding, len(study.groups)))}"))
+            text = escape(sentence(finding, len(study.groups)))
+            points.setdefault(name, []).append(Html(f"{title}: {text}"))
+
+    first = study.score if study.score in points else metrics[0]
+    others = [point for name in metrics if name != first for point in points[name]]
+    parts = [bullets(points[str(first)])]
+    if others:
+        heading = f"Other metrics ({len(metrics) - 1})"
+        parts.append(tag("details", tag("summary", heading), bullets(others)))
     return section(
         "What differs",
         paragraph(
@@ -170,7 +178,7 @@ def findings(study: Study, metrics: Sequence[str]) -> Html:
             "test. For each metric and task, p-values are corrected for all its pairs (Holm); "
             "p < .05 counts. Undecided is not equal: a few seeds seldom decide."
         ),
-        bullets(points),
+        *parts,
         anchor="differences",
     )
 
