@@ -29,8 +29,8 @@ def test_a_profile_counts_scores_strictly_above():
 
 
 def test_the_probability_of_improvement_counts_ties_as_halves():
-    # First task: .2 beats 0 of 3, .5 1, .9 3, .4 1: 5 of 12. Second: 1 beats .5 and ties with 1, twice;
-    # 3 beats all; .1 none: 1.5 + 1.5 + 3 = 6 of 12.
+    # First task: .2 beats 0 of 3, .5 1, .9 3, .4 1: 5 of 12. Second: 1 beats .5 and ties with 1,
+    # twice; 3 beats all; .1 none: 1.5 + 1.5 + 3 = 6 of 12.
     assert aggregates.probability_of_improvement(SCORES, OTHERS) == pytest.approx(11 / 24)
     assert aggregates.probability_of_improvement(OTHERS, SCORES) == pytest.approx(13 / 24)
     assert aggregates.probability_of_improvement(SCORES, SCORES) == 0.5

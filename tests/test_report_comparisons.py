@@ -101,5 +101,5 @@ def test_the_page_says_which_interval_it_shows_and_what_it_covers():
     assert "no interval" in words({1, 2})
     assert "Student" in words({4})
     assert "bootstrap" in words({8})
-    assert "4 runs covered 95 %" in words({4})
+    assert "covered 95 % with 4 runs" in words({4})
     assert "Student" not in words({16})

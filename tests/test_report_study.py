@@ -58,7 +58,7 @@ def test_groups_and_tasks_of_a_mixed_folder(tmp_path):
     assert study.tasks == ["gridworld?size=4", "gridworld?size=5"]
     assert {label: len(runs) for label, runs in study.groups.items()} == {"BC": 4, "DQN": 4}
     assert len(study.of_task("BC", "gridworld?size=5")) == 2
-    assert list(study.rows)[0] == "BC on gridworld?size=4"
+    assert next(iter(study.rows)) == "BC on gridworld?size=4"
     assert study.name_of(0) == "BC, seed 0"
 
     by_data = gather([tmp_path], by=["data"])

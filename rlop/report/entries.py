@@ -61,7 +61,7 @@ def runs_of(folders: Sequence[str], histories: Sequence[History], by: Sequence[s
         frozen = np.isfinite(frozen_at(history))
         for number, hparams in enumerate(history.hparams):
             values = everything[len(runs)]
-            source = _source(values)
+            source = source_of(values)
             present = [text_of(values[key]) for key in varying if values.get(key) is not None]
             named = ", ".join(present) or (source if not set(by) & set(TASK_KEYS) else "all data")
             runs.append(
@@ -77,7 +77,7 @@ def runs_of(folders: Sequence[str], histories: Sequence[History], by: Sequence[s
     return runs
 
 
-def _source(values: Mapping[str, object]) -> str:
+def source_of(values: Mapping[str, object]) -> str:
     """Return the environment of a run, or its data where no environment is named."""
     source = values.get("env") or values.get("collect.env") or values.get("data") or ""
     return text_of(source).removeprefix("d4rl:")

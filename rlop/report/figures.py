@@ -150,13 +150,19 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
     write_atomic(path, buffer.getvalue())
 
 
-def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path:
+def draw(
+    panels: Mapping[str, Curves],
+    groups: Groups,
+    path: str | Path,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+) -> Path:
     """Draw a panel per metric with a color per group. The same input gives the same bytes.
 
     Args:
         panels: metric -> one curve per run, or None.
         groups: label -> runs.
         path: PNG file, written whole or not at all.
+        limits: metric -> what it can be, where that is narrower than for every task.
 
     Raises:
         InputError: matplotlib is not installed, or there is nothing to draw.
@@ -180,7 +186,9 @@ def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path
     with canvas(path, width, height) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (name, curves) in zip(axes, panels.items()):
-            _panel(axis, name, curves, groups)
+            known = metric(name)
+            ends = (limits or {}).get(name, (known.low, known.high))
+            _panel(axis, name, curves, groups, ends)
 
         # Only the lowest panel of each column names the steps.
         for axis in axes[max(0, n_panels - columns) : n_panels]:
@@ -198,9 +206,10 @@ def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path
     return Path(path)
 
 
-def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
-    """Draw one metric: a line with its band for every group."""
-    known = metric(name)
+def _panel(
+    axis: Axes, name: str, curves: Curves, groups: Groups, limits: tuple[float, float]
+) -> None:
+    """Draw one metric: a line with its band, within the limits, for every group."""
     means = []
     for number, runs in enumerate(groups.values()):
         # Once all colors are used, they repeat with the next dash pattern.
@@ -214,14 +223,14 @@ def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
 
         marker = "o" if len(steps) == 1 else None
         axis.plot(steps, mean, dashes, color=color, marker=marker)
-        band_ends = np.clip([mean - half, mean + half], known.low, known.high)
+        band_ends = np.clip([mean - half, mean + half], *limits)
         axis.fill_between(steps, *band_ends, color=color, alpha=0.18, linewidth=0)
         means.append(mean)
 
     # Scores near zero count as equal, so they are never on a logarithmic axis.
     if name not in SCORES:
         set_scale(axis, np.concatenate(means))
-    axis.set_title(known.title)
+    axis.set_title(metric(name).title)
     axis.xaxis.set_major_formatter(lambda step, _: short_number(step))
 
 

@@ -107,12 +107,12 @@ def words(counts: set[int]) -> str:
             f"From {ENOUGH} runs on it is the percentile bootstrap of the interquartile mean."
         )
 
-    for count in sorted(counts):
-        measured = COVERAGE.get(count)
-        if measured:
-            normal, *others = measured
-            sentences.append(
-                f"Nominal 95 % intervals of {count} runs covered {normal:.0f} % for normal scores, "
-                f"{min(others):.0f} to {max(others):.0f} % for three other shapes."
-            )
+    measured = {count: COVERAGE[count] for count in sorted(counts) if count in COVERAGE}
+    if measured:
+        shares = [f"{normal:.0f} % with {count} runs" for count, (normal, *_) in measured.items()]
+        least = min(min(others) for _, *others in measured.values())
+        sentences.append(
+            f"Measured, these 95 % intervals covered {', '.join(shares)} of normal scores, and at "
+            f"least {least:.0f} % of three other shapes."
+        )
     return " ".join(sentences)

@@ -79,11 +79,12 @@ def _planned(history: History) -> float:
 
 
 def _score(history: History) -> str:
-    """Return the mean of the last score over the runs that have one."""
+    """Return the mean of the last score over the runs that did not diverge."""
     for name in SCORES:
         if name in history.metrics:
             last = history.metrics[name][1][-1]
-            finite = last[np.isfinite(last)]
+            counts = np.isfinite(last) & np.isinf(frozen_at(history))
+            finite = last[counts]
             value = number(float(finite.mean())) if len(finite) else "diverged"
             return f"{value} ({metric(name).title})"
     return "-"

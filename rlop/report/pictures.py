@@ -140,23 +140,25 @@ def final_picture(study: Study, name: str, task: str) -> Html:
 
     Diverged runs are counted at the right.
     """
-    groups = list(study.groups)
+    groups = [group for group in study.groups if study.of_task(group, task)]
     numbers = study.numbers(name)
     hover = {}
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         for place, group in enumerate(groups):
+            number_of_group = list(study.groups).index(group)
+            color, _ = look(number_of_group)
             runs = [run for run in study.of_task(group, task) if run in numbers]
             summary = summarize(study, name, group, task)
-            _middle_and_interval(axis, place, summary)
+            _middle_and_interval(axis, place, summary, f"g{number_of_group}")
             for order, run in enumerate(runs):
-                gid = f"g{place}:{run}"
+                gid = f"g{number_of_group}:{run}"
                 hover[gid] = f"{study.name_of(run)}: {number(numbers[run])}"
                 # Runs of one value would hide each other on a line.
                 height = place + 0.12 * ((order % 3) - 1)
                 if math.isfinite(numbers[run]):
-                    axis.plot(numbers[run], height, "o", color=look(place)[0], ms=4, gid=gid)
+                    axis.plot(numbers[run], height, "o", color=color, ms=4, gid=gid)
             if summary.diverged:
                 text = f" {summary.diverged} diverged"
                 axis.text(1, place, text, transform=axis.get_yaxis_transform(), va="center")
@@ -169,8 +171,7 @@ def final_picture(study: Study, name: str, task: str) -> Html:
     return svg(draw, WIDTH + 1, 0.7 + 0.32 * len(groups), words, hover)
 
 
-def _middle_and_interval(axis: Axes, place: int, summary: Summary) -> None:
-    gid = f"g{place}"
+def _middle_and_interval(axis: Axes, place: int, summary: Summary, gid: str) -> None:
     if math.isfinite(summary.low) and math.isfinite(summary.high):
         ends = [summary.low, summary.high]
         axis.plot(ends, [place, place], color="#555555", linewidth=1.2, gid=gid)

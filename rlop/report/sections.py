@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
 from rlop.report.findings import find, listed, sentence
@@ -34,6 +35,7 @@ from rlop.report.summaries import summarize
 from rlop.report.titles import metric, titled
 
 AT = {"final": "at the end", "average": "average", "peak": "peak", "unlearning": "peak - end"}
+NO_BREAK = "white-space:nowrap"
 DASH_PATTERNS = {"-": "none", "--": "5 3", ":": "1.5 3", "-.": "6 3 1.5 3"}
 
 
@@ -88,22 +90,30 @@ def overview(study: Study) -> Html:
     if versions:
         sentences.append(f"Made with {versions}.")
 
+    places = {study.runs[run].folder for run in study.counted}
+    parent = os.path.commonpath(places) if len(places) > 1 else ""
     rows: list[list[Cell]] = []
     for number, (group, runs) in enumerate(study.groups.items()):
         seeds = sorted({study.runs[run].seed or "?" for run in runs}, key=lambda s: (len(s), s))
-        folders = list(dict.fromkeys(study.runs[run].folder for run in runs))
+        folders = list(dict.fromkeys(_below(study.runs[run].folder, parent) for run in runs))
         shown = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if folders[3:] else "")
         color, _ = look(number)
         name = tag("span", group, style=f"border-left:.5em solid {color};padding-left:.4em")
-        rows.append([name, shown, str(len(runs)), ", ".join(seeds)])
+        rows.append([name, shown, str(len(runs)), (", ".join(seeds), NO_BREAK)])
+    where = f"logged in {parent}/" if parent else "logged in"
     parts = [
         paragraph(*sentences),
-        table(["group", "logged in", "runs", "seeds"], rows),
+        table(["group", where, "runs", "seeds"], rows),
     ]
     if study.notes:
         parts.append(bullets(study.notes))
     parts.append(_differences(study))
     return section("Runs", *parts, anchor="runs")
+
+
+def _below(folder: str, parent: str) -> str:
+    """Return a folder as seen from its parent; itself without one."""
+    return os.path.relpath(folder, parent) if parent else folder
 
 
 def counted(number: int, noun: str) -> str:

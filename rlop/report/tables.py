@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rlop.config.checks import check_known
+from rlop.report.entries import source_of
 from rlop.report.figures import draw
 from rlop.report.groups import (
     Curves,
@@ -17,11 +18,13 @@ from rlop.report.groups import (
     all_hparams,
     as_list,
     curves,
+    flatten,
     group_runs,
     load,
 )
 from rlop.report.statistics import iqm, mean_ci, stability, stratified_bootstrap_ci
 from rlop.report.study import Study, gather
+from rlop.report.titles import possible
 
 __all__ = ["AT", "STABILITY", "STATISTICS", "figure", "report", "table"]
 
@@ -156,7 +159,9 @@ def figure(
     if groups is None:
         groups = group_runs(all_hparams(histories))
     panels = {name: curves(histories, name) for name in names}
-    return draw(panels, groups, path)
+    sources = [source_of(flatten(history.config)) for history in histories]
+    limits = {name: possible(name, sources) for name in names}
+    return draw(panels, groups, path, limits)
 
 
 def _usual_metrics(logged: Sequence[str], at: str) -> list[str]:
