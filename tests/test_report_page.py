@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from helpers.report import record
 
-from rlop.cli import main
 from rlop.report.across import correlations, shade, swept_settings
 from rlop.report.findings import find, sentence
+from rlop.report.html import write_page
 from rlop.report.study import chosen_metrics, gather
 from rlop.report.whole import html_report
 
@@ -35,17 +35,25 @@ def study_of(folder, names=("A", "B"), seeds=4):
     return gather([folder])
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A folder of runs, whose groups have the names of strangers, its study and its page."""
+    folder = tmp_path_factory.mktemp("runs")
+    study = study_of(folder, names=(HOSTILE, "$x$_\x07"))
+    study.notes.append(HOSTILE)
+    return folder, study, html_report(study, chosen_metrics(study, None))
+
+
 def numbers_in(page):
     text = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', page)[1]
     return json.loads(text)
 
 
-def test_the_numbers_are_those_of_ten_lines_of_numpy(tmp_path):
-    study = study_of(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+def test_the_numbers_are_those_of_ten_lines_of_numpy(reported):
+    folder, _, page = reported
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     curve = np.array([line["metrics"]["eval/return"] for line in lines])  # [T, R]
 
-    page = html_report(study, chosen_metrics(study, None))
     for run, about in enumerate(numbers_in(page)["runs"]):
         expected = {
             "final": curve[-1, run],
@@ -63,12 +71,12 @@ def test_the_numbers_are_those_of_ten_lines_of_numpy(tmp_path):
 
 
 def test_the_same_records_give_the_same_page(tmp_path):
-    study = study_of(tmp_path)
-    assert html_report(study, ["eval/return"]) == html_report(gather([tmp_path]), ["eval/return"])
+    study = study_of(tmp_path, seeds=2)
+    assert html_report(study, ["rank/srank"]) == html_report(gather([tmp_path]), ["rank/srank"])
 
 
-def test_a_page_loads_nothing_and_runs_one_script(tmp_path):
-    page = html_report(study_of(tmp_path), ["eval/return"])
+def test_a_page_loads_nothing_and_runs_one_script(reported):
+    _, _, page = reported
     assert not re.findall(r'(?:src|href)="(?!#|data:,)', page)
     assert "url(http" not in page
     assert "@import" not in page
@@ -79,10 +87,8 @@ def test_a_page_loads_nothing_and_runs_one_script(tmp_path):
         assert name in identifiers
 
 
-def test_names_of_strangers_are_text(tmp_path):
-    study = study_of(tmp_path, names=(HOSTILE, "$x$_\x07"))
-    study.notes.append(HOSTILE)
-    page = html_report(study, chosen_metrics(study, None))
+def test_names_of_strangers_are_text(reported):
+    _, _, page = reported
     assert "<img" not in page
     assert page.count("<script") == 2
     assert html.escape(HOSTILE) in page
@@ -152,25 +158,36 @@ def test_many_groups_get_panels_of_their_own(tmp_path):
     assert "Groups of one or two runs have no interval." in page
 
 
+def chromium(file, width):
+    """Open a file in headless Chromium; return the document and the messages."""
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={file.parent / 'profile'}", "--enable-logging=stderr"]
+    command += [f"--window-size={width},2000", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, done.stderr
+
+
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-@pytest.mark.parametrize("width", [1400, 800])
-def test_a_browser_shows_the_page_without_a_message(tmp_path, width):
-    study_of(tmp_path / "runs", names=(HOSTILE, "B"))
-    page = tmp_path / "report.html"
-    assert main(["report", str(tmp_path / "runs"), "--html", str(page)]) == 0
-    # A copy that writes what the browser measured into the document, which is then dumped.
-    probe = "<script>document.title = document.documentElement.scrollWidth</script></html>"
-    copy = tmp_path / "copy.html"
-    copy.write_text(
-        re.sub(r"<meta http-equiv[^>]*>", "", page.read_text()).replace("</html>", probe)
-    )
+def test_a_browser_shows_the_page_without_a_message(reported, tmp_path):
+    _, _, page = reported
+    file = write_page(tmp_path / "report.html", page)
+    _, messages = chromium(file, 1400)
+    assert "CONSOLE" not in messages
 
-    def chromium(file):
-        command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-        command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
-        command += [f"--window-size={width},2000", file.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
-    assert "CONSOLE" not in chromium(page).stderr
-    title = re.search("<title>([^<]*)</title>", chromium(copy).stdout)[1]
-    assert int(title) <= width
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_the_legend_isolates_a_group_and_nothing_is_wider_than_the_page(reported, tmp_path):
+    _, _, page = reported
+    # A copy that clicks, and writes what the browser measured into the title.
+    probe = """<script>
+        document.querySelector("button[data-group=g1]").click();
+        const parts = [...document.querySelectorAll(".run")];
+        const faded = parts.filter(part => part.classList.contains("faded"));
+        const others = faded.every(part => part.classList.contains("g0"));
+        const width = document.documentElement.scrollWidth <= innerWidth;
+        document.title = [parts.length > faded.length, faded.length > 0, others, width];
+    </script></html>"""
+    copy = re.sub(r"<meta http-equiv[^>]*>", "", page).replace("</html>", probe)
+    document, messages = chromium(write_page(tmp_path / "copy.html", copy), 800)
+    assert "CONSOLE" not in messages
+    assert "<title>true,true,true,true</title>" in document
