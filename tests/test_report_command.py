@@ -3,7 +3,10 @@
 import csv
 import io
 import math
+import re
+import shlex
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from helpers.report import record
 
 from rlop.cli import main
 from rlop.report.formats import as_csv, as_latex, as_markdown
+from rlop.report.intervals import COVERAGE
 from rlop.report.pairs import compared
 from rlop.report.study import gather
 from rlop.training import lock
 from rlop.types import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def two_trainings(folder):
@@ -176,3 +182,38 @@ def test_ls_says_state_steps_and_score(tmp_path, capsys):
         "DQN 2 ended early, 1 diverged 5 of 100 1 (Return)",
     ]
     assert "found no metrics.jsonl" in failed(capsys, "ls", str(tmp_path / "a" / "r0"))
+
+
+# ---- the page on reports
+
+
+def test_the_commands_of_the_page_on_reports_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "report.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL)
+    for name, bonus in (("first", 0), ("second", 1)):
+        rows = [(0, {"eval/return": [bonus, 2], "rank/srank": [3, 4]})]
+        seeds = [{"seed": 0}, {"seed": 1}]
+        record(seeds, rows, tmp_path / "runs" / name, agent=name, data="x", steps=0)
+    others = {
+        "d3rlpy_logs/CQL_0/params.json": "{}",
+        "d3rlpy_logs/CQL_0/environment.csv": "1,100,2.5\n",
+        "chart.csv": "Step,cql-s0 - eval_score\n0,1\n",
+        "sb3_logs/monitor.csv": '#{"t_start": 0}\nr,l,t\n1,2,3\n',
+    }
+    for name, text in others.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    has_pictures = find_spec("matplotlib") is not None
+    for line in "".join(blocks).splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "rlop"
+        if has_pictures or not {"--html", "--png"} & set(arguments):
+            assert main(arguments) == 0, line
+
+
+def test_the_page_states_the_coverage_that_the_report_states():
+    page = (ROOT / "docs" / "report.md").read_text()
+    for runs, shares in COVERAGE.items():
+        assert f"| {' | '.join(map(str, shares))} |" in page, runs

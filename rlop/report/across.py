@@ -287,7 +287,7 @@ def strengths(study: Study) -> Html:
         ),
         grid(*panels),
     ]
-    if len(swept) == 2:
+    if len(swept) == 2 and _vary_together(study, list(swept)):
         parts += [_map_of(study, name, task, list(swept)) for task in study.tasks]
     return section("Strengths", *parts, anchor="strengths")
 
@@ -327,6 +327,17 @@ def _values(study: Study, key: str) -> list[str]:
         except ValueError:
             continue
     return sorted(numeric, key=numeric.__getitem__)
+
+
+def _vary_together(study: Study, keys: Sequence[str]) -> bool:
+    """Whether some group differs from another one in both settings."""
+    pairs = set()
+    for runs in study.groups.values():
+        settings = study.runs[runs[0]].settings
+        if all(key in settings for key in keys):
+            pairs.add(tuple(settings[key] for key in keys))
+    firsts, seconds = {first for first, _ in pairs}, {second for _, second in pairs}
+    return len(firsts) > 1 and len(seconds) > 1
 
 
 def _map_of(study: Study, name: str, task: str, keys: Sequence[str]) -> Html:

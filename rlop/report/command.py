@@ -9,7 +9,7 @@ from rlop.report.formats import FORMATS
 from rlop.report.html import write_page
 from rlop.report.pairs import compared
 from rlop.report.study import Study, chosen_metrics, gather
-from rlop.report.tables import AT, STABILITY, STATISTICS, figure, report_of
+from rlop.report.tables import AT, STABILITY, STATISTICS, figure, report_of, usual_metrics
 from rlop.report.whole import html_report
 from rlop.types import InputError
 
@@ -73,7 +73,7 @@ def print_report(args: Namespace) -> None:
     study = gather(sources, args.by)
     print(_text(study, args))
     if args.png:
-        names = chosen_metrics(study, args.metrics)
+        names = args.metrics or usual_metrics(study.metrics, args.at)
         print(f"picture: {figure(study.histories, names, args.png, study.rows)}")
     if args.html:
         page = html_report(study, chosen_metrics(study, args.metrics))

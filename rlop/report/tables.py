@@ -24,11 +24,10 @@ from rlop.report.groups import (
 )
 from rlop.report.statistics import iqm, mean_ci, stability, stratified_bootstrap_ci
 from rlop.report.study import Study, gather
-from rlop.report.titles import possible
+from rlop.report.titles import SCORES, possible
 
 __all__ = ["AT", "STABILITY", "STATISTICS", "figure", "report", "table"]
 
-SCORES = ("eval/d4rl_score", "eval/normalized_score", "eval/human_normalized", "eval/return")
 DEFAULT_METRICS = (*SCORES, "loss/td", "q/data", "rank/srank", "feature/dot")
 AT = {  # number taken from a curve: in words, and its name in `stability`
     "final": ("last logged value", "final"),
@@ -114,7 +113,7 @@ def report(
     study = gather([logdir])
     text = report_of(study, str(logdir), metrics, at, statistic)
     if png:
-        names = list(metrics) if metrics else _usual_metrics(study.metrics, at)
+        names = list(metrics) if metrics else usual_metrics(study.metrics, at)
         text += f"\npicture: {figure(study.histories, names, png, study.rows)}"
     return text
 
@@ -132,7 +131,7 @@ def report_of(
     Raises:
         InputError: an unknown metric, `at` or `statistic`.
     """
-    names = list(metrics) if metrics else _usual_metrics(study.metrics, at)
+    names = list(metrics) if metrics else usual_metrics(study.metrics, at)
     text = table(study.histories, names, at, statistic, study.rows)
     parts = [f"{_heading(name, study)}\n\n{text}", *study.notes]
     return "\n".join(parts)
@@ -164,7 +163,7 @@ def figure(
     return draw(panels, groups, path, limits)
 
 
-def _usual_metrics(logged: Sequence[str], at: str) -> list[str]:
+def usual_metrics(logged: Sequence[str], at: str) -> list[str]:
     """Choose what to show: scores, losses and ranks, or the first few if none was logged."""
     names = [name for name in DEFAULT_METRICS if name in logged]
     if at == STABILITY:
