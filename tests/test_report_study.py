@@ -180,6 +180,6 @@ def test_names_that_no_page_can_hold_are_replaced(tmp_path):
     training(tmp_path, seeds=(0, 1))
     file = tmp_path / "runs.json"
     runs = json.loads(file.read_text())
-    runs["hparams"] = [{"variant": "a\ud800", "seed": 0}, {"variant": "b\x00", "seed": 0}]
+    runs["hparams"] = [{"variant": "a\ud800", "seed": 0}, {"variant": "b\x00\n", "seed": 0}]
     file.write_text(json.dumps(runs))
-    assert list(gather([tmp_path]).groups) == ["a\ufffd", "b\ufffd"]
+    assert list(gather([tmp_path]).groups) == ["a\ufffd", "b\ufffd "]

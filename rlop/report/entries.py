@@ -10,7 +10,7 @@ import numpy as np
 from rlop.config.checks import nearest
 from rlop.logs.history import History
 from rlop.report.groups import all_keys, flatten, frozen_at, is_same_key, text_of
-from rlop.report.html import visible
+from rlop.report.html import one_line
 from rlop.report.titles import SCORES
 from rlop.types import InputError
 
@@ -66,10 +66,10 @@ def runs_of(folders: Sequence[str], histories: Sequence[History], by: Sequence[s
             named = ", ".join(present) or (source if not set(by) & set(TASK_KEYS) else "all data")
             runs.append(
                 Run(
-                    folder=visible(folder),
-                    seed=None if hparams.get("seed") is None else visible(str(hparams["seed"])),
-                    task=visible(named) or "one task",
-                    source=visible(source),
+                    folder=one_line(folder),
+                    seed=None if hparams.get("seed") is None else one_line(str(hparams["seed"])),
+                    task=one_line(named) or "one task",
+                    source=one_line(source),
                     settings=_settings(hparams, values, varying, by),
                     diverged=bool(frozen[number]) or _ends_in_nothing(history, number),
                 )
@@ -107,7 +107,7 @@ def _settings(
         name = full_key(key, values)
         if name is not None:
             kept[name] = values[name]
-    return {visible(key): visible(text_of(value)) for key, value in kept.items()}
+    return {one_line(key): one_line(text_of(value)) for key, value in kept.items()}
 
 
 def _ends_in_nothing(history: History, run: int) -> bool:

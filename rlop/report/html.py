@@ -49,6 +49,11 @@ def visible(text: str) -> str:
     return UNSEEN.sub(REPLACEMENT, text)
 
 
+def one_line(text: str) -> str:
+    """Return a name as it can stand in a table, a picture and a page."""
+    return visible(text).replace("\n", " ").replace("\t", " ")
+
+
 def escape(text: Text) -> Html:
     """Turn text into HTML; leave HTML alone."""
     if isinstance(text, Html):

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlop.logs.history import History, read_metrics
 from rlop.report.groups import frozen_at, record_folders
-from rlop.report.html import visible
+from rlop.report.html import one_line
 from rlop.report.summaries import number
 from rlop.report.tables import aligned
 from rlop.report.titles import SCORES, metric
@@ -43,7 +43,7 @@ def listing(sources: Sequence[str | Path]) -> str:
             _score(history),
         ]
         for column, cell in zip(columns, cells):
-            column.append(visible(cell).replace("\n", " "))
+            column.append(one_line(cell))
     return aligned(columns)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rlop.report.findings import find, listed, sentence
 from rlop.report.groups import flatten, is_bookkeeping, text_of
@@ -90,8 +90,7 @@ def overview(study: Study) -> Html:
     if versions:
         sentences.append(f"Made with {versions}.")
 
-    places = {study.runs[run].folder for run in study.counted}
-    parent = os.path.commonpath(places) if len(places) > 1 else ""
+    parent = _parent({study.runs[run].folder for run in study.counted})
     rows: list[list[Cell]] = []
     for number, (group, runs) in enumerate(study.groups.items()):
         seeds = sorted({study.runs[run].seed or "?" for run in runs}, key=lambda s: (len(s), s))
@@ -109,6 +108,14 @@ def overview(study: Study) -> Html:
         parts.append(bullets(study.notes))
     parts.append(_differences(study))
     return section("Runs", *parts, anchor="runs")
+
+
+def _parent(folders: Collection[str]) -> str:
+    """Return the folder that holds all of these; empty for a single one, or without any."""
+    # There is none above a path from the root and one from the working directory.
+    if len(folders) < 2 or len({os.path.isabs(folder) for folder in folders}) > 1:
+        return ""
+    return os.path.commonpath(folders)
 
 
 def _below(folder: str, parent: str) -> str:

@@ -15,7 +15,7 @@ from rlop.report.copies import once
 from rlop.report.entries import Run, full_key, runs_of
 from rlop.report.foreign import read_foreign
 from rlop.report.groups import Curve, curves, logged_metrics, record_folders, tell_apart
-from rlop.report.html import visible
+from rlop.report.html import one_line
 from rlop.report.labels import short_labels
 from rlop.report.statistics import stability
 from rlop.report.titles import HIGHER, LOWER, SCORES, SHOWN, metric, possible
@@ -143,7 +143,7 @@ def gather(sources: Sequence[str | Path], by: Sequence[str] = ()) -> Study:
 
     groups: dict[str, list[int]] = {}
     for run, label in zip(counted, labels):
-        groups.setdefault(visible(label), []).append(run)
+        groups.setdefault(one_line(label), []).append(run)
     return Study(histories, runs, groups, [*notes, *copies])
 
 
@@ -194,7 +194,7 @@ def _read(sources: Sequence[str | Path]) -> tuple[list[str], list[History], list
             f"{', '.join(map(str, sources))}: found a record without a single value, expected a "
             "training that has begun"
         )
-    return folders, histories, [visible(note) for note in notes]
+    return folders, histories, [one_line(note) for note in notes]
 
 
 def _chosen(settings: Mapping[str, str], by: Sequence[str]) -> dict[str, str]:
