@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rlop.data import load_dataset as load_dataset
     from rlop.data import register_dataset as register_dataset
     from rlop.deploy.load import load_policy as load_policy
+    from rlop.interop.sb3 import ProbeCallback as ProbeCallback
     from rlop.probes import probe as probe
     from rlop.probes import rank_measures as rank_measures
     from rlop.projections import frobenius_ball_ as frobenius_ball_
@@ -65,6 +66,7 @@ _HOMES = {
     "Evaluator": "rlop.training.evaluate",
     "InputError": "rlop.types",
     "LearningTimes": "rlop.training.learning_times",
+    "ProbeCallback": "rlop.interop.sb3",
     "WandbCallback": "rlop.training.wandb_callback",
     "dr3": "rlop.regularizers",
     "frobenius_ball_": "rlop.projections",

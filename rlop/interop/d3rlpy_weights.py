@@ -70,7 +70,7 @@ def read_d3rlpy(path: Path) -> Contents:
 
 
 def _read(path: Path) -> tuple[str, Config, bytes]:
-    """Return the type of an algorithm, its parameters, and its weights as `torch.save` wrote them."""
+    """Return the type of an algorithm, its parameters, and its weights as saved by torch."""
     expected = 'expected a file that d3rlpy 2 wrote with algo.save("NAME.d3")'
     try:
         content = Reader(io.BytesIO(read_whole(path))).load()

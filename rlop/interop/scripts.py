@@ -29,11 +29,11 @@ def read_cleanrl(path: Path) -> Contents:
     start = pixel_scale(weights)
 
     # PPO's actor and critic have Tanh where they are networks, and share one where it sees images.
-    if any(name.startswith(("actor.", "actor_mean.", "critic.")) for name in names):
-        if not any(".fc" in name for name in names):
-            actor = Part("actor", r"(network|actor|actor_mean)\.", nn.Tanh)
-            value = Part("value", r"(network|critic)\.", nn.Tanh)
-            return Contents(weights, (actor, value), start)
+    ppo = ("actor.", "actor_mean.", "critic.")
+    if any(name.startswith(ppo) and ".fc" not in name for name in names):
+        actor = Part("actor", r"(network|actor|actor_mean)\.", nn.Tanh)
+        value = Part("value", r"(network|critic)\.", nn.Tanh)
+        return Contents(weights, (actor, value), start)
 
     atoms = weights.get("model_weights.atoms", weights.get("atoms"))
     q = Part("q", r"(model_weights\.)?network\.")

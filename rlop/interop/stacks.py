@@ -85,7 +85,8 @@ class AtomMean(nn.Module):
 class OfPairs(nn.Sequential):
     """A network of observations and actions, which it reads side by side."""
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+    # nn.Sequential declares one argument, but calls a network with whatever it is called with.
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:  # type: ignore[override]
         """Map `[..., k]` and `[..., m]` to the values of the pairs, `[..., 1]`."""
         return super().forward(torch.cat([obs, action], dim=-1))
 
