@@ -84,6 +84,8 @@ ORDER = [
     "collect",
     "logs.history",
     "logs.appended",
+    "logs.dashboards",
+    "logs.pictures",
     "logs.tensorboard",
     "logs.logger",
     "logs",
