@@ -176,7 +176,7 @@ def _features_of(
             f"{where}: expected features [n, d] with d > 1, got one unit, such as a network's "
             "output; name the layer that feeds it"
         )
-    if layer in heads and recorder.last is heads[layer]:
+    if recorder.last is not None and recorder.last is heads.get(layer or ""):
         raise InputError(
             f"{where}: expected features, got the network's output; name the layer that feeds it"
         )
