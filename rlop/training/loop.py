@@ -28,11 +28,13 @@ from rlop.training.exact import Scores
 from rlop.training.feed import Feed, check_data
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
-from rlop.training.probing import measure_agent, probed_transitions
+from rlop.training.probing import measure_agent, pictures_of, probed_transitions
 from rlop.training.resets import Resets
 from rlop.training.sums import Best, Logged, Sums
 from rlop.training.validation import validation_of
 from rlop.types import Batch, InputError
+
+PICTURES = 10  # probes per picture of what they measure; a picture costs about as much as a probe
 
 
 class Loop:
@@ -323,6 +325,9 @@ class Loop:
         probed: dict[str, np.ndarray] = {}
         if due(self.options.probe_every):
             probed = measure_agent(self.agent, self.probe_batch, self.options.probes)
+            if logger.logdir is not None and due(PICTURES * self.options.probe_every):
+                pictures = pictures_of(self.agent, self.probe_batch, self.options.probes)
+                logger.draw(self.step, pictures)
             if self.validation is not None:
                 probed |= self.validation.measure(self.agent)
         scores: Scores = {}
