@@ -121,6 +121,7 @@ ORDER = [
     "report.figures",
     "report.tables",
     "report",
+    "doctor",
     "deploy",
     "sweep",
     "agents",

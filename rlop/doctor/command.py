@@ -1,0 +1,128 @@
+"""The command `rlop doctor`: its options, and what it prints or writes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from rlop.config.files import read_yaml
+from rlop.config.parts import is_import_path
+from rlop.data.dataset import Dataset
+from rlop.data.load import load_dataset
+from rlop.data.transforms import transform
+from rlop.doctor.diagnosis import Diagnosis, diagnose
+from rlop.doctor.text import as_text
+from rlop.doctor.words import CAVEATS
+from rlop.interop.networks import READERS, load_network
+from rlop.logs.history import RECORD, read_metrics
+from rlop.training.checkpoint import load_agent
+from rlop.training.folder import CHECKPOINT, CONFIG
+from rlop.types import InputError
+
+GIVES = {None: "q", "q": "q", "actor": "actions", "critic_1": "q", "critic_2": "q"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `rlop doctor`.
+
+    Args:
+        parser: of the command.
+    """
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="checkpoint.pt or its folder; with --from a foreign file")
+    add("--data", help="file or name, as in `data:`; default: what the folder's configuration says")
+    add("--html", type=Path, metavar="FILE", help="also write a page that opens in a browser")
+    add("--from", dest="kind", choices=list(READERS), help="whose file it is, if not ours")
+    add("--part", choices=["q", "actor", "critic_1", "critic_2"], help="with --from: its network")
+    add("--gamma", type=float, default=0.99, help="with --from: discount of its values")
+    add(
+        "--refit-steps",
+        type=int,
+        default=100,
+        metavar="N",
+        help="budget of the plasticity probe, 0 for none; large networks take long",
+    )
+
+
+def doctor(args: argparse.Namespace) -> None:
+    """Diagnose what a command names, and print it.
+
+    Args:
+        args: from a parser with `add_options` and `--allow`.
+    """
+    path: Path = args.checkpoint.expanduser()
+    if args.kind is not None:
+        show(foreign(path, args), args, config=None)
+        return
+    if args.part is not None:
+        raise InputError(f"--part {args.part}: expected --from with it")
+
+    path = path / CHECKPOINT if path.is_dir() else path
+    agent, _ = load_agent(path, allow=args.allow)
+    folder = path.parent
+    data = load_dataset(args.data) if args.data else data_of(folder)
+    history = read_metrics(folder) if (folder / RECORD).is_file() else None
+    if history is not None and tuple(history.labels) != agent.runs.labels:
+        history = None  # the record beside the checkpoint is of another training
+
+    found = diagnose(agent, data, history=history, refit_steps=args.refit_steps)
+    config = folder / CONFIG
+    show(found, args, shlex.quote(str(config)) if config.is_file() else "CONFIG.yaml")
+
+
+def foreign(path: Path, args: argparse.Namespace) -> list[Diagnosis]:
+    """Diagnose a network of another library on a data set."""
+    if args.data is None:
+        raise InputError("--data: expected a data set with --from")
+    network = load_network(path, args.kind, args.part)
+    return diagnose(
+        network,
+        load_dataset(args.data),
+        gives=GIVES[args.part],
+        gamma=args.gamma,
+        refit_steps=args.refit_steps,
+    )
+
+
+def data_of(folder: Path) -> Dataset:
+    """Return the data that the configuration in a training's folder names.
+
+    A folder may be a stranger's: nothing that its configuration names by import path is imported.
+
+    Args:
+        folder: of the training.
+    Raises:
+        InputError: no configuration, or one whose data must be given by `--data`.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"--data: expected a data set, for {folder} has no {CONFIG} that names it")
+    values = read_yaml(path)
+    source, transforms = values.get("data"), values.get("transforms") or {}
+    is_plain = isinstance(source, str) and not is_import_path(source.partition("?")[0])
+    has_plain_names = isinstance(transforms, dict) and not any(map(is_import_path, transforms))
+    if not (is_plain and has_plain_names) or "mix" in values:
+        raise InputError(f"--data: expected a data set, for the one in {path} has no plain name")
+    return transform(load_dataset(source), transforms)
+
+
+def show(found: list[Diagnosis], args: argparse.Namespace, config: str | None) -> None:
+    """Print diagnoses, and write the page if it is asked for.
+
+    Args:
+        found: one for each run.
+        args: of the command.
+        config: see `rlop.doctor.words.remedy`.
+    """
+    data = shlex.quote(args.data) if args.data else None
+    for diagnosis in found:
+        print(as_text(diagnosis, config, data), end="\n\n")
+    for caveat in CAVEATS:
+        print(caveat)
+
+    if args.html is not None:
+        from rlop.doctor.page import write_page
+
+        write_page(args.html, str(args.checkpoint), found, config, data)
+        print(f"\npage: {args.html}")
