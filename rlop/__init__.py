@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlop import deploy as deploy
     from rlop import envs as envs
     from rlop import experiments as experiments
+    from rlop import interop as interop
     from rlop import logs as logs
     from rlop import losses as losses
     from rlop import nets as nets
@@ -90,6 +91,7 @@ _ROOMS = (
     "deploy",
     "envs",
     "experiments",
+    "interop",
     "logs",
     "losses",
     "nets",

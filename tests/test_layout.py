@@ -87,6 +87,7 @@ ORDER = [
     "logs.tensorboard",
     "logs.logger",
     "logs",
+    "interop",
     "training.options",
     "training.interrupt",
     "training.names",
