@@ -120,6 +120,7 @@ ORDER = [
     "report.statistics",
     "report.groups",
     "report.figures",
+    "report.html",
     "report.tables",
     "report",
     "doctor",

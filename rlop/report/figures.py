@@ -41,6 +41,7 @@ STYLE: dict[str, object] = {
     "axes.edgecolor": "#808080",
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "text.parse_math": False,  # names are a stranger's: a dollar sign in one is a dollar sign
 }
 
 # Sizes in inches. A line of the legend takes six letters more than its label.
@@ -98,13 +99,18 @@ def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
-    """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
+def styled(
+    width: float,
+    height: float,
+    dpi: int = 150,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[Figure]:
+    """Yield a figure in the library's style, which also holds while it is written.
 
     Args:
-        path: path of the file. The same drawing gives the same bytes.
         width, height: in inches.
         dpi: dots per inch.
+        settings: of matplotlib, in addition to the style.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -118,13 +124,29 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
         ) from None
 
     # The defaults, since a user's matplotlibrc must not change the picture.
-    settings: Any = dict(matplotlib.rcParamsDefault)
-    settings.update(STYLE)
+    all_settings: Any = dict(matplotlib.rcParamsDefault)
+    all_settings.update(STYLE)
+    all_settings.update(settings or {})
 
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    with matplotlib.rc_context(all_settings):
+        yield Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+@contextmanager
+def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
+    """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
+
+    Args:
+        path: path of the file. The same drawing gives the same bytes.
+        width, height: in inches.
+        dpi: dots per inch.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    buffer = io.BytesIO()
+    with styled(width, height, dpi) as figure:
         yield figure
-        buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
 
