@@ -1,4 +1,4 @@
-"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep, export.
+"""The command `rlop`: demo, train, collect, generate, info, probe, doctor, report, sweep, export.
 
 Each command imports what it needs when it runs, so that showing help does not load PyTorch.
 """
@@ -269,6 +269,16 @@ def probe_command(argv: Sequence[str]) -> None:
             print(f"  {key:{width}}  {values[run]:.5g}")
 
 
+def doctor_command(argv: Sequence[str]) -> None:
+    """`rlop doctor CHECKPOINT [--data DATASET]`: name what is wrong, with evidence and a remedy."""
+    from rlop.doctor.command import add_options, doctor
+
+    parser = _parser("doctor", doctor_command)
+    add_options(parser)
+    _add_allow(parser)
+    doctor(parser.parse_args(argv))
+
+
 def report_command(argv: Sequence[str]) -> None:
     """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
     from rlop.report.tables import AT, STABILITY, STATISTICS, report
@@ -355,6 +365,7 @@ COMMANDS: dict[str, Command] = {
     "generate": generate_command,
     "info": info_command,
     "probe": probe_command,
+    "doctor": doctor_command,
     "report": report_command,
     "sweep": sweep_command,
     "export": export_command,

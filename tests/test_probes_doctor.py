@@ -114,7 +114,12 @@ def test_refits_of_several_networks_do_not_mix():
     weight = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0))
     bias = torch.zeros(2, 1, 8)
     bias[0] = -100
-    parameters = {"w": weight, "b": bias, "v": torch.full((2, 8, 1), 0.1), "c": torch.zeros(2, 1, 1)}
+    parameters = {
+        "w": weight,
+        "b": bias,
+        "v": torch.full((2, 8, 1), 0.1),
+        "c": torch.zeros(2, 1, 1),
+    }
     x = gaussian(32, 3).float()
     change = standardized(x[:, :1])
 

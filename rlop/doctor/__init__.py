@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from rlop.doctor.diagnosis import Diagnosis, diagnose
 from rlop.doctor.findings import Evidence, Finding
+from rlop.doctor.text import as_text
 
-__all__ = ["Diagnosis", "Evidence", "Finding", "diagnose"]
+__all__ = ["Diagnosis", "Evidence", "Finding", "as_text", "diagnose"]

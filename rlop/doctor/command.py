@@ -6,12 +6,9 @@ import argparse
 import shlex
 from pathlib import Path
 
-from rlop.config.files import read_yaml
-from rlop.config.parts import is_import_path
-from rlop.data.dataset import Dataset
 from rlop.data.load import load_dataset
-from rlop.data.transforms import transform
 from rlop.doctor.diagnosis import Diagnosis, diagnose
+from rlop.doctor.source import data_of
 from rlop.doctor.text import as_text
 from rlop.doctor.words import CAVEATS
 from rlop.interop.networks import READERS, load_network
@@ -61,9 +58,9 @@ def doctor(args: argparse.Namespace) -> None:
     path = path / CHECKPOINT if path.is_dir() else path
     agent, _ = load_agent(path, allow=args.allow)
     folder = path.parent
-    data = load_dataset(args.data) if args.data else data_of(folder)
+    data = data_of(folder, args.data, args.allow)
     history = read_metrics(folder) if (folder / RECORD).is_file() else None
-    if history is not None and tuple(history.labels) != agent.runs.labels:
+    if history is not None and history.labels != list(agent.runs.labels):
         history = None  # the record beside the checkpoint is of another training
 
     found = diagnose(agent, data, history=history, refit_steps=args.refit_steps)
@@ -83,28 +80,6 @@ def foreign(path: Path, args: argparse.Namespace) -> list[Diagnosis]:
         gamma=args.gamma,
         refit_steps=args.refit_steps,
     )
-
-
-def data_of(folder: Path) -> Dataset:
-    """Return the data that the configuration in a training's folder names.
-
-    A folder may be a stranger's: nothing that its configuration names by import path is imported.
-
-    Args:
-        folder: of the training.
-    Raises:
-        InputError: no configuration, or one whose data must be given by `--data`.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise InputError(f"--data: expected a data set, for {folder} has no {CONFIG} that names it")
-    values = read_yaml(path)
-    source, transforms = values.get("data"), values.get("transforms") or {}
-    is_plain = isinstance(source, str) and not is_import_path(source.partition("?")[0])
-    has_plain_names = isinstance(transforms, dict) and not any(map(is_import_path, transforms))
-    if not (is_plain and has_plain_names) or "mix" in values:
-        raise InputError(f"--data: expected a data set, for the one in {path} has no plain name")
-    return transform(load_dataset(source), transforms)
 
 
 def show(found: list[Diagnosis], args: argparse.Namespace, config: str | None) -> None:

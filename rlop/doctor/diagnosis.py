@@ -37,12 +37,6 @@ class Diagnosis:
         """Return the diseases whose level is sick."""
         return [finding.disease for finding in self.findings if finding.level == SICK]
 
-    def __str__(self) -> str:
-        """Return the diagnosis as the command prints it."""
-        from rlop.doctor.text import as_text
-
-        return as_text(self)
-
 
 def diagnose(
     model: Agent | nn.Module,
@@ -51,7 +45,8 @@ def diagnose(
 ) -> list[Diagnosis]:
     """Name what is wrong with an agent or a network, run by run; it is not changed.
 
-        for diagnosis in rlop.diagnose(agent, data): print(diagnosis)
+        for diagnosis in rlop.diagnose(agent, data):
+            print(diagnosis.label, diagnosis.sick)
         (diagnosis,) = rlop.diagnose(network, obs, layer="torso")
 
     Args:

@@ -106,7 +106,7 @@ def value_measures(
 
 
 def limit_of(data: Dataset, gamma: Tensor) -> Tensor:
-    """Return the largest absolute value that the rewards of a data set allow, max |r| / (1 - gamma).
+    """Return the largest absolute value that rewards allow, max |r| / (1 - gamma).
 
     NaN where there is no limit: gamma = 1, or no reward.
     """

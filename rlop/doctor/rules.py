@@ -83,8 +83,6 @@ DISEASES: dict[str, Disease] = {
         (Sign("plasticity/refit", 2, 4),), also=("units/dormant", "units/inactive"), from_start=True
     ),
     "constant rewards": Disease((Sign("data/flat", 1, 1),)),
-    "missing ends": Disease(
-        (Sign("data/ends", 0.001, 0.0001, below=True),), also=("data/broken",)
-    ),
+    "missing ends": Disease((Sign("data/ends", 0.001, 0.0001, below=True),), also=("data/broken",)),
     "single behavior": Disease((Sign("data/varied", 0.1, 0.03, below=True),)),
 }

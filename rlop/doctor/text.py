@@ -31,9 +31,7 @@ def as_text(diagnosis: Diagnosis, config: str | None = None, data: str | None = 
 
 def _trouble(finding: Finding, config: str | None, data: str | None) -> list[str]:
     words = sentence(finding.disease, finding.level)
-    lines = [
-        f"  {finding.level.upper()}: {finding.disease}. {words} (confidence: {finding.sure})"
-    ]
+    lines = [f"  {finding.level.upper()}: {finding.disease}. {words} (confidence: {finding.sure})"]
     lines += [f"    {evidence_text(item)}" for item in finding.evidence]
     return [*lines, f"    try: {remedy(finding.disease, config, data)}"]
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlop.agents import CQL, DQN
-
 from rlop.agent import Agent
+from rlop.agents import CQL, DQN
 from rlop.data import Dataset, load_dataset
 from rlop.doctor.agents import measure_runs
 from rlop.doctor.datasets import measure_data
@@ -191,7 +190,7 @@ def with_penalty(options: dict[str, Any], function: Any, coef: float) -> dict[st
 
 
 # Disease -> the training that has it.
-SICK: dict[str, Patient] = {
+INDUCED: dict[str, Patient] = {
     "rank collapse": Patient(
         "a penalty on all directions of the features but the strongest",
         grid,
@@ -231,13 +230,18 @@ SICK: dict[str, Patient] = {
     "over-conservatism": Patient(
         "a penalty on the values of all actions",
         grid,
-        with_penalty(NORMED, pessimism, 0.4),
-        consequences=("values outside the data",),
+        with_penalty(NORMED, pessimism, 1.0),
+        consequences=(
+            "divergence",
+            "values outside the data",
+            "rank collapse",
+            "lost plasticity",
+        ),
     ),
     "values outside the data": Patient(
         "a reward for what the best action is valued above the data's",
         grid,
-        with_penalty(BALLED, greed, 0.5),
+        with_penalty(BALLED, greed, 0.3),
         consequences=("over-estimation",),
     ),
     "policy on the bound": Patient(
@@ -245,7 +249,14 @@ SICK: dict[str, Patient] = {
         paid_effort,
         {**LINEAR, "alpha": 0.0, "policy_lr": 1e-2, "entropy_coef": 1e-3, "entropy_lr": 1e-8},
         CQL,
-        consequences=("over-estimation", "values outside the data"),
+        consequences=(
+            "over-estimation",
+            "values outside the data",
+            "rank collapse",
+            "dormant units",
+            "alignment",
+        ),
+        steps=600,
     ),
     "lost plasticity": Patient(
         "a learning rate ten times too large",
@@ -255,7 +266,11 @@ SICK: dict[str, Patient] = {
     ),
     "constant rewards": Patient("every reward is 0.1", flat_grid),
     "missing ends": Patient("no row ends an episode", endless_grid),
-    "single behavior": Patient("one deterministic policy", single_grid),
+    "single behavior": Patient(
+        "one deterministic policy",
+        single_grid,
+        consequences=("over-estimation", "values outside the data"),
+    ),
 }
 
 HEALTHY: dict[str, Patient] = {

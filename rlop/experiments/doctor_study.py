@@ -13,8 +13,7 @@ from rlop.doctor.findings import Finding, findings
 from rlop.doctor.measures import Measured
 from rlop.doctor.ranges import percentiles
 from rlop.doctor.rules import DISEASES, SICK
-from rlop.experiments.doctor_runs import HEALTHY, Patient, examine
-from rlop.experiments.doctor_runs import SICK as INDUCED
+from rlop.experiments.doctor_runs import HEALTHY, INDUCED, Patient, examine
 
 CALIBRATION = [1, 2, 3]  # seeds that set thresholds and ranges
 DECIDING = [101, 102, 103, 104, 105]  # seeds of the confusion table, a data set for each patient
