@@ -13,10 +13,10 @@ from rlop.probes import (
     policy_churn,
     refit_error,
     return_gap,
-    standardized,
     unseen_gap,
     value_churn,
 )
+from rlop.probes.refit import standardized
 
 
 def test_a_unit_with_little_gradient_is_inactive_at_any_scale_of_the_loss():
@@ -74,7 +74,7 @@ def test_the_gap_to_returns_is_in_standard_deviations_of_known_returns():
     returns = torch.tensor([0.0, 2.0, 1e9])
     known = torch.tensor([True, True, False])
     gap = return_gap(torch.tensor([3.0, 5.0, 77.0]), returns, known)  # mean Q 4, G 1 +- 1
-    assert [part.item() for part in gap] == [3, 2, -4]
+    assert [part.item() for part in gap] == [3, 2, -4, 1]
 
     for known_rows in ([False, False, False], [True, False, False]):
         nothing = return_gap(returns, returns, torch.tensor(known_rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from rlop.probes.refit import refit_error, standardized
 from rlop.probes.unseen import at_bound
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
-from rlop.types import Batch
+from rlop.types import Batch, InputError
 
 REFIT_ROWS = 256
 FRESH = 3  # networks that a refit is compared with
@@ -62,12 +63,13 @@ def measure_runs(
     found["run/frozen"] = (~agent.active).double()
 
     if agent.spec.n_actions is None:
-        found["policy/bound"] = at_bound(agent.act(batch.obs))
+        with suppress(InputError):  # a value function has no policy
+            found["policy/bound"] = at_bound(agent.act(batch.obs))
     if agent.main.target is not None:
         found |= _values(agent, data, batch)
         found |= _learning(agent, data, batch)
-    if refit_steps:
-        found["plasticity/refit"] = _refit(agent, start, batch, refit_steps)
+        if refit_steps:
+            found["plasticity/refit"] = _refit(agent, start, batch, refit_steps)
 
     runs = [as_measured(found, run) for run in range(len(agent.runs))]
     if history is not None:
@@ -160,7 +162,7 @@ def _refit(agent: Agent, start: Agent, batch: Batch, steps: int) -> Tensor:
     rows = slice(0, REFIT_ROWS)
     obs, action = batch.obs[:, rows], batch.action[:, rows]
     network = start.main.online
-    by_action = agent.spec.n_actions is None and agent.main.target is not None
+    by_action = agent.spec.n_actions is None
 
     def outputs(parameters: Mapping[str, Tensor]) -> Tensor:
         inputs = (obs, action) if by_action else (obs,)

@@ -17,7 +17,7 @@ from rlop.training.checkpoint import load_agent
 from rlop.training.folder import CHECKPOINT, CONFIG
 from rlop.types import InputError
 
-GIVES = {None: "q", "q": "q", "actor": "actions", "critic_1": "q", "critic_2": "q"}
+VALUES = ("q", "critic_1", "critic_2")  # parts of foreign files that give values of actions
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--data", help="file or name, as in `data:`; default: what the folder's configuration says")
     add("--html", type=Path, metavar="FILE", help="also write a page that opens in a browser")
     add("--from", dest="kind", choices=list(READERS), help="whose file it is, if not ours")
-    add("--part", choices=["q", "actor", "critic_1", "critic_2"], help="with --from: its network")
+    add("--part", choices=[*VALUES, "actor"], help="with --from: its network")
     add("--gamma", type=float, default=0.99, help="with --from: discount of its values")
     add(
         "--refit-steps",
@@ -69,17 +69,23 @@ def doctor(args: argparse.Namespace) -> None:
 
 
 def foreign(path: Path, args: argparse.Namespace) -> list[Diagnosis]:
-    """Diagnose a network of another library on a data set."""
+    """Diagnose a network of another library on a data set; by default its values, if it has any."""
     if args.data is None:
         raise InputError("--data: expected a data set with --from")
-    network = load_network(path, args.kind, args.part)
-    return diagnose(
-        network,
-        load_dataset(args.data),
-        gives=GIVES[args.part],
-        gamma=args.gamma,
-        refit_steps=args.refit_steps,
-    )
+    data = load_dataset(args.data)
+    part = args.part
+    if part is None:
+        try:
+            network, part = load_network(path, args.kind, "q"), "q"
+        except InputError:
+            network = load_network(path, args.kind)
+    else:
+        network = load_network(path, args.kind, part)
+
+    gives = "q" if part in VALUES else "features"
+    if part == "actor" and data.spec.n_actions is None:
+        gives = "actions"
+    return diagnose(network, data, gives=gives, gamma=args.gamma, refit_steps=args.refit_steps)
 
 
 def show(found: list[Diagnosis], args: argparse.Namespace, config: str | None) -> None:

@@ -37,6 +37,7 @@ MEASURES: dict[str, str] = {
     "value/worst": "mean value below the worst return, in standard deviations of returns",
     "value/policy": "the policy's actions above the data's, in standard deviations of returns",
     "value/random": "random actions below the worst return, in standard deviations of returns",
+    "value/spread": "standard deviation of returns",
     "value/drift": "movement of the target late in training, in standard deviations of returns",
     "policy/bound": "share of the policy's action entries at the end of [-1, 1]",
     "plasticity/refit": "error left by a refit, as a multiple of a fresh network's",
@@ -90,18 +91,13 @@ def value_measures(
         known: whether each is known.
     """
     gap = return_gap(q_data, returns, known)
-    spread = (returns * known).double()
-    count = known.sum(-1).double()
-    center = spread.sum(-1) / count
-    spread = ((returns.double() - center.unsqueeze(-1)).square() * known).sum(-1) / count
-    spread = spread.sqrt().where(~gap.mean.isnan(), torch.nan)
     return {
         "value/mean": gap.mean,
         "value/best": gap.best,
         "value/worst": gap.worst,
-        "value/policy": unseen_gap(q_data, q_policy, spread),
+        "value/policy": unseen_gap(q_data, q_policy, gap.spread),
         "value/random": return_gap(q_random, returns, known).worst,
-        "value/spread": spread,
+        "value/spread": gap.spread,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,14 @@ SIZE = 2048  # transitions of a data set that are measured
 REFIT_ROWS = 256
 FRESH = 3  # networks that stand in for the start, and that a refit is compared with
 GIVES = ("features", "q", "actions")
+
+
+class Inputs(NamedTuple):
+    """Arguments of a network at some states, and at the next ones if they are known."""
+
+    here: tuple[Tensor, ...]
+    following: object
+    mask: Tensor | None  # 1 - terminated, `[n]`
 
 
 @runtime_checkable
@@ -71,17 +79,17 @@ def measure_module(
         InputError: for what `rlop.probe` refuses, or an output that is not what `gives` says.
     """
     check_known("gives", gives, GIVES)
-    batch = _batch_of(data) if isinstance(data, Dataset) else None
-    by_action = batch is not None and gives == "q" and batch.action.is_floating_point()
-    inputs, following, mask = data, next_batch, None
-    if batch is not None:
-        inputs = (batch.obs[0], batch.action[0]) if by_action else (batch.obs[0],)
-        # The next action of a critic with actions is not known: no features at (s', a').
-        following = None if by_action else (batch.next_obs[0],)
-        mask = 1 - batch.terminated[0]
+    batch = None
+    by_action = False
+    if isinstance(data, Dataset):
+        batch = probe_batch(data.columns(), SIZE, 1)
+        by_action = gives == "q" and data.spec.n_actions is None
+        inputs = _inputs_of(batch, by_action)
+    else:
+        inputs = Inputs(data if isinstance(data, tuple) else (data,), next_batch, None)
 
     def measures(network: nn.Module) -> dict[str, np.ndarray]:
-        found = probe(network, inputs, layer, following, mask, activation)
+        found = probe(network, inputs.here, layer, inputs.following, inputs.mask, activation)
         return {name: value.cpu().numpy()[None] for name, value in found.items()}
 
     fresh = [redrawn(model, number) for number in range(FRESH + 1)]
@@ -92,13 +100,15 @@ def measure_module(
     if batch is not None and isinstance(data, Dataset) and gives != "features":
         found |= _outputs(model, data, batch, gives, by_action, gamma)
     if refit_steps:
-        first = inputs if isinstance(inputs, tuple) else (inputs,)
-        found |= _refit(model, fresh, first, refit_steps)
+        found |= _refit(model, fresh, inputs.here, refit_steps)
     return as_measured(found, 0)
 
 
-def _batch_of(data: Dataset) -> Batch:
-    return probe_batch(data.columns(), SIZE, 1)
+def _inputs_of(batch: Batch, by_action: bool) -> Inputs:
+    """Return what a network is called with at the rows of a batch."""
+    if by_action:  # the next action of a critic is not known: there are no features at (s', a')
+        return Inputs((batch.obs[0], batch.action[0]), None, None)
+    return Inputs((batch.obs[0],), (batch.next_obs[0],), 1 - batch.terminated[0])
 
 
 def redrawn(model: nn.Module, seed: int) -> nn.Module:

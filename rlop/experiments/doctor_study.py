@@ -10,9 +10,9 @@ from typing import TypedDict
 
 from rlop.config.files import write_atomic
 from rlop.doctor.findings import Finding, findings
-from rlop.doctor.measures import Measured
+from rlop.doctor.measures import MEASURES, Measured
 from rlop.doctor.ranges import percentiles
-from rlop.doctor.rules import DISEASES, SICK
+from rlop.doctor.rules import DISEASES, NEVER, SICK, Sign
 from rlop.experiments.doctor_runs import HEALTHY, INDUCED, Patient, examine
 
 CALIBRATION = [1, 2, 3]  # seeds that set thresholds and ranges
@@ -23,7 +23,8 @@ HEALTHY_DECIDING = {
     "DQN, max-norm": [205, 206, 207],
     "CQL, linear system": [208, 209, 210],
 }
-BEGIN, END = "<!-- confusion table -->", "<!-- end of the confusion table -->"
+# Marks in the page around each part that is generated.
+PARTS = ("rules", "patients", "confusion")
 
 
 class Record(TypedDict):
@@ -158,8 +159,29 @@ def patients() -> str:
     return "\n".join(lines)
 
 
+def rules() -> str:
+    """Return the diseases with their signs and thresholds, in Markdown."""
+    lines = ["| disease | measure | watch | sick |", "|---|---|---|---|"]
+    for name, disease in DISEASES.items():
+        joint = " and " if disease.together else " or "
+        words = joint.join(MEASURES[sign.measure] for sign in disease.signs)
+        watch = joint.join(_bound(sign, sign.watch) for sign in disease.signs)
+        sick = joint.join(_bound(sign, sign.sick) for sign in disease.signs)
+        lines.append(f"| {name} | {words} | {watch} | {sick} |")
+    return "\n".join(lines)
+
+
+def _bound(sign: Sign, value: float) -> str:
+    if value == NEVER:
+        return "never"
+    return f"{'at most' if sign.below else 'at least'} {value:g}"
+
+
 def filled(page: str, records: Iterable[Record]) -> str:
-    """Put the tables into the page, between its marks."""
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{patients()}\n\n{table(records)}\n\n{END}{tail}"
+    """Put the generated parts into the page, each between its marks."""
+    for name, text in zip(PARTS, (rules(), patients(), table(records)), strict=True):
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        head, _, rest = page.partition(begin)
+        _, _, tail = rest.partition(end)
+        page = f"{head}{begin}\n\n{text}\n\n{end}{tail}"
+    return page

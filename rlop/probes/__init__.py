@@ -48,7 +48,7 @@ from rlop.probes.rank import (
     srank,
     stable_rank,
 )
-from rlop.probes.refit import refit_error, standardized
+from rlop.probes.refit import refit_error
 from rlop.probes.return_gap import return_gap
 from rlop.probes.trace import gauss_newton_trace, head_trace, noise_trace
 from rlop.probes.units import active_neurons, dead_fraction, dormant_fraction, unit_measures
@@ -107,7 +107,6 @@ __all__ = [
     "singular_values",
     "srank",
     "stable_rank",
-    "standardized",
     "unbiased_hsic",
     "unit_measures",
     "unseen_gap",

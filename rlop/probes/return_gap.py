@@ -19,6 +19,7 @@ class ReturnGap(NamedTuple):
     mean: Tensor  # mean Q(s, a) above the mean return; negative below
     best: Tensor  # mean Q(s, a) above the best return; negative below
     worst: Tensor  # mean Q(s, a) below the worst return; negative above
+    spread: Tensor  # the unit, in that of returns
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ def return_gap(
         returns: G, the discounted sum of rewards from each row on, same shape.
         known: bool, same shape; False where the episode was cut. None counts every row.
     Returns:
-        The three distances.
+        The three distances, and their unit.
     Raises:
         ValueError: when shapes differ.
     Reference: over-estimation as the gap to Monte-Carlo returns: Fujimoto, van Hoof, Meger,
@@ -61,7 +62,7 @@ def return_gap(
     # Rounding leaves a spread of equal returns that is tiny rather than 0.
     is_flat = spread <= 1e-9 * center.abs().clamp_min(1e-9)
     unit = spread.where(~is_flat, torch.nan)
-    return ReturnGap((value - center) / unit, (value - best) / unit, (worst - value) / unit)
+    return ReturnGap((value - center) / unit, (value - best) / unit, (worst - value) / unit, unit)
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:
