@@ -43,8 +43,7 @@ def main(argv: Sequence[str]) -> None:
     wanted = doctor_study.plan(calibrating=False)
     if options.stage == "decide":
         doctor_study.collect(wanted, options.records)
-    every = doctor_study.read(options.records)
-    records = [record for record in every if wanted.get(record["patient"]) == record["seeds"]]
+    records = doctor_study.chosen(doctor_study.read(options.records), wanted)
     page = doctor_study.filled(options.page.read_text(), records)
     write_atomic(options.page, page.encode())
     print(doctor_study.table(records))

@@ -1,6 +1,8 @@
 """The doctor: from measures to findings and words, on measures made by hand and small networks."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from rlop.doctor.rules import DISEASES, OK, SICK, UNMEASURED, WATCH
 from rlop.doctor.words import WORDS, remedy
 from rlop.experiments import doctor_study
 from rlop.experiments.doctor_runs import HEALTHY, INDUCED, examine
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # A run like our healthy ones.
 WELL = {
@@ -210,17 +214,28 @@ def test_silent_units_of_any_network_are_named():
     assert diagnosis.measured["units/dormant"] >= 0.75
 
 
+def test_a_network_keeps_its_mode_and_statistics_and_other_things_are_refused():
+    net = nn.Sequential(network()[0], nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 5))
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    rlop.diagnose(net, OBS, refit_steps=2)
+    assert net.training
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+
+    with pytest.raises(rlop.InputError, match=r"model: expected a torch.nn.Module, got str"):
+        rlop.diagnose("network", OBS)
+
+
 def test_redrawing_leaves_the_network_and_the_stream_alone():
     net = network()
     before = net[0].weight.clone()
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    fresh = redrawn(net, 0)
+    fresh = redrawn(net, 1)
     assert torch.rand(1) == expected
     assert torch.equal(net[0].weight, before)
     assert not torch.equal(fresh[0].weight, before)
-    assert torch.equal(redrawn(net, 0)[0].weight, fresh[0].weight)
+    assert torch.equal(redrawn(net, 1)[0].weight, fresh[0].weight)
 
 
 def test_values_of_a_network_are_compared_with_the_returns_of_data():
@@ -287,8 +302,19 @@ def test_the_table_counts_what_was_named():
     assert "| nothing (DQN, layer norm) | 2 | - | none | alignment 1 |" in text
     assert "| alignment | 2 | 1 | none | none |" in text
     assert "| over-estimation | 1 | 1 | none | divergence 1 |" in text
-    assert "Named: 2 of 3 (67%). Runs with a disease named that was not listed: 1 of 3." in text
+    assert "Named: 2 of 3 (67%). Runs with a disease named that was not listed: 1 of 3" in text
     assert "more than one disease: 0 of 2. Measured in 1.0 processor minutes" in text
+
+
+def test_page_and_ranges_follow_from_the_records():
+    records = doctor_study.read(ROOT / "docs" / "doctor.jsonl")
+    calibrating = doctor_study.chosen(records, doctor_study.plan(calibrating=True))
+    shipped = json.loads((ROOT / "rlop" / "doctor" / "ranges.json").read_text())
+    assert shipped == doctor_study.reference(calibrating)
+
+    deciding = doctor_study.chosen(records, doctor_study.plan(calibrating=False))
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    assert doctor_study.filled(page, deciding) == page
 
 
 def test_deciding_seeds_set_no_threshold():

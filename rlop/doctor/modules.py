@@ -92,10 +92,13 @@ def measure_module(
         found = probe(network, inputs.here, layer, inputs.following, inputs.mask, activation)
         return {name: value.cpu().numpy()[None] for name, value in found.items()}
 
+    now = measures(model)  # refuses what is no module
+    model = copy.deepcopy(model).eval()  # its mode and its running statistics stay as they are
+
     fresh = [redrawn(model, number) for number in range(FRESH + 1)]
     starts = [measures(network) for network in ([start] if start is not None else fresh[:-1])]
     typical = {name: np.median([part[name] for part in starts], axis=0) for name in starts[0]}
-    found = feature_changes(measures(model), typical)
+    found = feature_changes(now, typical)
 
     if batch is not None and isinstance(data, Dataset) and gives != "features":
         found |= _outputs(model, data, batch, gives, by_action, gamma)

@@ -38,8 +38,10 @@ def data_of(folder: Path, source: str | None, allow: Collection[str] = ()) -> Da
     transforms = values.get("transforms") or {}
     if not isinstance(transforms, Mapping):
         raise InputError(f"{path}: transforms: expected a mapping")
-    if BY_FUNCTION in transforms:
-        _check(f"{path}: transforms.{BY_FUNCTION}", str(transforms[BY_FUNCTION]), allow)
+    options = transforms.get(BY_FUNCTION)
+    if options is not None:
+        function = options.get("function") if isinstance(options, Mapping) else options
+        _check(f"{path}: transforms.{BY_FUNCTION}", str(function), allow)
     return transform(load_dataset(source), transforms)
 
 

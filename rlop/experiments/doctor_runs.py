@@ -88,14 +88,8 @@ def single_grid(seed: int) -> Dataset:
     return grid(seed, epsilon=0.0, start="uniform")
 
 
-def linear(seed: int, effort: float = 0.0, reach: float = 1.0) -> Dataset:
-    """Return 64 episodes of 60 steps of a noisy linear system under noisy linear feedback.
-
-    Args:
-        seed: of the system and the noise.
-        effort: what the reward pays for each unit of an action, instead of a cost.
-        reach: largest action of the data.
-    """
+def linear(seed: int) -> Dataset:
+    """Return 64 episodes of 60 steps of a noisy linear system under noisy linear feedback."""
     rng = np.random.default_rng(seed)
     episodes, length = 64, 60
     drift = np.array([[1.0, 0.2, 0.0], [0.0, 0.95, 0.1], [0.0, 0.0, 0.9]])
@@ -106,14 +100,14 @@ def linear(seed: int, effort: float = 0.0, reach: float = 1.0) -> Dataset:
     state = rng.normal(0, 1, (episodes, 3))
     rows: dict[str, list[np.ndarray]] = {"obs": [], "action": [], "reward": [], "next_obs": []}
     for _ in range(length):
-        action = np.clip(noise * rng.normal(0, 1, (episodes, 2)) - state @ gain.T, -reach, reach)
+        action = np.clip(noise * rng.normal(0, 1, (episodes, 2)) - state @ gain.T, -1, 1)
         cost = 0.1 * np.square(state).sum(1) + 0.05 * np.square(action).sum(1)
         moved = state @ drift.T + action @ push.T + 0.05 * rng.normal(0, 1, state.shape)
         following = np.clip(moved, -5, 5)
 
         rows["obs"].append(state)
         rows["action"].append(action)
-        rows["reward"].append(effort * action.sum(1) - cost)
+        rows["reward"].append(-cost)
         rows["next_obs"].append(following)
         state = following
 
@@ -131,11 +125,6 @@ def linear(seed: int, effort: float = 0.0, reach: float = 1.0) -> Dataset:
         action_low=-1.0,
         action_high=1.0,
     )
-
-
-def paid_effort(seed: int) -> Dataset:
-    """Return the linear system where larger actions pay, and the data took only small ones."""
-    return linear(seed, effort=0.3, reach=0.5)
 
 
 # --- penalties that make sick
@@ -245,17 +234,11 @@ INDUCED: dict[str, Patient] = {
         consequences=("over-estimation",),
     ),
     "policy on the bound": Patient(
-        "a reward that pays for large actions, data with small ones",
-        paid_effort,
-        {**LINEAR, "alpha": 0.0, "policy_lr": 1e-2, "entropy_coef": 1e-3, "entropy_lr": 1e-8},
+        "a learning rate of the policy a hundred times too large",
+        linear,
+        {**LINEAR, "policy_lr": 0.1},
         CQL,
-        consequences=(
-            "over-estimation",
-            "values outside the data",
-            "rank collapse",
-            "dormant units",
-            "alignment",
-        ),
+        consequences=("over-conservatism", "values outside the data"),
         steps=600,
     ),
     "lost plasticity": Patient(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
 from rlop.config.files import write_atomic
-from rlop.doctor.findings import Finding, findings
+from rlop.doctor.findings import findings
 from rlop.doctor.measures import MEASURES, Measured
 from rlop.doctor.ranges import percentiles
 from rlop.doctor.rules import DISEASES, NEVER, SICK, Sign
@@ -69,7 +70,14 @@ def collect(
         lines = [json.dumps(record) + "\n" for record in records]
         write_atomic(path, "".join(lines).encode())
         say(f"{name}: {seconds} s")
-    return [record for record in records if wanted.get(record["patient"]) == record["seeds"]]
+    return chosen(records, wanted)
+
+
+def chosen(records: Iterable[Record], wanted: Mapping[str, list[int]]) -> list[Record]:
+    """Return the records of these patients with these seeds, in the order of the patients."""
+    order = list(wanted)
+    of_plan = [item for item in records if wanted.get(item["patient"]) == item["seeds"]]
+    return sorted(of_plan, key=lambda item: order.index(item["patient"]))
 
 
 def read(path: Path) -> list[Record]:
@@ -95,15 +103,10 @@ def reference(records: Iterable[Record]) -> dict[str, object]:
 
 def named(measured: Measured) -> list[str]:
     """Return the diseases that a run is called sick of."""
-    return [finding.disease for finding in sick_of(measured)]
+    return [finding.disease for finding in findings(measured) if finding.level == SICK]
 
 
-def sick_of(measured: Measured) -> list[Finding]:
-    """Return the findings whose level is sick."""
-    return [finding for finding in findings(measured) if finding.level == SICK]
-
-
-def table(records: Iterable[Record]) -> str:
+def table(records: Sequence[Record]) -> str:
     """Return the confusion table and what follows from it, in Markdown.
 
     Args:
@@ -112,41 +115,53 @@ def table(records: Iterable[Record]) -> str:
     lines = [
         "| induced | runs | named | listed consequences named | others named |",
         "|---|---|---|---|---|",
+        *map(_row, records),
     ]
-    right = total = strange = doubly = healthy = 0
-    seconds = 0.0
-    for record in records:
-        name, runs = record["patient"], [named(run) for run in record["runs"]]
-        listed = INDUCED[name].consequences if name in INDUCED else ()
-        counts = {other: sum(other in run for run in runs) for run in runs for other in run}
-        own = counts.pop(name, 0)
-        expected = {other: count for other, count in counts.items() if other in listed}
-        others = {other: count for other, count in counts.items() if other not in listed}
-        shown = str(own) if name in INDUCED else "-"
-        label = name if name in INDUCED else f"nothing ({name})"
-        lines.append(
-            f"| {label} | {len(runs)} | {shown} | {_counted(expected)} | {_counted(others)} |"
-        )
 
-        seconds += record["seconds"]
-        if name in INDUCED:
-            right, total = right + own, total + len(runs)
-            strange += sum(any(other in run for other in others) for run in runs)
-        else:
-            healthy += len(runs)
-            doubly += sum(len(run) > 1 for run in runs)
+    sick = [record for record in records if record["patient"] in INDUCED]
+    well = [record for record in records if record["patient"] in HEALTHY]
+    runs = [(record["patient"], named(run)) for record in sick for run in record["runs"]]
+    healthy = [named(run) for record in well for run in record["runs"]]
+    right = sum(name in diseases for name, diseases in runs)
+    strange = sum(bool(_others(name, diseases)) for name, diseases in runs)
+    doubly = sum(len(diseases) > 1 for diseases in healthy)
+    minutes = sum(record["seconds"] for record in records) / 60
 
+    share = f" ({right / len(runs):.0%})" if runs else ""
     lines += [
         "",
-        f"Named: {right} of {total} ({right / total:.0%}). Runs with a disease named that was not "
-        f"listed: {strange} of {total}. Healthy runs called sick of more than one disease: "
-        f"{doubly} of {healthy}. Measured in {seconds / 60:.1f} processor minutes.",
+        f"Named: {right} of {len(runs)}{share}. Runs with a disease named that was not listed: "
+        f"{strange} of {len(runs)}. Healthy runs called sick of more than one disease: {doubly} of "
+        f"{len(healthy)}. Measured in {minutes:.1f} processor minutes.",
     ]
+    examined = {record["patient"] for record in records}
+    missing = [name for name in plan(calibrating=False) if name not in examined]
+    if missing:
+        lines.append(f"Not examined yet: {', '.join(missing)}.")
     return "\n".join(lines)
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+def _row(record: Record) -> str:
+    """Return the row of one patient."""
+    name = record["patient"]
+    diseases = [disease for run in record["runs"] for disease in named(run)]
+    own = str(diseases.count(name)) if name in INDUCED else "-"
+    others = _others(name, diseases)
+    expected = [disease for disease in diseases if disease != name and disease not in others]
+    label = name if name in INDUCED else f"nothing ({name})"
+    return (
+        f"| {label} | {len(record['runs'])} | {own} | {_counted(expected)} | {_counted(others)} |"
+    )
+
+
+def _others(name: str, diseases: Sequence[str]) -> list[str]:
+    """Return the diseases that a patient neither was given nor was expected to show."""
+    listed = INDUCED[name].consequences if name in INDUCED else ()
+    return [disease for disease in diseases if disease != name and disease not in listed]
+
+
+def _counted(diseases: Sequence[str]) -> str:
+    ordered = sorted(Counter(diseases).items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
 
 
@@ -177,7 +192,7 @@ def _bound(sign: Sign, value: float) -> str:
     return f"{'at most' if sign.below else 'at least'} {value:g}"
 
 
-def filled(page: str, records: Iterable[Record]) -> str:
+def filled(page: str, records: Sequence[Record]) -> str:
     """Put the generated parts into the page, each between its marks."""
     for name, text in zip(PARTS, (rules(), patients(), table(records)), strict=True):
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
