@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlop.agent import Agent
+from rlop.agent import Agent, Noise
 from rlop.agents import CQL, DQN
+from rlop.agents.actor_critic import Moments
 from rlop.data import Dataset, load_dataset
 from rlop.doctor.agents import measure_runs
 from rlop.doctor.datasets import measure_data
 from rlop.doctor.measures import Measured
 from rlop.training.session import train
-from rlop.types import TDContext, needs
+from rlop.types import Batch, TDContext, needs
 
 STEPS = 1500
 SMALL = {"hidden": (64, 64), "batch_size": 32, "lr": 1e-3}
@@ -173,6 +174,15 @@ def greed(ctx: TDContext) -> Tensor:
     return (ctx.q - ctx.q_values.amax(-1)).mean(-1)
 
 
+class Pushed(CQL):
+    """CQL whose policy is rewarded for leaving the middle of the range of actions."""
+
+    def policy_loss(self, batch: Batch, noise: Noise, pi: Moments) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss of CQL's policy minus the mean size of its actions before the tanh."""
+        loss, log_pi, q = super().policy_loss(batch, noise, pi)
+        return loss - pi[0].abs().mean((-2, -1)), log_pi, q
+
+
 def with_penalty(options: dict[str, Any], function: Any, coef: float) -> dict[str, Any]:
     """Return an agent's options with one more penalty."""
     return {**options, "regularizers": {"induced": {"coef": coef, "fn": function}}}
@@ -234,11 +244,11 @@ INDUCED: dict[str, Patient] = {
         consequences=("over-estimation",),
     ),
     "policy on the bound": Patient(
-        "a learning rate of the policy a hundred times too large",
+        "a reward for leaving the middle of the range of actions",
         linear,
-        {**LINEAR, "policy_lr": 0.1},
-        CQL,
-        consequences=("over-conservatism", "values outside the data"),
+        {**LINEAR, "policy_lr": 2e-2},
+        Pushed,
+        consequences=("over-estimation", "values outside the data"),
         steps=600,
     ),
     "lost plasticity": Patient(
