@@ -8,7 +8,7 @@ CHAOS ?=
 BENCH ?= all
 JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3 jax
-EXTRAS := report,collect,classic,minatar,atari,supervised
+EXTRAS := report,collect,classic,minatar,atari,supervised,bands
 
 .PHONY: demo test generated test-lower chaos lint dist bench clean
 

@@ -14,12 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from rlop.command import run_script
 from rlop.config.checks import check_known
 from rlop.config.files import write_atomic
 from rlop.experiments import neural_td_claims, neural_td_page
+from rlop.experiments.running import plain_process
 
 # name -> its files, its parts, its page
 CLAIMS = {"neural-td": ("neural_td", neural_td_claims, neural_td_page)}
@@ -38,7 +37,6 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args(argv)
 
-    torch.set_num_threads(1)
     file_name, claims, page = CLAIMS[options.name]
     path = options.out / f"{file_name}.jsonl"
     records = read(path)
@@ -49,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
             continue
 
         started = time.process_time()
-        values = claims.run(part, options.seeds)
+        with plain_process():
+            values = claims.run(part, options.seeds)
         seconds = round(time.process_time() - started, 1)
         records[part] = {
             "part": part,

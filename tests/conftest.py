@@ -16,13 +16,6 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _plain_arithmetic():
-    """Undo what an experiment, whose process is its own elsewhere, does to denormal numbers."""
-    yield
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture
 def shared_data():
     """Folder of real data sets beside the checkout; the test is skipped where there is none."""

@@ -49,25 +49,44 @@ def test_the_program_gives_the_norm_of_a_pulse_for_every_size():
         assert conv_sdp.smallest(pulse, size) == pytest.approx(2 * 2 * 3, rel=1e-5)
 
 
+def moments_of(out, hidden):
+    n = len(out)
+    return hidden.T @ hidden / n, out.T @ hidden / n, out.T @ out / n
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.7])
-def test_the_moments_of_a_network_follow_its_neurons_step_by_step(rate):
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_moments_of_a_network_follow_its_neurons_step_by_step(outputs, rate):
     rng = np.random.default_rng(0)
-    out, hidden, w = rng.normal(size=5), rng.normal(size=(5, 30)), rng.normal(size=30)
-    state = feature_limit.moments_of(out, hidden)
+    out, hidden = rng.normal(size=(5, outputs)), rng.normal(size=(5, 30))
+    w = rng.normal(size=(outputs, 30))
+    state = feature_limit.Moments(*moments_of(out, hidden))
     for _ in range(2):
         g = state.b - w
-        out, hidden = out - rate * hidden @ g, hidden - rate * np.outer(out, g)
+        out, hidden = out - rate * hidden @ g.T, hidden - rate * out @ g
         state = feature_limit.step(state, g, rate)
 
-    for found, expected in zip(state, feature_limit.moments_of(out, hidden)):
+    for found, expected in zip(state, moments_of(out, hidden)):
         assert found == pytest.approx(expected)
 
 
 def test_the_kernel_limit_leaves_the_features_where_they_are():
-    state = feature_limit.step(feature_limit.limit_moments(), np.ones(30), 0.5, learns=False)
+    g = np.ones((1, 30))
+    state = feature_limit.kernel_step(feature_limit.limit_moments(1), g, 0.5)
     assert (state.a == np.eye(30)).all()
-    assert state.c == 1
-    assert state.b == pytest.approx(-np.ones(30))  # -.5 (A + c) g
+    assert (state.c == 1).all()
+    assert state.b == pytest.approx(-g)  # -.5 (A + c) g
+
+
+@pytest.mark.parametrize("width", [8, 200])
+def test_a_new_output_has_the_mean_squares_of_random_weights(width):
+    """Over draws, the mean of b b' is A / n, and that of c is 1."""
+    rng = np.random.default_rng(0)
+    state = feature_limit.drawn_moments(2, width, rng)
+    draws = [feature_limit.new_output(state, width, rng) for _ in range(3000)]
+    squares = np.mean([draw.b.T @ draw.b for draw in draws], axis=0)
+    assert squares == pytest.approx(state.a / width, abs=0.1 * np.abs(state.a).max() / width)
+    assert np.mean([draw.c for draw in draws]) == pytest.approx(1, abs=0.05)
 
 
 def test_the_moments_of_rectified_numbers_are_those_known_by_hand():

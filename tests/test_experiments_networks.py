@@ -99,6 +99,13 @@ def test_the_multiclass_svm_meets_its_margins_and_is_the_smallest():
     assert w.norm() < other.norm()
 
 
+def test_descent_on_cross_entropy_ends_at_the_svm_though_softmax_rounds_to_one(monkeypatch):
+    monkeypatch.setattr(multiclass_margin, "STEPS", 1000)
+    data = multiclass_margin.sample(60, multiclass_margin.length(60), 0)
+    cosine, _ = multiclass_margin.limit(data, same_labels=True)
+    assert cosine > 0.9995
+
+
 def test_blocks_and_overlaps_by_hand():
     cka = torch.tensor([[[1.0, 0.5], [0.7, 1.0]]])
     assert block_structure.block(cka).item() == pytest.approx(0.6)

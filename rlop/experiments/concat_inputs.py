@@ -133,7 +133,6 @@ def train(data: Digits, seed: int, kind: str) -> Course:
         seed: of the initial weights and the minibatches.
         kind: `points`, `pairs`, or `twins`, pairs of equal inputs.
     """
-    torch.set_flush_denormal(True)
     parts = []
     for widths, child in zip(STACKS, child_seeds(seed, len(STACKS))):
         parts.append(train_stack(data, widths, child, kind))

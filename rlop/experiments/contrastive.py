@@ -187,7 +187,6 @@ def train(x: Tensor, labels: Tensor | None, seed: int, kinds: Sequence[str] = KI
 
     objects = torch.zeros(RUNS, len(x))
     by_kind = torch.zeros(RUNS, len(kinds))
-    torch.set_flush_denormal(True)
     for epoch, epoch_seed in enumerate(child_seeds(order_seed, EPOCHS)):
         for index in orders(RUNS, len(x), BATCH, 1, epoch_seed):
             batch = take(every, index)

@@ -16,8 +16,8 @@ drops that Z has rank C, the number of output channels. Shown for D = 16:
    1, which does not depend on the basis, to 2 ||DFT beta||_1 at K = D, which prefers sparse
    spectra.
 
-Control: networks without weight decay; the number of output channels exchanged; a white spectrum,
-all frequencies equal, for which both norms are the same.
+Control: networks without weight decay; the number of output channels exchanged; the sizes of the
+kernel backwards; a white spectrum, all frequencies equal, for which both norms are the same.
 """
 
 from __future__ import annotations
@@ -80,6 +80,11 @@ def norms_by_size(beta: Tensor) -> list[float]:
     return [smallest(beta[None], size) for size in SIZES]
 
 
+def largest_growth(norms: list[float]) -> float:
+    """Return the largest ratio of a norm to the one before it."""
+    return float(np.max(np.divide(norms[1:], norms[:-1])))
+
+
 def values_of(ratios: list[float], norms: list[float], beta: Tensor) -> dict[str, float]:
     """Name the measures."""
     ends = [smallest_norm(beta[None], size) for size in (1, D)]
@@ -88,7 +93,7 @@ def values_of(ratios: list[float], norms: list[float], beta: Tensor) -> dict[str
         "one input channel, C = 4: squared norm / program": ratios[1],
         "three input channels, C = 8: squared norm / program": ratios[2],
         "three input channels, C = 1: squared norm / program": ratios[3],
-        "norm at 2 K / norm at K, largest over K": float(np.max(np.divide(norms[1:], norms[:-1]))),
+        "norm at 2 K / norm at K, largest over K": largest_growth(norms),
         "norm at K = 4, from 0 at K = D to 1 at K = 1": (norms[2] - ends[1])
         / max(ends[0] - ends[1], 1.0),
         "norm at K = 1 and K = D, program / closed form": (norms[0] + norms[-1]) / sum(ends),
@@ -128,10 +133,11 @@ def control(seed: int) -> dict[str, float]:
     white[0] = 2.0
     values = values_of(ratios, norms_by_size(white), white)
 
-    # Where both ends must fit their closed forms, K = 1 stands for both.
+    # Where the norm must fall with the size, the sizes are taken backwards; where both ends must
+    # fit their closed forms, K = 1 stands for both.
     beta = torch.randn(D, generator=Generator().manual_seed(seeds[4]), dtype=torch.float64)
+    norms = norms_by_size(beta)
     ends = [smallest_norm(beta[None], size) for size in (1, D)]
-    values["norm at K = 1 and K = D, program / closed form"] = (
-        2 * smallest(beta[None], 1) / sum(ends)
-    )
+    values["norm at 2 K / norm at K, largest over K"] = largest_growth(norms[::-1])
+    values["norm at K = 1 and K = D, program / closed form"] = 2 * norms[0] / sum(ends)
     return values

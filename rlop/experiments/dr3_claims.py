@@ -39,7 +39,7 @@ Regularization", ICLR 2022, arXiv:2112.04716: section 3.1 (1, 2), 3.2 (3), figur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,14 +238,18 @@ def stopped_gradient(records: Records) -> list[Answer]:
     return judged
 
 
+def tuned(records: Records) -> Iterator[tuple[str, Record, str]]:
+    """Yield every recorded setting of an agent, with its record and its best arm of DR3."""
+    for name in [*AGENTS, *LARGE]:
+        if name in records.settings:
+            record = records.settings[name]
+            yield name, record, best_dr3(record)
+
+
 def performance(records: Records) -> list[Answer]:
     """Answer claim 6."""
     answers: list[Answer] = []
-    for name in [*AGENTS, *LARGE]:
-        if name not in records.settings:
-            continue
-        record = records.settings[name]
-        arm = best_dr3(record)
+    for name, record, arm in tuned(records):
         with_dr3, without = scores(record, arm), scores(record, "plain")
         for key, word in RETURNS.items():
             band = {"high": 0.0} if key == "unlearning" else {"low": 0.0}
@@ -257,11 +261,7 @@ def performance(records: Records) -> list[Answer]:
 def rank_kept(records: Records) -> list[Answer]:
     """Answer claim 7."""
     answers: list[Answer] = []
-    for name in [*AGENTS, *LARGE]:
-        if name not in records.settings:
-            continue
-        record = records.settings[name]
-        arm = best_dr3(record)
+    for name, record, arm in tuned(records):
         over = series(record, "rank/srank", arm)[-1] / series(record, "rank/srank")[-1]
         answers.append(ratio(name, f"srank, {arm} / plain", over, low=math.log(0.95)))
     return answers

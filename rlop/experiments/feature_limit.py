@@ -2,34 +2,38 @@
 
 Row 11: Yang, Hu, "Feature Learning in Infinite-Width Neural Networks" (Tensor Programs IV), ICML
 2021, arXiv:2011.14522, which computes the limit for linear networks of one hidden layer on Word2Vec
-and on few-shot learning; here synthetic few-shot regression stands in for both. In the maximal
-update parametrization f(x) = mean_i a_i u_i . x, and gradient descent at rate eta n, with g the
-mean of residual times input,
+and on few-shot learning; here pretraining on synthetic regressions, and transfer to new ones from
+few samples, stands in for both. In the maximal update parametrization f(x) = mean_i a_i u_i . x
+with K outputs, and gradient descent at rate eta n, with G the mean of residual times input `[K,
+D]`,
 
-    a_i <- a_i - eta g . u_i,   u_i <- u_i - eta a_i g,
+    a_i <- a_i - eta G u_i,   u_i <- u_i - eta G' a_i,
 
-needs the second moments A = mean u u', b = mean a u and c = mean a^2 alone, f(x) = b . x:
+needs the second moments A = mean u u', B = mean a u' and C = mean a a' alone, f(x) = B x:
 
-    A <- A - eta (b g' + g b') + eta^2 c g g'
-    b <- b - eta (A + c) g + eta^2 (b . g) g
-    c <- c - 2 eta b . g + eta^2 g' A g.
+    A <- A - eta (B' G + G' B) + eta^2 G' C G
+    B <- B - eta (G A + C G) + eta^2 G B' G
+    C <- C - eta (G B' + B G') + eta^2 G A G'.
 
-The limit starts at A = I, b = 0, c = 1, a network of n neurons at the moments of its draw. In the
-kernel limit A and c do not move. All are trained on a stream of regressions y = w . x whose w lie
-in 3 of 30 dimensions, and then on 5 samples of a new one; the rate of that, one of six, and the
+The limit starts at A = I, B = 0, C = I, a network of n neurons at the moments of its draw. In the
+kernel limit A and C do not move. All are trained on ten regressions whose directions lie in 3 of 30
+dimensions; then a new output of random weights, B = 0 and C = 1 in the limit, is trained with the
+features on 5 samples of a new direction of these dimensions; the rate of that, one of six, and the
 number of its steps are chosen on 40 validation tasks, for each model.
 
-1. Networks trained neuron by neuron approach the formulas as n^-1/2.
+1. Networks trained neuron by neuron approach the formulas as n^-1/2, from widths on that are large
+   beside the dimension.
 2. The limit that learns features outperforms the kernel limit, and networks of finite width, which
    approach it.
 
-Control: draws of one width in the place of many; a stream of tasks without shared directions; a
-finite network with the moments of the limit.
+Control: draws of one width in the place of many; tasks without shared directions; a finite network
+with the moments of the limit.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -39,15 +43,17 @@ from rlop.experiments.series import power_law_exponent
 
 D = 30
 SHARED = 3  # dimensions of the tasks' directions
-STREAM = 300  # tasks of pretraining, one step on each
-STREAM_SAMPLES = 30
-STREAM_RATE = 0.03
+OUTPUTS = 10  # regressions of pretraining
+LENGTH = 3.0  # of their directions; the network starts at 1
+PRETRAINING_STEPS = 1000
+PRETRAINING_RATE = 0.02
 SHOTS = 5
 TASKS = 40  # of validation, and of test
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # over the trace of A, of the new task
 STEPS = 30
+DIVERGED = 10.0  # ten times the error of not learning; more, or NaN, counts as this
 
-FORMULA_WIDTHS = (64, 256, 1024, 4096)
+FORMULA_WIDTHS = (512, 2048, 8192, 32768)
 FORMULA_STEPS = 20
 WIDTHS = (8, 16, 32, 64, 256)
 NARROW = 16
@@ -55,11 +61,14 @@ DRAWS = 6
 
 
 class Moments(NamedTuple):
-    """State of a network in the maximal update parametrization."""
+    """State of a network with K outputs in the maximal update parametrization."""
 
     a: np.ndarray  # A, [D, D]
-    b: np.ndarray  # [D]
-    c: float
+    b: np.ndarray  # B, [K, D]
+    c: np.ndarray  # C, [K, K]
+
+
+Step: TypeAlias = Callable[[Moments, np.ndarray, float], Moments]
 
 
 class Tasks(NamedTuple):
@@ -69,37 +78,39 @@ class Tasks(NamedTuple):
     w: np.ndarray
 
 
-def limit_moments() -> Moments:
+def limit_moments(outputs: int) -> Moments:
     """Return the moments of infinitely many neurons at the start."""
-    return Moments(np.eye(D), np.zeros(D), 1.0)
+    return Moments(np.eye(D), np.zeros((outputs, D)), np.eye(outputs))
 
 
-def moments_of(out: np.ndarray, hidden: np.ndarray) -> Moments:
-    """Return the moments of n neurons, output weights `[n]` and hidden ones `[n, D]`."""
-    n = len(out)
-    return Moments(hidden.T @ hidden / n, out @ hidden / n, float(out @ out / n))
+def drawn_moments(outputs: int, width: int, rng: np.random.Generator) -> Moments:
+    """Return the moments of n neurons at the start."""
+    out = rng.normal(size=(width, outputs))
+    hidden = rng.normal(size=(width, D))
+    return Moments(hidden.T @ hidden / width, out.T @ hidden / width, out.T @ out / width)
 
 
-def step(state: Moments, g: np.ndarray, rate: float, learns: bool = True) -> Moments:
+def step(state: Moments, g: np.ndarray, rate: float) -> Moments:
     """Take one step of gradient descent.
 
     Args:
         state: moments before.
-        g: mean of residual times input, `[D]`.
+        g: mean of residual times input, `[K, D]`.
         rate: learning rate.
-        learns: whether features are learned; if not, A and c stay.
     """
     a, b, c = state
-    if not learns:
-        return Moments(a, b - rate * (a @ g + c * g), c)
-
-    product = float(b @ g)
-    crossed = np.outer(b, g)
+    features, outputs = b.T @ g, b @ g.T
     return Moments(
-        a - rate * (crossed + crossed.T) + rate**2 * c * np.outer(g, g),
-        b - rate * (a @ g + c * g) + rate**2 * product * g,
-        float(c - 2 * rate * product + rate**2 * g @ a @ g),
+        a - rate * (features + features.T) + rate**2 * g.T @ c @ g,
+        b - rate * (g @ a + c @ g) + rate**2 * g @ features,
+        c - rate * (outputs + outputs.T) + rate**2 * g @ a @ g.T,
     )
+
+
+def kernel_step(state: Moments, g: np.ndarray, rate: float) -> Moments:
+    """Take one step in the kernel limit, in which the features stay."""
+    a, b, c = state
+    return Moments(a, b - rate * (g @ a + c @ g), c)
 
 
 def directions(rng: np.random.Generator, tasks: int, shared: bool, basis: np.ndarray) -> np.ndarray:
@@ -109,15 +120,25 @@ def directions(rng: np.random.Generator, tasks: int, shared: bool, basis: np.nda
     return rng.normal(size=(tasks, D)) / D**0.5
 
 
-def pretrain(state: Moments, learns: bool, shared: bool, seed: int) -> Moments:
-    """Take one step on each task of the stream, which depends on the seed alone."""
-    rng = np.random.default_rng(seed)
-    basis = basis_of(seed)
-    for w in directions(rng, STREAM, shared, basis):
-        x = rng.normal(size=(STREAM_SAMPLES, D))
-        g = x.T @ (x @ (state.b - w)) / STREAM_SAMPLES
-        state = step(state, g, STREAM_RATE, learns)
+def pretrain(state: Moments, shared: bool, seed: int) -> Moments:
+    """Fit ten regressions, on inputs without end: their gradient is B - W."""
+    w = LENGTH * directions(np.random.default_rng(seed), OUTPUTS, shared, basis_of(seed))
+    for _ in range(PRETRAINING_STEPS):
+        state = step(state, state.b - w, PRETRAINING_RATE)
     return state
+
+
+def new_output(state: Moments, width: int, rng: np.random.Generator) -> Moments:
+    """Replace the outputs of n neurons by one of random weights.
+
+    Of the weights a, the part z in the span of the features gives b = A^(1/2) z / sqrt(n).
+    """
+    values, vectors = np.linalg.eigh(state.a)
+    rank = min(width, D)
+    z = rng.normal(size=rank)
+    others = rng.chisquare(width - rank) if width > rank else 0.0
+    root = np.sqrt(values[-rank:].clip(0)) * vectors[:, -rank:]
+    return Moments(state.a, (root @ z)[None] / width**0.5, np.array([[(z @ z + others) / width]]))
 
 
 def basis_of(seed: int) -> np.ndarray:
@@ -127,32 +148,37 @@ def basis_of(seed: int) -> np.ndarray:
 
 
 def draw_tasks(seed: int, stream_seed: int, shared: bool) -> Tasks:
-    """Draw few-shot tasks with the directions of a stream."""
+    """Draw few-shot tasks with the directions of a pretraining."""
     rng = np.random.default_rng(seed)
     w = directions(rng, TASKS, shared, basis_of(stream_seed))
     return Tasks(rng.normal(size=(TASKS, SHOTS, D)), w)
 
 
-def few_shot(state: Moments, rate: float, tasks: Tasks, learns: bool) -> np.ndarray:
+def few_shot(state: Moments, rate: float, tasks: Tasks, move: Step) -> np.ndarray:
     """Adapt to every task; return the mean error after each number of steps, `[STEPS + 1]`."""
     courses = []
     for x, w in zip(*tasks):
         now = state
-        course = [float((now.b - w) @ (now.b - w))]
+        course = [error(now, w)]
         for _ in range(STEPS):
-            g = x.T @ (x @ (now.b - w)) / SHOTS
-            now = step(now, g, rate / np.trace(state.a), learns)
-            course.append(min(float((now.b - w) @ (now.b - w)), 1e3))
+            g = (now.b - w) @ x.T @ x / SHOTS
+            now = move(now, g, rate / np.trace(state.a))
+            course.append(min(DIVERGED, error(now, w)))
         courses.append(course)
     return np.mean(courses, axis=0)
 
 
-def tuned_error(state: Moments, check: Tasks, test: Tasks, learns: bool) -> float:
+def error(state: Moments, w: np.ndarray) -> float:
+    """Return the expected squared error on a task."""
+    return float(np.square(state.b - w).sum())
+
+
+def tuned_error(state: Moments, check: Tasks, test: Tasks, move: Step = step) -> float:
     """Choose rate and steps on validation tasks; return the error on the test tasks."""
     with np.errstate(over="ignore", invalid="ignore"):
-        found = np.array([few_shot(state, rate, check, learns) for rate in RATES])
-        best = np.unravel_index(np.nanargmin(found), found.shape)
-        return float(few_shot(state, RATES[best[0]], test, learns)[best[1]])
+        courses = np.array([few_shot(state, rate, check, move) for rate in RATES])
+        best = np.unravel_index(np.nanargmin(courses), courses.shape)
+        return float(few_shot(state, RATES[best[0]], test, move)[best[1]])
 
 
 def network_gap(width: int, seed: int) -> float:
@@ -160,7 +186,7 @@ def network_gap(width: int, seed: int) -> float:
     rng = np.random.default_rng(seed)
     w = rng.normal(size=D) / D**0.5
     out, hidden = rng.normal(size=width), rng.normal(size=(width, D))
-    state = limit_moments()
+    state = limit_moments(1)
 
     for _ in range(FORMULA_STEPS):
         # Both follow their own residual, on inputs without end: g = b - w.
@@ -194,17 +220,20 @@ def results(seed: int, shared: bool, widths: tuple[int, ...]) -> Results:
     check = draw_tasks(check_seed, stream, shared)
     test = draw_tasks(test_seed, stream, shared)
 
-    limit = tuned_error(pretrain(limit_moments(), True, shared, stream), check, test, True)
-    kernel = tuned_error(pretrain(limit_moments(), False, shared, stream), check, test, False)
+    features = pretrain(limit_moments(OUTPUTS), shared, stream).a
+    start = limit_moments(1)
+    limit = tuned_error(start._replace(a=features), check, test)
+    # Pretraining moves no feature of the kernel limit: a new output starts at the start.
+    kernel = tuned_error(start, check, test, kernel_step)
 
     by_width = []
     rng = np.random.default_rng(draw_seed)
     for width in widths:
-        found = []
+        errors = []
         for _ in range(DRAWS):
-            start = moments_of(rng.normal(size=width), rng.normal(size=(width, D)))
-            found.append(tuned_error(pretrain(start, True, shared, stream), check, test, True))
-        by_width.append(float(np.mean(found)))
+            trained = pretrain(drawn_moments(OUTPUTS, width, rng), shared, stream)
+            errors.append(tuned_error(new_output(trained, width, rng), check, test))
+        by_width.append(float(np.mean(errors)))
     return Results(limit, kernel, by_width)
 
 
@@ -218,7 +247,7 @@ def values_of(exponent: float, found: Results, narrow: float) -> dict[str, float
 
 
 def run(seed: int) -> Outcome:
-    """Pretrain on 300 tasks of three shared dimensions, and adapt to 40 new ones."""
+    """Pretrain on ten tasks of three shared dimensions, and adapt to 40 new ones."""
     found = results(seed, shared=True, widths=WIDTHS)
     narrow = found.widths[WIDTHS.index(NARROW)]
     values = values_of(gap_exponent(FORMULA_WIDTHS, seed), found, narrow)

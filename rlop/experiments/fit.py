@@ -111,8 +111,6 @@ def fit(
         loss: function of the network, a batch of inputs and one of labels, giving `[R]`.
         after: called after every step, for masks.
     """
-    # An interpolating network has denormal gradients, which are slow on a CPU.
-    torch.set_flush_denormal(True)
     x = x.expand(*y.shape[:2], x.shape[-1])
 
     for index in batches:

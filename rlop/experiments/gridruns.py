@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from rlop.data import Dataset, load_dataset
 from rlop.experiments.fit import child_seeds
@@ -62,7 +61,6 @@ def offline_dqn(
         plays: whether exact returns are computed, as often as features are measured.
         options: options of `DQN`, in addition to `OPTIONS`.
     """
-    torch.set_flush_denormal(True)
     seeds = child_seeds(seed, networks)
     agent = agent_class("DQN")(data.spec, seeds=seeds, **{**OPTIONS, **options})
     evaluate = None

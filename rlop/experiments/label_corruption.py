@@ -181,7 +181,6 @@ def descend(
         arms: R settings.
         batches: indices `[R, B]`.
     """
-    torch.set_flush_denormal(True)
     parameters = list(net.parameters())
     x = x.expand(len(slack), *x.shape)
     y = y.expand(len(slack), -1)

@@ -10,14 +10,15 @@ fitted by full-batch gradient descent, with and without momentum .9. Plain desce
 examples, loses their gradient and memorizes the noise patches of the weak ones; heavy-ball momentum
 keeps learning the label's direction. A probe of TD: the error of rare transitions.
 
-Each arm is trained for 1600 steps at five learning rates, .03 to 3, on three data sets and starts
-for each seed. With the step (1 - beta) gradient both arms move equally far under a constant
-gradient, so that momentum is not a larger learning rate. The rate is the one with the least error
-on 2000 validation examples, among those that fit the training data as in the theorem; the test
-examples are others. Measured at the chosen rates: plain descent errs on test examples of small
-margin and not on those of large margin; momentum errs less; along the label's direction lies a
-larger share of the squared weights with momentum. Beyond the paper: the same comparison where every
-arm may stop early, at the rate and step of the least validation error.
+The margins and the noise are such that the premise of the theorem holds: plain descent errs on
+small margins. Each arm is trained for 1600 steps at three learning rates, .03 to 3, on two data
+sets and starts for each seed. With the step (1 - beta) gradient both arms move equally far under a
+constant gradient, so that momentum is not a larger learning rate. The rate is the one with the
+least error on 1000 validation examples, among those that fit the training data as in the theorem;
+the test examples are others. Measured at the chosen rates: plain descent errs on test examples of
+small margin and not on those of large margin; momentum errs less; along the label's direction lies
+a larger share of the squared weights with momentum. Beyond the paper: the same comparison where
+every arm may stop early, at the rate and step of the least validation error.
 
 Control: the few examples have the same margin as the others, so that no feature is shared between
 easy and hard ones, and nothing is left to gain.
@@ -35,21 +36,21 @@ from torch import Generator, Tensor
 from rlop.experiments.outcome import Outcome
 
 # The data.
-D = 50
+D = 200
 PATCHES = 5
 N = 200
-N_VALIDATION = 2000
-N_TEST = 3000
+N_VALIDATION = 1000
+N_TEST = 2000
 STRONG = 1.0
-WEAK = 0.2
+WEAK = 0.1
 SHARE_WEAK = 0.1
-NOISE = 0.3
+NOISE = 0.2
 
 # The network and its training.
 FILTERS = 20
-SEEDS = 3
+SEEDS = 2
 START = 0.02
-RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+RATES = (0.03, 0.3, 3.0)
 STEPS = 1600
 EVERY = 100  # steps between measurements
 MOMENTUM = (0.0, 0.9)

@@ -36,7 +36,7 @@ N_TEST = 500
 SETS = 3
 DIMENSIONS = (60, 250, 1000, 3000)
 HIGH = DIMENSIONS[-1]
-STEPS = 20_000
+STEPS = 5000
 
 
 class Sets(NamedTuple):
@@ -196,14 +196,18 @@ def limit(data: Sets, same_labels: bool) -> tuple[float, float]:
     gram = data.x @ data.x.mT
     labels = data.labels if same_labels else data.labels.roll(1)
     one_hot = F.one_hot(labels, CLASSES).double()
+    is_own = one_hot.bool()
     rate = 1 / torch.linalg.matrix_norm(gram, 2)[:, None, None]
     entropy = torch.zeros(SETS, N, CLASSES, dtype=torch.float64)
     squared = torch.zeros_like(entropy)
 
     for _ in range(STEPS):
-        residual = one_hot - (gram @ entropy).softmax(-1)
-        # Division by the loss keeps the speed; the path is that of plain descent.
-        entropy = entropy + N * rate * residual / residual.abs().sum((1, 2), keepdim=True)
+        # Division by the loss keeps the speed; the path is that of plain descent. The probabilities
+        # of the wrong classes become too small for 1 - softmax, so that their logarithms are used.
+        wrong = (gram @ entropy).log_softmax(-1).masked_fill(is_own, -torch.inf)
+        share = wrong.flatten(1).softmax(-1).view_as(wrong)
+        residual = one_hot * share.sum(-1, keepdim=True) - share
+        entropy = entropy + N / 2 * rate * residual
         squared = squared + rate * (one_hot - 1 / CLASSES - gram @ squared)
 
     roads = solve(data.x, data.labels)

@@ -68,7 +68,7 @@ class Setting:
     free: int = 16_000
     max_norm: int = 8_000
     compared: int = 2_000
-    off: int = 2_000
+    off: int = 5_000
     norm: float = 1.0
     radius: float = RADIUS
     few_radius: float = 2.0

@@ -92,7 +92,6 @@ def follow(
         every: samples between two looks.
         options: further options of `NeuralTD`.
     """
-    torch.set_flush_denormal(True)
     data = process.data()
     agent = NeuralTD(
         data.spec,

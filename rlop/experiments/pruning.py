@@ -248,11 +248,13 @@ def values_of(
 def contribution(name: str, errors: Errors, whole: Errors) -> float:
     """Return what one choice contributes, in units of the whole improvement.
 
-    The arm "extra training" has that choice alone, all others lack theirs.
+    The arm "extra training" has that choice alone, all others lack theirs. Where the whole improves
+    nothing, no contribution is small beside it: each counts as all of it, 1.
     """
     dense = whole.test[0]
-    # Without an improvement there is nothing to share out.
-    improvement = max(dense - whole.best, 1e-3)
+    improvement = dense - whole.best
+    if improvement <= 0:
+        return 1.0
     part = dense - errors.best if name == "extra training" else errors.best - whole.best
     return part / improvement
 

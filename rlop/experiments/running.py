@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -44,14 +45,14 @@ def run_part(name: str, seed: int, part: str = RUN) -> tuple[Record, Outcome]:
     """
     check_known("experiment", name, workshop().experiments)
     check_known("part", part, PARTS)
-    torch.set_num_threads(1)
     experiment = import_module(f"rlop.experiments.{name}")
     if part == CONTROL and not hasattr(experiment, "control"):
         raise InputError(f"{name}: has no function `control`")
 
-    started = time.process_time()
-    outcome = Outcome(experiment.control(seed), {}) if part == CONTROL else experiment.run(seed)
-    seconds = time.process_time() - started
+    with plain_process():
+        started = time.process_time()
+        outcome = Outcome(experiment.control(seed), {}) if part == CONTROL else experiment.run(seed)
+        seconds = time.process_time() - started
 
     for measure in workshop().measures_of(name):
         if measure.name not in outcome.values:
@@ -69,6 +70,22 @@ def run_part(name: str, seed: int, part: str = RUN) -> tuple[Record, Outcome]:
         versions=installed(),
     )
     return record, outcome
+
+
+@contextmanager
+def plain_process() -> Iterator[None]:
+    """Compute on one thread, with denormal numbers as zeros, until the block ends.
+
+    Gradients of a network that interpolates are denormal, which are slow on a CPU.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
 
 
 def has_control(name: str) -> bool:

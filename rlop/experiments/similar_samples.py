@@ -103,7 +103,6 @@ def measure(seed: int, shuffled: bool) -> Outcome:
 
 def train(x: Tensor, y: Tensor, generator: Generator) -> Weights:
     """Fit a network without biases by Adam on minibatches."""
-    torch.set_flush_denormal(True)
     weights = []
     for n_in, n_out in pairwise(SIZES):
         weight = torch.randn(n_out, n_in, generator=generator) * (2 / n_in) ** 0.5

@@ -11,8 +11,8 @@ measured clean, with noise on the weights, with noise on the pixels, and on adve
 3. Compression, removing weights at a fixed width, harms by the capacity that is lost: at one weight
    in twenty, the same sparsity with the capacity kept does not.
 
-Control: for the match, compressed networks, whose capacity is lost; for both falls, differences
-between equal networks.
+Control: for the match, compressed networks of one weight in a hundred, whose capacity is lost; for
+both falls, differences between equal networks.
 """
 
 from __future__ import annotations
@@ -188,14 +188,14 @@ def run(seed: int) -> Outcome:
 
 
 def control(seed: int) -> dict[str, float]:
-    """Compress where the capacity should be kept; compare equal networks where one should fall."""
+    """Take the capacity away where it should be kept; compare equal networks where one falls."""
     split, *seeds = child_seeds(seed, 9)
     data = load_digits(seed=split)
     dense, again = (measure_network((WIDTH,), 1.0, data, child) for child in seeds[:2])
-    lost = difference(measure_network((WIDTH,), TWENTIETH, data, seeds[2]), dense)
+    lost = difference(measure_network((WIDTH,), HUNDREDTH, data, seeds[2]), dense)
     deep_dense = measure_network((DEEP_WIDTH,) * 2, 1.0, data, seeds[4])
     deep_lost = difference(
-        measure_network((DEEP_WIDTH,) * 2, TWENTIETH, data, seeds[5]), deep_dense
+        measure_network((DEEP_WIDTH,) * 2, HUNDREDTH, data, seeds[5]), deep_dense
     )
     equal = difference(again, dense)
     return values_of(lost, deep_lost, equal, equal)
