@@ -203,7 +203,7 @@ INDUCED: dict[str, Patient] = {
     "dormant units": Patient(
         "a penalty on the activity of 7 units in 8",
         grid,
-        with_penalty(BALLED, starving, 10.0),
+        with_penalty(NORMED, starving, 1.0),
         consequences=("rank collapse", "lost plasticity"),
     ),
     "alignment": Patient(
