@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlop import deploy as deploy
     from rlop import envs as envs
     from rlop import experiments as experiments
+    from rlop import interop as interop
     from rlop import logs as logs
     from rlop import losses as losses
     from rlop import nets as nets
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from rlop.data import load_dataset as load_dataset
     from rlop.data import register_dataset as register_dataset
     from rlop.deploy.load import load_policy as load_policy
+    from rlop.interop.sb3 import ProbeCallback as ProbeCallback
     from rlop.probes import probe as probe
     from rlop.probes import rank_measures as rank_measures
     from rlop.projections import frobenius_ball_ as frobenius_ball_
@@ -64,6 +66,7 @@ _HOMES = {
     "Evaluator": "rlop.training.evaluate",
     "InputError": "rlop.types",
     "LearningTimes": "rlop.training.learning_times",
+    "ProbeCallback": "rlop.interop.sb3",
     "WandbCallback": "rlop.training.wandb_callback",
     "dr3": "rlop.regularizers",
     "frobenius_ball_": "rlop.projections",
@@ -90,6 +93,7 @@ _ROOMS = (
     "deploy",
     "envs",
     "experiments",
+    "interop",
     "logs",
     "losses",
     "nets",

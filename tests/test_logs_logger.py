@@ -13,7 +13,6 @@ from helpers.logs import (
     FOLDERS,
     HPARAMS,
     events,
-    experiment,
     logger,
     points,
     record_lines,
@@ -50,11 +49,6 @@ def test_the_hyper_parameter_tab_has_a_row_per_run(tmp_path):
 
     log.close({"eval/return": [1.0, 2.0]})
     log.close({"eval/return": [5.0, 5.0]})  # too late
-    columns = experiment(tmp_path / "a")
-    assert [info.name for info in columns.hparam_infos] == ["dr3", "seed", "double", "name"]
-    assert [info.differs for info in columns.hparam_infos] == [True, False, False, True]
-    assert columns.hparam_infos[0].domain_interval.max_value == 0.03
-    assert [info.name.tag for info in columns.metric_infos] == ["final/eval/return"]
     assert points(tmp_path / "b", "final/eval/return") == [(7, 2.0)]
     assert [session_status(tmp_path / label) for label in "ab"] == [1, 1]
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -113,3 +114,48 @@ def test_a_logger_says_each_thing_once(capsys):
         log.say_once("other")
         log.say_once("other")
     assert capsys.readouterr().err == "run a diverged by step 1\nother\n"
+
+
+# ---- notebooks
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """Pretend that the program is a notebook; return what its cell showed, one after the other."""
+    shown = []
+
+    class Handle:
+        def update(self, content, raw):
+            assert raw
+            shown.append(content["text/plain"])
+
+    shell = type("ZMQInteractiveShell", (), {})()
+    ipython = ModuleType("IPython")
+    ipython.get_ipython = lambda: shell
+    ipython.display = ModuleType("IPython.display")
+    ipython.display.display = lambda content, raw, display_id: Handle()
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython.display)
+    return shown
+
+
+def test_a_notebook_replaces_one_line_of_its_cell(clock, capsys, cell):
+    run(clock, 100.0, 1000)
+    assert capsys.readouterr().err == ""
+    assert 100 < len(cell) <= 401
+    half = cell[len(cell) // 2]
+    assert 11 <= half.count("█") <= 13
+    assert half.count("█") + half.count("░") == 24
+    assert cell[-1].startswith("█" * 24 + "  step 1000/1000 (100 %)  10 steps/s  loss 0.25")
+
+    shown = len(cell)
+    run(clock, 100.0, 1000, enabled=False)
+    assert len(cell) == shown
+
+
+def test_a_terminal_of_ipython_is_no_notebook(clock, capsys, cell, monkeypatch):
+    terminal = type("TerminalInteractiveShell", (), {})()
+    monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: terminal)
+    run(clock, 1000.0, 1000)
+    assert cell == []
+    assert len(capsys.readouterr().err.splitlines()) == 10

@@ -84,7 +84,7 @@ def load_sb3(path: Path, env: Env, algorithm: str | None = None, stochastic: boo
     if algorithm is not None:
         check_known(f"{path}: algorithm", algorithm, ALGORITHMS)
 
-    data, weights = _read_zip(path)
+    data, weights = read_zip(path)
     policy = _build_policy(path, data, weights, env, algorithm)
 
     name = type(policy).__name__
@@ -157,7 +157,7 @@ def _draws_actions(policy: SB3Policy) -> bool:
 # ---- parts of a zip
 
 
-def _read_zip(path: Path) -> tuple[Description, Weights]:
+def read_zip(path: Path) -> tuple[Description, Weights]:
     """Read the description of a model and the weights of its policy."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -181,7 +181,7 @@ def _build_policy(
 ) -> SB3Policy:
     """Build a policy of the class that the zip names and load the weights into it."""
     cls = _policy_class(path, data, algorithm)
-    arguments = _policy_arguments(path, data)
+    arguments = policy_arguments(path, data)
 
     try:
         # The schedule of learning rates is for training only.
@@ -239,7 +239,7 @@ def _class_name(path: Path, about: Description, algorithm: str | None) -> str:
     return ALGORITHMS[algorithm][1]
 
 
-def _policy_arguments(path: Path, data: Description) -> dict[str, object]:
+def policy_arguments(path: Path, data: Description) -> dict[str, object]:
     """Read the keyword arguments of the policy.
 
     The zip holds values that JSON cannot represent both as a pickle and as text; the text is read.

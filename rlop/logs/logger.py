@@ -138,6 +138,22 @@ class Logger:
         if not self._record.is_there():
             raise InputError(f"{self.logdir}: was removed while the training ran")
 
+    def draw(self, step: int, pictures: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Show pictures in TensorBoard; the record does not hold them.
+
+        Args:
+            step: updates so far.
+            pictures: tag -> a picture of each of the first runs, uint8 `[height, width]`.
+        """
+        if self.logdir is None or self._closed:
+            return
+        from rlop.logs.tensorboard import image
+
+        for tag, of_runs in pictures.items():
+            for writer, picture in zip(self._writers, of_runs):
+                writer.write(image(tag, picture), int(step))
+        self._say_what_waits()
+
     def say_once(self, text: str, key: str | None = None, level: int = logging.WARNING) -> None:
         """Log a message, unless one with the same key was logged before.
 
@@ -222,7 +238,13 @@ class Logger:
 
     def _open(self, logdir: Path, resume: Mark | None) -> None:
         # Imported here, so that reading a history does not load TensorBoard.
-        from rlop.logs.tensorboard import EventWriter, cut_events, session_start
+        from rlop.logs.tensorboard import (
+            EventWriter,
+            cut_events,
+            dashboards,
+            hyper_parameters,
+            session_start,
+        )
 
         if resume is None and (logdir / RECORD).exists():
             raise InputError(
@@ -248,7 +270,8 @@ class Logger:
 
         if resume is None:
             for writer, values in zip(self._writers, self.hparams):
-                writer.write(session_start(values))
+                writer.write(session_start(hyper_parameters(values, self._runs["config"])))
+            self._writers[0].write(dashboards())
 
     def _write_scalars(self, values: Mapping[str, list[float]]) -> None:
         from rlop.logs.tensorboard import scalars
@@ -260,13 +283,10 @@ class Logger:
 
     def _finish(self, rows: Mapping[str, list[float]], success: bool) -> None:
         """Complete the hyper-parameter tab."""
-        from rlop.logs.tensorboard import experiment, session_end
+        from rlop.logs.tensorboard import session_end
 
-        if rows:
-            # TensorBoard also finds hyper-parameters by itself, but then lists every metric.
-            columns = experiment(self.hparams, list(rows))
-            self._writers[0].write(columns)
-
+        # No summary names the columns of the tab: TensorBoard reads only one such summary in a
+        # folder, and would not show what other trainings in it have. It finds all by itself.
         self._write_scalars(rows)
         for writer in self._writers:
             writer.write(session_end(success))

@@ -1,10 +1,11 @@
-"""Progress of a training: a bar on a terminal, a few plain lines in the log of a batch job."""
+"""Progress of a training: a bar on a terminal or in a notebook, plain lines in a batch log."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ Value: TypeAlias = float | np.ndarray  # one number, or one per run
 
 REFRESH = 0.25  # seconds between two states of the bar
 LINE = 10.0  # shortest wait between plain lines, in seconds
+CELLS = 24  # characters of the bar in a notebook
 HEARTBEAT = 300.0  # longest wait between plain lines, in seconds
 
 
@@ -25,14 +27,14 @@ class Progress:
         with Progress(total) as bar:
             bar.update(step, loss=loss, ret=ret)
 
-    A bar moves at most four times a second. Without a terminal (a pipe, a file, a notebook) a line
-    is printed for every tenth of the steps, at most every ten seconds, at least every five minutes,
-    and at the end. Without a stderr nothing is shown.
+    A bar moves at most four times a second; in a notebook it is a line that is replaced. Elsewhere
+    (a pipe, a file) a line is printed for every tenth of the steps, at most every ten seconds, at
+    least every five minutes, and at the end. Without a stderr nothing is shown.
 
     Args:
         total: gradient steps of the whole training.
         enabled: True forces the bar, False shows nothing; None shows the bar if stderr is a
-            terminal, else lines.
+            terminal or the program a notebook, else lines.
         start: steps already done before this process, e.g. when resuming.
     """
 
@@ -45,8 +47,10 @@ class Progress:
         self._shown_at = -math.inf
 
         self._silent = enabled is False or sys.stderr is None
+        self._cell: Callable[[str], None] | None = None if self._silent else _notebook_cell()
         self._bar: RichBar | None = None
-        if not self._silent and (enabled is True or sys.stderr.isatty()):
+        is_terminal = not self._silent and (enabled is True or sys.stderr.isatty())
+        if is_terminal and self._cell is None:
             self._bar = _rich_bar(total, start, forced=enabled is True)
 
     def __enter__(self) -> Progress:
@@ -58,7 +62,7 @@ class Progress:
         if self._bar is not None:
             self._show(time.monotonic())
             self._bar.stop()
-        elif not self._silent and self.step != self._shown_step:
+        elif not self._silent and (self._cell is not None or self.step != self._shown_step):
             self._show(time.monotonic())
 
     def update(self, step: int, loss: Value | None = None, ret: Value | None = None) -> None:
@@ -76,14 +80,19 @@ class Progress:
         if self._clock_start is None:
             # The clock starts after the first step, which may compile for a minute.
             self._clock_start = (step, now)
-            if self._bar is None:
+            if not self._is_live:
                 self._shown_at = now
         if self._is_due(now):
             self._show(now)
 
+    @property
+    def _is_live(self) -> bool:
+        """Whether what is shown replaces what was shown before."""
+        return self._bar is not None or self._cell is not None
+
     def _is_due(self, now: float) -> bool:
         waited = now - self._shown_at
-        if self._bar is not None:
+        if self._is_live:
             return waited >= REFRESH
 
         steps = self.step - self._shown_step
@@ -101,6 +110,10 @@ class Progress:
 
         percent = 100 * self.step / max(self.total, 1)
         line = f"step {self.step}/{self.total} ({percent:.0f} %)  {text}"
+        if self._cell is not None:
+            done = int(CELLS * self.step / max(self.total, 1))
+            self._cell("█" * done + "░" * (CELLS - done) + "  " + line)
+            return
         print(line, file=sys.stderr, flush=True)
 
     def _parts(self, now: float) -> list[str]:
@@ -121,6 +134,20 @@ class Progress:
             parts.insert(0, f"{steps / seconds:,.0f} steps/s")
             parts.append(f"{_clock(left)} left")
         return parts
+
+
+def _notebook_cell() -> Callable[[str], None] | None:
+    """Return a function that replaces a line under the running cell; None outside a notebook."""
+    # A program that runs in a notebook has imported IPython.
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if type(shell).__name__ != "ZMQInteractiveShell":
+        return None
+
+    from IPython.display import display
+
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    return lambda line: handle.update({"text/plain": line}, raw=True)
 
 
 def _rich_bar(total: int, start: int, forced: bool) -> RichBar:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from rlop.logs.appended import Appended
+from rlop.logs.dashboards import layout
 from rlop.logs.history import EVENTS
+from rlop.logs.pictures import png
 
 
 class EventWriter:
@@ -99,47 +102,61 @@ def session_end(success: bool) -> summary_pb2.Summary:
     return _hparams_summary("session_end_info", session_end_info=info)
 
 
-def experiment(
-    hparams: Sequence[Mapping[str, object]], metrics: Sequence[str]
-) -> summary_pb2.Summary:
-    """Build the columns of the hyper-parameter tab: every name in `hparams`, then the metrics.
+def hyper_parameters(
+    values: Mapping[str, object], config: Mapping[str, object]
+) -> dict[str, object]:
+    """Return what describes one run: its own values, and the configuration under dotted keys.
 
     Args:
-        hparams: one dict per run.
-        metrics: names as logged.
+        values: those that distinguish the run from the others of its training; they replace the
+            entries of the configuration with the same last part of the name.
+        config: of the training.
     """
-    values: dict[str, list[object]] = {}
-    for run in hparams:
-        for name, value in run.items():
-            values.setdefault(name, []).append(value)
+    described = {}
+    for key, value in flattened(config).items():
+        is_replaced = any(f".{key}".endswith(f".{name}") for name in values)
+        if key != "logdir" and not is_replaced:
+            described[key] = value
+    return {**described, **values}
 
-    content = api_pb2.Experiment(
-        hparam_infos=[_column(name, column) for name, column in values.items()],
-        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics],
-        time_created_secs=time.time(),
+
+def flattened(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Turn nested mappings into one with dotted keys."""
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def dashboards() -> summary_pb2.Summary:
+    """Build the layout of the tab "Custom Scalars"."""
+    plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="custom_scalars")
+    content = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING)
+    content.string_val.append(layout().SerializeToString())
+
+    value = summary_pb2.Summary.Value(
+        tag="custom_scalars__config__",
+        metadata=summary_pb2.SummaryMetadata(plugin_data=plugin),
+        tensor=content,
     )
-    return _hparams_summary("experiment", experiment=content)
+    return summary_pb2.Summary(value=[value])
 
 
-def _column(name: str, values: Sequence[object]) -> api_pb2.HParamInfo:
-    """Describe one hyper-parameter: its type, and the values that can be selected."""
-    texts = {str(value) for value in values}
-    info = api_pb2.HParamInfo(name=name, differs=len(texts) > 1)
+def image(tag: str, picture: np.ndarray) -> summary_pb2.Summary:
+    """Build a gray picture.
 
-    bools = [value for value in values if isinstance(value, bool)]
-    numbers = [value for value in values if isinstance(value, (int, float))]
-
-    if len(bools) == len(values):
-        info.type = api_pb2.DATA_TYPE_BOOL
-        info.domain_discrete.extend(sorted(set(bools)))
-    elif len(numbers) == len(values) and not bools:
-        info.type = api_pb2.DATA_TYPE_FLOAT64
-        info.domain_interval.min_value = min(numbers)
-        info.domain_interval.max_value = max(numbers)
-    else:
-        info.type = api_pb2.DATA_TYPE_STRING
-        info.domain_discrete.extend(sorted(texts))
-    return info
+    Args:
+        tag: its name.
+        picture: uint8 `[height, width]`.
+    """
+    height, width = picture.shape
+    content = summary_pb2.Summary.Image(
+        height=height, width=width, colorspace=1, encoded_image_string=png(picture)
+    )
+    return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, image=content)])
 
 
 def _hparams_summary(tag: str, **content: object) -> summary_pb2.Summary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -22,6 +22,7 @@ def probe(
     next_batch: object = None,
     mask: Tensor | None = None,
     activation: str = "relu",
+    head: str | None = None,
 ) -> dict[str, Tensor]:
     """Measure one layer of a network without changing the network.
 
@@ -38,20 +39,23 @@ def probe(
         next_batch: the input at (s', a'), row by row; adds `feature/dot` and `feature/cosine`.
         mask: 1 - terminated, `[n]`, for these two measures.
         activation: activation of the measured layer; determines the meaning of `units/dead`.
+        head: instead of `layer`, name of the `nn.Linear` whose input is measured, where a network
+            has several outputs, such as twin critics.
     Returns:
         The measures of `measure`, each a scalar.
     Raises:
         InputError: for an argument of the wrong type, or a layer that does not exist, does not run,
-            does not give a batch of features, or has a single unit.
+            does not give a batch of features, has a single unit, or is the network's output.
     """
-    _check_arguments(model, layer, mask, activation)
-    features, head = _features_of(model, batch, layer)
+    _check_arguments(model, layer, mask, activation, head)
+    heads = _heads(model, layer, head)
+    features, reader = _features_of(model, batch, layer, heads)
 
     next_features = None
     if next_batch is not None:
-        next_features, _ = _features_of(model, next_batch, layer)
+        next_features, _ = _features_of(model, next_batch, layer, heads)
 
-    weight = None if head is None else head.weight
+    weight = None if reader is None else reader.weight
     return measure(features, next_features, mask, weight, activation)
 
 
@@ -60,6 +64,7 @@ def _check_arguments(
     layer: object,
     mask: object,
     activation: object,
+    head: object,
 ) -> None:
     """Reject arguments of the wrong type; messages give types and shapes, never content."""
     agent_way = "rlop.probe_agent(agent, data) measures an agent"
@@ -79,8 +84,22 @@ def _check_arguments(
     if mask is not None and not isinstance(mask, Tensor):
         raise InputError(f"mask: expected a tensor [n], got {_describe(mask)}")
 
+    if head is not None and not isinstance(head, str):
+        raise InputError(f"head: expected the name of an nn.Linear, got {_describe(head)}")
+
     if not isinstance(activation, str):
         raise InputError(f"activation: expected its name, got {_describe(activation)}")
+
+
+def _heads(model: nn.Module, layer: str | None, head: str | None) -> dict[str, nn.Linear]:
+    """Return the linear layers of which the one that runs last reads what is measured."""
+    linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+    if layer is not None or head is None:
+        return linear
+    if head not in linear:
+        hint = nearest(head, linear)
+        raise InputError(f"head = {head!r}: no nn.Linear of {type(model).__name__}{hint}")
+    return {head: linear[head]}
 
 
 def _describe(value: object) -> str:
@@ -97,6 +116,7 @@ class _Recorder:
         self.ran = False
         self.output: object = None
         self.head: nn.Linear | None = None
+        self.last: nn.Module | None = None  # module without children that ran last
 
     def record_input(self, head: nn.Module, args: tuple[object, ...]) -> None:
         """Record what a linear layer reads; a forward pre-hook."""
@@ -113,6 +133,10 @@ class _Recorder:
         """Record what a layer gives; a forward hook."""
         self._record(output)
 
+    def record_run(self, module: nn.Module, args: tuple[object, ...]) -> None:
+        """Note that a module runs; a forward pre-hook."""
+        self.last = module
+
     def _record(self, output: object) -> None:
         # A copy, because the next module may work in place.
         self.output = output.clone() if isinstance(output, Tensor) else output
@@ -124,14 +148,17 @@ def _features_of(
     model: nn.Module,
     batch: object,
     layer: str | None,
+    heads: Mapping[str, nn.Linear],
 ) -> tuple[Tensor, nn.Linear | None]:
     """Run the model and return the features `[n, d]` of a layer, and the linear layer on them."""
     recorder = _Recorder()
     inputs = batch if isinstance(batch, tuple) else (batch,)
-    with _recording(model, layer, recorder), _eval_mode(model):
+    with _recording(model, layer, heads, recorder), _eval_mode(model):
         model(*inputs)
 
-    title = "the last nn.Linear" if layer is None else f"layer {layer!r}"
+    title = f"layer {layer!r}"
+    if layer is None:
+        title = "the last nn.Linear" if len(heads) != 1 else f"head {next(iter(heads))!r}"
     where = f"{title} of {type(model).__name__}"
     if not recorder.ran:
         raise InputError(f"{where}: expected it to run in the forward pass, it did not")
@@ -149,6 +176,10 @@ def _features_of(
             f"{where}: expected features [n, d] with d > 1, got one unit, such as a network's "
             "output; name the layer that feeds it"
         )
+    if recorder.last is not None and recorder.last is heads.get(layer or ""):
+        raise InputError(
+            f"{where}: expected features, got the network's output; name the layer that feeds it"
+        )
     return features, recorder.head
 
 
@@ -156,18 +187,21 @@ def _features_of(
 def _recording(
     model: nn.Module,
     layer: str | None,
+    heads: Mapping[str, nn.Linear],
     recorder: _Recorder,
 ) -> Iterator[None]:
-    """Hook the layer to measure, or every linear layer, during a `with` block."""
+    """Hook the layer to measure, or the linear layers that may read it, during a `with` block."""
     modules = dict(model.named_modules())
     handles: list[RemovableHandle] = []
 
     if layer is None:
-        for module in modules.values():
-            if isinstance(module, nn.Linear):
-                handles.append(module.register_forward_pre_hook(recorder.record_input))
+        for head in heads.values():
+            handles.append(head.register_forward_pre_hook(recorder.record_input))
     elif layer in modules:
         handles.append(modules[layer].register_forward_hook(recorder.record_output))
+        for module in modules.values():
+            if not list(module.children()):
+                handles.append(module.register_forward_pre_hook(recorder.record_run))
     else:
         hint = nearest(layer, modules)
         raise InputError(f"layer = {layer!r}: not a module of {type(model).__name__}{hint}")

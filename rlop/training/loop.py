@@ -28,7 +28,7 @@ from rlop.training.exact import Scores
 from rlop.training.feed import Feed, check_data
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import TrainOptions
-from rlop.training.probing import measure_agent, probed_transitions
+from rlop.training.probing import measure_agent, pictures_of, probed_transitions
 from rlop.training.resets import Resets
 from rlop.training.sums import Best, Logged, Sums
 from rlop.training.validation import validation_of
@@ -323,6 +323,9 @@ class Loop:
         probed: dict[str, np.ndarray] = {}
         if due(self.options.probe_every):
             probed = measure_agent(self.agent, self.probe_batch, self.options.probes)
+            if logger.logdir is not None:
+                pictures = pictures_of(self.agent, self.probe_batch, self.options.probes)
+                logger.draw(self.step, pictures)
             if self.validation is not None:
                 probed |= self.validation.measure(self.agent)
         scores: Scores = {}

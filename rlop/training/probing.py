@@ -10,6 +10,8 @@ from rlop import probes
 from rlop.agent import Agent
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import probe_batch
+from rlop.logs.pictures import matrix, spectrum
+from rlop.probes.heavy import CKA_ROWS
 from rlop.types import Batch
 
 
@@ -62,3 +64,27 @@ def measure_agent(agent: Agent, batch: Batch, heavier: Sequence[str] = ()) -> di
         for name, value in probes.pack(agent, batch, heavier).items():
             averaged[name] = value.cpu().numpy()
     return averaged
+
+
+def pictures_of(
+    agent: Agent, batch: Batch, heavier: Sequence[str] = ()
+) -> dict[str, list[np.ndarray]]:
+    """Draw the singular values of every run's features, and the CKA of the runs if it is measured.
+
+    Args:
+        agent: the agent.
+        batch: `[R, B, ...]`.
+        heavier: names of the measures; `cka/seeds` adds the CKA.
+    Returns:
+        tag -> gray pictures: of every run, or of the first one for what concerns all.
+    """
+    features, _ = agent.features(batch)
+    spectra = probes.singular_values(features).cpu().numpy()
+    pictures = {"spectrum of the features": [spectrum(values) for values in spectra]}
+
+    if "cka/seeds" in heavier:
+        rows = min(CKA_ROWS, features.shape[-2])
+        pairs = probes.cka_matrix(features.unbind(0), rows)  # [R, R] or [E, R, R]
+        mean = pairs.reshape(-1, *pairs.shape[-2:]).mean(0)
+        pictures["CKA of the runs"] = [matrix(mean.cpu().numpy())]
+    return pictures

@@ -50,9 +50,3 @@ def session_status(folder):
     """How the run of a folder ended: 1 success, 2 failure."""
     content = _hparams_content(folder, "session_end_info")
     return metadata.parse_session_end_info_plugin_data(content).status
-
-
-def experiment(folder):
-    """The columns of the hyper-parameter tab."""
-    content = _hparams_content(folder, "experiment")
-    return metadata.parse_experiment_plugin_data(content)

@@ -1,0 +1,8 @@
+"""Other people's trainings and networks: probes during them, and weights read from their files."""
+
+from rlop.interop.d3rlpy import D3rlpyProbe
+from rlop.interop.network_probe import NetworkProbe
+from rlop.interop.networks import load_network
+from rlop.interop.sb3 import ProbeCallback
+
+__all__ = ["D3rlpyProbe", "NetworkProbe", "ProbeCallback", "load_network"]
