@@ -1,4 +1,4 @@
-"""The command `rlop`: demo, train, collect, generate, info, probe, report, sweep, export.
+"""The command `rlop`: demo, train, collect, generate, info, probe, report, ls, sweep, export.
 
 Each command imports what it needs when it runs, so that showing help does not load PyTorch.
 """
@@ -270,30 +270,23 @@ def probe_command(argv: Sequence[str]) -> None:
 
 
 def report_command(argv: Sequence[str]) -> None:
-    """`rlop report RUNS`: mean and 95 % interval over seeds for every group of runs."""
-    from rlop.report.tables import AT, STABILITY, STATISTICS, report
+    """`rlop report RUNS [--html FILE]`: groups of runs with intervals, as table or page."""
+    from rlop.report.command import add_options, print_report
 
     parser = _parser("report", report_command)
-    add = parser.add_argument
-    add("runs", help="a log folder, or a folder of log folders")
-    add("--metrics", nargs="+", default=None, help="names as logged; default: scores and ranks")
-    add(
-        "--at",
-        default="final",
-        choices=[*AT, STABILITY],
-        help="default final; stability: all of them",
-    )
-    add(
-        "--statistic",
-        default="mean",
-        choices=list(STATISTICS),
-        help="over the runs of a group: mean with a Student-t interval, or interquartile mean "
-        "with a bootstrap interval",
-    )
-    add("--png", default=None, help="also draw the curves into this file")
+    add_options(parser)
+    print_report(parser.parse_args(argv))
+
+
+def ls_command(argv: Sequence[str]) -> None:
+    """`rlop ls RUNS`: state, steps and score of every training in folders."""
+    parser = _parser("ls", ls_command)
+    parser.add_argument("runs", nargs="+", help="log folders, or folders of them")
     args = parser.parse_args(argv)
 
-    print(report(args.runs, args.metrics, args.at, args.png, args.statistic))
+    from rlop.report.listing import listing
+
+    print(listing(args.runs))
 
 
 def sweep_command(argv: Sequence[str]) -> None:
@@ -356,6 +349,7 @@ COMMANDS: dict[str, Command] = {
     "info": info_command,
     "probe": probe_command,
     "report": report_command,
+    "ls": ls_command,
     "sweep": sweep_command,
     "export": export_command,
 }

@@ -245,12 +245,13 @@ def test_an_unknown_command_is_told_the_nearest(capsys):
 def test_help_of_the_whole_lists_every_command(capsys):
     assert run("--help") == 0
     printed = capsys.readouterr().out
-    for name in ("demo", "train", "collect", "generate", "info", "probe", "report", "sweep"):
+    for name in ("demo", "train", "collect", "generate", "info", "probe", "report", "ls", "sweep"):
         assert f"rlop {name}" in printed
 
 
 @pytest.mark.parametrize(
-    "argv", [["demo"], ["collect"], ["generate"], ["info"], ["probe"], ["report"], ["sweep"]]
+    "argv",
+    [["demo"], ["collect"], ["generate"], ["info"], ["probe"], ["report"], ["ls"], ["sweep"]],
 )
 def test_every_command_has_help(argv, capsys):
     try:

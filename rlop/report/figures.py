@@ -14,6 +14,7 @@ import numpy as np
 from rlop.config.files import write_atomic
 from rlop.report.groups import Curve, Curves, Groups
 from rlop.report.statistics import student_t
+from rlop.report.titles import SCORES, metric
 from rlop.types import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLOURS = COLORS
 DASHES = ("-", "--", ":", "-.")
-# Scores near zero count as equal, so they are never on a logarithmic axis.
-SCORES = ("eval/return", "eval/d4rl_score", "eval/normalized_score")
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
@@ -41,6 +40,7 @@ STYLE: dict[str, object] = {
     "axes.edgecolor": "#808080",
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "text.parse_math": False,  # names are a stranger's: a dollar sign in one is a dollar sign
 }
 
 # Sizes in inches. A line of the legend takes six letters more than its label.
@@ -62,7 +62,7 @@ def band(
         steps, mean and half width, `[T]` each; NaN where no run, or for the half width only one,
         has a value.
     """
-    steps, values = _side_by_side(curves)
+    steps, values = side_by_side(curves)
     finite = np.isfinite(values)
     count = finite.sum(axis=0)
 
@@ -81,7 +81,7 @@ def band(
     return steps, mean, standard_error * t
 
 
-def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
+def side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Put n curves on the same steps.
 
     Returns:
@@ -98,13 +98,18 @@ def _side_by_side(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
-    """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
+def styled(
+    width: float,
+    height: float,
+    dpi: int = 150,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[Figure]:
+    """Yield a figure in the library's style, which also holds while it is written.
 
     Args:
-        path: path of the file. The same drawing gives the same bytes.
         width, height: in inches.
         dpi: dots per inch.
+        settings: of matplotlib, in addition to the style.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -118,24 +123,46 @@ def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Ite
         ) from None
 
     # The defaults, since a user's matplotlibrc must not change the picture.
-    settings: Any = dict(matplotlib.rcParamsDefault)
-    settings.update(STYLE)
+    all_settings: Any = dict(matplotlib.rcParamsDefault)
+    all_settings.update(STYLE)
+    all_settings.update(settings or {})
 
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    with matplotlib.rc_context(all_settings):
+        yield Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+@contextmanager
+def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
+    """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
+
+    Args:
+        path: path of the file. The same drawing gives the same bytes.
+        width, height: in inches.
+        dpi: dots per inch.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    buffer = io.BytesIO()
+    with styled(width, height, dpi) as figure:
         yield figure
-        buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
 
 
-def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path:
+def draw(
+    panels: Mapping[str, Curves],
+    groups: Groups,
+    path: str | Path,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+) -> Path:
     """Draw a panel per metric with a color per group. The same input gives the same bytes.
 
     Args:
         panels: metric -> one curve per run, or None.
         groups: label -> runs.
         path: PNG file, written whole or not at all.
+        limits: metric -> what it can be, where that is narrower than for every task.
 
     Raises:
         InputError: matplotlib is not installed, or there is nothing to draw.
@@ -159,7 +186,9 @@ def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path
     with canvas(path, width, height) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (name, curves) in zip(axes, panels.items()):
-            _panel(axis, name, curves, groups)
+            known = metric(name)
+            ends = (limits or {}).get(name, (known.low, known.high))
+            _panel(axis, name, curves, groups, ends)
 
         # Only the lowest panel of each column names the steps.
         for axis in axes[max(0, n_panels - columns) : n_panels]:
@@ -177,8 +206,10 @@ def draw(panels: Mapping[str, Curves], groups: Groups, path: str | Path) -> Path
     return Path(path)
 
 
-def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
-    """Draw one metric: a line with its band for every group."""
+def _panel(
+    axis: Axes, name: str, curves: Curves, groups: Groups, limits: tuple[float, float]
+) -> None:
+    """Draw one metric: a line with its band, within the limits, for every group."""
     means = []
     for number, runs in enumerate(groups.values()):
         # Once all colors are used, they repeat with the next dash pattern.
@@ -192,16 +223,18 @@ def _panel(axis: Axes, name: str, curves: Curves, groups: Groups) -> None:
 
         marker = "o" if len(steps) == 1 else None
         axis.plot(steps, mean, dashes, color=color, marker=marker)
-        axis.fill_between(steps, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+        band_ends = np.clip([mean - half, mean + half], *limits)
+        axis.fill_between(steps, *band_ends, color=color, alpha=0.18, linewidth=0)
         means.append(mean)
 
-    if not name.startswith(SCORES):
-        _set_scale(axis, np.concatenate(means))
-    axis.set_title(name)
-    axis.xaxis.set_major_formatter(lambda step, _: _short_number(step))
+    # Scores near zero count as equal, so they are never on a logarithmic axis.
+    if name not in SCORES:
+        set_scale(axis, np.concatenate(means))
+    axis.set_title(metric(name).title)
+    axis.xaxis.set_major_formatter(lambda step, _: short_number(step))
 
 
-def _set_scale(axis: Axes, means: np.ndarray) -> None:
+def set_scale(axis: Axes, means: np.ndarray) -> None:
     """Make the axis logarithmic where positive values span more than three decades.
 
     It is symmetric if other values are not positive.
@@ -216,14 +249,17 @@ def _set_scale(axis: Axes, means: np.ndarray) -> None:
 
     if (means <= 0).any():
         axis.set_yscale("symlog", linthresh=high / 1e4)
-        return
+    else:
+        axis.set_yscale("log", nonpositive="clip")
+        # A band may reach below zero; it must not stretch the axis over empty decades.
+        axis.set_ylim(bottom=low / 3)
+    # The formatters of these scales write formulas, which no text of ours is.
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_formatter(lambda value, _: "")
 
-    axis.set_yscale("log", nonpositive="clip")
-    # A band may reach below zero; it must not stretch the axis over empty decades.
-    axis.set_ylim(bottom=low / 3)
 
-
-def _short_number(step: float) -> str:
+def short_number(step: float) -> str:
+    """Return a number of steps with k, M or G for thousands, millions or billions."""
     for unit, size in UNITS.items():
         if abs(step) >= size:
             return f"{step / size:g}{unit}"

@@ -31,21 +31,34 @@ def load(source: str | Path) -> list[History]:
     Raises:
         InputError: there is no record.
     """
-    source = Path(source)
+    histories = [read_metrics(folder) for folder in record_folders(source)]
+    tell_apart(histories)
+    return histories
+
+
+def record_folders(source: str | Path) -> list[Path]:
+    """Find every logdir in a folder or below.
+
+    Raises:
+        InputError: there is none.
+    """
+    source = Path(source).expanduser()
     files = sorted(source.rglob(RECORD))
     if not files:
         raise InputError(
             f"{source}: found no {RECORD} in it or below, expected a logdir or a folder of logdirs"
         )
+    return [file.parent for file in files]
 
-    histories = [read_metrics(file.parent) for file in files]
-    configs = [_flatten(history.config) for history in histories]
+
+def tell_apart(histories: Sequence[History]) -> None:
+    """Add the keys in which configurations differ to the `hparams` of their runs, in place."""
+    configs = [flatten(history.config) for history in histories]
     varying = _varying_keys(configs)
 
     for history, config in zip(histories, configs):
         for hparams in history.hparams:
             _add_missing(hparams, config, varying)
-    return histories
 
 
 def group_runs(hparams: Sequence[Mapping[str, object]]) -> dict[str, list[int]]:
@@ -59,13 +72,13 @@ def group_runs(hparams: Sequence[Mapping[str, object]]) -> dict[str, list[int]]:
         has a different one; else the values that differ, e.g. "dr3=0.03, lr=0.001", and "default"
         where none of those is set.
     """
-    names = _all_keys(hparams)
+    names = all_keys(hparams)
     groups: dict[Setting, list[int]] = {}
     for run, values in enumerate(hparams):
         setting = []
         for name in names:
             if name in values and name != "seed":
-                setting.append((name, _text(values[name])))
+                setting.append((name, text_of(values[name])))
         groups.setdefault(tuple(setting), []).append(run)
 
     labels = _labels(list(groups))
@@ -93,7 +106,7 @@ def curves(histories: Sequence[History], name: str) -> Curves:
 
         steps, values = history.get(name)
         if name != "run/active":
-            is_frozen = steps[:, None] >= _frozen_at(history)
+            is_frozen = steps[:, None] >= frozen_at(history)
             values = np.where(is_frozen, np.nan, values)
         for column in values.T:
             all_curves.append((steps, column))
@@ -102,7 +115,7 @@ def curves(histories: Sequence[History], name: str) -> Curves:
 
 def logged_metrics(histories: Iterable[History]) -> list[str]:
     """Return the names of all metrics, in the order in which they appeared."""
-    return _all_keys([history.metrics for history in histories])
+    return all_keys([history.metrics for history in histories])
 
 
 def as_list(histories: Histories) -> list[History]:
@@ -120,7 +133,7 @@ def all_hparams(histories: Iterable[History]) -> list[dict[str, object]]:
     return hparams
 
 
-def _frozen_at(history: History) -> np.ndarray:
+def frozen_at(history: History) -> np.ndarray:
     """Return the first step at which each run was not active, `[R]`; infinity if it always was."""
     if "run/active" not in history.metrics:
         return np.full(len(history.labels), np.inf)
@@ -141,7 +154,7 @@ def _add_missing(
     """Copy the values of these keys, unless the run has its own under the last part of the name."""
     keys_before = list(hparams)
     for key in keys:
-        has_value = any(_is_same_key(key, short) for short in keys_before)
+        has_value = any(is_same_key(key, short) for short in keys_before)
         if key in config and not has_value:
             hparams[key] = config[key]
 
@@ -158,7 +171,7 @@ def _labels(groups: Sequence[Setting]) -> list[str]:
     names: set[str] = set()
     for setting in groups:
         names |= dict(set(setting) - shared).keys()
-    short_names = _short_names(names)
+    shown = short_names(names)
 
     labels = []
     for setting in groups:
@@ -166,12 +179,12 @@ def _labels(groups: Sequence[Setting]) -> list[str]:
         for name, value in setting:
             if (name, value) not in shared:
                 # A variant needs no name in front.
-                parts.append(value if name == "variant" else f"{short_names[name]}={value}")
+                parts.append(value if name == "variant" else f"{shown[name]}={value}")
         labels.append(", ".join(parts) or "default")
     return labels
 
 
-def _short_names(names: Iterable[str]) -> dict[str, str]:
+def short_names(names: Iterable[str]) -> dict[str, str]:
     """Drop the prefixes of dotted names, if the names stay unique."""
     names = list(names)
     short = [name.rsplit(".", 1)[-1] for name in names]
@@ -180,7 +193,8 @@ def _short_names(names: Iterable[str]) -> dict[str, str]:
     return dict(zip(names, short))
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return the text of a setting: numbers as short as they are exact."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -189,7 +203,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _all_keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+def all_keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
     """Return the keys of all mappings, each once, in the order in which they appeared."""
     keys: dict[str, None] = {}
     for mapping in mappings:
@@ -197,12 +211,12 @@ def _all_keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
     return list(keys)
 
 
-def _flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Turn nested mappings into one with dotted keys."""
     flat: dict[str, object] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat
@@ -211,17 +225,19 @@ def _flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object
 def _varying_keys(configs: Sequence[Mapping[str, object]]) -> list[str]:
     """Return the keys in which configurations differ, except bookkeeping keys."""
     varying = []
-    for key in _all_keys(configs):
-        values = {_text(config.get(key)) for config in configs}
-        if len(values) > 1 and not _is_bookkeeping(key):
+    for key in all_keys(configs):
+        values = {text_of(config.get(key)) for config in configs}
+        if len(values) > 1 and not is_bookkeeping(key):
             varying.append(key)
     return varying
 
 
-def _is_bookkeeping(key: str) -> bool:
+def is_bookkeeping(key: str) -> bool:
+    """Whether a key does not change what a run learns."""
     leaf = key.rsplit(".", 1)[-1]
     return leaf.endswith("_every") or leaf in BOOKKEEPING
 
 
-def _is_same_key(long: str, short: str) -> bool:
+def is_same_key(long: str, short: str) -> bool:
+    """Whether a dotted key is another one, or ends in it."""
     return long == short or long.endswith(f".{short}")

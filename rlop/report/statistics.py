@@ -109,6 +109,11 @@ def student_t(confidence: float, df: int) -> float:
     return math.tan(low) * math.sqrt(df)
 
 
+def t_coverage(t: float, df: int) -> float:
+    """Return P(|T| <= t) of Student's t with a whole number of degrees of freedom."""
+    return _coverage(math.atan(t / math.sqrt(df)), df)
+
+
 def _coverage(theta: float, df: int) -> float:
     """Return P(|T| <= tan(theta) sqrt(df)) by equation 26.7.3 (odd df) or 26.7.4 (even df)."""
     sin = math.sin(theta)
@@ -165,13 +170,33 @@ def stratified_bootstrap_ci(
         arXiv:2108.13264.
     """
     array = _checked(scores)
-    rng = np.random.default_rng(seed)
-    runs = rng.integers(len(array), size=(samples, *array.shape))
-    resampled = np.take_along_axis(array[None], runs, axis=1)  # [samples, runs, tasks]
-
     levels = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(_iqm(resampled), levels)
+    low, high = np.quantile(_iqm(resample(array, samples, seed)), levels)
     return float(low), float(high)
+
+
+def resample(scores: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Draw runs with replacement within each task, independently of the other tasks.
+
+    Args:
+        scores: `[runs, tasks]`; a task with fewer runs than others ends in NaN, which stay.
+        samples: number of draws.
+        seed: seed of the draws.
+
+    Returns:
+        `[samples, runs, tasks]`.
+    """
+    rng = np.random.default_rng(seed)
+    counts = (~np.isnan(scores)).sum(axis=0)
+    is_full = bool((counts == len(scores)).all())
+    most = len(scores) if is_full else np.maximum(counts, 1)
+
+    runs = rng.integers(most, size=(samples, *scores.shape))
+    drawn = np.take_along_axis(scores[None], runs, axis=1)
+    if is_full:
+        return drawn
+    absent = np.arange(len(scores))[:, None] >= counts
+    return np.where(absent, np.nan, drawn)
 
 
 def _checked(scores: Scores) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rlop.config.checks import check_known
-from rlop.logs.history import History
+from rlop.report.entries import source_of
 from rlop.report.figures import draw
 from rlop.report.groups import (
     Curves,
@@ -18,16 +18,16 @@ from rlop.report.groups import (
     all_hparams,
     as_list,
     curves,
+    flatten,
     group_runs,
     load,
-    logged_metrics,
 )
 from rlop.report.statistics import iqm, mean_ci, stability, stratified_bootstrap_ci
-from rlop.types import InputError
+from rlop.report.study import Study, gather
+from rlop.report.titles import SCORES, possible
 
 __all__ = ["AT", "STABILITY", "STATISTICS", "figure", "report", "table"]
 
-SCORES = ("eval/d4rl_score", "eval/normalized_score", "eval/human_normalized", "eval/return")
 DEFAULT_METRICS = (*SCORES, "loss/td", "q/data", "rank/srank", "feature/dot")
 AT = {  # number taken from a curve: in words, and its name in `stability`
     "final": ("last logged value", "final"),
@@ -47,6 +47,7 @@ def table(
     metrics: Sequence[str],
     at: str = "final",
     statistic: str = "mean",
+    groups: Groups | None = None,
 ) -> str:
     """Format a text table: a row per group of runs, a column per metric, a caption.
 
@@ -60,6 +61,7 @@ def table(
             side, see `statistics.stability`.
         statistic: mean ("mean ± half width", Student-t over runs) or iqm ("mean of the middle half
             [low, high]", bootstrap over runs), see `rlop.report.statistics`.
+        groups: label -> runs; None groups the runs that differ in nothing but `seed`.
 
     Raises:
         InputError: an unknown metric, `at` or `statistic`.
@@ -67,7 +69,8 @@ def table(
     check_known("at =", at, (*AT, STABILITY))
     check_known("statistic =", statistic, STATISTICS)
     histories = as_list(history)
-    groups = group_runs(all_hparams(histories))
+    if groups is None:
+        groups = group_runs(all_hparams(histories))
 
     # The first two columns; those of the metrics follow.
     columns = [
@@ -84,7 +87,7 @@ def table(
             columns.append([name, *_cells(metric_curves, groups, at, statistic)])
 
     words = STABILITY if at == STABILITY else AT[at][0]
-    return f"{_aligned(columns)}\n{words}; {STATISTICS[statistic]}"
+    return f"{aligned(columns)}\n{words}; {STATISTICS[statistic]}"
 
 
 def report(
@@ -107,38 +110,60 @@ def report(
     Raises:
         InputError: there is no record, or an unknown metric, `at` or `statistic`.
     """
-    histories = load(logdir)
-    logged = logged_metrics(histories)
-    if not logged:
-        raise InputError(
-            f"{logdir}: found a record without a single value, expected a training that has begun"
-        )
-
-    names = list(metrics) if metrics else _usual_metrics(logged, at)
-    text = f"{_heading(logdir, histories)}\n\n{table(histories, names, at, statistic)}"
+    study = gather([logdir])
+    text = report_of(study, str(logdir), metrics, at, statistic)
     if png:
-        text += f"\npicture: {figure(histories, names, png)}"
+        names = list(metrics) if metrics else usual_metrics(study.metrics, at)
+        text += f"\npicture: {figure(study.histories, names, png, study.rows)}"
     return text
 
 
-def figure(source: Histories | str | Path, names: Sequence[str], path: str | Path) -> Path:
+def report_of(
+    study: Study, name: str, metrics: Sequence[str] | None, at: str, statistic: str
+) -> str:
+    """Format the heading, the table and the notes of a study.
+
+    Args:
+        study: the runs.
+        name: where they are from.
+        metrics, at, statistic: see `report`.
+
+    Raises:
+        InputError: an unknown metric, `at` or `statistic`.
+    """
+    names = list(metrics) if metrics else usual_metrics(study.metrics, at)
+    text = table(study.histories, names, at, statistic, study.rows)
+    parts = [f"{_heading(name, study)}\n\n{text}", *study.notes]
+    return "\n".join(parts)
+
+
+def figure(
+    source: Histories | str | Path,
+    names: Sequence[str],
+    path: str | Path,
+    groups: Groups | None = None,
+) -> Path:
     """Draw one PNG, a panel per metric: mean of every group of runs with its 95 % band.
 
     Args:
         source: a logdir, a folder of logdirs, or histories.
         names: metrics as logged.
         path: path of the file.
+        groups: label -> runs; None groups the runs that differ in nothing but `seed`.
 
     Raises:
         InputError: a metric that was never logged, or matplotlib is not installed.
     """
     histories = load(source) if isinstance(source, (str, Path)) else as_list(source)
-    groups = group_runs(all_hparams(histories))
+    if groups is None:
+        groups = group_runs(all_hparams(histories))
     panels = {name: curves(histories, name) for name in names}
-    return draw(panels, groups, path)
+    sources = [source_of(flatten(history.config)) for history in histories]
+    limits = {name: possible(name, sources) for name in names}
+    return draw(panels, groups, path, limits)
 
 
-def _usual_metrics(logged: Sequence[str], at: str) -> list[str]:
+def usual_metrics(logged: Sequence[str], at: str) -> list[str]:
     """Choose what to show: scores, losses and ranks, or the first few if none was logged."""
     names = [name for name in DEFAULT_METRICS if name in logged]
     if at == STABILITY:
@@ -147,17 +172,12 @@ def _usual_metrics(logged: Sequence[str], at: str) -> list[str]:
     return names or list(logged)[:4]
 
 
-def _heading(logdir: str | Path, histories: Sequence[History]) -> str:
+def _heading(name: str, study: Study) -> str:
     """Summarize the number of runs and the last step."""
-    n_runs = 0
-    last_step = 0
-    for history in histories:
-        n_runs += len(history.labels)
-        if history.steps.size:
-            last_step = max(last_step, int(history.steps.max()))
-
-    trainings = f" of {len(histories)} trainings" if len(histories) > 1 else ""
-    return f"{logdir}: {n_runs} runs{trainings}, up to step {last_step}"
+    last_step = max(int(history.steps[-1]) for history in study.histories)
+    n_trainings = len(study.histories)
+    trainings = f" of {n_trainings} trainings" if n_trainings > 1 else ""
+    return f"{name}: {len(study.counted)} runs{trainings}, up to step {last_step}"
 
 
 def _cells(metric_curves: Curves, groups: Groups, kind: str, statistic: str) -> list[str]:
@@ -204,7 +224,7 @@ def _iqm_text(values: Sequence[float]) -> str:
     return f"{middle:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _aligned(columns: Sequence[Sequence[str]]) -> str:
+def aligned(columns: Sequence[Sequence[str]]) -> str:
     """Join columns to lines, every column as wide as its widest cell."""
     padded = []
     for column in columns:

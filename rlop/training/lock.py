@@ -76,6 +76,11 @@ def _drop_dead(folder: Path) -> None:
         (lock / name).unlink(missing_ok=True)
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds the lock of a folder that is not known to have ended."""
+    return any(not is_dead(name) for name in _holders(folder / LOCK))
+
+
 def _holders(lock: Path) -> list[str]:
     """Return the names of the files in a lock: none or one."""
     try:
