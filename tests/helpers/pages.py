@@ -15,7 +15,8 @@ PAGES = sorted(
     if not {"_build", "_generated"} & set(path.parts)
 )
 FENCE = re.compile(
-    r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$",
+    r"(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$"
+    r"|^<!-- first\n(?P<first>.*?)^-->$",
     re.DOTALL | re.MULTILINE,
 )
 # The reader waits for these; a test shows that they run, with as little as the options allow.
@@ -35,9 +36,17 @@ class Fence(NamedTuple):
 
 
 def fences(page: Path) -> list[Fence]:
-    """Return the fences of a page in order."""
-    found = FENCE.finditer(page.read_text())
-    return [Fence(match["language"].strip(), match["code"], match["why"] or "") for match in found]
+    """Return the fences of a page in order.
+
+    A comment that begins with the word `first` holds commands which the reader has done elsewhere.
+    """
+    found = []
+    for match in FENCE.finditer(page.read_text()):
+        if match["first"]:
+            found.append(Fence("bash", match["first"], ""))
+        else:
+            found.append(Fence(match["language"].strip(), match["code"], match["why"] or ""))
+    return found
 
 
 def run_page(page: Path, folder: Path) -> dict[str, object]:
