@@ -65,12 +65,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		--editable ".[test,$(EXTRAS)]"
 	touch $@
 
-# Sphinx needs an older docutils than the tools of dist: an environment of its own.
-.venv-docs/ready: pyproject.toml constraints-docs.txt
+# Sphinx and Jupyter bring some sixty packages that nothing else needs: an environment of their own.
+.venv-docs/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --constraint constraints-docs.txt torch
-	.venv-docs/bin/python -m pip install --quiet --constraint constraints-docs.txt \
-		--editable ".[docs]"
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 # The peers pin packages that ours leave free, and the other way round: an environment for them
