@@ -67,7 +67,7 @@ def test_the_numbers_are_those_of_ten_lines_of_numpy(reported):
     mean, error = last.mean(), last.std(ddof=1) / 2
     middle, low, high = last[1:3].mean(), mean - 3.182446 * error, mean + 3.182446 * error
     # A return on this gridworld is at most 1.
-    assert f"{middle:.3g} [{low:.3g}, {min(high, 1):.3g}]" in page
+    assert f"{middle:.3g}<small>[{low:.3g}, {min(high, 1):.3g}]</small>" in page
 
 
 def test_the_same_records_give_the_same_page(tmp_path):

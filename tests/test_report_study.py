@@ -69,6 +69,15 @@ def test_groups_and_tasks_of_a_mixed_folder(tmp_path):
         gather([tmp_path], by=["agnet"])
 
 
+def test_an_environment_that_is_a_setting_of_a_run_is_a_task(tmp_path):
+    for name, env in (("a", "X-v0"), ("b", "Y-v0")):
+        settings = [{"lr": 1, "data": "d", "env": env, "seed": seed} for seed in (0, 1)]
+        record(settings, [(0, {"eval/return": [1, 2]})], tmp_path / name)
+    study = gather([tmp_path])
+    assert study.tasks == ["X-v0", "Y-v0"]
+    assert list(study.groups) == ["all runs"]
+
+
 def test_settings_that_groups_were_not_made_by_are_pooled(tmp_path):
     training(tmp_path / "a", lr=1, agent="DQN")
     training(tmp_path / "b", lr=2, agent="DQN")

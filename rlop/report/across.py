@@ -10,10 +10,11 @@ import numpy as np
 from rlop.report import aggregates
 from rlop.report.aggregates import bootstrap, matrix
 from rlop.report.comparisons import spearman
-from rlop.report.html import Cell, Html, escape, grid, panel, paragraph, section, table, tag
+from rlop.report.html import Cell, Html, grid, panel, paragraph, section, table, tag
 from rlop.report.pictures import lines_picture, scatter_picture, strength_picture
+from rlop.report.sections import two_lines
 from rlop.report.study import Study
-from rlop.report.summaries import Summary, number, summarize
+from rlop.report.summaries import number, summarize
 from rlop.report.titles import REPRESENTATION, SOLVED, metric, titled
 
 THRESHOLDS = 101  # points of a performance profile
@@ -145,7 +146,8 @@ def _improvements(scores: Mapping[str, np.ndarray]) -> Html:
                 continue
             value = float(aggregates.probability_of_improvement(mine, theirs))
             low, high = bootstrap(aggregates.probability_of_improvement, mine, theirs, samples=500)
-            shown = f"{value:.2f} [{float(low):.2f}, {float(high):.2f}]"
+            ends = tag("small", f"[{float(low):.2f}, {float(high):.2f}]")
+            shown = Html(f"{value:.2f}{ends}")
             cells.append((shown, shade(value)))
         rows.append(cells)
     heading = tag("h3", "Probability that a run of the row scores above one of the column")
@@ -243,21 +245,13 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
                 cells: list[Cell] = []
                 for of_groups in summaries.values():
                     middles = [summary.iqm for summary in of_groups]
-                    cells.append((_two_lines(of_groups[place]), _shade_within(middles, place)))
+                    cells.append((two_lines(of_groups[place]), _shade_within(middles, place)))
                 rows.append([group, *cells])
         if len(study.tasks) > 1:
             parts.append(tag("h3", task))
         header: list[Html] = [tag("span", titled(name), title=name) for name in metrics]
         parts.append(table(["group", *header], rows))
     return section("Groups and metrics", *parts, anchor="heat")
-
-
-def _two_lines(summary: Summary) -> Html:
-    """Return a summary with its interval on a line of its own."""
-    if not summary.ends:
-        return escape(summary.text)
-    diverged = f" ({summary.diverged} diverged)" if summary.diverged else ""
-    return Html(f"{number(summary.iqm)}{diverged}{tag('small', summary.ends)}")
 
 
 def _shade_within(values: Sequence[float], place: int) -> str:

@@ -101,7 +101,7 @@ def _settings(
     by: Sequence[str],
 ) -> dict[str, str]:
     """Return the settings of a run, as text, without seed and task."""
-    hidden = task_keys or (key for key in TASK_KEYS if key not in by)
+    hidden = task_keys or [key for key in TASK_KEYS if key not in by]
     kept = {key: value for key, value in hparams.items() if key not in ("seed", *hidden)}
     for key in by:
         name = full_key(key, values)

@@ -14,12 +14,12 @@ from rlop.report.html import (
     bullets,
     escape,
     grid,
+    one_line,
     panel,
     paragraph,
     section,
     table,
     tag,
-    visible,
 )
 from rlop.report.intervals import words as interval_words
 from rlop.report.made_with import made_with
@@ -31,7 +31,7 @@ from rlop.report.pictures import (
     scatter_picture,
 )
 from rlop.report.study import Study
-from rlop.report.summaries import summarize
+from rlop.report.summaries import Summary, number, summarize
 from rlop.report.titles import metric, titled
 
 AT = {"final": "at the end", "average": "average", "peak": "peak", "unlearning": "peak - end"}
@@ -42,8 +42,8 @@ DASH_PATTERNS = {"-": "none", "--": "5 3", ":": "1.5 3", "-.": "6 3 1.5 3"}
 def legend(study: Study) -> Html:
     """Return the buttons that isolate a group, which stay in view."""
     buttons = []
-    for number, (group, runs) in enumerate(study.groups.items()):
-        color, dashes = look(number)
+    for place, (group, runs) in enumerate(study.groups.items()):
+        color, dashes = look(place)
         sample = Html(
             '<svg viewBox="0 0 28 10" aria-hidden="true"><line x1="1" x2="27" y1="5" y2="5" '
             f'stroke="{color}" stroke-width="2.5" '
@@ -57,7 +57,7 @@ def legend(study: Study) -> Html:
                 sample,
                 group,
                 type="button",
-                data_group=f"g{number}",
+                data_group=f"g{place}",
                 aria_pressed="false",
                 title=hover or group,
             )
@@ -92,11 +92,11 @@ def overview(study: Study) -> Html:
 
     parent = _parent({study.runs[run].folder for run in study.counted})
     rows: list[list[Cell]] = []
-    for number, (group, runs) in enumerate(study.groups.items()):
+    for place, (group, runs) in enumerate(study.groups.items()):
         seeds = sorted({study.runs[run].seed or "?" for run in runs}, key=lambda s: (len(s), s))
         folders = list(dict.fromkeys(_below(study.runs[run].folder, parent) for run in runs))
         shown = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if folders[3:] else "")
-        color, _ = look(number)
+        color, _ = look(place)
         name = tag("span", group, style=f"border-left:.5em solid {color};padding-left:.4em")
         rows.append([name, shown, str(len(runs)), (", ".join(seeds), NO_BREAK)])
     where = f"logged in {parent}/" if parent else "logged in"
@@ -123,9 +123,9 @@ def _below(folder: str, parent: str) -> str:
     return os.path.relpath(folder, parent) if parent else folder
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where there is not one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural where there is not one."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _differences(study: Study) -> Html:
@@ -162,7 +162,7 @@ def _configuration(study: Study, run: int) -> dict[str, str]:
             swept = set(history.hparams[place])
             # A list of values of one key is one value per run, which the run's settings name.
             return {
-                visible(key): visible(text_of(value))
+                one_line(key): one_line(text_of(value))
                 for key, value in config.items()
                 if key.rpartition(".")[2] not in swept
             }
@@ -217,12 +217,20 @@ def final_values(study: Study, metrics: Sequence[str]) -> Html:
         rows: list[list[Cell]] = []
         for group in study.groups:
             if study.of_task(group, task):
-                cells = [summarize(study, name, group, task, at).text for at in AT]
+                cells = [two_lines(summarize(study, name, group, task, at)) for at in AT]
                 rows.append([group, *cells])
         if len(study.tasks) > 1:
             tables.append(tag("h3", task))
         tables.append(table(header, rows))
     return section("Final values", text, grid(*panels), *tables, anchor="final")
+
+
+def two_lines(summary: Summary) -> Html:
+    """Return a summary with its interval on a line of its own."""
+    if not summary.ends:
+        return escape(summary.text)
+    diverged = f" ({summary.diverged} diverged)" if summary.diverged else ""
+    return Html(f"{number(summary.iqm)}{diverged}{tag('small', summary.ends)}")
 
 
 def curves(study: Study, metrics: Sequence[str]) -> Html:
