@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS.parent), str(DOCS)]  # the checkout, and the two files beside this one
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]  # the checkout, and the files beside this one
 
+import directives  # noqa: E402
 import docstrings  # noqa: E402
 import generated  # noqa: E402
 
@@ -57,6 +58,6 @@ generated.write_pages(DOCS / "_generated")
 
 def setup(app):
     """Register the tables that follow from the code, and plain docstrings for autodoc."""
-    app.add_directive("options", generated.Options)
-    app.add_directive("measured", generated.Measured)
+    app.add_directive("options", directives.Options)
+    app.add_directive("measured", directives.Measured)
     app.connect("autodoc-process-docstring", docstrings.to_markup, priority=1)

@@ -1,12 +1,4 @@
-"""What the site says of the code, taken from the code: the API, the catalogue, and two tables.
-
-A page asks for a table by a fence whose language is a directive:
-
-    ```{options} rlop.regularizers:DR3
-    ```
-    ```{measured} dr3
-    ```
-"""
+"""What the site says of the code, taken from the code: the API, the catalogue, and two tables."""
 
 from __future__ import annotations
 
@@ -15,9 +7,6 @@ from collections import defaultdict
 from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
-
-from docutils import nodes
-from sphinx.util.docutils import SphinxDirective
 
 from rlop.config.schema import describe
 from rlop.experiments.catalogue import workshop
@@ -173,32 +162,3 @@ def judged(cell: str, plain: str) -> str:
 def _interval(cell: str) -> tuple[float, float]:
     mean, _, rest = cell.partition(" ± ")
     return float(mean), float(rest.split()[0])
-
-
-class Options(SphinxDirective):
-    """A table of the options of a class."""
-
-    required_arguments = 1
-    final_argument_whitespace = True
-
-    def run(self) -> list[nodes.Node]:
-        """Return the table."""
-        return self.parse_text_to_nodes(options_table(self.arguments[0]))
-
-
-class Measured(SphinxDirective):
-    """Rows of docs/BASELINES.md, several separated by semicolons."""
-
-    required_arguments = 1
-    final_argument_whitespace = True
-
-    def run(self) -> list[nodes.Node]:
-        """Return the table, and how to read it."""
-        names = [name.strip() for name in self.arguments[0].split(";")]
-        how = (
-            "Mean and half a 95 % Student-t interval over eight seeds after 2,500 updates, at the "
-            "best of three strengths (in parentheses), which was chosen on the same seeds and so is "
-            "partly luck. **Above** and **below** mark intervals that do not meet the plain "
-            "agent's; without a word, nothing was found."
-        )
-        return self.parse_text_to_nodes(f"{measured_table(names)}\n\n{how}")

@@ -2,8 +2,8 @@
 How a max-norm ball moves weights
 =================================
 
-Each neuron whose weights have left the ball around their start is moved back to its surface, straight
-toward its start. A neuron inside keeps its weights bit by bit.
+Each neuron whose weights have left the ball around their start is moved back to its surface,
+straight toward its start. A neuron inside keeps its weights bit by bit.
 """
 
 import matplotlib.pyplot as plt

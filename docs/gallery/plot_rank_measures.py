@@ -2,8 +2,8 @@
 Six measures of rank on the same features
 =========================================
 
-Features of dimension 32 whose singular values fall by a constant factor. The measures differ in what they
-count as a direction, and only a plot beside each other shows by how much: none is *the* rank.
+Features of dimension 32 whose singular values fall by a constant factor. The measures differ in
+what they count as a direction, and the picture shows by how much: none is *the* rank.
 """
 
 import matplotlib.pyplot as plt
@@ -29,7 +29,9 @@ figure.suptitle("Measures of rank as the singular values fall faster")
 ranks = [name for name in measured if "rank" in name or "ratio" in name]
 for place, name in enumerate(ranks):
     label = name.rpartition("/")[2].replace("_", " ")
-    axis.plot(falls, measured[name], color=colors[place % 6], linestyle=styles[place % 6], label=label)
+    axis.plot(
+        falls, measured[name], color=colors[place % 6], linestyle=styles[place % 6], label=label
+    )
 axis.set(xlabel="each singular value over the one before", ylabel="rank of 32 features")
 axis.invert_xaxis()
 axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -126,7 +126,9 @@ def check_python(arguments: list[str]) -> None:
     assert script.is_file(), arguments
     sources = "".join(path.read_text() for path in [script, *script.parent.glob("bench/*.py")])
     strings = {
-        node.value for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Constant)
+        node.value
+        for node in ast.walk(ast.parse(script.read_text()))
+        if isinstance(node, ast.Constant)
     }
     for option in options:
         assert option in strings or option in sources, f"{arguments[0]}: {option}"
