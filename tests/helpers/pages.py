@@ -22,7 +22,7 @@ FENCE = re.compile(
 # The reader waits for these; a test shows that they run, with as little as the options allow.
 SHORT = {
     "train": {"steps": "20", "log_every": "10", "probe_every": "20", "eval_every": "20"},
-    "sweep": {"steps": "4"},
+    "sweep": {"steps": "4", "seeds": "1", "probe_every": "0", "eval_every": "0"},
     "collect": {"steps": "400"},
 }
 
@@ -75,6 +75,8 @@ def run_page(page: Path, folder: Path) -> dict[str, object]:
 
 def run_line(words: list[str]) -> None:
     """Run a line of `rlop`; check that what any other line names exists."""
+    while words and re.fullmatch(r"\w+=\S*", words[0]):
+        words = words[1:]  # a variable for one command; the folder is on the path already
     if not words:
         return
     program, *arguments = words
