@@ -107,6 +107,7 @@ ORDER = [
     "training.tally",
     "training.evaluate",
     "training.sums",
+    "training.direct",
     "training.compile",
     "training.choice",
     "training.feed",

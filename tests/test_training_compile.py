@@ -196,6 +196,8 @@ def test_compiled_pieces_equal_eager_ones(monkeypatch):
 
 
 SLOW = pytest.mark.slow
+# PyTorch's own, when Inductor is first imported.
+OF_INDUCTOR = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +211,7 @@ SLOW = pytest.mark.slow
         pytest.param("inductor", 8, 1, marks=SLOW),
     ],
 )
+@OF_INDUCTOR
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 def test_compiled_updates_one_or_several_a_call_equal_eager_ones(
     row, backend, runs, size, tiny, moves, compile_by

@@ -13,9 +13,9 @@ are fitted without error. The paper's weights were not at hand, so that they are
 squares on relative errors, with no constant, which makes it a proportionality: one weight for each
 low-rank layer, the nine networks against two numbers. Measured are the relative error of the sum
 for networks that the weights were not fitted to (one is left out at a time), and the share of a
-constant term when one is allowed, which is zero for a proportionality. The weights of the bound of
-Bartlett, Harvey, Liaw and Mehrabian, arXiv:1703.02930, in which a layer counts once for every layer
-above it, are tried as well.
+constant term in the mean of the sum when one is allowed: 0 for a proportionality, 1 where the
+counts say nothing. The weights of the bound of Bartlett, Harvey, Liaw and Mehrabian,
+arXiv:1703.02930, in which a layer counts once for every layer above it, are tried as well.
 """
 
 from __future__ import annotations
@@ -71,12 +71,13 @@ def measures(capacities: np.ndarray) -> dict[str, float]:
         errors.append(counts[i] @ weights / capacities[i] - 1)
 
     with_constant = np.column_stack([counts, np.full(len(counts), counts.mean())])
-    *_, constant = proportional(with_constant, capacities)
+    weights = proportional(with_constant, capacities)
+    constant = weights[-1] * counts.mean() / (with_constant @ weights).mean()
     bartlett = (counts @ BARTLETT)[:, None]
     scale = proportional(bartlett, capacities)
     return {
         "relative error on a network left out": float(np.sqrt(np.mean(np.square(errors)))),
-        "constant term, as a share of the mean": abs(constant * counts.mean() / capacities.mean()),
+        "constant term, as a share of the mean": abs(constant),
         "relative error with Bartlett's weights": relative_error(bartlett @ scale, capacities),
     }
 

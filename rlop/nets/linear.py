@@ -33,9 +33,13 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]"
         )
 
-    # One network, stacked or not, is a plain layer.
+    # One network, stacked or not, is a plain layer. A compiler adds the bias where it computes the
+    # activation, while a product that adds it copies it first. In bf16 that would round twice.
     if lead.numel() == 1:
-        return F.linear(x, weight.view(weight.shape[-2:]), bias.view(-1))
+        matrix, shift = weight.view(weight.shape[-2:]), bias.view(-1)
+        if torch.compiler.is_compiling() and x.dtype == torch.float32:
+            return F.linear(x, matrix) + shift
+        return F.linear(x, matrix, shift)
 
     # The product is written for columns, so that the gradient of the weight is laid out as the
     # weight is; that of `x @ weight.mT` is transposed, which slows all that reads it down.

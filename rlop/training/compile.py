@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlop.agent import Agent, Noise
+from rlop.training.direct import Code, call_and_look
 from rlop.training.sums import Sums
 from rlop.types import Batch, InputError
 
@@ -74,10 +75,10 @@ class Launch:
 
     def updates(self, rows: Any, noise: Noise) -> None:
         """Make the K updates, one after another."""
-        for k in range(self.size):
-            noise_of_one = {name: values[k] for name, values in noise.items()}
-            self.update(rows[k], noise_of_one)
-            if self.moves_target and (k + 1) % self.agent.target_period == 0:
+        steps = zip(rows, *noise.values(), strict=True)
+        for k, (rows_of_one, *noise_of_one) in enumerate(steps, start=1):
+            self.update(rows_of_one, dict(zip(noise, noise_of_one)))
+            if self.moves_target and k % self.agent.target_period == 0:
                 self.agent.update_target()
 
 
@@ -133,10 +134,11 @@ def can_compile() -> bool:
 class Compiled:
     """An update as one graph, gradient and optimizer included.
 
-    PyTorch makes the graph in the first call. Later ones call it directly, on the tensors of the
-    first with other rows and noise: the checks and lookups around it take longer than a small
-    network's update. So nobody looks whether the graph still fits. Whoever changes the shape of a
-    tensor that the update reads makes a new one, and whoever replaces a tensor calls `renew`.
+    PyTorch makes the graph in the first call. Later ones call it directly, see
+    `rlop.training.direct`, on the tensors of the first with other rows and noise: the checks and
+    lookups around it take longer than a small network's update. So nobody looks whether the graph
+    still fits. Whoever changes the shape of a tensor that the update reads makes a new one, and
+    whoever replaces a tensor calls `renew`.
 
     Args:
         update: update of all runs, in place.
@@ -161,19 +163,19 @@ class Compiled:
             options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
             **isolated,
         )
-        self.graph: Callable[..., Any] | None = None
-        self.arguments: list[Any] = []  # of the graph
+        self.code: Code | None = None  # of the graph
+        self.arguments: list[Any] = []
         self.places: list[tuple[int, int]] = []  # of an argument, and of its tensor in an update's
 
     def __call__(self, batch: Any, noise: Noise) -> Any:
         """Update; return what the update returns."""
         if not self.places:
             return self._first(batch, noise)
-        assert self.graph is not None
+        assert self.code is not None
         given = tensors_of(batch, noise)
         for place, source in self.places:
             self.arguments[place] = given[source]
-        self.graph(*self.arguments)
+        self.code(self.arguments.copy())
         return None
 
     def renew(self) -> None:
@@ -200,8 +202,9 @@ class Compiled:
         graph = self.compile_by(module, example)
 
         def call(*arguments: Any) -> Any:
-            self.graph, self.arguments = graph, list(arguments)
-            return graph(*arguments)
+            self.arguments = list(arguments)
+            self.code, result = call_and_look(graph, arguments)
+            return result
 
         return call
 
