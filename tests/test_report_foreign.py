@@ -87,6 +87,17 @@ def test_runs_of_others_stand_beside_ours(tmp_path):
     assert study.numbers("eval/return") == {0: 2.5, 1: 10.0, 2: 5.0}
 
 
+def test_ours_on_different_data_stay_apart_where_others_name_an_environment_alone(tmp_path):
+    for name in ("small", "large"):
+        rows = [(0, {"eval/return": [1.0]}), (9, {"eval/return": [2.0]})]
+        record([{"seed": 0}], rows, tmp_path / name, data=f"{name}.hdf5", env="CartPole-v1")
+    monitor(tmp_path / "sb3" / "monitor.csv", [(1, 10, 1.0)])
+    study = gather([tmp_path])
+    assert study.tasks == ["CartPole-v1"]
+    assert list(study.groups) == ["sb3", "data=large.hdf5", "data=small.hdf5"]
+    assert study.notes[1:] == []
+
+
 def damaged(tmp_path, name, text, extra=None):
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)

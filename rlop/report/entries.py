@@ -15,6 +15,7 @@ from rlop.report.titles import SCORES
 from rlop.types import InputError
 
 TASK_KEYS = ("data", "env")
+D4RL = "d4rl:"  # before a name that other programs have alone
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def runs_of(folders: Sequence[str], histories: Sequence[History], by: Sequence[s
 def source_of(values: Mapping[str, object]) -> str:
     """Return the environment of a run, or its data where no environment is named."""
     source = values.get("env") or values.get("collect.env") or values.get("data") or ""
-    return text_of(source).removeprefix("d4rl:")
+    return text_of(source).removeprefix(D4RL)
 
 
 def _task_keys(everything: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[str]:
@@ -101,7 +102,10 @@ def _settings(
     by: Sequence[str],
 ) -> dict[str, str]:
     """Return the settings of a run, as text, without seed and task."""
-    hidden = task_keys or [key for key in TASK_KEYS if key not in by]
+    source = source_of(values)
+    hidden = task_keys or [
+        key for key in TASK_KEYS if text_of(values.get(key)).removeprefix(D4RL) == source
+    ]
     kept = {key: value for key, value in hparams.items() if key not in ("seed", *hidden)}
     for key in by:
         name = full_key(key, values)
