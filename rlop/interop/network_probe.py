@@ -142,7 +142,7 @@ class ProbeRecord:
 
     Args:
         logdir: its folder.
-        name: of the method; None if unknown until the first `log`.
+        name: of the method.
         seed: of the training.
         config: whatever else describes it.
     Raises:

@@ -34,6 +34,8 @@ from rlop.training.sums import Best, Logged, Sums
 from rlop.training.validation import validation_of
 from rlop.types import Batch, InputError
 
+PICTURES = 10  # probes per picture of what they measure; a picture costs about as much as a probe
+
 
 class Loop:
     """The state of one training: agent, table of transitions, random streams, sums of metrics.
@@ -323,7 +325,7 @@ class Loop:
         probed: dict[str, np.ndarray] = {}
         if due(self.options.probe_every):
             probed = measure_agent(self.agent, self.probe_batch, self.options.probes)
-            if logger.logdir is not None:
+            if logger.logdir is not None and due(PICTURES * self.options.probe_every):
                 pictures = pictures_of(self.agent, self.probe_batch, self.options.probes)
                 logger.draw(self.step, pictures)
             if self.validation is not None:
