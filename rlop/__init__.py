@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rlop import config as config
     from rlop import data as data
     from rlop import deploy as deploy
+    from rlop import doctor as doctor
     from rlop import envs as envs
     from rlop import experiments as experiments
     from rlop import interop as interop
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rlop.data import load_dataset as load_dataset
     from rlop.data import register_dataset as register_dataset
     from rlop.deploy.load import load_policy as load_policy
+    from rlop.doctor import diagnose as diagnose
     from rlop.interop.sb3 import ProbeCallback as ProbeCallback
     from rlop.probes import probe as probe
     from rlop.probes import rank_measures as rank_measures
@@ -68,6 +70,7 @@ _HOMES = {
     "LearningTimes": "rlop.training.learning_times",
     "ProbeCallback": "rlop.interop.sb3",
     "WandbCallback": "rlop.training.wandb_callback",
+    "diagnose": "rlop.doctor",
     "dr3": "rlop.regularizers",
     "frobenius_ball_": "rlop.projections",
     "load_agent": "rlop.training.checkpoint",
@@ -91,6 +94,7 @@ _ROOMS = (
     "config",
     "data",
     "deploy",
+    "doctor",
     "envs",
     "experiments",
     "interop",

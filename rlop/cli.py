@@ -1,4 +1,4 @@
-"""The command `rlop`: demo, train, collect, generate, info, probe, report, ls, sweep, export.
+"""The command `rlop`: demo, train, collect, generate, info, probe, doctor, report, ls, sweep, ...
 
 Each command imports what it needs when it runs, so that showing help does not load PyTorch.
 """
@@ -269,6 +269,16 @@ def probe_command(argv: Sequence[str]) -> None:
             print(f"  {key:{width}}  {values[run]:.5g}")
 
 
+def doctor_command(argv: Sequence[str]) -> None:
+    """`rlop doctor CHECKPOINT [--data DATASET]`: name what is wrong, with evidence and a remedy."""
+    from rlop.doctor.command import add_options, doctor
+
+    parser = _parser("doctor", doctor_command)
+    add_options(parser)
+    _add_allow(parser)
+    doctor(parser.parse_args(argv))
+
+
 def report_command(argv: Sequence[str]) -> None:
     """`rlop report RUNS [--html FILE]`: groups of runs with intervals, as table or page."""
     from rlop.report.command import add_options, print_report
@@ -348,6 +358,7 @@ COMMANDS: dict[str, Command] = {
     "generate": generate_command,
     "info": info_command,
     "probe": probe_command,
+    "doctor": doctor_command,
     "report": report_command,
     "ls": ls_command,
     "sweep": sweep_command,

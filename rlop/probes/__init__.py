@@ -16,9 +16,11 @@ from rlop.probes.agreement import (
     other_runs,
 )
 from rlop.probes.alignment import layer_alignment
+from rlop.probes.churn import policy_churn, value_churn
 from rlop.probes.cka import CKA, cka_matrix, unbiased_hsic
 from rlop.probes.coadaptation import feature_cosine, feature_dot, feature_norm, weight_norm
 from rlop.probes.effective_parameters import effective_parameters
+from rlop.probes.gradient_activity import inactive_fraction, layer_gradients
 from rlop.probes.gradients import gradient_rows, value_function
 from rlop.probes.heavy import pack
 from rlop.probes.hook import probe
@@ -46,8 +48,11 @@ from rlop.probes.rank import (
     srank,
     stable_rank,
 )
+from rlop.probes.refit import refit_error
+from rlop.probes.return_gap import return_gap
 from rlop.probes.trace import gauss_newton_trace, head_trace, noise_trace
 from rlop.probes.units import active_neurons, dead_fraction, dormant_fraction, unit_measures
+from rlop.probes.unseen import at_bound, unseen_gap
 
 __all__ = [
     "CKA",
@@ -55,6 +60,7 @@ __all__ = [
     "action_distance",
     "action_shift",
     "active_neurons",
+    "at_bound",
     "calibration",
     "cka_matrix",
     "class_variance",
@@ -72,10 +78,12 @@ __all__ = [
     "head_trace",
     "implicit_drift",
     "implicit_regularizer",
+    "inactive_fraction",
     "kare",
     "kernel_change",
     "last_layer_gram",
     "layer_alignment",
+    "layer_gradients",
     "lyle_rank",
     "measure",
     "min_eigenvalue",
@@ -86,10 +94,13 @@ __all__ = [
     "pack",
     "participation_ratio",
     "pca_rank",
+    "policy_churn",
     "predicted_risk",
     "probe",
     "quantile_bins",
     "rank_measures",
+    "refit_error",
+    "return_gap",
     "seem_eigenvalue",
     "sensitivity",
     "signal_capture_threshold",
@@ -98,6 +109,8 @@ __all__ = [
     "stable_rank",
     "unbiased_hsic",
     "unit_measures",
+    "unseen_gap",
+    "value_churn",
     "value_function",
     "weight_norm",
 ]
