@@ -19,6 +19,7 @@ ROOMS = {
     "rlop.agents": "Agents",
     "rlop.data": "Data",
     "rlop.envs": "Environments",
+    "rlop.doctor": "Doctor",
     "rlop.interop": "Other people's trainings",
     "rlop.nets": "Networks",
     "rlop.optim": "Optimizers",
