@@ -18,8 +18,8 @@ ROOMS = {
     "rlop": "Training, probing and loading",
     "rlop.agents": "Agents",
     "rlop.data": "Data",
-    "rlop.envs": "Environments",
     "rlop.doctor": "Doctor",
+    "rlop.envs": "Environments",
     "rlop.interop": "Other people's trainings",
     "rlop.nets": "Networks",
     "rlop.optim": "Optimizers",
@@ -34,6 +34,8 @@ def write_pages(folder: Path) -> None:
     names = defaultdict(list)
     for dotted in PUBLIC_NAMES.read_text().split():
         names[dotted.rpartition(".")[0]].append(dotted)
+    for room in set(ROOMS) - set(names):
+        names[room] = [f"{room}.{name}" for name in import_module(room).__all__]
     for room, members in names.items():
         _write(folder / "api" / f"{room}.rst", api_page(room, members))
     _write(folder / "catalogue.md", catalogue_table())
