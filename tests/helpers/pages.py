@@ -21,7 +21,13 @@ FENCE = re.compile(
 )
 # The reader waits for these; a test shows that they run, with as little as the options allow.
 SHORT = {
-    "train": {"steps": "20", "log_every": "10", "probe_every": "20", "eval_every": "20"},
+    "train": {
+        "steps": "20",
+        "seeds": "2",
+        "log_every": "10",
+        "probe_every": "20",
+        "eval_every": "20",
+    },
     "sweep": {"steps": "4", "seeds": "1", "probe_every": "0", "eval_every": "0"},
     "collect": {"steps": "400"},
 }
