@@ -29,9 +29,10 @@ def data_of(folder: Path, source: str | None, allow: Collection[str] = ()) -> Da
     path = folder / CONFIG
     values = read_yaml(path) if path.is_file() else {}
     if source is None:
-        source = values.get("data")
-        if not isinstance(source, str):
+        named = values.get("data")
+        if not isinstance(named, str):
             raise InputError(f"--data: expected a data set, for {path} names none")
+        source = named
         if find_reader(source) is read_imported:
             _check(f"{path}: data", source, allow)
 

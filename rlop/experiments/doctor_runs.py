@@ -119,7 +119,10 @@ def linear(seed: int) -> Dataset:
     last = np.zeros((episodes, length), dtype=bool)
     last[:, -1] = True
     return Dataset.from_arrays(
-        **columns,
+        obs=columns["obs"],
+        action=columns["action"],
+        reward=columns["reward"],
+        next_obs=columns["next_obs"],
         terminated=np.zeros(episodes * length, dtype=bool),
         truncated=last.reshape(-1),
         name="linear system",
@@ -200,7 +203,7 @@ INDUCED: dict[str, Patient] = {
     "dormant units": Patient(
         "a penalty on the activity of 7 units in 8",
         grid,
-        with_penalty(BALLED, starving, 10.0),
+        with_penalty(NORMED, starving, 1.0),
         consequences=("rank collapse", "lost plasticity"),
     ),
     "alignment": Patient(

@@ -18,6 +18,9 @@ from rlop.experiments.doctor_runs import HEALTHY, INDUCED, Patient, examine
 
 CALIBRATION = [1, 2, 3]  # seeds that set thresholds and ranges
 DECIDING = [101, 102, 103, 104, 105]  # seeds of the confusion table, a data set for each patient
+# What was induced too weakly at first (units stayed alive on the deciding data, see the records) is
+# induced more strongly, and decided by seeds that nobody had seen.
+AGAIN = {"dormant units": [111, 112, 113, 114, 115]}
 # Healthy patients of the confusion table, ten runs in all.
 HEALTHY_DECIDING = {
     "DQN, layer norm": [201, 202, 203, 204],
@@ -41,7 +44,7 @@ def plan(calibrating: bool) -> dict[str, list[int]]:
     """Return the seeds of every patient, in the order in which they are examined."""
     if calibrating:
         return {name: CALIBRATION for name in [*HEALTHY, *INDUCED]}
-    return {**HEALTHY_DECIDING, **{name: DECIDING for name in INDUCED}}
+    return {**HEALTHY_DECIDING, **{name: DECIDING for name in INDUCED}, **AGAIN}
 
 
 def collect(
