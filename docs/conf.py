@@ -25,7 +25,9 @@ extensions = [
     "myst_nb",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "gallery"]
+# What the gallery writes beside each page would count as the same page again.
+BESIDE = [f"_generated/gallery/*.{ending}" for ending in ("ipynb", "json", "py", "zip", "md5")]
+exclude_patterns = ["_build", "gallery", "_generated/catalogue.md", *BESIDE]
 html_theme = "furo"
 html_title = f"rlop {release}"
 
@@ -36,7 +38,7 @@ suppress_warnings = ["misc.highlighting_failure", "config.cache"]
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
