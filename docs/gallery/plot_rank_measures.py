@@ -29,9 +29,7 @@ figure.suptitle("Measures of rank as the singular values fall faster")
 ranks = [name for name in measured if "rank" in name or "ratio" in name]
 for place, name in enumerate(ranks):
     label = name.rpartition("/")[2].replace("_", " ")
-    axis.plot(
-        falls, measured[name], color=colors[place], linestyle=styles[place], label=label
-    )
+    axis.plot(falls, measured[name], color=colors[place], linestyle=styles[place], label=label)
 axis.set(xlabel="each singular value over the one before", ylabel="rank of 32 features")
 axis.invert_xaxis()
 axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
