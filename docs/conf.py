@@ -27,7 +27,8 @@ extensions = [
 ]
 # What the gallery writes beside each page would count as the same page again.
 BESIDE = [f"_generated/gallery/*.{ending}" for ending in ("ipynb", "json", "py", "zip", "md5")]
-exclude_patterns = ["_build", "gallery", "_generated/catalogue.md", *BESIDE]
+INCLUDED = ["_generated/catalogue.md", "_generated/project/README.md"]
+exclude_patterns = ["_build", "gallery", *INCLUDED, *BESIDE]
 html_theme = "furo"
 html_title = f"rlop {release}"
 
@@ -58,8 +59,14 @@ sphinx_gallery_conf = {
 generated.write_pages(DOCS / "_generated")
 
 
+def point_to_copies(app, name, source):
+    """Point links at pages of the top level to the copies that the site has."""
+    source[0] = generated.to_project(source[0])
+
+
 def setup(app):
-    """Register the tables that follow from the code, and plain docstrings for autodoc."""
+    """Register the tables that follow from the code, plain docstrings for autodoc, and links."""
     app.add_directive("options", directives.Options)
     app.add_directive("measured", directives.Measured)
+    app.connect("source-read", point_to_copies)
     app.connect("autodoc-process-docstring", docstrings.to_markup, priority=1)

@@ -1,8 +1,9 @@
-"""What the site says of the code, taken from the code: the API, the catalogue, and two tables."""
+"""What the site takes from elsewhere: the API, the catalogue, two tables, pages of the top level."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections import defaultdict
 from dataclasses import MISSING, fields
 from importlib import import_module
@@ -14,6 +15,14 @@ from rlop.experiments.catalogue import workshop
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC_NAMES = ROOT / "tests" / "public_names.txt"
 BASELINES = ROOT / "docs" / "BASELINES.md"
+PROJECT = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "REPRODUCTION.md",
+    "SECURITY.md",
+    "THIRD_PARTY.md",
+)
 ROOMS = {
     "rlop": "Training, probing and loading",
     "rlop.agents": "Agents",
@@ -40,10 +49,29 @@ def write_pages(folder: Path) -> None:
         _write(folder / "api" / f"{room}.rst", api_page(room, members))
     _write(folder / "catalogue.md", catalogue_table())
 
+    (folder / "project").mkdir(exist_ok=True)
+    for name in PROJECT:
+        _write(folder / "project" / name, project_page((ROOT / name).read_text()))
+
 
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
+
+
+# --- pages of the top level ---
+
+
+def project_page(text: str) -> str:
+    """Return a page of the top level with links and anchors as the site needs them."""
+    text = re.sub(r'<a id="(row-\d+)"></a>', r"(\1)=", text)
+    return to_project(text.replace("](docs/", "](/"))
+
+
+def to_project(text: str) -> str:
+    """Point links at pages of the top level, from wherever they stand, to their copies."""
+    names = "|".join(map(re.escape, PROJECT))
+    return re.sub(rf"\]\((?:\.\./)*({names})", r"](/_generated/project/\1", text)
 
 
 # --- the API ---
