@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlop.config.checks import closest, show
+from rlop.data.cache.cached import read_cached
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
 from rlop.data.formats.d3rlpy import read_d3rlpy
@@ -44,6 +45,7 @@ def read_mix(
     sources: Sequence[Mapping[str, Any]] = (),
     env_id: str | None = None,
     download: bool | None = None,
+    cache: str | None = None,
 ) -> Dataset:
     """Read several sources as one: a batch draws a source by its weight, then one of its rows.
 
@@ -55,6 +57,7 @@ def read_mix(
             all sources are equally likely.
         env_id: Gymnasium id for all sources; by default what each says.
         download: whether missing files are fetched; by default as the readers do.
+        cache: folder of mapped copies of the sources, see `load_dataset`.
 
     Raises:
         InputError: no list of sources, weights of only some, sources that do not fit each other,
@@ -78,6 +81,8 @@ def read_mix(
 
         taken = signature(find_reader(entry["source"])).parameters
         own = {key: value for key, value in shared.items() if value is not None and key in taken}
+        if cache is not None:
+            own["cache"] = cache
         data = load_dataset(entry["source"], **{**own, **options})
         datasets.append(transform(data, entry.get("transforms", {})))
         if "weight" in entry:
@@ -126,7 +131,9 @@ REFUSED: dict[str, Reader] = {
 ENTRY_POINTS = "rlop.data"
 
 
-def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
+def load_dataset(
+    source: str | Path | Dataset, *, cache: object = None, **options: object
+) -> Dataset:
     """Load a data set by name or file.
 
     Continuous actions beyond [-1, 1] are brought there by the bounds of the environment that the
@@ -146,6 +153,9 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
             a name that `register_dataset` has got, or an installed package has registered in the
             entry points `rlop.data`;
             a `Dataset`, which is returned as it is.
+        cache: folder in which a copy of the data is kept in files that are mapped, for data that
+            memory does not hold and for several processes on the same data. The first process
+            makes it; it is made again when a file of the source changes. The numbers are the same.
         options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`,
             `read_hdf5`, `read_npz`, `read_ogbench`, `read_d3rlpy`, `read_imitation`,
             `read_rlu`, `read_robomimic`. All of them but the embedded ones take `env_id`.
@@ -154,12 +164,25 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
         InputError: an unknown source or option, or anything wrong with the file.
     """
     if isinstance(source, Dataset):
+        if cache is not None:
+            raise InputError(f"cache = {cache}: of {source.name}, which is loaded; expected a name")
         data = _with_env_id(source, options)
     else:
         reader = find_reader(str(source))
+        if cache is not None and _keeps_a_cache(reader, str(source), options):
+            options, cache = {**options, "cache": cache}, None
         _check_options(str(source), options, reader)
-        data = reader(source, **options)
+        if cache is None:
+            data = reader(source, **options)
+        else:
+            data = read_cached(str(source), options, reader, cache)
     return in_env_units(data, data.spec.env_id)
+
+
+def _keeps_a_cache(reader: Reader, source: str, options: Mapping[str, object]) -> bool:
+    """Return whether a reader has its own use for a cache: sources, or frames beyond a limit."""
+    has_limit = "memory_gb" in {**split_query(source)[1], **options}
+    return reader is read_mix or (has_limit and "cache" in signature(reader).parameters)
 
 
 def find_reader(source: str) -> Reader:
