@@ -1,4 +1,4 @@
-"""Data in mapped files: the numbers of memory, made once, and made again when they are not right."""
+"""Data in mapped files: the numbers of memory, made once, and again when they are not right."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def same(one, other):
     assert (one.name, one.spec, one.keys) == (other.name, other.spec, other.keys)
     for name in ("obs", "action", "reward", "next_obs", "terminated", "truncated", "end"):
         a, b = np.asarray(getattr(one, name)), np.asarray(getattr(other, name))
-        assert a.dtype == b.dtype and np.array_equal(a, b), name
+        assert a.dtype == b.dtype, name
+        assert np.array_equal(a, b), name
     assert one.infos.keys() == other.infos.keys()
     assert all(np.array_equal(one.infos[key], other.infos[key]) for key in one.infos)
     return fingerprint(one.columns()) == fingerprint(other.columns())
@@ -128,7 +129,8 @@ def test_a_cache_holds_what_the_reader_returns(write, options, tmp_path, monkeyp
     plain = load_dataset(source, **options)
     first = load_dataset(source, cache=tmp_path / "cache", **options)
     assert same(plain, first)
-    assert file_of(first.obs) is not None and file_of(plain.obs) is None
+    assert file_of(first.obs) is not None
+    assert file_of(plain.obs) is None
 
     monkeypatch.setattr(cached, "_make", None)  # nothing is made a second time
     assert same(plain, load_dataset(source, cache=tmp_path / "cache", **options))
@@ -258,7 +260,7 @@ def test_a_cache_is_the_path_of_a_folder(folder, tmp_path):
     source = write_hdf5(tmp_path)
     if folder is None:
         folder = source  # a file
-    with pytest.raises(ValueError, match="cache|cannot be written"):
+    with pytest.raises(ValueError, match=r"cache|cannot be written"):
         load_dataset(source, cache=folder)
 
 
@@ -329,4 +331,30 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     left = entry.with_name(f".{entry.name}.1.tmp")
     entry.rename(left)
     load_dataset(source, cache=tmp_path / "cache")
-    assert entry.is_dir() and not left.exists()
+    assert entry.is_dir()
+    assert not left.exists()
+
+
+# ---- the command line
+
+
+def test_a_dry_run_makes_no_cache_and_uses_one_that_is_there(tmp_path):
+    from rlop.training.options import Experiment
+    from rlop.training.plan import data_on_disk
+
+    source, folder = write_hdf5(tmp_path), str(tmp_path / "cache")
+    plain = Experiment(data=source, data_options={"cache": folder})
+    both = Experiment(data="mix", data_options={"cache": folder, "sources": [{"source": source}]})
+    for experiment in (plain, both):
+        assert "has no cache yet" in data_on_disk(experiment)
+    assert not Path(folder).exists()
+    load_dataset(source, cache=folder)
+    for experiment in (plain, both):
+        assert len(data_on_disk(experiment)) == ROWS
+
+
+def test_the_help_of_a_configuration_names_the_option():
+    from rlop.training.options import Experiment
+    from rlop.training.pages import page_of
+
+    assert "data_options.cache" in page_of(Experiment())

@@ -48,7 +48,8 @@ def single(folder, **options):
 def test_states_and_mixtures_train_to_the_bit(load, options, tmp_path):
     plain = transform(load(tmp_path), {"normalize_obs": {}})
     large = transform(load(tmp_path, cache=str(tmp_path / "cache")), {"normalize_obs": {}})
-    assert make_table(large.columns()).on_disk and not make_table(plain.columns()).on_disk
+    assert make_table(large.columns()).on_disk
+    assert not make_table(plain.columns()).on_disk
     one = trained(CQL(plain.spec, **SMALL), plain, **options)
     assert equal(one, trained(CQL(large.spec, **SMALL), large, **options))
 
@@ -56,7 +57,8 @@ def test_states_and_mixtures_train_to_the_bit(load, options, tmp_path):
 def test_the_small_columns_of_a_mixture_are_in_files_too(tmp_path):
     data = mixture(tmp_path, cache=str(tmp_path / "cache"))
     assert all(file_of(part) is not None for part in data.obs.parts)
-    assert file_of(data.action) is not None and file_of(data.reward) is not None
+    assert file_of(data.action) is not None
+    assert file_of(data.reward) is not None
 
 
 def test_frames_of_a_replay_log_train_to_the_bit(tmp_path):

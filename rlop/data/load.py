@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlop.config.checks import closest, show
-from rlop.data.cache.cached import read_cached
+from rlop.data.cache.cached import has_cache, read_cached
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
 from rlop.data.formats.d3rlpy import read_d3rlpy
@@ -183,6 +183,29 @@ def _keeps_a_cache(reader: Reader, source: str, options: Mapping[str, object]) -
     """Return whether a reader has its own use for a cache: sources, or frames beyond a limit."""
     has_limit = "memory_gb" in {**split_query(source)[1], **options}
     return reader is read_mix or (has_limit and "cache" in signature(reader).parameters)
+
+
+def is_cached(source: str, options: Mapping[str, Any]) -> bool:
+    """Return whether loading would make no cache: it is there, or none is asked for.
+
+    Args:
+        source: as `load_dataset` takes it.
+        options: as well, with or without `cache`.
+    """
+    folder = options.get("cache")
+    if not isinstance(folder, str | Path):
+        return True  # none, or one that `load_dataset` refuses
+    reader = find_reader(source)
+    if reader is read_mix:
+        entries = [entry for entry in options.get("sources", ()) if isinstance(entry, Mapping)]
+        return all(
+            is_cached(entry.get("source", ""), {"cache": folder, **entry.get("options", {})})
+            for entry in entries
+        )
+    if _keeps_a_cache(reader, source, options):
+        return True
+    others = {key: value for key, value in options.items() if key != "cache"}
+    return has_cache(source, others, reader, Path(folder).expanduser())
 
 
 def find_reader(source: str) -> Reader:

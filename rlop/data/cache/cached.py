@@ -65,6 +65,16 @@ def read_cached(source: str, options: Options, reader: Reader, folder: object) -
         return open_entry(entry, origin.state)
 
 
+def has_cache(source: str, options: Options, reader: Reader, folder: Path) -> bool:
+    """Return whether `read_cached` would find the cache made; nothing is written."""
+    origin = origin_of(source, options, reader, folder)
+    try:
+        open_entry(folder / origin.name, origin.state)
+    except Unusable:
+        return False
+    return True
+
+
 def _make(
     entry: Path, origin: Origin, describe: Callable[[], Origin], read: Callable[[], Dataset]
 ) -> None:

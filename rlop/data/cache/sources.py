@@ -94,7 +94,8 @@ def origin_of(source: str, options: Options, reader: Reader, besides: Path) -> O
     else:
         roots = [*_code_of(name, reader), *_paths_in([*options.values(), *query.values()])]
 
-    plain = json.loads(json.dumps(to_dict(options), default=repr, sort_keys=True))
+    decisive = {key: value for key, value in options.items() if key != "download"}
+    plain = json.loads(json.dumps(to_dict(decisive), default=repr, sort_keys=True))
     folders = sorted({str(path.resolve().parent) for path in roots})
     digest = hashlib.blake2b(json.dumps([source, plain, folders]).encode(), digest_size=6)
     words = re.sub(r"[^\w.-]+", "_", Path(name).name)[:LONGEST].strip("._") or "data"
