@@ -125,6 +125,8 @@ ORDER = [
     "training.saving",
     "training.session",
     "training.run",
+    "training.parent",
+    "training.devices",
     "training",
     "report.statistics",
     "report.aggregates",
