@@ -2,8 +2,15 @@
 
 import pytest
 import torch
-from helpers.peers import assert_close, copy_critics, copy_linear, copy_torso, linears_of
-from helpers.peers import import_d3rlpy, minibatch_of
+from helpers.peers import (
+    assert_close,
+    copy_critics,
+    copy_linear,
+    copy_torso,
+    import_d3rlpy,
+    linears_of,
+    minibatch_of,
+)
 from helpers.training import first_batch, train_steps
 from rlop.agents import IQL
 
