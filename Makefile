@@ -1,4 +1,5 @@
-# Every target does all set-up itself, in .venv (bench in .venv-bench, test-lower in .venv-lower).
+# Every target does all set-up itself, in .venv (bench, docs and test-lower in .venv-bench, .venv-docs
+# and .venv-lower).
 # PYTHON picks the interpreter, 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3 jax
 EXTRAS := report,collect,classic,minatar,atari,supervised,bands
 
-.PHONY: demo test generated test-lower chaos lint dist bench clean
+.PHONY: demo test generated test-lower chaos lint dist docs bench clean
 
 demo: $(VENV)/ready
 	$(BIN)/python scripts/gridworld.py $(DEMO)
@@ -42,11 +43,15 @@ dist: $(VENV)/ready
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
 
+# The site, in docs/_build/html; a warning is an error.
+docs: .venv-docs/ready
+	.venv-docs/bin/python -m sphinx -q -W --keep-going docs docs/_build/html
+
 # BENCH="update --cases cql" measures a part; see scripts/benchmark.py.
 bench: .venv-bench/ready
 	.venv-bench/bin/python scripts/benchmark.py $(BENCH)
 
-# One environment for all but bench and test-lower, so that the second target starts at once.
+# One environment for all but bench, docs and test-lower, so that the second target starts at once.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
@@ -60,6 +65,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		--editable ".[test,$(EXTRAS)]"
 	touch $@
 
+# Sphinx and Jupyter bring some sixty packages that nothing else needs: an environment of their own.
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 # The peers pin packages that ours leave free, and the other way round: an environment for them
 # alone. MinAtar and MuJoCo are for the cost of evaluation.
 .venv-bench/ready: pyproject.toml constraints-bench.txt
@@ -70,5 +82,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-lower build dist *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-docs .venv-lower build dist *.egg-info
+	rm -rf docs/_build docs/_generated
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,20 +17,20 @@ from rlop.agent import Agent
 from rlop.nets import ACTIVATIONS
 from rlop.types import InputError
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+RECIPE = Path(__file__).resolve().parents[1] / "docs" / "howto" / "agent.md"
 STEPS = 8
 
 
-def agent_of_the_readme() -> type[Agent]:
-    """Import the README's recipe of an agent."""
-    code = re.search(r"```python\n(# my_agents\.py\n.*?)```", README.read_text(), re.DOTALL)[1]
+def agent_of_the_recipe() -> type[Agent]:
+    """Import the recipe of an agent."""
+    code = re.search(r"```python\n(# my_agents\.py\n.*?)```", RECIPE.read_text(), re.DOTALL)[1]
     module = ModuleType("my_agents")
     sys.modules["my_agents"] = module
-    exec(compile(code, "README.md", "exec"), module.__dict__)
+    exec(compile(code, "agent.md", "exec"), module.__dict__)
     return module.FittedQ
 
 
-AGENTS = {agent.__name__: agent for agent in (DQN, CQL, BC, NeuralTD, agent_of_the_readme())}
+AGENTS = {agent.__name__: agent for agent in (DQN, CQL, BC, NeuralTD, agent_of_the_recipe())}
 SMALL = {"hidden": (16, 16), "batch_size": 8, "target_period": 2, "policy_hidden": (16,)}
 LAGRANGE = {"lagrange": "official"}
 

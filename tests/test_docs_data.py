@@ -27,7 +27,7 @@ def test_its_commands_run_in_order(tmp_path, monkeypatch, capsys):
     for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "rlop"
-        main(arguments)
+        assert main(arguments) == 0, line
     assert "300 transitions" in capsys.readouterr().out
 
 

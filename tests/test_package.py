@@ -160,5 +160,13 @@ def test_every_requirement_is_pinned_and_its_lower_bound_is_the_one_tested():
         assert f"{oldest[name]}.".startswith(f"{bound}."), f"{name}: {oldest[name]}, bound {bound}"
 
 
+def test_what_builds_the_site_is_pinned_at_its_lower_bound_or_above():
+    newest = pins("constraints.txt")
+    for requirement in PROJECT["optional-dependencies"]["docs"]:
+        name, bound = requirement.split(">=")
+        wanted = [int(part) for part in bound.split(".")]
+        assert [int(part) for part in newest[canonical(name)].split(".")] >= wanted, requirement
+
+
 if __name__ == "__main__":
     print("\n".join(public_names()))

@@ -212,9 +212,9 @@ def _panel(
     """Draw one metric: a line with its band, within the limits, for every group."""
     means = []
     for number, runs in enumerate(groups.values()):
-        # Once all colors are used, they repeat with the next dash pattern.
+        # A dash pattern with each color: for print, and so that a line under another one shows.
         color = COLORS[number % len(COLORS)]
-        dashes = DASHES[number // len(COLORS) % len(DASHES)]
+        dashes = DASHES[number % len(DASHES)]
 
         group_curves = _logged(curves, runs)
         steps = mean = half = np.zeros(0)
