@@ -161,14 +161,8 @@ class IQL(ActorCritic):
         features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
         td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
 
-        next_pair = (batch.next_obs, self.act(batch.next_obs))
-        context = self.context(
-            batch,
-            features=features,
-            q=q,
-            target=target,
-            **self.penalties.features(self.main, (batch.obs, batch.action), next_pair),
-        )
+        others = self.other_features(batch)
+        context = self.context(batch, features=features, q=q, target=target, **others)
         critic_loss, penalties = self.penalties.add_to(td_loss, context)
 
         # Policy: the data's actions, cloned with weights.
@@ -189,6 +183,14 @@ class IQL(ActorCritic):
             "policy/weight": weight.mean(-1),
         }
         return losses, metrics
+
+    def other_features(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the optional features of a `TDContext` that some regularizer reads."""
+        if not self.penalties.needs:
+            return {}
+        pair = (batch.obs, batch.action)
+        next_pair = (batch.next_obs, self.act(batch.next_obs))
+        return self.penalties.features(self.main, pair, next_pair)
 
     def weight(self, advantage: Tensor) -> Tensor:
         """Return the weights of the data's actions, without gradient: `[R, B]` to `[R, B]`."""

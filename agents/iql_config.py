@@ -40,9 +40,8 @@ class IQLConfig(ActorCriticOptions):
     )
 
 
-# Reward transforms, observation scaling and evaluation are not options of the agent. Two things
-# that all of them but d3rlpy do are not followed: the policy's learning rate falls as a cosine to
-# zero over the training, and dropout in the policy on Adroit and Kitchen.
+# Reward transforms, observation scaling and evaluation are not options of the agent. Not followed:
+# the policy's learning rate, which falls as a cosine to 0 over the training in all but d3rlpy.
 PRESETS: dict[str, Mapping[str, Any]] = {
     # ikostrikov/implicit_q_learning 7bd6d76, configs/mujoco_config.py. Not followed: all weights,
     # the heads' too, are orthogonal times sqrt(2), and Q bootstraps from V after V's step.
@@ -55,6 +54,12 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "iql/official-antmaze": {
         "expectile": 0.9,
         "inverse_temperature": 10.0,
+        "log_std_range": (-5.0, 2.0),
+    },
+    # The same, configs/kitchen_config.py. Not followed: the policy's dropout_rate of 0.1.
+    "iql/official-kitchen": {
+        "expectile": 0.7,
+        "inverse_temperature": 0.5,
         "log_std_range": (-5.0, 2.0),
     },
     # tinkoff-ai/CORL 6afec90, configs/offline/iql of HalfCheetah and Walker2d. The critics' loss
@@ -75,6 +80,11 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "iql/corl-antmaze": {
         "expectile": 0.9,
         "inverse_temperature": 10.0,
+    },
+    # The same of Adroit. Its actor_dropout reaches the deterministic policy alone, which is off.
+    "iql/corl-adroit": {
+        "expectile": 0.8,
+        "inverse_temperature": 3.0,
     },
     # takuseno/d3rlpy 2.8.1, defaults of IQLConfig. Not followed: log std is there a sigmoid between
     # its ends, which starts at -1.5, and the policy's weights are taken after Q's and V's step.

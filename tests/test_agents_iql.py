@@ -8,6 +8,7 @@ from helpers.training import first_batch, train_steps
 from rlop.agents import IQL
 from rlop.agents.iql_config import PRESETS
 
+import rlop
 from rlop.losses import td
 from rlop.types import InputError, Spec
 
@@ -105,6 +106,23 @@ def test_greedy_actions_fit_the_space(tiny, moves):
     action = IQL(tiny.spec, seeds=2, **SMALL).act(obs)
     assert action.shape == (2, 9)
     assert action.dtype == torch.int64
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_critics_take_norms_layers_and_resets(tiny, moves, kind):
+    data = tiny if kind == "discrete" else moves
+    options = {
+        "layer_norm": True,
+        "layers": {"linear_stack": 2},
+        "resets": {"every": 3, "kind": "shrink_and_perturb"},
+    }
+    agent = IQL(data.spec, seeds=2, **SMALL, **options)
+    rlop.train(agent, data, 5, log_every=0, probe_every=5, progress=False)
+    parameters = agent.main.parameters
+    for name in ("norms.0.gain", "norms.1.shift"):
+        assert any(key.endswith(name) for key in parameters), name
+    assert torch.isfinite(parameters["head.weight"]).all()
+    assert agent.features(first_batch(agent, data)[0])[0].shape == (2, 2, 8, 16)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
