@@ -201,6 +201,10 @@ class IQL(ActorCritic):
         """Return V(s) of the online network: `[R, B, *obs_shape]` to `[R, B]`."""
         return self.learners["value"].online(obs)[1].squeeze(-1)
 
+    def action_values(self, outputs: Tensor) -> Tensor:
+        """Return values of discrete actions `[R, B, A]`, the mean over critics `[R, E, B, A]`."""
+        return outputs.mean(1)
+
     @torch.no_grad()
     def act(self, obs: Tensor) -> Tensor:
         """Return greedy actions for observations `[R, B, *obs_shape]`.

@@ -166,13 +166,18 @@ class DiscreteCritics(nn.Module):
         self.torso = MLP(lead, obs_size, hidden, activation, layer_norm, precision)
         self.head = Linear(lead, self.torso.n_features, n_actions)
 
-    def forward(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Map observations `[R, B, *obs_shape]` and actions `[R, B]` to features and values.
+    def forward(self, obs: Tensor, action: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map observations `[R, B, *obs_shape]` to features and values.
 
+        Args:
+            obs: observations.
+            action: int64 `[R, B]`; None for the values of all actions.
         Returns:
-            Features `[R, E, B, D]`, which do not depend on the action, and values `[R, E, B]`.
+            Features `[R, E, B, D]`, and values `[R, E, B]`, or `[R, E, B, A]` of all actions.
         """
         obs = preprocess(obs, self.head.weight.dtype).flatten(2).unsqueeze(1)
         features = self.torso(obs.expand(*self.lead, *obs.shape[2:]))
-        index = action.unsqueeze(1).expand(*self.lead, -1)
-        return features, select(self.head(features), index)
+        values = self.head(features)
+        if action is None:
+            return features, values
+        return features, select(values, action.unsqueeze(1).expand(*self.lead, -1))
