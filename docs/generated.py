@@ -1,4 +1,4 @@
-"""What the site takes from elsewhere: the API, the catalogue, two tables, pages of the top level."""
+"""What the site takes from elsewhere: the API, the catalogue, tables, pages of the top level."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from rlop.experiments.records import CONTROL, RUN
 from rlop.experiments.running import has_control, run_part
 from rlop.types import InputError
 
-# Run in every test run, since each takes two seconds at most; the others are slow.
-QUICK = {"robust_ridge", "single_neuron"}
+# Run in every test run, since it takes two seconds; the others are slow.
+QUICK = {"single_neuron"}
 EXPERIMENTS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in workshop().experiments

@@ -107,8 +107,8 @@ def holds_checkpoints(folder: Path) -> bool:
 def replacing(folder: Path) -> Iterator[Path]:
     """Yield the folder to write checkpoints to: this one, unless it holds some.
 
-    Otherwise it is a folder beside it, which takes its place at the end; after an error, or without
-    a file in it, all is as it was. Other files of the folder stay.
+    Otherwise it is a new folder in the same parent, which takes its place at the end; after an
+    error, or without a file in it, all is as it was. Other files of the folder stay.
     """
     if not holds_checkpoints(folder):
         yield folder

@@ -95,6 +95,17 @@ def _parse_list(text: str, key: str) -> object:
     return items
 
 
+def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Turn nested mappings into one with dotted keys."""
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def _assign(section: dict[str, object], key: str, value: object) -> None:
     """Set a dotted key in nested sections, creating those that are missing."""
     name, rest = _first_name(section, key)

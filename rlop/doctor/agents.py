@@ -15,10 +15,13 @@ from rlop.agent import Agent
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table
 from rlop.doctor.measures import (
+    FRESH,
+    REFIT_ROWS,
     Measured,
     as_measured,
     feature_changes,
     limit_of,
+    refit_ratio,
     returns_at,
     value_measures,
 )
@@ -27,14 +30,11 @@ from rlop.nets.linear import Linear
 from rlop.probes.churn import policy_churn, value_churn
 from rlop.probes.gradient_activity import inactive_fraction, layer_gradients
 from rlop.probes.model import AgentView
-from rlop.probes.refit import refit_error, standardized
 from rlop.probes.unseen import at_bound
 from rlop.training.probing import measure_agent, probed_transitions
 from rlop.training.resets import Resets
 from rlop.types import Batch, InputError
 
-REFIT_ROWS = 256
-FRESH = 3  # networks that a refit is compared with
 MINIBATCHES = 4  # of the gradients of units
 LATE = 0.75  # share of the training from which on values should have come to rest
 
@@ -171,13 +171,7 @@ def _refit(agent: Agent, start: Agent, batch: Batch, steps: int) -> Tensor:
 
     resets = Resets(start)
     draws = [resets.draw(number) for number in range(FRESH + 1)]
-    with torch.no_grad():
-        change = standardized(outputs(draws[-1]))
-    trained = refit_error(outputs, agent.main.parameters, change, steps)
-    fresh = [refit_error(outputs, draw, change, steps) for draw in draws[:-1]]
-    ratio = trained / torch.stack(fresh).median(0).values
-    # A fit that did not stay finite has learned nothing.
-    ratio = ratio.where(~trained.isnan(), torch.inf)
+    ratio = refit_ratio(outputs, agent.main.parameters, draws, steps)
     return ratio.reshape(len(ratio), -1).mean(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlop.data.dataset import Dataset
 from rlop.data.returns import end_index, returns_to_go
+from rlop.probes.refit import Outputs, Parameters, refit_error, standardized
 from rlop.probes.return_gap import return_gap
 from rlop.probes.unseen import unseen_gap
 from rlop.types import Batch
@@ -19,6 +20,8 @@ Measured: TypeAlias = dict[str, float]  # name -> value; what was not measured i
 
 Returns: TypeAlias = tuple[Tensor, Tensor]  # discounted returns, and whether they are known
 
+REFIT_ROWS = 256
+FRESH = 3  # networks that a refit is compared with
 TAIL = 0.01  # weight of what follows a cut up to which a return counts as known
 
 # name -> what it is, in words and with its unit
@@ -148,3 +151,24 @@ def as_measured(found: Mapping[str, Tensor], run: int) -> Measured:
     """
     values = {name: float(value[run]) for name, value in found.items()}
     return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def refit_ratio(
+    outputs: Outputs, trained: Parameters, draws: Sequence[Parameters], steps: int
+) -> Tensor:
+    """Compare the refit of a network with the median of fresh ones: 1 is as good.
+
+    Args:
+        outputs: see `refit_error`.
+        trained: parameters of the network.
+        draws: those of fresh networks; the outputs of the last one are the change to fit.
+        steps: budget of each fit.
+    Returns:
+        `[...]`; infinity where the fit did not stay finite, and so learned nothing.
+    """
+    with torch.no_grad():
+        change = standardized(outputs(draws[-1]))
+    error = refit_error(outputs, trained, change, steps)
+    fresh = [refit_error(outputs, draw, change, steps) for draw in draws[:-1]]
+    ratio = error / torch.stack(fresh).median(0).values
+    return ratio.where(~error.isnan(), torch.inf)

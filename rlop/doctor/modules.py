@@ -15,21 +15,21 @@ from rlop.config.checks import check_known
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import probe_batch
 from rlop.doctor.measures import (
+    FRESH,
+    REFIT_ROWS,
     Measured,
     as_measured,
     feature_changes,
     limit_of,
+    refit_ratio,
     returns_at,
     value_measures,
 )
 from rlop.probes.hook import probe
-from rlop.probes.refit import refit_error, standardized
 from rlop.probes.unseen import at_bound
 from rlop.types import Batch, InputError
 
 SIZE = 2048  # transitions of a data set that are measured
-REFIT_ROWS = 256
-FRESH = 3  # networks that stand in for the start, and that a refit is compared with
 GIVES = ("features", "q", "actions")
 
 
@@ -195,9 +195,5 @@ def _refit(
         return values.reshape(len(values), -1)
 
     draws = [dict(network.named_parameters()) for network in fresh]
-    with torch.no_grad():
-        change = standardized(outputs(draws[-1]))
-    errors = [refit_error(outputs, draw, change, steps) for draw in draws[:-1]]
-    trained = refit_error(outputs, dict(model.named_parameters()), change, steps)
-    ratio = trained / torch.stack(errors).median()
-    return {"plasticity/refit": ratio.where(~trained.isnan(), torch.inf)[None]}
+    ratio = refit_ratio(outputs, dict(model.named_parameters()), draws, steps)
+    return {"plasticity/refit": ratio[None]}

@@ -13,7 +13,7 @@ features on a fixed batch of the data (terminal transitions left out):
    seed, is above 0 for the max backup and for a' drawn from a cloned or the known behavior policy;
    end / half of the training is above 1.1 for max, and within [.8, 1.25] for SARSA and
    Monte-Carlo ("flat"); end / half of the mean Q of the data is within [.8, 1.25] for max ("Q
-   converges"). The raw dot product grows with the features' norm, so the cosine is shown beside it.
+   converges"). The raw dot product grows with the features' norm, so the cosine is shown, too.
 2. *Return falls as the dot product rises.* Without DR3, mean return of the last third less that of
    the middle third of the evaluations is below 0, where end / half of the dot product is above 1.
 3. *R_TD predicts the drift.* At trained networks, the cosine between predicted and simulated drift

@@ -249,7 +249,7 @@ def contribution(name: str, errors: Errors, whole: Errors) -> float:
     """Return what one choice contributes, in units of the whole improvement.
 
     The arm "extra training" has that choice alone, all others lack theirs. Where the whole improves
-    nothing, no contribution is small beside it: each counts as all of it, 1.
+    nothing, there is nothing to share out: each contribution counts as all of it, 1.
     """
     dense = whole.test[0]
     improvement = dense - whole.best

@@ -16,6 +16,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_p
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from rlop.config.overrides import flatten
 from rlop.logs.appended import Appended
 from rlop.logs.dashboards import layout
 from rlop.logs.history import EVENTS
@@ -113,22 +114,11 @@ def hyper_parameters(
         config: of the training.
     """
     described = {}
-    for key, value in flattened(config).items():
+    for key, value in flatten(config).items():
         is_replaced = any(f".{key}".endswith(f".{name}") for name in values)
         if key != "logdir" and not is_replaced:
             described[key] = value
     return {**described, **values}
-
-
-def flattened(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Turn nested mappings into one with dotted keys."""
-    flat: dict[str, object] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def dashboards() -> summary_pb2.Summary:

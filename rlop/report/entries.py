@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.config.overrides import flatten
 from rlop.logs.history import History
-from rlop.report.groups import all_keys, flatten, frozen_at, is_same_key, text_of
+from rlop.report.groups import all_keys, frozen_at, is_same_key, text_of
 from rlop.report.html import one_line
 from rlop.report.titles import SCORES
 from rlop.types import InputError

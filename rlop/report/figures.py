@@ -40,8 +40,9 @@ STYLE: dict[str, object] = {
     "axes.edgecolor": "#808080",
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "text.parse_math": False,  # names are a stranger's: a dollar sign in one is a dollar sign
 }
+# Names of runs are a stranger's: a dollar sign in one is a dollar sign.
+PLAIN_TEXT: dict[str, object] = {"text.parse_math": False}
 
 # Sizes in inches. A line of the legend takes six letters more than its label.
 PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.6
@@ -132,19 +133,26 @@ def styled(
 
 
 @contextmanager
-def canvas(path: str | Path, width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
+def canvas(
+    path: str | Path,
+    width: float,
+    height: float,
+    dpi: int = 150,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[Figure]:
     """Yield a figure in the library's style, then write it as a PNG, whole or not at all.
 
     Args:
         path: path of the file. The same drawing gives the same bytes.
         width, height: in inches.
         dpi: dots per inch.
+        settings: of matplotlib, in addition to the style.
 
     Raises:
         InputError: matplotlib is not installed.
     """
     buffer = io.BytesIO()
-    with styled(width, height, dpi) as figure:
+    with styled(width, height, dpi, settings) as figure:
         yield figure
         figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
@@ -183,7 +191,7 @@ def draw(
     legend_lines = math.ceil(len(labels) / labels_per_line)
     height = PANEL_HEIGHT * rows + LEGEND_TITLE + LEGEND_LINE * legend_lines
 
-    with canvas(path, width, height) as figure:
+    with canvas(path, width, height, settings=PLAIN_TEXT) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (name, curves) in zip(axes, panels.items()):
             known = metric(name)

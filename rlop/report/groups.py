@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.config.overrides import flatten
 from rlop.logs.history import RECORD, History, read_metrics
 from rlop.types import InputError
 
@@ -209,17 +210,6 @@ def all_keys(mappings: Iterable[Mapping[str, object]]) -> list[str]:
     for mapping in mappings:
         keys |= dict.fromkeys(mapping)
     return list(keys)
-
-
-def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Turn nested mappings into one with dotted keys."""
-    flat: dict[str, object] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _varying_keys(configs: Sequence[Mapping[str, object]]) -> list[str]:

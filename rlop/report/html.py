@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from xml.etree import ElementTree
 
 from rlop.config.files import write_atomic
-from rlop.report.figures import styled
+from rlop.report.figures import PLAIN_TEXT, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +170,7 @@ def svg(
         InputError: matplotlib is not installed.
     """
     buffer = io.BytesIO()
-    fixed = {"svg.fonttype": "none", "svg.hashsalt": "rlop", **PICTURE_STYLE}
+    fixed = {"svg.fonttype": "none", "svg.hashsalt": "rlop", **PLAIN_TEXT, **PICTURE_STYLE}
     with styled(width, height, settings=fixed) as figure, warnings.catch_warnings():
         # A browser has glyphs that matplotlib's font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

@@ -6,8 +6,9 @@ import math
 import os
 from collections.abc import Collection, Sequence
 
+from rlop.config.overrides import flatten
 from rlop.report.findings import find, listed, sentence
-from rlop.report.groups import flatten, is_bookkeeping, text_of
+from rlop.report.groups import is_bookkeeping, text_of
 from rlop.report.html import (
     Cell,
     Html,
