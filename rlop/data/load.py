@@ -63,22 +63,12 @@ def read_mix(
         InputError: no list of sources, weights of only some, sources that do not fit each other,
             or what their readers refuse.
     """
-    if source != "mix" or isinstance(sources, str) or not isinstance(sources, Sequence):
-        raise InputError(f"mix: sources = {show(sources)}: expected a list of sources")
-    if not sources:
-        raise InputError("mix: expected sources: [{source: NAME, weight: 1}, ...]")
-
+    if source != "mix":
+        raise InputError(f"data {source!r}: expected mix, and its options in data_options")
     shared = {"env_id": env_id, "download": download}
     datasets, weights = [], []
-    for number, entry in enumerate(sources):
-        where = f"mix: sources[{number}]"
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("source"), str):
-            raise InputError(f"{where} = {show(entry)}: expected {{source: NAME, weight: 1}}")
-        check_options(where, entry, ("source", "weight", "options", "transforms"))
+    for entry in _entries(sources):
         options = entry.get("options", {})
-        if not isinstance(options, Mapping):
-            raise InputError(f"{where}: options = {show(options)}: expected options by name")
-
         taken = signature(find_reader(entry["source"])).parameters
         own = {key: value for key, value in shared.items() if value is not None and key in taken}
         if cache is not None:
@@ -94,6 +84,27 @@ def read_mix(
             "none"
         )
     return mix(datasets, weights or None)
+
+
+def _entries(sources: object) -> list[Mapping[str, Any]]:
+    """Return the sources of a mixture, as far as they can be checked without reading.
+
+    Raises:
+        InputError: no list of sources, or one that is not described as `read_mix` says.
+    """
+    if isinstance(sources, str) or not isinstance(sources, Sequence):
+        raise InputError(f"mix: sources = {show(sources)}: expected a list of sources")
+    if not sources:
+        raise InputError("mix: expected sources: [{source: NAME, weight: 1}, ...]")
+    for number, entry in enumerate(sources):
+        where = f"mix: sources[{number}]"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("source"), str):
+            raise InputError(f"{where} = {show(entry)}: expected {{source: NAME, weight: 1}}")
+        check_options(where, entry, ("source", "weight", "options", "transforms"))
+        options = entry.get("options", {})
+        if not isinstance(options, Mapping):
+            raise InputError(f"{where}: options = {show(options)}: expected options by name")
+    return list(sources)
 
 
 # The whole name, possibly with a query: `gridworld?size=8`.
@@ -197,10 +208,9 @@ def is_cached(source: str, options: Mapping[str, Any]) -> bool:
         return True  # none, or one that `load_dataset` refuses
     reader = find_reader(source)
     if reader is read_mix:
-        entries = [entry for entry in options.get("sources", ()) if isinstance(entry, Mapping)]
         return all(
-            is_cached(entry.get("source", ""), {"cache": folder, **entry.get("options", {})})
-            for entry in entries
+            is_cached(entry["source"], {"cache": folder, **entry.get("options", {})})
+            for entry in _entries(options.get("sources", ()))
         )
     if _keeps_a_cache(reader, source, options):
         return True

@@ -103,6 +103,14 @@ def _where(condition: Tensor, batch: Batch, other: Batch) -> Batch:
     return Batch(**merged, extra=extra)
 
 
+def _fits(columns: Mapping[str, np.ndarray], device: torch.device) -> bool:
+    """Return whether half of a GPU's free memory holds the columns; a CPU has the disk's pages."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * sum(column.nbytes for column in columns.values()) < free
+
+
 def make_table(columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> Table:
     """Return the table that fits the columns.
 
@@ -114,6 +122,7 @@ def make_table(columns: Mapping[str, np.ndarray], device: torch.device | str = "
         return JoinedTable(columns, device)
     if isinstance(columns["obs"], Stacks):
         return FrameTable(columns, device)
-    if any(file_of(column) is not None for column in columns.values()):
+    is_mapped = any(file_of(column) is not None for column in columns.values())
+    if is_mapped and not _fits(columns, torch.device(device)):
         return MappedTable(columns, device)
     return Table(columns, device)

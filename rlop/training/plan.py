@@ -61,7 +61,7 @@ def data_on_disk(experiment: Experiment) -> Dataset | str:
     options = dict(experiment.data_options)
     if "download" in signature(find_reader(experiment.data)).parameters:
         options["download"] = False
-    if not is_cached(experiment.data, options):
+    if "cache" in options and not is_cached(experiment.data, options):
         return f"{experiment.data} has no cache yet: `rlop train` makes it first"
     data = in_env_units(load_dataset(experiment.data, **options), experiment.env)
     return transform(data, experiment.transforms)
