@@ -46,7 +46,7 @@ def write_page(
 
 def _overview(found: Sequence[Diagnosis]) -> html.Html:
     """List what every run is sick of, in one table."""
-    rows = []
+    rows: list[list[html.Cell]] = []
     for number, diagnosis in enumerate(found):
         link = html.tag("a", diagnosis.label, href=f"#run-{number}")
         watched = [item.disease for item in diagnosis.findings if item.level == "watch"]
