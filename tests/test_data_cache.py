@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -290,6 +291,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, small):
 
 READER = """
 import os, time
+from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 from rlop.data import Dataset
@@ -358,3 +360,17 @@ def test_the_help_of_a_configuration_names_the_option():
     from rlop.training.pages import page_of
 
     assert "data_options.cache" in page_of(Experiment())
+
+
+def test_the_bar_of_a_conversion_ends_full(tmp_path, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def recorded(label):
+        yield lambda new, total: seen.append((new, total))
+
+    monkeypatch.setattr(cached, "transfer", recorded)
+    load_dataset(write_npz(tmp_path), cache=tmp_path / "cache")
+    assert len(seen) > 10
+    assert sum(new for new, _ in seen) == seen[-1][1] > 0
+    assert all(new >= 0 for new, _ in seen)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlop.data.mapped import converted, empty, take
+from rlop.data.mapped import advancing, converted, empty, take
 from rlop.types import InputError
 
 CHUNK = 16_384  # rows that are moved at once
@@ -224,9 +224,10 @@ def shift(
         shifted["next_obs"] = obs[1:]
         shifted_infos = {key: value[:-1] for key, value in infos.items()}
     else:
-        next_obs = empty((len(kept), *obs.shape[1:]), obs.dtype, obs)
+        next_obs, advance = empty((len(kept), *obs.shape[1:]), obs.dtype, obs), advancing()
         for some in _chunks(kept):
             next_obs[some] = obs[np.minimum(kept[some] + 1, rows - 1)]
+            advance(next_obs[some].nbytes)
         shifted = {key: _kept(column, kept, reuse) for key, column in columns.items()}
         shifted["next_obs"] = next_obs
         shifted_infos = {key: value[kept] for key, value in infos.items()}

@@ -45,6 +45,7 @@ class Room:
     moved: Moved
     arrays: dict[str, np.memmap] = field(default_factory=dict)  # by the name of the file
     total: int = 0
+    done: int = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return an array in a new file, which the disk has the room for."""
@@ -61,7 +62,12 @@ class Room:
 
     def advance(self, size: int) -> None:
         """Count bytes that have been written."""
+        self.done += size
         self.moved(size, self.total)
+
+    def finish(self) -> None:
+        """Count everything as written: rows that were dropped never are."""
+        self.advance(self.total - self.done)
 
 
 _ROOM: ContextVar[Room | None] = ContextVar("room", default=None)
@@ -143,9 +149,10 @@ def converted(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Return an array as another dtype, or as it is where the dtype is the same."""
     if array.dtype == dtype or not _in_files(array):
         return array.astype(dtype, copy=False)
-    result = empty(array.shape, dtype, array)
+    result, advance = empty(array.shape, dtype, array), advancing()
     for rows in pieces(array):
         result[rows] = array[rows]
+        advance(result[rows].nbytes)
     return result
 
 
@@ -158,9 +165,10 @@ def take(array: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
     """
     if isinstance(rows, slice) or not isinstance(array, np.ndarray) or not _in_files(array):
         return array[rows]
-    result = empty((len(rows), *array.shape[1:]), array.dtype, array)
+    result, advance = empty((len(rows), *array.shape[1:]), array.dtype, array), advancing()
     for some in pieces(result):
         result[some] = array[rows[some]]
+        advance(result[some].nbytes)
     return result
 
 

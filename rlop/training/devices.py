@@ -29,7 +29,7 @@ from rlop.runs import seed_list
 from rlop.training.folder import RunFolder, how_to_resume, new_folder
 from rlop.training.interrupt import StopSignal
 from rlop.training.options import Experiment
-from rlop.training.run import pick_device
+from rlop.training.run import pick_device, run
 from rlop.types import InputError
 
 PART = "device-"
@@ -119,6 +119,21 @@ def parts_of(experiment: Experiment, home: Path) -> list[Part]:
 def _imbalance(items: int, devices: int) -> float:
     """Return the largest share of a device, relative to an even one."""
     return math.ceil(items / devices) * devices / items
+
+
+def train_runs(experiment: Experiment, name: str = "run") -> tuple[list[History], Path]:
+    """Train all runs of a configuration, in this process or on several devices.
+
+    Args:
+        experiment: the configuration.
+        name: beginning of the name of the folder, if the configuration gives none.
+    Returns:
+        The record of each training, and the folder of all.
+    """
+    if experiment.devices is not None:
+        return run_on_devices(experiment, name)
+    _, history, folder = run(experiment, name)
+    return [history], folder
 
 
 def run_on_devices(experiment: Experiment, name: str = "run") -> tuple[list[History], Path]:

@@ -92,6 +92,7 @@ def _make(
                 raise InputError(f"{origin.state['source']}: has changed while it was read")
             with unwritable_named(entry):
                 write_entry(made, data, origin.state)
+            made.finish()
             del data
         with unwritable_named(entry):
             _put(temporary, entry)
