@@ -1,4 +1,4 @@
-"""What agents with critics Q_e(s, a) and a squashed Gaussian policy share."""
+"""What agents with critics Q_e(s, a) and a policy share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs
 from rlop.types import Batch, InputError
 
 from .networks import make_critics, make_second_torso
-from .option_groups import ActorCriticOptions
+from .option_groups import ActorCriticOptions, DeterministicActorOptions
 
 Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [R, B, m] each
 
@@ -31,7 +31,7 @@ class ActorCritic(Agent):
     A value function V(s) is `QNetwork(self.make_torso(), 1, len(self.runs))`.
     """
 
-    config: ActorCriticOptions
+    config: DeterministicActorOptions
     logged_norms = ("policy",)
 
     def check(self) -> None:
@@ -67,12 +67,13 @@ class ActorCritic(Agent):
         return make_second_torso(self.spec, self.config, self.config.policy_hidden, len(self.runs))
 
     def make_policy(self, log_std_affine: tuple[float, float] | None = None) -> GaussianPolicy:
-        """Build the policy that the options describe; its parameters are NaN until `draw`.
+        """Build a Gaussian policy that the options describe; its parameters are NaN until `draw`.
 
         Args:
             log_std_affine: see `rlop.nets.GaussianPolicy`.
         """
         n_dims = self.spec.action_shape[0]
+        assert isinstance(self.config, ActorCriticOptions)
         limits = self.config.log_std_range
         return GaussianPolicy(self.make_torso(), n_dims, len(self.runs), limits, log_std_affine)
 
@@ -100,9 +101,9 @@ class ActorCritic(Agent):
         return self.main.target
 
     @property
-    def actor(self) -> GaussianPolicy:
+    def actor(self) -> nn.Module:
         """The policy's network."""
-        return cast(GaussianPolicy, self.learners["policy"].online)
+        return self.learners["policy"].online
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is, after checking that its vectors of actions lie in [-1, 1].

@@ -92,10 +92,10 @@ class PenaltyOptions(TermsConfig):
 
 
 @options
-class ActorCriticOptions(
+class DeterministicActorOptions(
     PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions, InitConfig
 ):
-    """Options of an agent with critics and a policy.
+    """Options of an agent with critics and a policy without a width.
 
     Those of the network, its optimization and penalties are the critics'.
     """
@@ -105,20 +105,12 @@ class ActorCriticOptions(
     policy_hidden: Annotated[tuple[Count, ...], NonEmpty()] = option(
         (256, 256), "widths of the policy"
     )
-    log_std_range: tuple[float, float] = option(
-        (-20.0, 2.0), "ends of the policy's log standard deviation"
-    )
     init: Literal["default", "small_head", "orthogonal"] = option(
         "default", "initialization; orthogonal: critics only, other networks as small_head"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.log_std_range[0] < self.log_std_range[1]:
-            raise InputError(
-                f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
-            )
-
         # These layers draw their own weights.
         own_draws = [*self.layers.replaced]
         if self.layers.zero_head:
@@ -126,4 +118,20 @@ class ActorCriticOptions(
         if own_draws and self.init != "default":
             raise InputError(
                 f"init = {self.init}: not with layers.{own_draws[0]}, whose draw it would undo"
+            )
+
+
+@options
+class ActorCriticOptions(DeterministicActorOptions):
+    """Options of an agent with critics and a Gaussian policy."""
+
+    log_std_range: tuple[float, float] = option(
+        (-20.0, 2.0), "ends of the policy's log standard deviation"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.log_std_range[0] < self.log_std_range[1]:
+            raise InputError(
+                f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
             )

@@ -13,6 +13,7 @@ from rlop.nets.linear import Linear, stacked_affine
 from rlop.nets.mlp import MLP
 from rlop.nets.pieces import ROWS, in_pieces, one_by_one
 from rlop.nets.qnetwork import preprocess
+from rlop.types import KEPT
 
 
 class Critics(nn.Module):
@@ -136,6 +137,17 @@ class Critics(nn.Module):
                 parts = [functional_call(self, network, piece)[1] for piece in pieces]
                 values.append(torch.cat(parts))
         return torch.stack(values).unflatten(0, self.lead)
+
+
+def first_value(critics: Critics, obs: Tensor, action: Tensor) -> Tensor:
+    """Return the first critic's values alone: `[R, B, *obs_shape]`, `[R, B, m]` to `[R, B]`."""
+    if not critics.plain:  # other layers may keep more than their parameters
+        return critics(obs, action)[1][:, 0]
+    first = {}
+    for name, parameter in critics.named_parameters():
+        if not name.startswith(KEPT):
+            first[name] = parameter[:, :1]
+    return functional_call(critics, first, (obs, action))[1].squeeze(1)
 
 
 class DiscreteCritics(nn.Module):
