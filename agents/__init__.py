@@ -6,5 +6,17 @@ from .dqn import DQN, DiscreteCQL
 from .iql import IQL
 from .neural_td import NeuralTD
 from .rebrac import TD3BC, ReBRAC
+from .sacn import EDAC, SACN
 
-__all__ = ["BC", "CQL", "DQN", "IQL", "TD3BC", "DiscreteCQL", "NeuralTD", "ReBRAC"]
+__all__ = [
+    "BC",
+    "CQL",
+    "DQN",
+    "EDAC",
+    "IQL",
+    "SACN",
+    "TD3BC",
+    "DiscreteCQL",
+    "NeuralTD",
+    "ReBRAC",
+]

@@ -9,6 +9,8 @@ from rlop.config.schema import (
     Count,
     Discount,
     NonEmpty,
+    NonNegative,
+    Number,
     Positive,
     Share,
     Sweep,
@@ -135,3 +137,17 @@ class ActorCriticOptions(DeterministicActorOptions):
             raise InputError(
                 f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
             )
+
+
+@options
+class SoftActorOptions(ActorCriticOptions):
+    """Options of a soft actor-critic, whose policy's entropy has a trained weight."""
+
+    entropy_coef: Positive = option(1.0, "weight of the entropy at the start")
+    entropy_lr: Sweep[NonNegative] = option(
+        1e-4, "learning rate of the logarithm of that weight; 0 keeps it"
+    )
+    entropy_loss: Literal["log", "exp"] = option(
+        "log", "what multiplies the entropy's error: log of the weight, or the weight"
+    )
+    target_entropy: Sweep[Number] = option(-1.0, "entropy aimed at, for each action dimension")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from rlop.agents import DQN, IQL, TD3BC, DiscreteCQL, ReBRAC
+from rlop.agents import CQL, DQN, EDAC, IQL, TD3BC, DiscreteCQL, ReBRAC
 
 import rlop
 from rlop.data.adapter import adapter_of
@@ -134,7 +134,10 @@ def bandit(rows=2000):
     return Dataset.from_arrays(obs, action, reward, ends, ~ends, obs)
 
 
+SOFT = {"entropy_coef": 1e-3, "entropy_lr": 0.0}
 BANDITS = {
+    "CQL": (CQL, {"alpha": 0.0, "action_samples": 2, **SOFT}),
+    "EDAC": (EDAC, {"n_critics": 3, "eta": 0.01, **SOFT}),
     "ReBRAC": (ReBRAC, {"policy_bc": 0.0, "normalize_q": False}),
     "TD3BC": (TD3BC, {"policy_bc": 0.0, "normalize_q": False}),
 }

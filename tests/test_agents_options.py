@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.training import parameters_of
-from rlop.agents import BC, CQL, DQN, IQL, NeuralTD, ReBRAC
+from rlop.agents import BC, CQL, DQN, EDAC, IQL, NeuralTD, ReBRAC
 
 import rlop
 from rlop.agent import Agent
@@ -30,7 +30,8 @@ def agent_of_the_recipe() -> type[Agent]:
     return module.FittedQ
 
 
-LISTED = (DQN, CQL, IQL, ReBRAC, BC, NeuralTD, agent_of_the_recipe())
+LISTED = (DQN, CQL, IQL, ReBRAC, EDAC, BC, NeuralTD, agent_of_the_recipe())
+CONTINUOUS = (CQL, IQL, ReBRAC, EDAC)
 AGENTS = {agent.__name__: agent for agent in LISTED}
 SMALL = {
     "hidden": (16, 16),
@@ -77,6 +78,7 @@ CHANGES: dict[str, list[Any]] = {
     "entropy_coef": [0.1],
     "entropy_loss": [{"entropy_loss": "exp", "entropy_lr": 0.1}],
     "entropy_lr": [0.1],
+    "eta": [9.0],
     "expectile": [0.95],
     "gamma": [0.5],
     "gap": [{"gap": 1.0, **LAGRANGE}],
@@ -153,7 +155,7 @@ def train(tiny, moves):
     """Train an agent for a few steps, and return it."""
 
     def trained(agent: type[Agent], **changes: Any) -> Agent:
-        data = moves if agent in (CQL, IQL, ReBRAC) or changes.get("loss") == "nll" else tiny
+        data = moves if agent in CONTINUOUS or changes.get("loss") == "nll" else tiny
         known = fields_of(agent)
         options = {name: value for name, value in {**SMALL, **changes}.items() if name in known}
         made = agent(data.spec, **options)

@@ -113,6 +113,25 @@ class Critics(nn.Module):
         features = self.torso.above(both.flatten(-3, -2))
         return features.unflatten(-2, (-1, count))
 
+    def with_slopes(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map as `forward` does, and return dQ_e/da as well, which can be differentiated again.
+
+        Args:
+            obs: `[R, B, *obs_shape]`.
+            action: `[R, B, m]`.
+        Returns:
+            Features `[R, E, B, D]`, values `[R, E, B]` and slopes `[R, E, B, m]`.
+        """
+        dtype = self.head.weight.dtype
+        obs = preprocess(obs, dtype).flatten(2).unsqueeze(1).expand(*self.lead, -1, -1)
+        own = action.to(dtype).unsqueeze(1).expand(*self.lead, -1, -1)
+        with torch.enable_grad():
+            own = own.detach().requires_grad_()  # each critic's, so that slopes do not add up
+            features = self.pairs(obs, own)
+            values = self.head(features).squeeze(-1)
+            (slopes,) = torch.autograd.grad(values.sum(), own, create_graph=True)
+        return features, values, slopes
+
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Evaluate several actions at each observation.
 
