@@ -23,6 +23,9 @@ from scripts.bench.measure import Update
 from scripts.bench.problems import CRITICS, Problem
 
 UNUSED = ("d4rl", "gym", "wandb", "pyrallis", "tqdm")
+SCRIPTS = Path(os.environ.get("CORL_DIR", "missing")) / "algorithms" / "offline"
+if not SCRIPTS.is_dir():
+    raise ModuleNotFoundError("no checkout in $CORL_DIR", name="CORL, a checkout in $CORL_DIR")
 
 
 def build(problem: Problem, data: Dataset) -> Update:
@@ -46,15 +49,10 @@ def build(problem: Problem, data: Dataset) -> Update:
 
 
 def script(name: str) -> ModuleType:
-    """Import one of its scripts.
-
-    Raises:
-        ModuleNotFoundError: $CORL_DIR names no checkout.
-    """
-    path = Path(os.environ.get("CORL_DIR", "")) / "algorithms" / "offline" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"corl_{name}", path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise ModuleNotFoundError("no checkout in $CORL_DIR", name="CORL, a checkout in $CORL_DIR")
+    """Import one of its scripts."""
+    spec = importlib.util.spec_from_file_location(f"corl_{name}", SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     mocks = {unused: mock.MagicMock() for unused in UNUSED}
     with mock.patch.dict(sys.modules, {**mocks, spec.name: module}):
