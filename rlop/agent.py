@@ -74,7 +74,7 @@ class Agent(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
     # Further learners whose gradient norm is logged, as `grad/norm_<name>`.
     logged_norms: ClassVar[tuple[str, ...]] = ()
-    # Learners that step in every `policy_period`-th update only; the others are partial ones.
+    # Learners that step in every `policy_period`-th update only; partial updates leave them out.
     delayed: ClassVar[tuple[str, ...]] = ()
     policy_period: int = 1
     activation: str = "relu"

@@ -33,6 +33,8 @@ def make_agent(problem: Problem, data: Dataset, runs: int = 1, **options: Any) -
         sizes["policy_hidden"] = problem.hidden
     if problem.kind == "cql":
         sizes["action_samples"] = SAMPLES
+    elif problem.kind == "rebrac":
+        sizes["layer_norm"] = False  # as in the peer
     elif problem.kind == "edac":
         sizes["n_critics"] = CRITICS
     elif problem.kind not in CONTINUOUS:

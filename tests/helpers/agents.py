@@ -228,7 +228,13 @@ ROWS = {
     ),
     "TD3BC": Row(
         TD3BC,
-        {**ACTOR_OPTIONS, "policy_period": 3, "max_grad_norm": 1.0, "target_noise": {"scale": 0.1}},
+        {
+            **ACTOR_OPTIONS,
+            "policy_period": 3,
+            "target_period": 3,
+            "max_grad_norm": 1.0,
+            "target_noise": {"scale": 0.1},
+        },
         {"plain": {}, "bold": {"q_weight": 10.0}, "loud": {"target_noise.scale": 1.0}},
         {"policy_lr": 1e30},
         continuous=True,
