@@ -135,6 +135,8 @@ ORDER = [
     "report.study",
     "report.summaries",
     "report.tables",
+    "report.tuning",
+    "report.budgets",
     "report.listing",
     "report.pairs",
     "report.formats",
