@@ -38,7 +38,14 @@ COVERED = {"steps": 500, "batch_size": 64, "hidden": (32,), "lr": 1e-2}
 TARGETS = (0.0, 0.3, 0.9)  # shares of random actions of the policies whose intervals are counted
 
 # Pendulum: gamma, transitions, and shares of the swing-up torque that the policies apply.
-SWING = {"gamma": 0.95, "steps": 3000, "batch_size": 128, "hidden": (64, 64), "lr": 1e-3}
+SWING = {
+    "gamma": 0.95,
+    "steps": 3000,
+    "batch_size": 128,
+    "hidden": (64, 64),
+    "lr": 1e-3,
+    "tau": 0.02,
+}
 TRANSITIONS = 20_000
 SHARES = (1.0, 0.75, 0.5, 0.3, 0.15, 0.0, -0.3, -1.0)
 EPISODES = 50  # played for the truth of each policy

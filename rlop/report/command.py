@@ -16,7 +16,7 @@ from rlop.types import InputError
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add the options of `rlop report` to its parser."""
+    """Add the options of `rlop report` to its parser, except `--allow`."""
     add = parser.add_argument
     add(
         "runs",
@@ -56,6 +56,20 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="N",
         help="expected score against the number of online evaluations, over the configurations of "
         "a sweep, or over N of them; --by tells methods apart",
+    )
+    add(
+        "--select",
+        action="store_true",
+        help="rank the checkpoints of RUNS without an environment, by values and errors on --data",
+    )
+    add("--data", metavar="D", help="with --select: file or name, best one no training has seen")
+    add("--gamma", type=float, help="with --select: discount; default the largest of the agents'")
+    add(
+        "--fqe",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with --select: options of fitted Q evaluation, as in steps=2000 hidden=[64,64]",
     )
     formats = parser.add_mutually_exclusive_group()
     for name in FORMATS:
