@@ -121,7 +121,8 @@ def test_the_table_has_a_row_for_each_method(tmp_path, capsys, few_trials):
     assert lines[0] == (
         "Return (reward per episode, higher is better): expected, after so many online evaluations"
     )
-    assert lines[2].split() == ["method", "configurations", "runs", *"1 2 4 8 16 32 64".split()]
+    header = "method configurations runs 1 2 4 8 16 32 64"
+    assert lines[2].split() == header.split()
     names = [line.split()[0] for line in lines[3:5]]
     assert names == ["agent.name=CQL", "agent.name=DQN"]
     # The mean of all runs at first, and in the end that of the best rate.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -147,27 +149,82 @@ def doubly_robust(
     """
     chosen = build(FQEOptions, options, where="doubly_robust")
     grid = usable(data, chosen.gamma)
+    chances = answers(policies, data.obs, data.spec)
+    weights = weights_of(chances, behavior_at(data, behavior, device), data, grid)
+    model = cross_fitted(policies, data, chosen, device)
+    return corrected(model, weights, data, grid, chosen.gamma, weighted, chosen.seed)
+
+
+class Model(NamedTuple):
+    """Values of every policy at every row, `[P, N]` each, by a fit without the row's episode.
+
+    Args:
+        now: V(s).
+        then: V(s').
+        taken: Q(s, a) of the data's action.
+    """
+
+    now: np.ndarray
+    then: np.ndarray
+    taken: np.ndarray
+
+
+def cross_fitted(
+    policies: Policies, data: Dataset, options: FQEOptions, device: torch.device | str = "cpu"
+) -> Model:
+    """Fit one model of every policy to each half of the episodes, and value the other half by it.
+
+    Args:
+        policies: the P policies.
+        data: with discrete actions.
+        options: of the fits.
+        device: where they are computed.
+    Raises:
+        InputError: a single episode.
+    """
     episodes = data.n_episodes
     if episodes < FOLDS:
         raise InputError(f"{data.name}: doubly_robust: one episode, expected at least {FOLDS}")
-    known = behavior_at(data, behavior, device)
-
-    fold = np.random.default_rng(chosen.seed).permutation(episodes) % FOLDS
+    fold = np.random.default_rng(options.seed).permutation(episodes) % FOLDS
     weights = (fold != np.arange(FOLDS)[:, None]).astype(float)  # [W, episodes]
-    model = fit_q(policies, data, chosen, weights, device)
+    fitted = fit_q(policies, data, options, weights, device)
 
-    # Of each row, the model that did not see its episode.
-    unseen = np.repeat(fold, data.episode_lengths())[None, None]
     chances = answers(policies, data.obs, data.spec)
     following = answers(policies, data.next_obs, data.spec)
-    now = np.take_along_axis(model.values(data.obs, chances), unseen, 1)[:, 0]  # [P, N]
-    then = np.take_along_axis(model.values(data.next_obs, following), unseen, 1)[:, 0]
-    taken = np.take_along_axis(model.taken(data.obs, data.action), unseen, 1)[:, 0]
-    gains = surprise(data.reward, taken, then, data.terminated, chosen.gamma)
+    by_fold = (
+        fitted.values(data.obs, chances),
+        fitted.values(data.next_obs, following),
+        fitted.taken(data.obs, data.action),
+    )
+    of_row = np.repeat(fold, data.episode_lengths())[None, None]
+    now, then, taken = (np.take_along_axis(values, of_row, 1)[:, 0] for values in by_fold)
+    return Model(now, then, taken)
 
+
+def corrected(
+    model: Model,
+    weights: Sequence[np.ndarray],
+    data: Dataset,
+    grid: Grid,
+    gamma: float,
+    weighted: bool,
+    seed: int,
+) -> list[Estimate]:
+    """Correct a model of every policy by its weighted surprises.
+
+    Args:
+        model: of the P policies.
+        weights: cumulative ratios of every policy, `[E, T]` each.
+        data: the data.
+        grid: of its episodes.
+        gamma: discount.
+        weighted: see `doubly_robust`.
+        seed: of the bootstrap.
+    """
+    gains = surprise(data.reward, model.taken, model.then, data.terminated, gamma)
     estimates = []
-    for policy, weight in enumerate(weights_of(chances, known, data, grid)):
-        gain, first = grid.lay(gains[policy]), now[policy, grid.first]
+    for weight, gain, now in zip(weights, grid.lay(gains), model.now, strict=True):
+        first = now[grid.first]
 
         def value(
             multiplicity: np.ndarray,
@@ -176,10 +233,10 @@ def doubly_robust(
             first: np.ndarray = first,
         ) -> np.ndarray:
             return formulas.doubly_robust(
-                weight, gain, grid.counts, first, chosen.gamma, multiplicity, normalized=weighted
+                weight, gain, grid.counts, first, gamma, multiplicity, normalized=weighted
             )
 
-        estimates.append(bootstrapped(value, episodes, chosen.seed))
+        estimates.append(bootstrapped(value, len(first), seed))
     return estimates
 
 

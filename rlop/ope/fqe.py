@@ -5,7 +5,6 @@ Axes: P policies, W weightings of the episodes (all, without a fold, resampled),
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import numpy as np
@@ -230,7 +229,9 @@ def for_all(batch: Batch, runs: int) -> Batch:
 def check_data(data: Dataset) -> None:
     """Raise InputError unless rows are single steps with actions that networks can read."""
     if data.discount is not None:
-        raise InputError(f"{data.name}: policies are valued on one-step rows; call it before n_step")
+        raise InputError(
+            f"{data.name}: policies are valued on one-step rows; call it before n_step"
+        )
     if data.spec.n_actions is None and len(data.spec.action_shape) != 1:
         raise InputError(
             f"{data.name}: expected discrete actions or actions of shape (m,), found "
@@ -242,8 +243,3 @@ def largest_return(data: Dataset, gamma: float) -> float:
     """Return the largest absolute discounted return in the data; 1 if all are 0."""
     largest = float(np.abs(returns_to_go(data.reward, data.end, gamma)).max())
     return largest if largest > 0 else 1.0
-
-
-def with_options(options: FQEOptions, **changes: object) -> FQEOptions:
-    """Return options with some values changed."""
-    return FQEOptions(**{**asdict(options), **changes})

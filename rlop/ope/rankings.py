@@ -33,19 +33,19 @@ class Judgment(NamedTuple):
     """What a ranking would have picked, and how it agrees with the truth.
 
     Args:
-        pick: place of the candidate that it puts first; -1 without a value.
-        regret: score of the best candidate minus that of the pick; NaN without a score.
+        picks: places of the candidates that it puts first, several where they are equal.
+        regret: score of the best candidate minus the mean of the picks; NaN without a score.
         correlation: Spearman's, positive where better goes with a higher score.
         low, high: its 95 % interval; NaN with too few candidates.
-        count: candidates that have a value and a score.
+        pairs: candidates that have a value and a score.
     """
 
-    pick: int
+    picks: list[int]
     regret: float
     correlation: float
     low: float
     high: float
-    count: int
+    pairs: int
 
 
 def judge(values: np.ndarray, truth: np.ndarray, better: str) -> Judgment:
@@ -61,16 +61,17 @@ def judge(values: np.ndarray, truth: np.ndarray, better: str) -> Judgment:
     Reference: regret at 1 and rank correlation as in Fu et al., "Benchmarks for Deep Off-Policy
         Evaluation", ICLR 2021, arXiv:2103.16596, section 3.
     """
-    signed = np.where(np.isfinite(values), values if better == HIGHER else -values, -np.inf)
-    is_ranked = np.isfinite(signed)
-    pick = int(signed.argmax()) if is_ranked.any() else -1
+    signed = np.where(np.isfinite(values), values if better == HIGHER else -values, np.nan)
+    ranked = np.flatnonzero(np.isfinite(signed))
+    picks = ranked[signed[ranked] == signed[ranked].max(initial=-np.inf)]
 
-    usable = np.flatnonzero(is_ranked & np.isfinite(truth))
+    usable = ranked[np.isfinite(truth[ranked])]
     if not len(usable):
-        return Judgment(pick, math.nan, math.nan, math.nan, math.nan, 0)
-    regret = float(truth[usable].max() - truth[pick])
+        return Judgment(picks.tolist(), math.nan, math.nan, math.nan, math.nan, 0)
+    regret = float(truth[usable].max() - truth[picks].mean())
     correlation = spearman(signed[usable].tolist(), truth[usable].tolist())
-    return Judgment(pick, regret, correlation, *rank_interval(correlation, len(usable)), len(usable))
+    low, high = rank_interval(correlation, len(usable))
+    return Judgment(picks.tolist(), regret, correlation, low, high, len(usable))
 
 
 def rank_interval(correlation: float, count: int) -> tuple[float, float]:

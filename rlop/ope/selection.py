@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def select(
     *,
     gamma: float | None = None,
     allow: Collection[str] = (),
-    **options: object,
+    **options: Any,
 ) -> Selection:
     """Rank the last checkpoints of trainings by what data alone say of them.
 
@@ -183,12 +184,13 @@ def _agreement(selection: Selection) -> str:
     rows = []
     for name, found in selection.judgments().items():
         title, better = RANKINGS[name]
-        row = [title, better.split()[0], selection.labels[found.pick]]
+        others = f" and {len(found.picks) - 1} equal ones" if len(found.picks) > 1 else ""
+        row = [title, better.split()[0], f"{selection.labels[found.picks[0]]}{others}"]
         if selection.score is not None:
             correlation = _cell(found.correlation)
             if not math.isnan(found.low):
                 correlation += f" [{found.low:.2f}, {found.high:.2f}]"
-            row += [_cell(found.regret), correlation, str(found.count)]
+            row += [_cell(found.regret), correlation, str(found.pairs)]
         rows.append(row)
     header = ["ranking", "better", "picks"]
     if selection.score is not None:
