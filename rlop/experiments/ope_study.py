@@ -6,6 +6,7 @@ Sizes and settings were chosen on seeds below 100. The seeds that decide are `DE
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -214,8 +215,12 @@ def read(path: Path) -> list[Record]:
     records = [cast(Record, json.loads(line)) for line in path.read_text().splitlines()]
     for record in records:
         for name, found in record["estimates"].items():
-            record["estimates"][name] = [Estimate(*numbers) for numbers in found]
+            record["estimates"][name] = [Estimate(*map(_number, numbers)) for numbers in found]
     return records
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def decide(
