@@ -72,7 +72,7 @@ def test_behavior_that_cannot_be_is_refused(rolled):
         (2 * known, "row 0 sums to 2, expected probabilities"),
         (1 - one, "behavior: probability 0 of action . in row 0, which the data took"),
         ("known", "expected its probabilities"),
-        ("cuonts", "behavior: unknown"),
+        ("cuonts", "behavior 'cuonts': unknown, did you mean 'counts'"),
     ):
         with pytest.raises(InputError, match=message):
             ope.behavior_at(data, behavior)

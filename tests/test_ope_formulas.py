@@ -201,17 +201,17 @@ def test_without_normalization_the_expectation_is_exact_whatever_the_model(seed)
 
 def test_the_interval_of_a_mean_is_that_of_its_resamples():
     values = np.random.default_rng(0).normal(size=200)
-    found = bootstrapped(lambda m: m @ values / m.sum(1), len(values), seed=3)
+    found = bootstrapped(lambda m: m @ values / m.sum(1), resamples(200, seed=3))
     error = values.std(ddof=1) / np.sqrt(200)
     assert found.value == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
-    assert np.isnan(bootstrapped(lambda m: m[:, 0], 1).low)
+    assert np.isnan(bootstrapped(lambda m: m[:, 0], np.ones((5, 1))).low)
 
 
 def test_resamples_hold_as_many_episodes_as_the_data():
-    drawn = resamples(9, 50, seed=1)
+    drawn = resamples(9, seed=1, samples=50)
     assert drawn.shape == (50, 9)
     assert (drawn.sum(1) == 9).all()
-    assert (drawn == resamples(9, 50, seed=1)).all()
+    assert (drawn == resamples(9, seed=1, samples=50)).all()
     assert len(np.unique(drawn, axis=0)) > 40

@@ -59,7 +59,7 @@ def fitted_q(
     episodes = data.n_episodes
     weights = np.ones((1, episodes))
     if resamples > 1:
-        drawn = formulas.resamples(episodes, resamples, chosen.seed)
+        drawn = formulas.resamples(episodes, chosen.seed, resamples)
         weights = np.concatenate([weights, drawn])
 
     model = fit_q(policies, data, chosen, weights, device)
@@ -106,6 +106,7 @@ def importance(
     grid = usable(data, gamma)
     chances = answers(policies, data.obs, data.spec)
     reward = grid.lay(data.reward)
+    drawn = formulas.resamples(data.n_episodes, seed)
 
     estimates = []
     for weight in weights_of(chances, behavior_at(data, behavior, device), data, grid):
@@ -115,7 +116,7 @@ def importance(
                 weight, reward, grid.counts, gamma, multiplicity, normalized=weighted
             )
 
-        estimates.append(bootstrapped(value, len(reward), seed))
+        estimates.append(bootstrapped(value, drawn))
     return estimates
 
 
@@ -222,6 +223,8 @@ def corrected(
         seed: of the bootstrap.
     """
     gains = surprise(data.reward, model.taken, model.then, data.terminated, gamma)
+    drawn = formulas.resamples(data.n_episodes, seed)
+
     estimates = []
     for weight, gain, now in zip(weights, grid.lay(gains), model.now, strict=True):
         first = now[grid.first]
@@ -236,7 +239,7 @@ def corrected(
                 weight, gain, grid.counts, first, gamma, multiplicity, normalized=weighted
             )
 
-        estimates.append(bootstrapped(value, len(first), seed))
+        estimates.append(bootstrapped(value, drawn))
     return estimates
 
 

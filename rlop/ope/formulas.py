@@ -154,39 +154,34 @@ def effective_episodes(weight: np.ndarray) -> float:
 
 
 def bootstrapped(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    episodes: int,
-    seed: int = 0,
-    samples: int = SAMPLES,
+    statistic: Callable[[np.ndarray], np.ndarray], multiplicity: np.ndarray
 ) -> Estimate:
     """Estimate a value with a percentile interval over resampled episodes.
 
     Args:
         statistic: multiplicity `[M, E]` -> `[M]`.
-        episodes: E; with one there is no interval.
-        seed: of the resampling.
-        samples: number of resamples M.
+        multiplicity: from `resamples`; with a single episode there is no interval.
     Reference: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979; of importance
         weighting: Thomas, Theocharous and Ghavamzadeh, "High Confidence Policy Improvement",
         ICML 2015.
     """
+    episodes = multiplicity.shape[1]
     value = float(statistic(np.ones((1, episodes)))[0])
     if episodes < 2:
         return Estimate(value, np.nan, np.nan)
 
     tail = (1 - CONFIDENCE) / 2
-    drawn = statistic(resamples(episodes, samples, seed))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(statistic(multiplicity), [tail, 1 - tail])
     return Estimate(value, float(low), float(high))
 
 
-def resamples(episodes: int, samples: int, seed: int) -> np.ndarray:
+def resamples(episodes: int, seed: int, samples: int = SAMPLES) -> np.ndarray:
     """Draw how often each resample holds each episode, `[M, E]` float64; rows sum to E.
 
     Args:
         episodes: E.
-        samples: M.
         seed: of the draw.
+        samples: M.
     """
     rng = np.random.default_rng(seed)
     return rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=samples).astype(float)
