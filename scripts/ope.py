@@ -4,8 +4,8 @@
     python scripts/ope.py page       # write the tables from the records alone
 
 Records go to docs/ope.jsonl, one data set a line; those that have one are not estimated again.
-What is estimated, and by which settings: `rlop/experiments/ope_study.py`. About 25 processor
-minutes.
+What is estimated, and by which settings: `rlop/experiments/ope_study.py`. About six
+processor minutes.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 
 from rlop.command import run_script
 from rlop.config.files import write_atomic
-from rlop.experiments import ope_study
+from rlop.experiments import ope_page, ope_study
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,9 +33,9 @@ def main(argv: Sequence[str]) -> None:
     if options.stage == "decide":
         ope_study.decide(options.records)
     records = ope_study.read(options.records)
-    page = ope_study.filled(options.page.read_text(), records)
+    page = ope_page.filled(options.page.read_text(), records)
     write_atomic(options.page, page.encode())
-    print(ope_study.tables(records))
+    print(ope_page.tables(records))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from rlop.ope.formulas import Estimate
 from rlop.ope.fqe import FQEOptions
 from rlop.ope.grid import grid_of
 from rlop.ope.policies import answers
-from rlop.report.comparisons import spearman
 
 DECIDING = {
     "gridworld": list(range(1001, 1011)),
@@ -199,7 +198,7 @@ def played(share: float, gamma: float, seed: int) -> float:
     return float(np.mean(returns))
 
 
-# --- records and table
+# --- records
 
 STUDIES: dict[str, Callable[[int], tuple[list[float], dict[str, list[Estimate]]]]] = {
     "gridworld": rank_on_gridworld,
@@ -265,29 +264,3 @@ def rounded(record: Record) -> dict[str, object]:
         estimates[name] = [[short(number) for number in estimate] for estimate in found]
     truth = [short(value) for value in record["truth"]]
     return {**record, "truth": truth, "estimates": estimates}
-
-
-def correlations(records: Sequence[Record], study: str) -> list[float]:
-    """Return the rank correlation of FQE with the truth, for each data set of a study."""
-    found = []
-    for record in records:
-        if record["study"] == study:
-            values = [estimate.value for estimate in record["estimates"]["FQE"]]
-            found.append(spearman(values, record["truth"]))
-    return found
-
-
-def coverage(records: Sequence[Record]) -> dict[str, list[float]]:
-    """Return for every estimator the share of intervals that held the truth, for each policy."""
-    chosen = [record for record in records if record["study"] == "coverage"]
-    shares = {}
-    for name in chosen[0]["estimates"]:
-        held = [
-            [
-                low <= true <= high
-                for (_, low, high), true in zip(one["estimates"][name], one["truth"])
-            ]
-            for one in chosen
-        ]
-        shares[name] = np.mean(held, axis=0).tolist()
-    return shares
