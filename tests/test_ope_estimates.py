@@ -10,7 +10,7 @@ from rlop import ope
 from rlop.data.dataset import Dataset
 from rlop.data.formats.generate import generate
 from rlop.envs import chain, epsilon_greedy, optimal_q, policy_return
-from rlop.experiments import ope_study
+from rlop.experiments import ope_page, ope_study
 from rlop.ope.estimates import cross_fitted
 from rlop.ope.fqe import FQEOptions
 from rlop.report.comparisons import spearman
@@ -65,7 +65,7 @@ def test_cloned_behavior_comes_near_to_the_known_one(rolled):
 
 
 def test_behavior_that_cannot_be_is_refused(rolled):
-    mdp, data, known = rolled
+    _, data, known = rolled
     one = np.eye(2)[data.action]
     for behavior, message in (
         (known[:5], r"behavior: probabilities of shape \(5, 2\), expected \(600, 2\)"),
@@ -193,5 +193,27 @@ def test_doubly_robust_intervals_hold_the_truth():
     held = []
     for seed in range(20, 40):
         truth, found = ope_study.cover_on_gridworld(seed)
-        held.append([low <= true <= high for (_, low, high), true in zip(found["doubly robust"], truth)])
+        held.append(
+            [low <= true <= high for (_, low, high), true in zip(found["doubly robust"], truth)]
+        )
     assert np.mean(held) >= 0.85
+
+
+def test_the_tables_are_made_from_the_records_that_decide():
+    truth = [3.0, 2.0, 1.0]
+    ranked = {"FQE": [ope.Estimate(value, np.nan, np.nan) for value in (30.0, 10.0, 20.0)]}
+    held = {"IS": [ope.Estimate(3.5, 2.0, 4.0), ope.Estimate(2.0, 2.5, 3.0), ope.Estimate(1, 0, 2)]}
+    records = [
+        ope_study.Record(study="gridworld", seed=1001, seconds=1, truth=truth, estimates=ranked),
+        ope_study.Record(study="gridworld", seed=1, seconds=1, truth=truth[::-1], estimates=ranked),
+        ope_study.Record(study="coverage", seed=1001, seconds=1, truth=truth, estimates=held),
+        ope_study.Record(study="coverage", seed=1002, seconds=1, truth=[9, 2.5, 1], estimates=held),
+    ]
+    page = ope_page.filled(f"before {ope_page.BEGIN} old {ope_page.END} after", records)
+    assert page.startswith("before ")
+    assert page.endswith(" after")
+    assert "old" not in page
+    assert "| gridworld, the truth exact | 1 | 0.500 | 0.500 |" in page
+    # Errors of .5 and 5.5, of 0 and .5, of none.
+    assert "| IS | 50.0%, 3.905 | 50.0%, 0.354 | 100.0%, 0.000 |" in page
+    assert ope_page.filled(page, records) == page

@@ -68,8 +68,15 @@ def test_two_episodes_by_hand():
     weighted = per_decision(weight, reward, grid.counts, 0.5, ONCE, normalized=True)
     assert weighted == pytest.approx([2.4 + 2 / 3 + 6 / 7])
 
-    gain = grid.lay(surprise(np.array([8.0, 1, 2, 4]), np.full(4, 2.0), np.full(4, 3.0),
-                             np.array([True, False, False, False]), 0.5))
+    gain = grid.lay(
+        surprise(
+            np.array([8.0, 1, 2, 4]),
+            np.full(4, 2.0),
+            np.full(4, 3.0),
+            np.array([True, False, False, False]),
+            0.5,
+        )
+    )
     assert gain.tolist() == [[6, 0, 0], [0.5, 1.5, 3.5]]
     first = np.array([1.0, 5.0])
     # 3 + (3 + 1) / 2 + 1.5 / 2 / 2 + 10.5 / 2 / 4
@@ -102,8 +109,10 @@ def random_episodes(seed, n=7, longest=5):
 
 def laid(episodes, filler=0.0, which=0):
     longest = max(len(one[0]) for one in episodes)
-    rows = [np.pad(one[which], (0, longest - len(one[which])), constant_values=filler)
-            for one in episodes]
+    rows = [
+        np.pad(one[which], (0, longest - len(one[which])), constant_values=filler)
+        for one in episodes
+    ]
     return np.stack(rows)
 
 
@@ -167,8 +176,14 @@ def every_episode(mu, pi, reward, gamma):
     for first, second in itertools.product(range(2), repeat=2):
         chance = mu[0, first] * mu[1 + first, second]
         ratio = [pi[0, first] / mu[0, first], pi[1 + first, second] / mu[1 + first, second]]
-        rows.append((chance, ratio, [reward[0, first], reward[1 + first, second]],
-                     [(0, first), (1 + first, second)]))
+        rows.append(
+            (
+                chance,
+                ratio,
+                [reward[0, first], reward[1 + first, second]],
+                [(0, first), (1 + first, second)],
+            )
+        )
     chance, ratio, rewards, pairs = map(np.array, zip(*rows))
     exact = sum(
         pi[0, a] * (reward[0, a] + gamma * (pi[1 + a] * reward[1 + a]).sum()) for a in range(2)

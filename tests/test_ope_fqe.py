@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.envs import random_mdp, uniform_policy
+from rlop.agents import BC, DQN
 
 from rlop import ope
-from rlop.agents import BC, DQN
 from rlop.data.dataset import Dataset
 from rlop.data.formats.generate import full_coverage, generate
 from rlop.envs import chain, policy_q, policy_return

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from rlop.agents import BC, DQN, NeuralTD
 
 import rlop
-from rlop.agents import BC, DQN, NeuralTD
 from rlop.cli import main
 from rlop.data.transforms import normalize_obs
 from rlop.ope.candidates import score_name, shared_data, trainings
@@ -141,8 +141,9 @@ def test_td_errors_are_those_of_the_agent(runs):
     found = td_error(one, data)
 
     torch = rlop.data.sampler.torch
-    obs, following = (torch.from_numpy(np.asarray(x)).expand(2, *x.shape)
-                      for x in (data.obs, data.next_obs))
+    obs, following = (
+        torch.from_numpy(np.asarray(x)).expand(2, *x.shape) for x in (data.obs, data.next_obs)
+    )
     with torch.no_grad():
         q = one.agent.main.online(obs)[1].numpy()
         then = one.agent.main.target(following)[1].numpy().max(-1)
