@@ -285,7 +285,15 @@ def report_command(argv: Sequence[str]) -> None:
 
     parser = _parser("report", report_command)
     add_options(parser)
-    print_report(parser.parse_args(argv))
+    _add_allow(parser)
+    args = parser.parse_args(argv)
+    if not args.select:
+        print_report(args)
+        return
+
+    from rlop.ope.command import print_selection
+
+    print_selection(args)
 
 
 def ls_command(argv: Sequence[str]) -> None:
