@@ -59,6 +59,7 @@ ORDER = [
     "data",
     "logs.progress",
     "agent_checks",
+    "agent_runs",
     "deploy.acting",
     "deploy.observations",
     "deploy.card",

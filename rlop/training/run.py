@@ -57,12 +57,23 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
         raise InputError("no configuration file; expected: CONFIG.yaml [--key value ...]")
 
     values = apply_overrides(read_yaml(path), arguments, flags_of(Experiment))
-    where = str(path)
+    return experiment_of(values, str(path)), Path(path).stem
+
+
+def experiment_of(values: Mapping[str, Any], where: str) -> Experiment:
+    """Read a configuration from plain values, and check the options of its agent.
+
+    Args:
+        values: as of a YAML file.
+        where: the file, for messages.
+    Raises:
+        InputError: naming the file or key, and the nearest key that exists.
+    """
     agent = values.get("agent", {})
     is_section = isinstance(agent, Mapping) and PLAIN not in agent
     if is_section:  # otherwise `build` says what is wrong
         _check_agent(values, where)
-    return build(Experiment, values, where=where), Path(path).stem
+    return build(Experiment, values, where=where)
 
 
 def _resumed_config(arguments: Sequence[str]) -> Path | None:
