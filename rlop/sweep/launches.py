@@ -207,8 +207,8 @@ def _launch(name: str, group: Group, members: Sequence[Checked]) -> Launch:
         setting = label(numbers)
         if setting in variants:
             raise InputError(
-                f"sweep: two configurations are called {name!r}, {setting!r}: "
-                "expected values that differ in their first six digits"
+                f"sweep: two configurations of {name!r} are the same, or have the same name "
+                f"{setting!r}: expected values that differ in their first six digits"
             )
         variants[setting] = numbers
     return Launch(name, merged(values, {"variants": variants}), tuple(variants), runs)
@@ -244,7 +244,7 @@ def name_of(changes: Mapping[str, object]) -> str:
 
 
 def _short(value: object) -> str:
-    """Return a value as a name holds it: an address without its prefix and options."""
+    """Return a value as a name holds it: an address without its prefix, a file without folders."""
     if isinstance(value, Mapping):
         words = [str(value["name"])] if "name" in value else []
         for key, item in flatten(value).items():
@@ -255,6 +255,5 @@ def _short(value: object) -> str:
     if isinstance(value, bool):
         return text.lower()
     if isinstance(value, str):
-        text = text.partition("?")[0]
         text = text.rpartition(":")[2] if ":" in text else Path(text).name
     return text

@@ -34,11 +34,14 @@ class Processes:
 
     def start(self, launch: Launch) -> None:
         """Start the process of a launch."""
-        command = [sys.executable, "-m", "rlop.sweep.worker", str(self.folder), launch.name]
         with open(log_of(self.folder, launch), "ab") as log:
             # Ctrl-C in a terminal reaches the sweep alone, which passes it on; see `interrupt`.
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                worker_command(self.folder, launch),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.running[launch.name] = launch, process
 
@@ -70,6 +73,11 @@ class Processes:
             process.wait()
             _close_pipe(process)
         self.running.clear()
+
+
+def worker_command(folder: Path, launch: Launch) -> list[str]:
+    """Return the command that trains a launch of the sweep in a folder."""
+    return [sys.executable, "-m", "rlop.sweep.worker", str(folder), launch.name]
 
 
 def _close_pipe(process: subprocess.Popen[bytes]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rlop.config.files import to_dict
 from rlop.logs.messages import say
+from rlop.sweep.file import Values
 from rlop.sweep.launches import Checked, Group, Launch, launches
 from rlop.training.plan import data_on_disk, seconds_per_step
 from rlop.training.run import experiment_of, make_agent, peak_mebibytes
@@ -53,20 +54,9 @@ def measure(group: Group) -> Cost | str:
     Returns:
         The cost; or why there is none.
     """
-    counts = [1, min(len(group.members), COMPARED)]
-    values = [_launch(group.members[:count], group).values for count in dict.fromkeys(counts)]
-    done = subprocess.run(
-        [sys.executable, "-m", "rlop.sweep.sizing"],
-        input=json.dumps(to_dict(values)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return f"not measured: {reason.removeprefix('rlop: ')}"
+    counts = list(dict.fromkeys([1, min(len(group.members), COMPARED)]))
+    values = [_launch(group.members[:count], group).values for count in counts]
+    answer = in_child(values)
     if isinstance(answer, str):
         return answer
 
@@ -75,22 +65,41 @@ def measure(group: Group) -> Cost | str:
     return Cost(_line(counts, seconds), _line(counts, mebibytes))
 
 
-def measured_here(configurations: Sequence[dict[str, object]]) -> list[dict[str, float]] | str:
+def in_child(configurations: Sequence[Values]) -> list[dict[str, float]] | str:
+    """Return what `measured_here` says in a new process, whose peak memory is that of a launch."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rlop.sweep.sizing"],
+        input=json.dumps(to_dict(configurations)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer: list[dict[str, float]] | str = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        return f"not measured: {reason.removeprefix('rlop: ')}"
+    return answer
+
+
+def measured_here(configurations: Sequence[Values]) -> list[dict[str, float]] | str:
     """Measure the launches of these configurations, which have their data in common.
 
     Returns:
         Seconds of a step and peak memory of the process, for each; or why there is nothing.
     """
-    first = experiment_of(configurations[0], "sweep")
-    data = data_on_disk(first)
-    if isinstance(data, str):
-        return data
+    try:
+        data = data_on_disk(experiment_of(configurations[0], "sweep"))
+        if isinstance(data, str):
+            return data
 
-    rows = []
-    for values in configurations:
-        agent = make_agent(experiment_of(values, "sweep"), data)
-        seconds = seconds_per_step(agent, data)
-        rows.append({"seconds": seconds, "mebibytes": peak_mebibytes() or 0.0})
+        rows = []
+        for values in configurations:
+            agent = make_agent(experiment_of(values, "sweep"), data)
+            seconds = seconds_per_step(agent, data)
+            rows.append({"seconds": seconds, "mebibytes": peak_mebibytes() or 0.0})
+    except InputError as error:
+        return f"not measured: {error}"
     return rows
 
 
@@ -169,14 +178,5 @@ def _line(counts: Sequence[int], values: Sequence[float]) -> Line:
     return Line(values[0] - each, each)
 
 
-def main() -> None:
-    """Answer the configurations on stdin with their costs on stdout."""
-    try:
-        answer = measured_here(json.load(sys.stdin))
-    except InputError as error:
-        answer = f"not measured: {error}"
-    print(json.dumps(answer))
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps(measured_here(json.load(sys.stdin))))

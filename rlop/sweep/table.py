@@ -168,7 +168,7 @@ def last_step(home: Path) -> int:
             tail = file.read()
     except OSError:
         return 0
-    found = re.findall(rb'^\{"step": (\d{1,18}),', tail, re.MULTILINE)
+    found = re.findall(rb'^\{"step": (\d{1,18}),.*\n', tail, re.MULTILINE)
     return int(found[-1]) if found else 0
 
 

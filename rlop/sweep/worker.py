@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -17,6 +14,7 @@ from rlop.command import guarded
 from rlop.config.files import write_atomic
 from rlop.data.dataset import Dataset
 from rlop.sweep.launches import Launch
+from rlop.sweep.parent import end_with_parent
 from rlop.sweep.plan import read_plan
 from rlop.training import lock
 from rlop.training.run import experiment_of, run
@@ -77,20 +75,6 @@ def _wait_for_writer(home: Path) -> None:
     end = time.monotonic() + PATIENCE
     while lock.is_held(home) and time.monotonic() < end:
         time.sleep(0.2)
-
-
-def end_with_parent() -> None:
-    """Ask this process to end, with a checkpoint, once the process that started it is gone.
-
-    The parent holds the other end of stdin, which closes with it however it ends.
-    """
-
-    def watch() -> None:
-        while os.read(0, 1):  # not through `sys.stdin`, whose lock would be held at the exit
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(argv: Sequence[str]) -> int:
