@@ -94,9 +94,9 @@ def test_names_are_short_and_differ():
 
 
 def test_two_settings_of_one_name_are_refused():
-    with pytest.raises(InputError, match="the same name 'lr=0.1'"):
+    with pytest.raises(InputError, match=r"the same name 'lr=0.1'"):
         plan_of(grid={"agent.lr": [0.1, 0.1 + 1e-9]})
-    with pytest.raises(InputError, match="two configurations of .* are the same"):
+    with pytest.raises(InputError, match=r"two configurations of .* are the same"):
         plan_of(grid={"agent.backup": ["max", "max"]})
 
 

@@ -222,7 +222,10 @@ sys.exit(1)
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 WAIT = """
 import pathlib, signal, sys, time
-signal.signal(signal.SIGINT, lambda *_: (pathlib.Path(sys.argv[1]).write_text("saved"), sys.exit(130)))
+def stop(*_):
+    pathlib.Path(sys.argv[1]).write_text("saved")
+    sys.exit(130)
+signal.signal(signal.SIGINT, stop)
 pathlib.Path(sys.argv[2]).touch()
 time.sleep(60)
 """
@@ -251,7 +254,7 @@ def test_two_jobs_run_side_by_side_with_a_log_each(tmp_path, monkeypatch):
 
 def test_a_launch_that_is_killed_each_time_is_named_after_three_tries(tmp_path, monkeypatch):
     programs = {"a": [KILLED], "b": ["print('fine')"]}
-    with pytest.raises(InputError, match="a: killed by signal 9.* 3 times") as raised:
+    with pytest.raises(InputError, match=r"a: killed by signal 9.* 3 times") as raised:
         run_programs(tmp_path, monkeypatch, programs)
     assert "1 of 2 trainings failed" in str(raised.value)
 

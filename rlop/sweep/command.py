@@ -127,4 +127,9 @@ def _collect(items: Sequence[Checked]) -> None:
 
 
 def _executor(plan: Plan, folder: Path, args: argparse.Namespace) -> Executor:
+    if args.address is not None:
+        from rlop.sweep.cluster import Cluster, Needs
+
+        needs = Needs(args.cpus or 1.0, args.gpus or 0.0, args.memory or 0.0)
+        return Cluster(plan, folder, args.address, args.jobs, needs)
     return Processes(folder, args.jobs or 1)
