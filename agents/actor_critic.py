@@ -36,11 +36,19 @@ class ActorCritic(Agent):
 
     def check(self) -> None:
         """Raise InputError unless actions and observations are vectors."""
+        self.check_obs()
+        self.check_actions()
+
+    def check_obs(self) -> None:
+        """Raise InputError unless observations are vectors."""
         if len(self.spec.obs_shape) > 1:
             raise InputError(
                 f"{self.name}: expected observations of shape (n,), the data has "
                 f"{self.spec.obs_shape}; images are read by DQN and BC alone"
             )
+
+    def check_actions(self) -> None:
+        """Raise InputError unless actions are vectors."""
         if len(self.spec.action_shape) == 1:
             return
         actions = f"of shape {self.spec.action_shape}"
@@ -68,7 +76,7 @@ class ActorCritic(Agent):
         limits = self.config.log_std_range
         return GaussianPolicy(self.make_torso(), n_dims, len(self.runs), limits, log_std_affine)
 
-    def draw(self, critics: Critics, *others: nn.Module) -> None:
+    def draw(self, critics: nn.Module, *others: nn.Module) -> None:
         """Draw the parameters of every run from its seed.
 
         All networks are drawn from one stream, so that no two start from the same numbers.
@@ -97,12 +105,13 @@ class ActorCritic(Agent):
         return cast(GaussianPolicy, self.learners["policy"].online)
 
     def prepare(self, data: Dataset) -> Dataset:
-        """Return the data set as it is, after checking that its actions lie in [-1, 1].
+        """Return the data set as it is, after checking that its vectors of actions lie in [-1, 1].
 
         Raises:
             InputError: naming the range of the data.
         """
-        tanh_gaussian.check_actions(data.action, data.name)
+        if self.spec.n_actions is None:
+            tanh_gaussian.check_actions(data.action, data.name)
         return super().prepare(data)
 
     @torch.no_grad()

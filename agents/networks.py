@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from rlop.nets import MLP, Critics, QNetwork, make_torso, reset_runs, with_layers
+from rlop.nets import MLP, Critics, DiscreteCritics, QNetwork, make_torso, reset_runs, with_layers
 from rlop.nets.torso import Torso
 from rlop.types import Spec
 
@@ -56,6 +56,23 @@ def make_critics(spec: Spec, config: NetworkOptions, runs: int, n_critics: int) 
     critics = Critics(
         flat_size(spec),
         spec.action_shape[0],
+        (runs, n_critics),
+        config.hidden,
+        config.activation,
+        config.layer_norm,
+        config.precision,
+    )
+    return with_layers(critics, config.layers)
+
+
+def make_discrete_critics(
+    spec: Spec, config: NetworkOptions, runs: int, n_critics: int
+) -> DiscreteCritics:
+    """Build Q_e(s, a) of discrete actions; see `make_critics`."""
+    assert spec.n_actions is not None
+    critics = DiscreteCritics(
+        flat_size(spec),
+        spec.n_actions,
         (runs, n_critics),
         config.hidden,
         config.activation,

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from rlop.training.learning_times import LearningTimes as LearningTimes
     from rlop.training.probing import probe_agent as probe_agent
     from rlop.training.session import train as train
+    from rlop.training.video import Video as Video
     from rlop.training.wandb_callback import WandbCallback as WandbCallback
     from rlop.types import InputError as InputError
 
@@ -69,6 +70,7 @@ _HOMES = {
     "InputError": "rlop.types",
     "LearningTimes": "rlop.training.learning_times",
     "ProbeCallback": "rlop.interop.sb3",
+    "Video": "rlop.training.video",
     "WandbCallback": "rlop.training.wandb_callback",
     "diagnose": "rlop.doctor",
     "dr3": "rlop.regularizers",

@@ -10,7 +10,6 @@ import torch
 from helpers.agents import ROWS, Row
 from helpers.training import parameters_of, train_steps
 from rlop.agents import CQL, DQN, NeuralTD
-from torch._dynamo.testing import CompileCounter
 
 import rlop
 from rlop.agent import Agent
@@ -18,7 +17,6 @@ from rlop.agent_checks import REQUIRED_METRICS
 from rlop.data.dataset import Dataset
 from rlop.data.sampler import Streams, Table
 from rlop.training.checkpoint import load, load_agent
-from rlop.training.compile import Compiled
 from rlop.types import InputError, Spec
 
 STEPS = 25
@@ -90,28 +88,6 @@ def test_equal_runs_report_what_one_run_reports(row, data_of):
     four = train_steps(row.make(data, seeds=[5], variants=variants), data, 10)
     for key, value in one.items():
         torch.testing.assert_close(four[key], value.expand(4), rtol=1e-3, atol=1e-5)
-
-
-@every_agent
-def test_compiled_equals_eager_in_one_graph(row, data_of):
-    torch._dynamo.reset()
-    data = data_of(row)
-    eager = row.make(data, seeds=2, variants=row.variants)
-    graph = row.make(data, seeds=2, variants=row.variants)
-    counter = CompileCounter()
-    update = Compiled(graph.update, backend=counter)
-
-    expected = train_steps(eager, data, 10)
-    metrics = train_steps(graph, data, 10, update)
-    assert set(metrics) == set(expected)
-    for name, value in expected.items():
-        torch.testing.assert_close(metrics[name], value, rtol=1e-3, atol=1e-4)
-
-    # A new number is not a new graph.
-    for number in graph.hyper.values():
-        number.mul_(0.9)
-    train_steps(graph, data, 3, update)
-    assert counter.frame_count == 1
 
 
 @pytest.mark.parametrize(

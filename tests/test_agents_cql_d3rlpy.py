@@ -1,9 +1,16 @@
 """Continuous CQL against the CQL of d3rlpy, with the same weights, minibatch and random numbers."""
 
-import warnings
-
 import pytest
 import torch
+from helpers.peers import (
+    assert_close,
+    copy_critics,
+    copy_linear,
+    copy_torso,
+    import_d3rlpy,
+    linears_of,
+    minibatch_of,
+)
 from helpers.training import first_batch, train_steps
 from rlop.agents import CQL
 
@@ -25,29 +32,7 @@ OPTIONS = {
 
 @pytest.fixture
 def d3rlpy():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the packages that it imports
-        return pytest.importorskip("d3rlpy")
-
-
-def copy_linear(theirs, weight, bias):
-    theirs.weight.data.copy_(weight)
-    theirs.bias.data.copy_(bias)
-
-
-def linears_of(encoder):
-    return [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)]
-
-
-def copy_torso(encoder, torso, *index):
-    for linear, layer in zip(linears_of(encoder), torso.layers, strict=True):
-        copy_linear(linear, layer.weight[index], layer.bias[index])
-
-
-def copy_critics(q_funcs, critics):
-    for critic, q_func in enumerate(q_funcs):
-        copy_torso(q_func.encoder, critics.torso, 0, critic)
-        copy_linear(q_func._fc, critics.head.weight[0, critic], critics.head.bias[0, critic])
+    return import_d3rlpy()
 
 
 def make_theirs(d3rlpy, agent, options):
@@ -83,24 +68,6 @@ def make_theirs(d3rlpy, agent, options):
     return algorithm.impl
 
 
-def minibatch_of(batch):
-    """Return our minibatch as theirs; CQL reads neither the next actions nor the returns."""
-    from d3rlpy.torch_utility import TorchMiniBatch
-
-    zeros = torch.zeros(BATCH, 1)
-    return TorchMiniBatch(
-        observations=batch.obs[0],
-        actions=batch.action[0],
-        rewards=batch.reward[0][:, None],
-        next_observations=batch.next_obs[0],
-        next_actions=torch.zeros(BATCH, ACT),
-        returns_to_go=zeros,
-        terminals=batch.terminated[0][:, None],
-        intervals=zeros + 1,
-        device="cpu",
-    )
-
-
 def normals_in_their_order(noise, soft):
     """Return our random numbers of the first run as d3rlpy draws them: `[N, B, m]` or `[B, m]`."""
     normals = []
@@ -128,11 +95,6 @@ def feed(monkeypatch, normals, uniform):
 
     monkeypatch.setattr(distributions, "Normal", Normal)
     monkeypatch.setattr(torch.Tensor, "uniform_", uniform_)
-
-
-def assert_close(ours, theirs):
-    ours, theirs = ours.detach().squeeze(), theirs.detach().squeeze()
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

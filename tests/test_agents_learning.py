@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from rlop.agents import DQN, DiscreteCQL
+from rlop.agents import DQN, IQL, DiscreteCQL
 
 import rlop
 from rlop.data.adapter import adapter_of
 from rlop.data.dataset import Dataset
 from rlop.data.formats.generate import full_coverage
-from rlop.envs import TabularEnv, chain, gridworld, policy_q
+from rlop.envs import TabularEnv, chain, gridworld, policy_q, policy_return_undiscounted
 from rlop.training.evaluate import TabularEvaluator
 
 QUIET = {"log_every": 0, "probe_every": 0, "progress": False}
@@ -107,3 +107,18 @@ def test_cql_stays_with_the_data_where_dqn_overestimates():
 
     assert returns[DiscreteCQL] > 0.9
     assert returns[DiscreteCQL] > returns[DQN]
+
+
+def test_iql_finds_the_goal_in_transitions_that_lead_everywhere():
+    mdp = gridworld(4, slip=0.0, seed=1)
+    data = covered(mdp)
+    rates = {"lr": 3e-3, "policy_lr": 3e-3, "value_lr": 3e-3, "tau": 0.05}
+    sizes = {"hidden": (64, 64), "policy_hidden": (64,), "batch_size": 32}
+    options = {"expectile": 0.9, "inverse_temperature": 30.0, **rates, **sizes}
+    agent = IQL(data.spec, seeds=2, gamma=0.9, **options)
+    rlop.train(agent, data, 600, **QUIET)
+
+    obs = torch.from_numpy(mdp.observations).expand(2, -1, -1)
+    for action in agent.act(obs).numpy():
+        policy = np.eye(mdp.n_actions)[action]
+        assert policy_return_undiscounted(mdp, policy, 50) == 1

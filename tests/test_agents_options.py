@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.training import parameters_of
-from rlop.agents import BC, CQL, DQN, NeuralTD
+from rlop.agents import BC, CQL, DQN, IQL, NeuralTD
 
 import rlop
 from rlop.agent import Agent
@@ -30,7 +30,8 @@ def agent_of_the_recipe() -> type[Agent]:
     return module.FittedQ
 
 
-AGENTS = {agent.__name__: agent for agent in (DQN, CQL, BC, NeuralTD, agent_of_the_recipe())}
+LISTED = (DQN, CQL, IQL, BC, NeuralTD, agent_of_the_recipe())
+AGENTS = {agent.__name__: agent for agent in LISTED}
 SMALL = {"hidden": (16, 16), "batch_size": 8, "target_period": 2, "policy_hidden": (16,)}
 LAGRANGE = {"lagrange": "official"}
 
@@ -68,11 +69,13 @@ CHANGES: dict[str, list[Any]] = {
     "entropy_coef": [0.1],
     "entropy_loss": [{"entropy_loss": "exp", "entropy_lr": 0.1}],
     "entropy_lr": [0.1],
+    "expectile": [0.95],
     "gamma": [0.5],
     "gap": [{"gap": 1.0, **LAGRANGE}],
     "head": ["ensemble", "rem", "quantile", "categorical", "hl_gauss"],
     "hidden": [(16, 12)],
     "init": ["dopamine", "small_head", "orthogonal"],
+    "inverse_temperature": [0.1],
     "label_noise": [{"label_noise": {"probability": 0.5}}],
     "lagrange": ["official", "corl", "d3rlpy"],
     "layer_norm": [True],
@@ -90,17 +93,19 @@ CHANGES: dict[str, list[Any]] = {
         )
     ],
     "log_std_affine": [(0.5, -1.0)],
-    "log_std_range": [{"log_std_range": (-0.01, 0.01), "loss": "nll"}],
+    "log_std_range": [{"log_std_range": (-0.01, 0.01), "loss": "nll", "policy_lr": 0.1}],
     "logit_adjustment": [{"logit_adjustment": {"gamma": 0.5}, "alpha": 0.5}],
     "loss": ["mse", "nll"],
     "lr": [0.01],
     "max_grad_norm": [0.01],
+    "max_weight": [0.5],
     "n_critics": [3],
     "n_step": [3],
     "network": ["minatar", "nature"],
     "optimizer": [
         {"optimizer": choice} for choice in ("sgd", {"smd": {"q": 3.0}}, {"rmd": {"lam": 0.1}})
     ],
+    "policy": ["squashed", "deterministic"],
     "policy_hidden": [(12,)],
     "policy_lr": [0.01],
     "precision": ["bf16"],
@@ -119,6 +124,7 @@ CHANGES: dict[str, list[Any]] = {
     "target_period": [3],
     "tau": [0.3],
     "temperature": [{"temperature": 3.0, "alpha": 0.5}],
+    "value_lr": [0.01],
     "width": [20],
 }
 
@@ -132,7 +138,7 @@ def train(tiny, moves):
     """Train an agent for a few steps, and return it."""
 
     def trained(agent: type[Agent], **changes: Any) -> Agent:
-        data = moves if agent is CQL or changes.get("loss") == "nll" else tiny
+        data = moves if agent in (CQL, IQL) or changes.get("loss") == "nll" else tiny
         known = fields_of(agent)
         options = {name: value for name, value in {**SMALL, **changes}.items() if name in known}
         made = agent(data.spec, **options)

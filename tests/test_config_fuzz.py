@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.training import SMALL_CONFIG
-from rlop.agents import BC, CQL, DQN, DiscreteCQL, NeuralTD
+from rlop.agents import BC, CQL, DQN, IQL, DiscreteCQL, NeuralTD
 
 from rlop.config.files import dump_yaml
 from rlop.config.overrides import apply_overrides
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 DATA = load_dataset(str(SMALL_CONFIG["data"]))
-AGENTS = {cls.__name__: cls for cls in (BC, CQL, DQN, DiscreteCQL, NeuralTD)}
+AGENTS = {cls.__name__: cls for cls in (BC, CQL, DQN, DiscreteCQL, IQL, NeuralTD)}
 WORDS = ["", "auto", "cpu", "dr3", "max_norm", "a", "coef", "form", "lr", "true", "~", "1e3", "é"]
 NUMBERS = st.one_of(
     st.integers(-3, 5),

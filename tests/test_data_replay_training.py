@@ -185,6 +185,7 @@ def test_training_on_a_window_holds_one_draw_at_a_time_and_resumes(root, watch, 
     assert watch.files == [first, third]
 
 
+@pytest.mark.parametrize("trained", [1e-4], ids=["file"], indirect=True)
 def test_compiled_training_on_a_window_does_so_too(watch, trained, monkeypatch):
     """Two draws, because each is traced again."""
     eager = partial(compile_module.Compiled, backend="eager")

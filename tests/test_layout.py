@@ -115,6 +115,7 @@ ORDER = [
     "training.probing",
     "training.validation",
     "training.learning_times",
+    "training.video",
     "training.resume",
     "training.loop",
     "training.saving",

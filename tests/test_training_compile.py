@@ -203,7 +203,7 @@ OF_INDUCTOR = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:Deprec
 @pytest.mark.parametrize(
     ("backend", "runs", "size"),
     [
-        ("eager", 8, 6),
+        ("eager", 4, 6),
         pytest.param("eager", 8, 1, marks=SLOW),
         pytest.param("eager", 1, 6, marks=SLOW),
         pytest.param("inductor", 1, 6, marks=SLOW),
@@ -219,7 +219,9 @@ def test_compiled_updates_one_or_several_a_call_equal_eager_ones(
     torch._dynamo.reset()
     compile_by(backend)
     data = moves if row.continuous else tiny
-    plain, fast = row.make(data, seeds=runs), row.make(data, seeds=runs)
+    # Several runs differ in hyper-parameters, too: a number must not become part of the graph.
+    options = {"seeds": runs, "variants": row.variants} if runs > 1 else {"seeds": runs}
+    plain, fast = row.make(data, **options), row.make(data, **options)
     if fast.target_period % 3:  # 6 would not fit
         size = min(size, 2)
     schedule = {"log_every": 6, "probe_every": 0, "progress": False}
@@ -229,8 +231,11 @@ def test_compiled_updates_one_or_several_a_call_equal_eager_ones(
 
     for name, parameter in parameters_of(plain).items():
         torch.testing.assert_close(parameters_of(fast)[name], parameter, rtol=1e-3, atol=1e-4)
-    for name in ("loss/total", "grad/norm"):
-        np.testing.assert_allclose(history.get(name)[1], expected.get(name)[1], rtol=1e-3)
+    assert set(history.metrics) == set(expected.metrics)
+    for name in history.metrics:
+        if not name.startswith("time/"):
+            found, wanted = history.get(name)[1], expected.get(name)[1]
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_a_compiled_update_reads_the_tensors_it_was_made_with_until_it_is_renewed():

@@ -262,7 +262,11 @@ INDUCED: dict[str, Patient] = {
         consequences=("rank collapse", "dormant units"),
     ),
     "constant rewards": Patient("every reward is 0.1", flat_grid),
-    "missing ends": Patient("no row ends an episode", endless_grid),
+    "missing ends": Patient(
+        "no row ends an episode",
+        endless_grid,
+        consequences=("over-estimation", "lost plasticity"),
+    ),
     "single behavior": Patient(
         "one deterministic policy",
         single_grid,

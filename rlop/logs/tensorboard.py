@@ -7,6 +7,7 @@ per file; a file and the record format are enough here.
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,6 +146,20 @@ def image(tag: str, picture: np.ndarray) -> summary_pb2.Summary:
     height, width = picture.shape
     content = summary_pb2.Summary.Image(
         height=height, width=width, colorspace=1, encoded_image_string=png(picture)
+    )
+    return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, image=content)])
+
+
+def film(tag: str, gif: bytes) -> summary_pb2.Summary:
+    """Build an animated picture.
+
+    Args:
+        tag: its name.
+        gif: a GIF, whose header gives width and height (GIF89a, section 18).
+    """
+    width, height = struct.unpack("<HH", gif[6:10])
+    content = summary_pb2.Summary.Image(
+        height=height, width=width, colorspace=3, encoded_image_string=gif
     )
     return summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, image=content)])
 

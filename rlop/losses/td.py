@@ -287,3 +287,20 @@ def lagrange_penalty(
     if LAGRANGES[form].scales_threshold:
         return weight * scale * (gap - level)
     return weight * (scale * gap - level)
+
+
+def expectile_loss(error: Tensor, expectile: Tensor) -> Tensor:
+    """Return |expectile - 1(error < 0)| error^2, elementwise.
+
+    The value that minimizes its mean over errors `sample - value` is the samples' expectile: their
+    mean at 0.5, and their maximum in the limit of 1.
+
+    Args:
+        error: `[R, ...]`.
+        expectile: `[R]`, in (0, 1).
+    Reference: Newey and Powell, Econometrica 55, 1987; Kostrikov, Nair and Levine, "Offline
+        Reinforcement Learning with Implicit Q-Learning", ICLR 2022, arXiv:2110.06169, equation 4.
+    """
+    level = per_run(expectile, error)
+    weight = (level - (error < 0).to(error.dtype)).abs()
+    return weight * error.square()

@@ -1,7 +1,7 @@
 """Networks whose parameters are stacked along a leading run axis."""
 
 from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
-from rlop.nets.critic import Critics
+from rlop.nets.critic import Critics, DiscreteCritics
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.impala import ImpalaTorso
 from rlop.nets.init import reinit_runs
@@ -11,7 +11,7 @@ from rlop.nets.masks import MaskedLinear
 from rlop.nets.mlp import ACTIVATIONS, MLP
 from rlop.nets.mup import ScaledLinear
 from rlop.nets.norms import BatchNorm, HypersphericalLinear, Sphere
-from rlop.nets.policy import GaussianPolicy
+from rlop.nets.policy import GaussianPolicy, SharedWidthPolicy
 from rlop.nets.qnetwork import QNetwork, make_torso, preprocess
 from rlop.nets.stack import LinearStack
 
@@ -21,6 +21,7 @@ __all__ = [
     "BatchNorm",
     "Conv2d",
     "Critics",
+    "DiscreteCritics",
     "FactorizedLinear",
     "GaussianPolicy",
     "HypersphericalLinear",
@@ -34,6 +35,7 @@ __all__ = [
     "NatureTorso",
     "QNetwork",
     "ScaledLinear",
+    "SharedWidthPolicy",
     "Sphere",
     "make_torso",
     "preprocess",

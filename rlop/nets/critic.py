@@ -1,4 +1,4 @@
-"""Q(s, a) for continuous actions: E critics for each of R runs, in stacked parameters."""
+"""Q(s, a) of E critics for each of R runs, in stacked parameters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from rlop.losses.td import select
 from rlop.nets.linear import Linear, stacked_affine
 from rlop.nets.mlp import MLP
 from rlop.nets.pieces import ROWS, in_pieces, one_by_one
@@ -15,7 +16,7 @@ from rlop.nets.qnetwork import preprocess
 
 
 class Critics(nn.Module):
-    """Q_e(s, a) = w_e^T phi_e(s, a) + b_e, for E critics of R runs.
+    """Q_e(s, a) = w_e^T phi_e(s, a) + b_e of continuous actions, for E critics of R runs.
 
     The torso reads observation and action together.
 
@@ -135,3 +136,48 @@ class Critics(nn.Module):
                 parts = [functional_call(self, network, piece)[1] for piece in pieces]
                 values.append(torch.cat(parts))
         return torch.stack(values).unflatten(0, self.lead)
+
+
+class DiscreteCritics(nn.Module):
+    """Q_e(s, a) of A discrete actions, for E critics of R runs: one row of the head for each.
+
+    Args:
+        obs_size: numbers in one flattened observation.
+        n_actions: A.
+        lead: `(R, E)`.
+        hidden: widths of the hidden layers.
+        activation: a key of `ACTIVATIONS`.
+        layer_norm: normalize before each activation.
+        precision: precision of the products between hidden layers, see `MLP`.
+    """
+
+    def __init__(
+        self,
+        obs_size: int,
+        n_actions: int,
+        lead: tuple[int, int],
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        layer_norm: bool = False,
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__()
+        self.lead = lead
+        self.torso = MLP(lead, obs_size, hidden, activation, layer_norm, precision)
+        self.head = Linear(lead, self.torso.n_features, n_actions)
+
+    def forward(self, obs: Tensor, action: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map observations `[R, B, *obs_shape]` to features and values.
+
+        Args:
+            obs: observations.
+            action: int64 `[R, B]`; None for the values of all actions.
+        Returns:
+            Features `[R, E, B, D]`, and values `[R, E, B]`, or `[R, E, B, A]` of all actions.
+        """
+        obs = preprocess(obs, self.head.weight.dtype).flatten(2).unsqueeze(1)
+        features = self.torso(obs.expand(*self.lead, *obs.shape[2:]))
+        values = self.head(features)
+        if action is None:
+            return features, values
+        return features, select(values, action.unsqueeze(1).expand(*self.lead, -1))

@@ -1,4 +1,4 @@
-"""A policy over actions in (-1, 1) whose mean and width depend on the state."""
+"""Gaussian policies: squashed with a width of every state, or with one that all states share."""
 
 from __future__ import annotations
 
@@ -52,6 +52,42 @@ class GaussianPolicy(nn.Module):
             log_std = scale * log_std + shift
 
         return mean, log_std.clamp(*self.log_std_range)
+
+    def features(self, obs: Tensor) -> Tensor:
+        """Return the head's input, `[R, B, D]`."""
+        return self.torso(preprocess(obs, self.head.weight.dtype))
+
+
+class SharedWidthPolicy(nn.Module):
+    """Mean that depends on the state, and log standard deviation that all states share.
+
+    The action is Gaussian around tanh(mean), without a bound of its own.
+
+    Args:
+        torso: maps observations `[R, B, ...]` to features `[R, B, D]`.
+        n_actions: m, dimensions of an action.
+        runs: R.
+        log_std_range: bounds to which log std is clamped; it starts at 0.
+    """
+
+    def __init__(
+        self,
+        torso: Torso,
+        n_actions: int,
+        runs: int,
+        log_std_range: tuple[float, float] = (-20.0, 2.0),
+    ) -> None:
+        super().__init__()
+        self.torso = torso
+        self.head = Linear((runs,), torso.n_features, n_actions)
+        self.log_std_range = log_std_range
+        self.log_std = nn.Parameter(torch.zeros(runs, n_actions))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Map observations `[R, B, *obs_shape]` to mean and log std, `[R, B, m]` each."""
+        mean = self.head(self.features(obs))
+        log_std = self.log_std.clamp(*self.log_std_range).unsqueeze(1)
+        return mean, log_std.expand_as(mean)
 
     def features(self, obs: Tensor) -> Tensor:
         """Return the head's input, `[R, B, D]`."""

@@ -185,9 +185,11 @@ class Compiled:
     def _first(self, batch: Any, noise: Noise) -> Any:
         with (
             torch._dynamo.config.patch(trace_autograd_ops=True),
-            # For small networks a wrapper in Python, and its checks of shapes, cost as much as all
-            # kernels.
-            torch._inductor.config.patch(cpp_wrapper=True, size_asserts=False),
+            # For small networks a wrapper in Python, its checks of shapes, and an allocation for
+            # every buffer cost as much as all kernels.
+            torch._inductor.config.patch(
+                cpp_wrapper=True, size_asserts=False, memory_planning=True
+            ),
         ):
             result = self.through_pytorch(batch, noise)
 

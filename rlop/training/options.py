@@ -101,6 +101,9 @@ class Experiment(TrainOptions):
     eval_epsilon: Probability | None = option(
         None, "probability of a random action there; default: 0.001 for Atari, else 0"
     )
+    video_every: Index = option(
+        0, "evaluations between two films of the first run's policy, see rlop.Video; 0: no films"
+    )
     early_stopping: EarlyStoppingOptions | None = option(
         None, "stop before the last step, once a metric no longer improves"
     )

@@ -32,6 +32,7 @@ from rlop.training.learning_times import LearningTimes
 from rlop.training.names import agent_class
 from rlop.training.options import Experiment, TrainOptions
 from rlop.training.session import origin_of, train_in
+from rlop.training.video import Video
 from rlop.types import InputError
 
 DEFAULT_AGENT = "DQN"
@@ -241,6 +242,8 @@ def run(
     callbacks: list[Callback] = []
     if experiment.early_stopping is not None:
         callbacks.append(EarlyStopping(**asdict(experiment.early_stopping)))
+    if experiment.video_every:
+        callbacks.append(_video(experiment, agent, folder.path))
     times: LearningTimes | None = None
     if experiment.learning_time is not None:
         followed = data.draw(0) if isinstance(data, RollingWindow) else data
@@ -265,6 +268,18 @@ def run(
     steps = max(history.steps, default=experiment.steps)  # fewer if it stopped early
     say(cost(int(steps), len(agent.runs), time.perf_counter() - started))
     return agent, history, folder.path
+
+
+def _video(experiment: Experiment, agent: Agent, folder: Path) -> Video:
+    """Make what films the policy at evaluations.
+
+    Raises:
+        InputError: there are no evaluations to film, or the environment cannot be filmed.
+    """
+    env_id, every = agent.spec.env_id, experiment.video_every
+    if env_id is None or not experiment.eval_episodes or not experiment.eval_every:
+        raise InputError(f"video_every = {every}: expected evaluations, and there are none")
+    return Video(agent, env_id, folder, every, env_kwargs=agent.spec.env_kwargs)
 
 
 def _folders(experiment: Experiment, name: str) -> tuple[Path | None, RunFolder]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlop.agents import BC, CQL, DQN, DiscreteCQL, NeuralTD
+from rlop.agents import BC, CQL, DQN, IQL, DiscreteCQL, NeuralTD
 
 from rlop.agent import Agent
 from rlop.data.dataset import Dataset
@@ -48,7 +48,8 @@ class Row:
 
 Q_OPTIONS = {"hidden": (16, 16), "batch_size": 8, "lr": 1e-3}
 DQN_OPTIONS = {**Q_OPTIONS, "target_period": 3, "max_grad_norm": 1.0}
-CRITIC_OPTIONS = {**Q_OPTIONS, "policy_hidden": (16,), "action_samples": 3}
+ACTOR_OPTIONS = {**Q_OPTIONS, "policy_hidden": (16,)}
+CRITIC_OPTIONS = {**ACTOR_OPTIONS, "action_samples": 3}
 DQN_VARIANTS = {
     "plain": {},
     "cql": {"alpha": 0.3, "temperature": 0.5},
@@ -153,6 +154,51 @@ ROWS = {
             "max_grad_norm": 1.0,
         },
         {"plain": {}, "soft": {"tau": 0.1, "target_entropy": -0.5}},
+        {"lr": 1e18},
+        continuous=True,
+    ),
+    "IQL": Row(
+        IQL,
+        ACTOR_OPTIONS,
+        {
+            "plain": {},
+            "bold": {"expectile": 0.9, "inverse_temperature": 10.0},
+            "slow": {"lr": 1e-4, "policy_lr": 1e-3, "value_lr": 1e-3, "gamma": 0.9},
+            "dr3": {"regularizers.dr3": 0.01},
+            "ball": {"projections.max_norm": 0.5},
+        },
+        {"lr": 1e18},
+        continuous=True,
+    ),
+    "IQL squashed": Row(
+        IQL,
+        {**ACTOR_OPTIONS, "policy": "squashed", "n_critics": 3, "target_noise": {"scale": 0.1}},
+        {"plain": {}, "loud": {"target_noise.scale": 1.0}},
+        {"policy_lr": 1e30},
+        continuous=True,
+    ),
+    "IQL deterministic": Row(
+        IQL,
+        {**ACTOR_OPTIONS, "policy": "deterministic", "max_grad_norm": 1.0, "target_period": 2},
+        {"plain": {}, "soft": {"tau": 0.1}},
+        {"value_lr": 1e18},
+        continuous=True,
+    ),
+    "IQL discrete": Row(
+        IQL,
+        ACTOR_OPTIONS,
+        {
+            "plain": {},
+            "bold": {"expectile": 0.9, "inverse_temperature": 10.0},
+            "dr3": {"regularizers.dr3": 0.01},
+            "ball": {"projections.max_norm": 0.5},
+        },
+        {"lr": 1e18},
+    ),
+    "IQL rmd": Row(
+        IQL,
+        {**ACTOR_OPTIONS, "optimizer": {"rmd": {"lam": 3.0}}},
+        {"plain": {}, "weak": {"optimizer.lam": 1.0}},
         {"lr": 1e18},
         continuous=True,
     ),
