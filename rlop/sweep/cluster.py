@@ -37,7 +37,7 @@ GIB = 2**30
 SETTINGS = {
     "RAY_worker_niceness": "0",
     "RAY_task_oom_retries": "0",
-    "RAY_usage_stats_enabled": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
