@@ -27,6 +27,7 @@ checkpoint_every: 5
 agent: {hidden: [8], batch_size: 8}
 """
 SWEEP = "config: tiny.yaml\ngrid: {agent.backup: [max, double], agent.lr: [0.1, 0.2]}\n"
+SETTINGS = {"OMP_NUM_THREADS": "1", "RAY_raylet_start_wait_time_s": "300"}  # on a busy machine
 NAMES = ["backup=max", "backup=double"]
 
 
@@ -48,7 +49,7 @@ def sweep(folder, *options):
     return subprocess.Popen(
         [sys.executable, "-m", "rlop.cli", "sweep", "s.yaml", "--pack", "2", *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": paths, **SETTINGS},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -63,12 +64,10 @@ def ended(process, code=0):
     return shown
 
 
-def wait_for(path):
-    for _ in range(1200):
-        if path.exists():
-            return
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    raise AssertionError(f"{path} did not appear")
 
 
 def writer_of(home):
@@ -92,7 +91,7 @@ def check_equal(folder, other):
 
 def test_records_are_those_of_processes_though_a_worker_is_killed(folder):
     process = sweep(folder, "--logdir", "ray", "--address", "local")
-    wait_for(folder / "ray" / "backup=max" / "checkpoint.pt")
+    wait_for(folder / "ray" / "backup=max" / "checkpoint.pt", process)
     os.kill(writer_of(folder / "ray" / "backup=max"), signal.SIGKILL)
     shown = ended(process)
     assert "backup=max: waiting: worker crashed, tried again" in shown
@@ -104,7 +103,7 @@ def test_a_sweep_goes_on_after_it_was_killed_and_after_it_was_interrupted(folder
     options = ("--logdir", "ray", "--address", "local")
     home = folder / "ray" / "backup=max"
     process = sweep(folder, *options)
-    wait_for(home / "checkpoint.pt")
+    wait_for(home / "checkpoint.pt", process)
     killed = writer_of(home)
     process.kill()
     process.communicate()
