@@ -7,8 +7,6 @@ import pytest
 from helpers.pages import PAGES, ROOT, fences, run_page
 from helpers.sweeps import sweep_here
 
-from rlop.cli import main
-
 # Blocks that need data, packages or machines which a test does not have, by page. A number grows
 # only here, so that nobody adds one silently; each says why in a comment before it.
 NOT_RUN = {

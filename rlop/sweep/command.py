@@ -61,18 +61,17 @@ def sweep(args: argparse.Namespace, rest: Sequence[str]) -> None:
     source = over(args.file, args.over, rest) if args.over else read_sweep(args.file, rest)
     items = checked(source)
     folder = Path("runs", source.path.stem) if args.logdir is None else args.logdir.expanduser()
-    recorded = read_plan(folder)
-    if recorded is not None:
-        check_same(recorded, items, pack, folder)
     if args.dry_run:
-        print(_preview(items, recorded, pack, args))
+        print(_preview(items, _recorded(items, pack, folder), pack, args))
         return
 
     folder.mkdir(parents=True, exist_ok=True)
     held = lock.acquire(folder)
     try:
-        plan = recorded or _new_plan(items, pack, args)
-        write_plan(plan, folder)
+        plan = _recorded(items, pack, folder)
+        if plan is None:
+            plan = make_plan(items, pack, args.jobs or 1, _mebibytes(args))
+            write_plan(plan, folder)
         _collect(items)
         drive(plan, folder, _executor(plan, folder, args))
     finally:
@@ -100,8 +99,16 @@ def _check_options(args: argparse.Namespace) -> Pack:
     return pack
 
 
-def _new_plan(items: Sequence[Checked], pack: Pack, args: argparse.Namespace) -> Plan:
-    return make_plan(items, pack, args.jobs or 1, _mebibytes(args))
+def _recorded(items: Sequence[Checked], pack: Pack, folder: Path) -> Plan | None:
+    """Return the plan in a folder, if there is one.
+
+    Raises:
+        InputError: it is that of another sweep.
+    """
+    plan = read_plan(folder)
+    if plan is not None:
+        check_same(plan, items, pack, folder)
+    return plan
 
 
 def _preview(
