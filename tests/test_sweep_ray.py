@@ -27,7 +27,12 @@ checkpoint_every: 5
 agent: {hidden: [8], batch_size: 8}
 """
 SWEEP = "config: tiny.yaml\ngrid: {agent.backup: [max, double], agent.lr: [0.1, 0.2]}\n"
-SETTINGS = {"OMP_NUM_THREADS": "1", "RAY_raylet_start_wait_time_s": "300"}  # on a busy machine
+# Ray's processes may start slowly on a busy machine.
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+}
 NAMES = ["backup=max", "backup=double"]
 
 
