@@ -162,10 +162,10 @@ ORDER = [
     "doctor.source",
     "doctor",
     "deploy",
+    "command",
     "sweep",
     "agents",
     "experiments",
-    "command",
     "cli",
 ]
 
