@@ -56,6 +56,7 @@ from rlop.types import InputError
 WORKER = Path(__file__).with_name("supervised.py")
 LIMIT = 900  # seconds for one process
 FIRST_SEED = 101  # of the deciding runs; experiments are designed with the seeds 1 to 3
+DECIDING = 5  # seeds, by default
 FAST_SEED = 1
 RECORDS = "docs/reproduction.jsonl"
 
@@ -118,7 +119,7 @@ def run_experiments(options: argparse.Namespace) -> bool:
     names = options.names
     if names == ["all"]:
         names = workshop().experiments_of(options.rows) if options.rows else workshop().experiments
-    jobs = jobs_of(names, options.seeds, options.fast)
+    jobs = jobs_of(names, options.seeds or DECIDING, options.fast)
     options.out.mkdir(parents=True, exist_ok=True)
 
     failures: list[str] = []
@@ -151,14 +152,17 @@ def write_results(options: argparse.Namespace) -> None:
     catalogue = workshop()
     records: list[Record] = []
     outcomes: dict[str, list[Outcome]] = {}
-    for job in jobs_of(catalogue.experiments, options.seeds, fast=False):
+    seeds = options.seeds or DECIDING
+    for job in jobs_of(catalogue.experiments, seeds, fast=False):
         result = finished(job, options.out)
         if result is not None:
             records.append(result[0])
             if job.part == RUN:
                 outcomes.setdefault(job.name, []).append(result[1])
 
-    command = f"python scripts/reproduce.py {shlex.join(options.argv)}"
+    rows = [] if options.rows is None else ["--rows", *map(str, options.rows)]
+    words = [*options.names, "--seeds", str(seeds), *rows]
+    command = f"python scripts/reproduce.py {shlex.join(words)}"
     write_records(Records(tuple(records), command), options.out / RECORDS)
     try:
         draw_pictures(outcomes, options.out / PICTURES)
@@ -232,14 +236,14 @@ def main(argv: Sequence[str]) -> None:
     )
     names_help = f"{', '.join(COMMANDS)}, or experiments"
     parser.add_argument("names", nargs="+", metavar="NAME", help=names_help)
-    parser.add_argument("--seeds", type=int, default=5, help="how many, from 101 on")
+    seeds_help = f"how many, from {FIRST_SEED} on; {DECIDING}, of `baselines` {SEEDS}"
+    parser.add_argument("--seeds", type=int, help=seeds_help)
     parser.add_argument("--rows", type=int, nargs="+", help="abstracts of `all`; all of them")
     parser.add_argument("--fast", action="store_true", help="one seed, no controls, no verdicts")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training of `baselines`")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
     options = parser.parse_args(argv)
-    options.argv = argv
 
     first = options.names[0]
     is_command = len(options.names) == 1 and first in COMMANDS

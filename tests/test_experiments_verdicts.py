@@ -61,6 +61,7 @@ def test_few_seeds_have_no_verdict_and_nan_fails(values, verdict):
         ([9.0] * 5, True),
         ([1.9, 2.0, 2.1, 1.9, 2.1], True),  # around the end of the band
         ([math.nan] * 5, False),
+        ([math.inf] * 5, True),
         ([9.0] * 4, False),  # too few
     ],
 )

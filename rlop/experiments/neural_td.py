@@ -132,7 +132,9 @@ def at_theory_steps(
         followed = followed_at(process, seeds, settings, count, 50, kind, RADIUS)
 
         counts = np.stack([samples_to_reach(followed, str(eps), eps) for eps in EPSILONS])
+        # An error that is never reached takes infinitely many samples.
         exponents = slope([1 / epsilon for epsilon in EPSILONS], counts)
+        exponents = np.where(np.isnan(counts).any(0), math.inf, exponents)
         values[f"{kind}: exponent of the samples in 1 / eps"] = mean(exponents)
         for epsilon in EPSILONS:
             place = followed.setting(str(epsilon))

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlop.experiments.outcome import Outcome
-from rlop.report.figures import COLORS, DASHES, canvas
+from rlop.report.figures import COLORS, DASHES, canvas, short_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 WIDTH, HEIGHT, LEGEND = 3.6, 2.7, 2.0  # inches, of a panel and of the room for the labels
 MOST_PANELS = 3
@@ -41,23 +42,37 @@ def draw(panels: Sequence[tuple[str, Sequence[Outcome]]], path: str | Path) -> P
 def _panel(axis: Axes, outcomes: Sequence[Outcome]) -> None:
     first = outcomes[0]
     for i, (label, (x, _)) in enumerate(first.curves.items()):
-        color = COLORS[i % len(COLORS)]
-        dash = DASHES[i // len(COLORS) % len(DASHES)]
+        # Through the gaps of dashes a line shows that lies exactly below.
+        color, dash = COLORS[i % len(COLORS)], DASHES[i % len(DASHES)]
         marker = "o" if len(x) <= 12 else None
         stack = _over_seeds(outcomes, label)
 
         low, high, mean = stack.min(0), stack.max(0), stack.mean(0)
-        axis.plot(x, mean, dash, color=color, marker=marker, markersize=3, label=label)
+        words = label.replace("_", " ")
+        axis.plot(x, mean, dash, color=color, marker=marker, markersize=3, label=words)
         if len(stack) > 1:
             axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
 
-    axis.set(xlabel=first.x, ylabel=first.y)
+    axis.set(xlabel=first.x.replace("_", " "), ylabel=first.y.replace("_", " "))
     if "x" in first.log:
         axis.set_xscale("log")
+        _label_few(axis.xaxis)
     if "y" in first.log:
         axis.set_yscale("log")
+        _label_few(axis.yaxis)
     if first.curves:
         axis.legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8)
+
+
+def _label_few(axis: Axis) -> None:
+    """Label a logarithmic axis by plain numbers, which do not touch each other."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low) if low > 0 else np.inf
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _over_seeds(outcomes: Sequence[Outcome], label: str) -> np.ndarray:

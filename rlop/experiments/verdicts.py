@@ -37,13 +37,19 @@ class Sample:
 
     @property
     def interval(self) -> tuple[float, float, float]:
-        """Mean, and ends of its 95 % interval, which are NaN for one seed; all NaN for none."""
+        """Mean, and ends of its 95 % interval, which are NaN for one seed; all NaN for none.
+
+        Where a number is infinite, as the samples to an error that is never reached, so is the
+        mean, and there is no interval.
+        """
         if not self.values:
             return math.nan, math.nan, math.nan
+        if not all(map(math.isfinite, self.values)):
+            return sum(self.values) / len(self.values), math.nan, math.nan
         return mean_ci(self.values)
 
     def verdict(self, measure: Measure) -> str:
-        """Judge the numbers by the band of a measure; a number that is NaN fails it."""
+        """Judge the numbers by the band of a measure; one that is NaN or infinite fails it."""
         if len(self.values) < FEWEST_SEEDS:
             return NO_VERDICT
         if not all(map(math.isfinite, self.values)):
@@ -82,10 +88,10 @@ class Result:
 
     @property
     def has_power(self) -> bool:
-        """Whether the control has finite numbers that do not pass the band."""
-        is_finite = all(map(math.isfinite, self.control.values))
+        """Whether the control has numbers, and they do not pass the band."""
+        exists = not any(map(math.isnan, self.control.values))
         verdict = self.control.verdict(self.measure)
-        return is_finite and verdict in (NOT_REPRODUCED, UNDECIDED)
+        return exists and verdict in (NOT_REPRODUCED, UNDECIDED)
 
 
 def result(measure: Measure, records: Records) -> Result:
