@@ -198,6 +198,8 @@ def test_a_cluster_that_cannot_be_used_is_one_line(run, monkeypatch, tmp_path):
         run({}, [launch_of("a")], needs=Needs(cpus=3))
     with pytest.raises(InputError, match=r"no cluster of Ray answers \(no answer at all\)"):
         run({}, [launch_of("a")], address="nowhere")
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:1: no cluster of Ray answers"):
+        run({}, [launch_of("a")], address="127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'rlop\[sweep\]'"):
         Cluster(Plan((), 1, ()), tmp_path, "local", None, Needs())

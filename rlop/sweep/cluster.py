@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import warnings
 from dataclasses import dataclass
 from math import ceil
@@ -31,6 +32,7 @@ from rlop.types import InputError
 Reference: TypeAlias = Any  # to an object in Ray's store: Ray is imported only where it is used
 
 LOCAL = "local"
+PATIENCE = 10.0  # seconds for the first answer of a cluster
 GIB = 2**30
 # Of the processes that are started here. Workers would run with a low priority, and try for ever
 # what needs too much memory; the driver counts tries.
@@ -156,7 +158,7 @@ class Cluster:
         except errors.OutOfMemoryError:
             return Ended(launch, "killed for its memory", can_retry=True)
         except errors.RayError as error:  # the worker or its node is gone, or it was cancelled
-            return Ended(launch, f"{_words(type(error).__name__)}", can_retry=True)
+            return Ended(launch, _words(type(error).__name__), can_retry=True)
 
     def _forget(self, key: str) -> None:
         """Free data that no launch needs any more."""
@@ -219,6 +221,7 @@ def _connect(address: str, needs: Needs, jobs: int | None) -> ModuleType:
             f"--address {address}: needs Ray, which is not there: pip install 'rlop[sweep]'"
         ) from None
 
+    _check_answers(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         options |= {"include_dashboard": False, "num_cpus": ceil(needs.cpus * (jobs or 1))}
@@ -228,6 +231,17 @@ def _connect(address: str, needs: Needs, jobs: int | None) -> ModuleType:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--address {address}: no cluster of Ray answers ({reason})") from None
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raise InputError if nobody listens at HOST:PORT, for which Ray itself waits minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address {address}: no cluster of Ray answers ({error})") from None
 
 
 def _data_key(launch: Launch) -> str:
