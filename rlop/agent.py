@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named, usable_device
-from rlop.config import terms
+from rlop.agent_runs import run_axis
 from rlop.config.checks import within
 from rlop.config.schema import build, with_preset
 from rlop.data.dataset import Dataset
@@ -30,12 +30,10 @@ from rlop.envs.spaces import Space
 from rlop.losses import td
 from rlop.losses.noise import BootstrapConfig, noisy_target
 from rlop.optim import Adam, optimizer_maker, optimizer_options
-from rlop.optim.choice import OptimizerConfig, nested_options
+from rlop.optim.choice import OptimizerConfig
 from rlop.optim.learner import Learner, step_together
-from rlop.projections import make_projections
 from rlop.regularizers.base import head_weight, without_terms
-from rlop.regularizers.penalties import Penalties, make_regularizers
-from rlop.runs import expand_options
+from rlop.regularizers.penalties import Penalties
 from rlop.types import Batch, Metrics, Spec, TDContext
 
 Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
@@ -107,26 +105,16 @@ class Agent(ABC):
 
     def _make_runs(self) -> None:
         """Expand the configuration along the run axis, and make penalties and projections."""
-        config, variants = self.config, self.variants
-        penalties: dict[str, terms.Term] = {}
-        projections: dict[str, terms.Term] = {}
-        if isinstance(config, terms.TermsConfig):
-            penalties = terms.read_terms(config.regularizers, terms.REGULARIZERS, variants)
-            projections = terms.read_terms(config.projections, terms.PROJECTIONS, variants)
-
-        # Every number that a run may have of its own, by its dotted name.
-        term_values = {f"regularizers.{name}": term.value for name, term in penalties.items()}
-        term_values |= {f"projections.{name}": term.value for name, term in projections.items()}
-        self.nested = nested_options(config)
-        self.runs = expand_options(config, term_values, self.nested, self.seeds, variants)
+        axis = run_axis(self.config, self.seeds, self.variants)
+        self.runs, self.nested = axis.runs, axis.nested
 
         numbers = {name: self.runs.tensor(name, self.device) for name in self.runs.values}
-        self.hyper = {name: value for name, value in numbers.items() if name not in term_values}
+        coefs = {name: numbers.pop(f"regularizers.{name}") for name in axis.regularizers}
+        radii = {name: numbers.pop(f"projections.{name}") for name in axis.projections}
 
-        coefs = {name: numbers[f"regularizers.{name}"] for name in penalties}
-        self.penalties = Penalties(make_regularizers(penalties), coefs)
-        radii = {name: numbers[f"projections.{name}"] for name in projections}
-        self._projections = list(zip(make_projections(projections), radii.values(), strict=True))
+        self.hyper = numbers
+        self.penalties = Penalties(axis.regularizers, coefs)
+        self._projections = [(part, radii[name]) for name, part in axis.projections.items()]
 
     @property
     def name(self) -> str:
@@ -140,6 +128,11 @@ class Agent(ABC):
 
         Called before any network is built.
         """
+
+    @classmethod
+    def shared(cls, config: Any) -> tuple[str, ...]:
+        """Return the hyper-parameters that must be the same in all runs of a configuration."""
+        return ()
 
     @abstractmethod
     def make_learners(self) -> dict[str, Learner]:

@@ -59,6 +59,7 @@ ORDER = [
     "data",
     "logs.progress",
     "agent_checks",
+    "agent_runs",
     "deploy.acting",
     "deploy.observations",
     "deploy.card",
@@ -163,6 +164,7 @@ ORDER = [
     "doctor.source",
     "doctor",
     "deploy",
+    "command",
     "sweep",
     "agents",
     "ope.grid",
@@ -177,7 +179,6 @@ ORDER = [
     "ope.command",
     "ope",
     "experiments",
-    "command",
     "cli",
 ]
 
