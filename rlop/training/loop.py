@@ -176,7 +176,7 @@ class Loop:
         seeds, size = self.agent.runs.seeds, self.agent.batch_size
         noise, device = self.agent.noise, self.agent.device
         streams = Streams(seeds, size, len(table), noise, device, prepared.mixture)
-        # Batches from disk are prefetched on another thread, and replace their rows.
+        # Batches from disk are prefetched on other threads, and replace their rows.
         source = Prefetcher(streams, table.gather) if table.on_disk else streams
         self.feed = self.make_feed(table, source)
         self.number = number
