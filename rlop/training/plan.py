@@ -41,7 +41,7 @@ def plan(experiment: Experiment) -> str:
     lines += [f"  {label}" for label in run_lines(agent)]
 
     seconds = seconds_per_step(agent, data)
-    total = _duration(seconds * experiment.steps)
+    total = duration(seconds * experiment.steps)
     lines += [
         f"memory: {mebibytes(agent, data):,.1f} MiB for parameters, optimizer and data",
         f"time:   about {total} for {experiment.steps:,} steps, without evaluation "
@@ -110,9 +110,12 @@ def seconds_per_step(agent: Agent, data: Dataset) -> float:
     return (time.perf_counter() - started) / steps
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in the unit that fits it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
