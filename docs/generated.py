@@ -31,6 +31,7 @@ ROOMS = {
     "rlop.envs": "Environments",
     "rlop.interop": "Other people's trainings",
     "rlop.nets": "Networks",
+    "rlop.ope": "Values without an environment",
     "rlop.optim": "Optimizers",
     "rlop.probes": "Probes",
     "rlop.regularizers": "Regularizers",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlop import logs as logs
     from rlop import losses as losses
     from rlop import nets as nets
+    from rlop import ope as ope
     from rlop import optim as optim
     from rlop import probes as probes
     from rlop import projections as projections
@@ -104,6 +105,7 @@ _ROOMS = (
     "logs",
     "losses",
     "nets",
+    "ope",
     "optim",
     "probes",
     "projections",

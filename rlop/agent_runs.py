@@ -8,11 +8,10 @@ from typing import Any
 
 from rlop.config import terms
 from rlop.optim.choice import nested_options
-from rlop.projections import Projection, make_projection
+from rlop.projections import Projection, make_projections
 from rlop.regularizers.base import Regularizer
 from rlop.regularizers.penalties import make_regularizers
 from rlop.runs import Runs, SweptOptions, expand_options
-from rlop.types import InputError
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,5 @@ def run_axis(
     nested = nested_options(config)
     runs = expand_options(config, values, nested, seeds, variants)
 
-    projections: dict[str, Projection] = {}
-    for name, term in constraints.items():
-        if "fn" in term.options:
-            raise InputError(
-                f"projections.{name}: expected the import path of a subclass of "
-                "rlop.projections.Projection as its name, in place of fn"
-            )
-        projections[name] = make_projection(name, **term.options)
+    projections = dict(zip(constraints, make_projections(constraints), strict=True))
     return RunAxis(runs, nested, make_regularizers(penalties), projections)

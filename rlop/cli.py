@@ -46,10 +46,17 @@ def train_command(argv: Sequence[str], default: str | None = None) -> None:
         return print_plan(arguments, default_path)
 
     from rlop.report.tables import table
+    from rlop.training.devices import run_on_devices
     from rlop.training.run import from_args, run
 
-    _, history, logdir = run(*from_args(arguments, default_path))
-    print(table(history, [name for name in SHOWN if name in history.metrics]))
+    experiment, name = from_args(arguments, default_path)
+    if experiment.devices is None:
+        _, history, logdir = run(experiment, name)
+        histories = [history]
+    else:
+        histories, logdir = run_on_devices(experiment, name)
+    logged = histories[0].metrics
+    print(table(histories, [name for name in SHOWN if name in logged]))
     print(f"\ncurves: tensorboard --logdir {logdir}")
 
 
@@ -285,7 +292,15 @@ def report_command(argv: Sequence[str]) -> None:
 
     parser = _parser("report", report_command)
     add_options(parser)
-    print_report(parser.parse_args(argv))
+    _add_allow(parser)
+    args = parser.parse_args(argv)
+    if not args.select:
+        print_report(args)
+        return
+
+    from rlop.ope.command import print_selection
+
+    print_selection(args)
 
 
 def ls_command(argv: Sequence[str]) -> None:

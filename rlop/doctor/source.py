@@ -26,16 +26,30 @@ def data_of(folder: Path, source: str | None, allow: Collection[str] = ()) -> Da
     Raises:
         InputError: no data are named, or by an import path that is not allowed.
     """
-    path = folder / CONFIG
-    values = read_yaml(path) if path.is_file() else {}
+    named, transforms = data_settings(folder, allow)
     if source is None:
-        named = values.get("data")
-        if not isinstance(named, str):
-            raise InputError(f"--data: expected a data set, for {path} names none")
+        if named is None:
+            raise InputError(f"--data: expected a data set, for {folder / CONFIG} names none")
         source = named
         if find_reader(source) is read_imported:
-            _check(f"{path}: data", source, allow)
+            _check(f"{folder / CONFIG}: data", source, allow)
+    return transform(load_dataset(source), transforms)
 
+
+def data_settings(
+    folder: Path, allow: Collection[str] = ()
+) -> tuple[str | None, Mapping[str, Mapping[str, object]]]:
+    """Return the data and the transforms that a training's configuration names.
+
+    Args:
+        folder: of the training; without a configuration it names none.
+        allow: modules that may be imported.
+    Raises:
+        InputError: transforms that are no mapping, or a function that is not allowed.
+    """
+    path = folder / CONFIG
+    values = read_yaml(path) if path.is_file() else {}
+    named = values.get("data")
     transforms = values.get("transforms") or {}
     if not isinstance(transforms, Mapping):
         raise InputError(f"{path}: transforms: expected a mapping")
@@ -43,7 +57,7 @@ def data_of(folder: Path, source: str | None, allow: Collection[str] = ()) -> Da
     if options is not None:
         function = options.get("function") if isinstance(options, Mapping) else options
         _check(f"{path}: transforms.{BY_FUNCTION}", str(function), allow)
-    return transform(load_dataset(source), transforms)
+    return (named if isinstance(named, str) else None), transforms
 
 
 def _check(where: str, text: str, allow: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
+from rlop.report.budgets import budgets
 from rlop.report.formats import FORMATS
 from rlop.report.html import write_page
 from rlop.report.pairs import compared
@@ -15,7 +16,7 @@ from rlop.types import InputError
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add the options of `rlop report` to its parser."""
+    """Add the options of `rlop report` to its parser, except `--allow`."""
     add = parser.add_argument
     add(
         "runs",
@@ -47,6 +48,29 @@ def add_options(parser: ArgumentParser) -> None:
         metavar=("A", "B"),
         help="two groups, or two folders: what B changes against A, paired by seed and data",
     )
+    add(
+        "--bandit",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="N",
+        help="expected score against the number of online evaluations, over the configurations of "
+        "a sweep, or over N of them; --by tells methods apart",
+    )
+    add(
+        "--select",
+        action="store_true",
+        help="rank the checkpoints of RUNS without an environment, by values and errors on --data",
+    )
+    add("--data", metavar="D", help="with --select: file or name, best one no training has seen")
+    add("--gamma", type=float, help="with --select: discount; default the largest of the agents'")
+    add(
+        "--fqe",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with --select: options of fitted Q evaluation, as in steps=2000 hidden=[64,64]",
+    )
     formats = parser.add_mutually_exclusive_group()
     for name in FORMATS:
         formats.add_argument(
@@ -67,7 +91,7 @@ def print_report(args: Namespace) -> None:
     sources: Sequence[str] = args.runs or args.compare or []
     if not sources:
         raise InputError("report: expected folders of runs, as in `rlop report runs`")
-    if args.at == STABILITY and (args.format or args.compare):
+    if args.at == STABILITY and (args.format or args.compare or args.bandit is not None):
         raise InputError(f"--at {STABILITY}: expected one of {', '.join(AT)} with this option")
 
     study = gather(sources, args.by)
@@ -81,7 +105,13 @@ def print_report(args: Namespace) -> None:
 
 
 def _text(study: Study, args: Namespace) -> str:
-    """Return what is printed: a comparison, a table for another program, or one for people."""
+    """Return what is printed: budgets, a comparison, a table for programs, or one for people."""
+    if args.bandit is not None:
+        if args.bandit < 0 or args.compare or args.format:
+            raise InputError(
+                f"--bandit {args.bandit}: expected a number of configurations, and no other table"
+            )
+        return budgets(study, args.metrics, AT[args.at][1], args.by, args.bandit)
     if args.compare:
         names = chosen_metrics(study, args.metrics)
         first, second = args.compare

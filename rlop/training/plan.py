@@ -10,7 +10,7 @@ import torch
 from rlop.agent import Agent
 from rlop.data import load_dataset
 from rlop.data.dataset import Dataset
-from rlop.data.load import find_reader
+from rlop.data.load import find_reader, is_cached
 from rlop.data.transforms import transform
 from rlop.data.units import in_env_units
 from rlop.training.loop import Loop
@@ -61,6 +61,8 @@ def data_on_disk(experiment: Experiment) -> Dataset | str:
     options = dict(experiment.data_options)
     if "download" in signature(find_reader(experiment.data)).parameters:
         options["download"] = False
+    if "cache" in options and not is_cached(experiment.data, options):
+        return f"{experiment.data} has no cache yet: `rlop train` makes it first"
     data = in_env_units(load_dataset(experiment.data, **options), experiment.env)
     return transform(data, experiment.transforms)
 

@@ -220,6 +220,10 @@ def run(
     Raises:
         InputError: before any training, for any option of the configuration that does not fit.
     """
+    if experiment.devices is not None:
+        raise InputError(
+            f"devices = {experiment.devices}: expected `rlop train`, which splits runs"
+        )
     torch.set_num_threads(experiment.threads or 1)
     pick_device(experiment.device)  # a device that is missing is reported before data is read
     data = data_of(experiment) if data is None else data
