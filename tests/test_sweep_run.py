@@ -91,6 +91,11 @@ def test_what_is_finished_is_not_trained_again(folder, monkeypatch, capsys):
     assert started == ["backup=max"]
     assert "1 of 2 launches are finished already" in capsys.readouterr().err
 
+    # Where nothing is left, nothing is started, on Ray neither.
+    monkeypatch.delattr(command, "_executor")
+    assert main(["sweep", "s.yaml"]) == 0
+    assert "all 2 launches are finished" in capsys.readouterr().out
+
 
 def test_a_failure_is_named_and_the_others_finish_and_it_is_tried_again(folder, capsys):
     (folder.parents[1] / "s.yaml").write_text(

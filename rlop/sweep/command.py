@@ -14,6 +14,7 @@ from rlop.sweep.launches import Checked, groups
 from rlop.sweep.plan import Pack, Plan, check_same, checked, make_plan, read_plan, write_plan
 from rlop.sweep.processes import Processes
 from rlop.sweep.sizing import measured
+from rlop.sweep.worker import is_done
 from rlop.training import lock
 from rlop.training.run import data_of, is_to_be_collected
 from rlop.types import InputError
@@ -72,8 +73,9 @@ def sweep(args: argparse.Namespace, rest: Sequence[str]) -> None:
         if plan is None:
             plan = make_plan(items, pack, args.jobs or 1, _mebibytes(args))
             write_plan(plan, folder)
-        _collect(items)
-        drive(plan, folder, _executor(plan, folder, args))
+        if not all(is_done(folder, launch) for launch in plan.launches):
+            _collect(items)
+            drive(plan, folder, _executor(plan, folder, args))
     finally:
         lock.release(held)
     print(f"all {len(plan.launches)} launches are finished; compare them: rlop report {folder}")

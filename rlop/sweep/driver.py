@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlop.logs.messages import say
 from rlop.sweep.executor import Ended, Executor
+from rlop.sweep.launches import Launch
 from rlop.sweep.plan import Plan
 from rlop.sweep.table import FAILED, FINISHED, TRAINING, WAITING, Board
 from rlop.sweep.worker import is_done
@@ -32,11 +33,13 @@ def drive(plan: Plan, folder: Path, executor: Executor, live: bool | None = None
         InputError: some launch failed, or was killed too often; all others have ended.
         Interrupted: by a signal; everything can be resumed.
     """
-    waiting = deque(launch for launch in plan.launches if not is_done(folder, launch))
+    waiting: deque[Launch] = deque()
     board = Board(folder, plan.launches, live)
     for launch in plan.launches:
         if is_done(folder, launch):
             board.rows[launch.name].state = FINISHED
+        else:
+            waiting.append(launch)
     if board.done:
         say(f"{board.done} of {len(plan.launches)} launches are finished already")
 

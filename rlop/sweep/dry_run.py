@@ -12,6 +12,8 @@ from rlop.sweep.sizing import Cost
 from rlop.sweep.table import steps_of
 from rlop.training.plan import duration
 
+REASONS = 3  # that are shown of why something was not measured
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -54,7 +56,9 @@ def preview(plan: Plan, found: Sequence[Group], costs: Sequence[Cost | str], job
     for launch in plan.launches:
         if launch.settings:
             lines.append(f"{launch.name} holds {'; '.join(launch.settings)}")
-    lines += reasons
+    lines += reasons[:REASONS]
+    if len(reasons) > REASONS:
+        lines.append(f"... and {len(reasons) - REASONS} more could not be measured")
     lines.append(_total(estimates, jobs))
     lines.append("nothing was written")
     return "\n".join(lines)
