@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from rlop.agents import BC, DQN, NeuralTD
 
 import rlop
@@ -138,9 +139,7 @@ def test_td_errors_are_those_of_the_agent(runs):
     data = one.own(shared_data(OTHER, [one]))
     found = td_error(one, data)
 
-    obs, following = (
-        torch.from_numpy(x).expand(2, *x.shape) for x in (data.obs, data.next_obs)
-    )
+    obs, following = (torch.from_numpy(x).expand(2, *x.shape) for x in (data.obs, data.next_obs))
     with torch.no_grad():
         q = one.agent.main.online(obs)[1].numpy()
         then = one.agent.main.target(following)[1].numpy().max(-1)
