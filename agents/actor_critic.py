@@ -1,7 +1,8 @@
-"""What agents with critics Q_e(s, a) and a squashed Gaussian policy share."""
+"""What agents with critics Q_e(s, a) and a policy share."""
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -11,10 +12,11 @@ from rlop.agent import Agent
 from rlop.data.dataset import Dataset
 from rlop.losses import tanh_gaussian
 from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs
+from rlop.optim.learner import Learner
 from rlop.types import Batch, InputError
 
-from .networks import make_critics, make_second_torso
-from .option_groups import ActorCriticOptions
+from .networks import make_critics, make_log_weight, make_second_torso
+from .option_groups import ActorCriticOptions, DeterministicActorOptions, SoftActorOptions
 
 Moments = tuple[Tensor, Tensor]  # mean and log std of the policy at B states, [R, B, m] each
 
@@ -31,7 +33,7 @@ class ActorCritic(Agent):
     A value function V(s) is `QNetwork(self.make_torso(), 1, len(self.runs))`.
     """
 
-    config: ActorCriticOptions
+    config: DeterministicActorOptions
     logged_norms = ("policy",)
 
     def check(self) -> None:
@@ -67,12 +69,13 @@ class ActorCritic(Agent):
         return make_second_torso(self.spec, self.config, self.config.policy_hidden, len(self.runs))
 
     def make_policy(self, log_std_affine: tuple[float, float] | None = None) -> GaussianPolicy:
-        """Build the policy that the options describe; its parameters are NaN until `draw`.
+        """Build a Gaussian policy that the options describe; its parameters are NaN until `draw`.
 
         Args:
             log_std_affine: see `rlop.nets.GaussianPolicy`.
         """
         n_dims = self.spec.action_shape[0]
+        assert isinstance(self.config, ActorCriticOptions)
         limits = self.config.log_std_range
         return GaussianPolicy(self.make_torso(), n_dims, len(self.runs), limits, log_std_affine)
 
@@ -100,9 +103,9 @@ class ActorCritic(Agent):
         return self.main.target
 
     @property
-    def actor(self) -> GaussianPolicy:
+    def actor(self) -> nn.Module:
         """The policy's network."""
-        return cast(GaussianPolicy, self.learners["policy"].online)
+        return self.learners["policy"].online
 
     def prepare(self, data: Dataset) -> Dataset:
         """Return the data set as it is, after checking that its vectors of actions lie in [-1, 1].
@@ -133,3 +136,40 @@ class ActorCritic(Agent):
     def head_weight(self) -> Tensor:
         """Weight of the critics' linear heads, `[R, E, 1, D]`."""
         return self.critics.head.weight
+
+
+class SoftActorCritic(ActorCritic):
+    """Base of agents whose policy's entropy has a trained weight c: the learner `entropy`."""
+
+    config: SoftActorOptions
+
+    def entropy_learner(self) -> Learner:
+        """Return the learner of the entropy's weight."""
+        weight = make_log_weight(math.log(self.config.entropy_coef), len(self.runs))
+        return self.adam_learner(weight, self.hyper["entropy_lr"])
+
+    def entropy_loss(self, log_pi: Tensor) -> Tensor:
+        """Return the loss of the entropy's weight, `[R]`.
+
+        The weight grows while the entropy is below its target.
+        """
+        (n_dims,) = self.spec.action_shape
+        error = log_pi.detach().mean(-1) + self.hyper["target_entropy"] * n_dims
+
+        weight = self.log_weight("entropy")
+        if self.config.entropy_loss == "exp":
+            weight = weight.exp()
+        return -weight * error
+
+    def log_weight(self, name: str) -> Tensor:
+        """Return the logarithm of a trained weight, `[R]`.
+
+        Args:
+            name: of its learner, as `entropy`.
+        """
+        return self.learners[name].parameters["log"].squeeze(-1)
+
+    @property
+    def entropy_coef(self) -> Tensor:
+        """Weight c of the entropy, `[R]`, detached."""
+        return self.log_weight("entropy").detach().exp()

@@ -15,12 +15,12 @@ from rlop.optim.learner import Learner
 from rlop.optim.rmd import relaxed
 from rlop.types import Batch, Metrics
 
-from .actor_critic import ActorCritic, Moments
+from .actor_critic import Moments, SoftActorCritic
 from .cql_config import PRESETS, CQLConfig
 from .networks import make_log_weight
 
 
-class CQL(ActorCritic):
+class CQL(SoftActorCritic):
     """Continuous CQL(H) and CQL(rho) with E critics.
 
         target   y = r + gamma (1 - terminated) [ min_e Q'_e(s', a') - c log pi(a'|s') ]
@@ -73,8 +73,7 @@ class CQL(ActorCritic):
             "policy": self.adam_learner(policy, hyper["policy_lr"]),
         }
 
-        entropy = make_log_weight(math.log(config.entropy_coef), len(self.runs))
-        learners["entropy"] = self.adam_learner(entropy, hyper["entropy_lr"])
+        learners["entropy"] = self.entropy_learner()
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = make_log_weight(start, len(self.runs))
@@ -236,29 +235,3 @@ class CQL(ActorCritic):
 
         loss = (self.entropy_coef.unsqueeze(-1) * log_pi - objective).mean(-1)
         return loss, log_pi, q
-
-    def entropy_loss(self, log_pi: Tensor) -> Tensor:
-        """Return the loss of the entropy's weight, `[R]`.
-
-        The weight grows while the entropy is below its target.
-        """
-        (n_dims,) = self.spec.action_shape
-        error = log_pi.detach().mean(-1) + self.hyper["target_entropy"] * n_dims
-
-        weight = self.log_weight("entropy")
-        if self.config.entropy_loss == "exp":
-            weight = weight.exp()
-        return -weight * error
-
-    def log_weight(self, name: str) -> Tensor:
-        """Return the logarithm of a trained weight, `[R]`.
-
-        `entropy` names the weight c of the entropy, `multiplier` the weight alpha' of the Lagrange
-        form.
-        """
-        return self.learners[name].parameters["log"].squeeze(-1)
-
-    @property
-    def entropy_coef(self) -> Tensor:
-        """Weight c of the entropy, `[R]`, detached."""
-        return self.log_weight("entropy").detach().exp()

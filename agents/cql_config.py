@@ -17,11 +17,11 @@ from rlop.config.schema import (
 )
 from rlop.types import InputError
 
-from .option_groups import ActorCriticOptions
+from .option_groups import SoftActorOptions
 
 
 @options
-class CQLConfig(ActorCriticOptions):
+class CQLConfig(SoftActorOptions):
     """Options of `CQL`."""
 
     swept: ClassVar[tuple[str, ...]] = (
@@ -61,14 +61,6 @@ class CQLConfig(ActorCriticOptions):
     )
     alpha_lr: Sweep[NonNegative] = option(3e-4, "learning rate of the trained weight")
     policy_lr: Sweep[Positive] = option(1e-4, "learning rate of the policy")
-    entropy_coef: Positive = option(1.0, "weight of the entropy at the start")
-    entropy_lr: Sweep[NonNegative] = option(
-        1e-4, "learning rate of the logarithm of that weight; 0 keeps it"
-    )
-    entropy_loss: Literal["log", "exp"] = option(
-        "log", "what multiplies the entropy's error: log of the weight, or the weight"
-    )
-    target_entropy: Sweep[Number] = option(-1.0, "entropy aimed at, for each action dimension")
     bc_steps: Index = option(0, "first gradient steps, in which the policy clones the data")
     log_std_affine: tuple[float, float] | None = option(
         None, "trained scale and shift of log std, from these values; null for none"

@@ -59,6 +59,11 @@ class DQN(Agent):
     presets = PRESETS
     config: DQNConfig
 
+    @classmethod
+    def shared(cls, config: DQNConfig) -> tuple[str, ...]:
+        """Return gamma where the returns of the data are summed with it, once for all runs."""
+        return ("gamma",) if config.n_step > 1 or config.backup == "mc" else ()
+
     def check(self) -> None:
         """Raise InputError for continuous actions, and for options that do not fit the runs."""
         config, values = self.config, self.runs.values
@@ -68,12 +73,12 @@ class DQN(Agent):
                 f"{self.spec.action_shape}; whole numbers stored as floats need n_actions"
             )
 
-        sums_rewards = config.n_step > 1 or config.backup == "mc"
-        if sums_rewards and len(set(values["gamma"])) > 1:
-            raise InputError(
-                "gamma differs between runs: "
-                "n-step and Monte-Carlo returns are summed with one gamma"
-            )
+        for name in self.shared(config):
+            if len(set(values[name])) > 1:
+                raise InputError(
+                    f"{name} differs between runs: "
+                    "n-step and Monte-Carlo returns are summed with one gamma"
+                )
 
         self.has_conservative_term = any(values["alpha"])
         if config.logit_adjustment and not self.has_conservative_term:

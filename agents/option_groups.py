@@ -9,6 +9,8 @@ from rlop.config.schema import (
     Count,
     Discount,
     NonEmpty,
+    NonNegative,
+    Number,
     Positive,
     Share,
     Sweep,
@@ -92,10 +94,10 @@ class PenaltyOptions(TermsConfig):
 
 
 @options
-class ActorCriticOptions(
+class DeterministicActorOptions(
     PenaltyOptions, OptimizationOptions, NetworkOptions, BootstrapOptions, InitConfig
 ):
-    """Options of an agent with critics and a policy.
+    """Options of an agent with critics and a policy without a width.
 
     Those of the network, its optimization and penalties are the critics'.
     """
@@ -105,11 +107,28 @@ class ActorCriticOptions(
     policy_hidden: Annotated[tuple[Count, ...], NonEmpty()] = option(
         (256, 256), "widths of the policy"
     )
-    log_std_range: tuple[float, float] = option(
-        (-20.0, 2.0), "ends of the policy's log standard deviation"
-    )
     init: Literal["default", "small_head", "orthogonal"] = option(
         "default", "initialization; orthogonal: critics only, other networks as small_head"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # These layers draw their own weights.
+        own_draws = [*self.layers.replaced]
+        if self.layers.zero_head:
+            own_draws.append("zero_head")
+        if own_draws and self.init != "default":
+            raise InputError(
+                f"init = {self.init}: not with layers.{own_draws[0]}, whose draw it would undo"
+            )
+
+
+@options
+class ActorCriticOptions(DeterministicActorOptions):
+    """Options of an agent with critics and a Gaussian policy."""
+
+    log_std_range: tuple[float, float] = option(
+        (-20.0, 2.0), "ends of the policy's log standard deviation"
     )
 
     def __post_init__(self) -> None:
@@ -119,11 +138,16 @@ class ActorCriticOptions(
                 f"log_std_range = {list(self.log_std_range)}: expected the lower end first"
             )
 
-        # These layers draw their own weights.
-        own_draws = [*self.layers.replaced]
-        if self.layers.zero_head:
-            own_draws.append("zero_head")
-        if own_draws and self.init != "default":
-            raise InputError(
-                f"init = {self.init}: not with layers.{own_draws[0]}, whose draw it would undo"
-            )
+
+@options
+class SoftActorOptions(ActorCriticOptions):
+    """Options of a soft actor-critic, whose policy's entropy has a trained weight."""
+
+    entropy_coef: Positive = option(1.0, "weight of the entropy at the start")
+    entropy_lr: Sweep[NonNegative] = option(
+        1e-4, "learning rate of the logarithm of that weight; 0 keeps it"
+    )
+    entropy_loss: Literal["log", "exp"] = option(
+        "log", "what multiplies the entropy's error: log of the weight, or the weight"
+    )
+    target_entropy: Sweep[Number] = option(-1.0, "entropy aimed at, for each action dimension")

@@ -92,6 +92,7 @@ _HOMES = {
 _ROOMS = (
     "agent",
     "agent_checks",
+    "agent_runs",
     "agents",
     "collect",
     "config",

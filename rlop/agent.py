@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rlop.agent_checks import check_drawn, check_losses, check_noise, memory_named, usable_device
-from rlop.config import terms
+from rlop.agent_runs import run_axis
 from rlop.config.checks import within
 from rlop.config.schema import build, with_preset
 from rlop.data.dataset import Dataset
@@ -30,13 +30,11 @@ from rlop.envs.spaces import Space
 from rlop.losses import td
 from rlop.losses.noise import BootstrapConfig, noisy_target
 from rlop.optim import Adam, optimizer_maker, optimizer_options
-from rlop.optim.choice import OptimizerConfig, nested_options
+from rlop.optim.choice import OptimizerConfig
 from rlop.optim.learner import Learner, step_together
-from rlop.projections import make_projection
 from rlop.regularizers.base import head_weight, without_terms
-from rlop.regularizers.penalties import Penalties, make_regularizers
-from rlop.runs import expand_options
-from rlop.types import Batch, InputError, Metrics, Spec, TDContext
+from rlop.regularizers.penalties import Penalties
+from rlop.types import Batch, Metrics, Spec, TDContext
 
 Noise: TypeAlias = dict[str, Tensor]  # name -> [R, *shape], the random numbers of one update
 # name -> (kind, shape); the kind is "uniform", in [0, 1), or "normal"
@@ -74,6 +72,9 @@ class Agent(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
     # Further learners whose gradient norm is logged, as `grad/norm_<name>`.
     logged_norms: ClassVar[tuple[str, ...]] = ()
+    # Learners that step in every `policy_period`-th update only; partial updates leave them out.
+    delayed: ClassVar[tuple[str, ...]] = ()
+    policy_period: int = 1
     activation: str = "relu"
 
     def __init__(
@@ -98,40 +99,22 @@ class Agent(ABC):
         self.check()
         with memory_named(f"{self.name}: its networks do not fit into memory"):
             self.learners = self.make_learners()
-        for name, learner in self.learners.items():
-            check_drawn(f"{self.name}.make_learners: {name}", learner.online)
+        check_drawn(self.name, {name: part.online for name, part in self.learners.items()})
         self.noise = self.make_noise()
         check_noise(self.name, self.noise)
 
     def _make_runs(self) -> None:
         """Expand the configuration along the run axis, and make penalties and projections."""
-        config, variants = self.config, self.variants
-        penalties: dict[str, terms.Term] = {}
-        projections: dict[str, terms.Term] = {}
-        if isinstance(config, terms.TermsConfig):
-            penalties = terms.read_terms(config.regularizers, terms.REGULARIZERS, variants)
-            projections = terms.read_terms(config.projections, terms.PROJECTIONS, variants)
-
-        # Every number that a run may have of its own, by its dotted name.
-        term_values = {f"regularizers.{name}": term.value for name, term in penalties.items()}
-        term_values |= {f"projections.{name}": term.value for name, term in projections.items()}
-        self.nested = nested_options(config)
-        self.runs = expand_options(config, term_values, self.nested, self.seeds, variants)
+        axis = run_axis(self.config, self.seeds, self.variants)
+        self.runs, self.nested = axis.runs, axis.nested
 
         numbers = {name: self.runs.tensor(name, self.device) for name in self.runs.values}
-        self.hyper = {name: value for name, value in numbers.items() if name not in term_values}
+        coefs = {name: numbers.pop(f"regularizers.{name}") for name in axis.regularizers}
+        radii = {name: numbers.pop(f"projections.{name}") for name in axis.projections}
 
-        coefs = {name: numbers[f"regularizers.{name}"] for name in penalties}
-        self.penalties = Penalties(make_regularizers(penalties), coefs)
-        self._projections = []
-        for name, term in projections.items():
-            if "fn" in term.options:
-                raise InputError(
-                    f"projections.{name}: expected the import path of a subclass of "
-                    "rlop.projections.Projection as its name, in place of fn"
-                )
-            projection = make_projection(name, **term.options)
-            self._projections.append((projection, numbers[f"projections.{name}"]))
+        self.hyper = numbers
+        self.penalties = Penalties(axis.regularizers, coefs)
+        self._projections = [(part, radii[name]) for name, part in axis.projections.items()]
 
     @property
     def name(self) -> str:
@@ -145,6 +128,11 @@ class Agent(ABC):
 
         Called before any network is built.
         """
+
+    @classmethod
+    def shared(cls, config: Any) -> tuple[str, ...]:
+        """Return the hyper-parameters that must be the same in all runs of a configuration."""
+        return ()
 
     @abstractmethod
     def make_learners(self) -> dict[str, Learner]:
@@ -178,8 +166,12 @@ class Agent(ABC):
 
         Every learner needs a loss. All losses are computed before any network moves, and each
         moves only the learner of its name: nothing need be detached for the others' sake. A learner
-        that shall wait gets its loss times 0 (Adam then still decays its moments).
+        that shall wait gets its loss times 0 (Adam then still decays its moments), or is `delayed`.
         """
+
+    def partial_losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
+        """Return what `losses` does, without the losses of `delayed` learners and their metrics."""
+        return self.losses(batch, noise)
 
     @abstractmethod
     def act(self, obs: Tensor) -> Tensor:
@@ -273,17 +265,25 @@ class Agent(ABC):
 
         The loop moves the target network every `target_period` steps.
         """
-        batch = self.main.relaxed(batch)
-        losses, metrics = self.losses(batch, noise)
-        check_losses(self.name, losses, self.learners, len(self.runs))
-        steps = [(self.learners[name], loss) for name, loss in losses.items()]
-        norms = step_together(steps, batch)
+        return self._step(batch, noise, is_whole=True)
 
-        metrics = {name: value.detach() for name, value in metrics.items()}
+    def partial_update(self, batch: Batch, noise: Noise) -> Metrics:
+        """Make one gradient step of every run without the `delayed` learners."""
+        return self._step(batch, noise, is_whole=False)
+
+    def _step(self, batch: Batch, noise: Noise, is_whole: bool) -> Metrics:
+        batch = self.main.relaxed(batch)
+        losses, metrics = (self.losses if is_whole else self.partial_losses)(batch, noise)
+        waiting = () if is_whole else self.delayed
+        stepping = [name for name in self.learners if name not in waiting]
+        check_losses(self.name, losses, stepping, len(self.runs))
+        steps = [(self.learners[name], loss) for name, loss in losses.items()]
+        norms = step_together(steps, batch, [self.learners[name] for name in waiting])
+
         norm_of = dict(zip(losses, norms))
+        metrics = {name: value.detach() for name, value in metrics.items()}
         metrics["grad/norm"] = norm_of[next(iter(self.learners))]
-        for name in self.logged_norms:
-            metrics[f"grad/norm_{name}"] = norm_of[name]
+        metrics |= {f"grad/norm_{key}": norm_of[key] for key in self.logged_norms if key in norm_of}
         if self.main.slacks is not None:
             metrics["slack/abs"] = batch.extra["slack"].detach().abs().flatten(1).mean(1)
         return metrics
@@ -341,12 +341,9 @@ class Agent(ABC):
             constants: further arguments of the optimizer, such as the `form` of RMD.
         """
         config: OptimizerConfig = self.config
+        chosen = optimizer_options(config.optimizer)
         make = optimizer_maker(
-            optimizer_options(config.optimizer),
-            self.hyper,
-            betas=config.adam_betas,
-            eps=config.adam_eps,
-            **constants,
+            chosen, self.hyper, betas=config.adam_betas, eps=config.adam_eps, **constants
         )
         torso = getattr(network, "torso", None)
         self.activation = str(getattr(torso, "activation", self.activation))
@@ -356,9 +353,9 @@ class Agent(ABC):
         # Run and critic axes precede a layer's own two: each neuron of each critic has a ball.
         lead = head_weight(network).ndim - 2
         parameters = dict(network.named_parameters())
-        projections = []
-        for projection, radius in self._projections:
-            projections.append((projection.attach(parameters, lead), radius))
+        projections = [
+            (part.attach(parameters, lead), radius) for part, radius in self._projections
+        ]
         learner = Learner(
             network,
             lr=self.hyper["lr"],

@@ -47,18 +47,20 @@ def memory_named(fault: str) -> Iterator[None]:
         raise InputError(f"{fault} ({reason[:120] or type(error).__name__})") from None
 
 
-def check_drawn(name: str, network: nn.Module) -> None:
+def check_drawn(name: str, networks: Mapping[str, nn.Module]) -> None:
     """Raise InputError if a parameter was never drawn, or is not finite.
 
     Args:
-        name: of the agent and the learner, for the message.
-        network: the learner's.
+        name: of the agent, for the message.
+        networks: of its learners, by name.
     """
-    for key, parameter in network.named_parameters():
+    parameters = nn.ModuleDict(networks).named_parameters()
+    for key, parameter in parameters:
         if not torch.isfinite(parameter).all():
+            learner, _, own = key.partition(".")
             raise InputError(
-                f"{name}: parameter {key} was not drawn; expected a call of "
-                "rlop.nets.reset_runs(network, seeds) before its learner is made"
+                f"{name}.make_learners: {learner}: parameter {own} was not drawn; expected a call "
+                "of rlop.nets.reset_runs(network, seeds) before its learner is made"
             )
 
 

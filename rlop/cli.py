@@ -46,10 +46,17 @@ def train_command(argv: Sequence[str], default: str | None = None) -> None:
         return print_plan(arguments, default_path)
 
     from rlop.report.tables import table
+    from rlop.training.devices import run_on_devices
     from rlop.training.run import from_args, run
 
-    _, history, logdir = run(*from_args(arguments, default_path))
-    print(table(history, [name for name in SHOWN if name in history.metrics]))
+    experiment, name = from_args(arguments, default_path)
+    if experiment.devices is None:
+        _, history, logdir = run(experiment, name)
+        histories = [history]
+    else:
+        histories, logdir = run_on_devices(experiment, name)
+    logged = histories[0].metrics
+    print(table(histories, [name for name in SHOWN if name in logged]))
     print(f"\ncurves: tensorboard --logdir {logdir}")
 
 
@@ -306,30 +313,12 @@ def ls_command(argv: Sequence[str]) -> None:
 
 
 def sweep_command(argv: Sequence[str]) -> None:
-    """`rlop sweep CONFIG.yaml --over KEY VALUE ... --logdir DIR`: one process per combination."""
-    parser = _parser("sweep", sweep_command)
-    add = parser.add_argument
-    add("config", help="configuration file; further --key value hold for all")
-    add("--over", nargs="+", action="append", required=True, metavar=("KEY", "VALUE"))
-    add("--logdir", required=True, type=Path, help="parent folder; `rlop report DIR` compares")
-    add("--jobs", type=int, default=1, help="processes at a time")
-    add("--cluster", default=None, help="slurm, or local: hand the jobs to submitit instead")
-    add("--minutes", type=int, default=24 * 60, help="time limit of a job on a cluster")
-    args, rest = parser.parse_known_args(argv)
+    """`rlop sweep FILE.yaml [--logdir DIR]`: many configurations; started again, it goes on."""
+    from rlop.sweep.command import add_options, sweep
 
-    from rlop.sweep.plan import commands, run_local, submit
-
-    over = {key: values for key, *values in args.over}
-    jobs = commands(args.config, over, rest, args.logdir)
-    if args.cluster:
-        print("submitted", *submit(jobs, args.cluster, args.logdir, args.minutes))
-        return
-
-    failed = run_local(jobs, max(1, args.jobs))
-    finished = len(jobs) - len(failed)
-    print(f"{finished} of {len(jobs)} trainings finished; compare them: rlop report {args.logdir}")
-    if failed:
-        raise InputError(f"sweep: {', '.join(failed)} failed; see {args.logdir}/*.log")
+    parser = _parser("sweep", sweep_command, allow_abbrev=False)
+    add_options(parser)
+    sweep(*parser.parse_known_args(argv))
 
 
 def export_command(argv: Sequence[str]) -> None:
@@ -342,8 +331,10 @@ def export_command(argv: Sequence[str]) -> None:
     export(parser.parse_args(argv))
 
 
-def _parser(name: str, command: Command) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"rlop {name}", description=command.__doc__)
+def _parser(name: str, command: Command, allow_abbrev: bool = True) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"rlop {name}", description=command.__doc__, allow_abbrev=allow_abbrev
+    )
 
 
 def _add_allow(parser: argparse.ArgumentParser) -> None:

@@ -106,7 +106,8 @@ def expand(
     Args:
         hyper: hyper-parameter -> number, or list of numbers to run side by side.
         seeds: see `seed_list`.
-        variants: name -> values that replace those of `hyper` in this variant.
+        variants: name -> values that replace those of `hyper` in this variant. One that is named by
+            its values, see `label`, counts as these values, as a list in `hyper` would.
     Raises:
         InputError: for a variant that names an unknown hyper-parameter, or an empty list of values.
     """
@@ -125,7 +126,9 @@ def expand(
 
         for combination in product(*listed.values()):
             values = dict(zip(listed, combination, strict=True))
-            hparams: dict[str, int | float | str] = {"variant": variant} if variant else {}
+            hparams: dict[str, int | float | str] = dict(changes)
+            if variant != label(changes):
+                hparams = {"variant": variant} if variant else {}
             for name in swept:
                 hparams[name] = values[name]
 

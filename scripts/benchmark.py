@@ -2,6 +2,7 @@
 
     make bench                                        # with the peers, in a separate environment
     python scripts/benchmark.py update --cases cql    # one update of every contestant
+    python scripts/benchmark.py update --cases actors # beside d3rlpy, and CORL in $CORL_DIR
     python scripts/benchmark.py update --against DIR  # this checkout against another one
     python scripts/benchmark.py overhead              # probe, log, evaluation; each regularizer
     python scripts/benchmark.py runs                  # eight runs in one process, or in eight

@@ -7,6 +7,7 @@ from helpers.peers import (
     copy_critics,
     copy_linear,
     copy_torso,
+    feed,
     import_d3rlpy,
     linears_of,
     minibatch_of,
@@ -78,23 +79,6 @@ def normals_in_their_order(noise, soft):
     normals.append(noise["there"][0].transpose(0, 1))
     normals.append(noise["policy"][0])
     return normals
-
-
-def feed(monkeypatch, normals, uniform):
-    """Make d3rlpy draw these numbers, in this order."""
-    from d3rlpy.models.torch import distributions
-
-    class Normal(torch.distributions.Normal):
-        def rsample(self, sample_shape=()):
-            drawn = normals.pop(0)
-            assert drawn.shape == (*sample_shape, *self.loc.shape)
-            return self.loc + self.scale * drawn
-
-    def uniform_(tensor, low, high):
-        return tensor.copy_(low + (high - low) * uniform)
-
-    monkeypatch.setattr(distributions, "Normal", Normal)
-    monkeypatch.setattr(torch.Tensor, "uniform_", uniform_)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers.iql import Twin
 from helpers.training import first_batch, train_steps
+from helpers.twins import assert_twin, to_float64
 from rlop.agents import IQL
 from rlop.agents.iql_config import PRESETS
 
@@ -31,25 +32,12 @@ def test_losses_and_gradients_equal_a_float64_twin(tiny, moves, case):
     agent = IQL(data.spec, seeds=[3], variants=variants, **options)
     # Target and online networks differ after training.
     train_steps(agent, data, 5)
-    for learner in agent.learners.values():
-        learner.online.double()
-    agent.target.double()
+    to_float64(agent)
 
     batch, noise = first_batch(agent, data, torch.float64)
     losses, _ = agent.losses(batch, noise)
-    for run in range(2):
-        twin = Twin(agent, run, batch)
-        expected = twin.losses(dr3=0.25)
-        for name, loss in losses.items():
-            torch.testing.assert_close(loss[run], expected[name], rtol=1e-9, atol=1e-9)
-
-            network = agent.learners[name].online
-            leaves = list(getattr(twin, name).values())
-            ours = torch.autograd.grad(loss[run], list(network.parameters()), retain_graph=True)
-            theirs = torch.autograd.grad(expected[name], leaves, retain_graph=True)
-            for gradient, other in zip(ours, theirs, strict=True):
-                torch.testing.assert_close(gradient[run], other, rtol=1e-9, atol=1e-9)
-                assert gradient[1 - run].abs().max() == 0
+    twins = [Twin(agent, run, batch) for run in range(2)]
+    assert_twin(agent, twins, losses, [twin.losses(dr3=0.25) for twin in twins])
 
 
 def test_the_expectile_runs_from_the_mean_to_the_maximum():

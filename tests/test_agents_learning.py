@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from rlop.agents import DQN, IQL, DiscreteCQL
+from rlop.agents import CQL, DQN, EDAC, IQL, TD3BC, DiscreteCQL, ReBRAC
 
 import rlop
 from rlop.data.adapter import adapter_of
@@ -122,3 +122,37 @@ def test_iql_finds_the_goal_in_transitions_that_lead_everywhere():
     for action in agent.act(obs).numpy():
         policy = np.eye(mdp.n_actions)[action]
         assert policy_return_undiscounted(mdp, policy, 50) == 1
+
+
+def bandit(rows=2000):
+    """Return single steps with the reward -(a - s/2)^2, and actions drawn without regard to s."""
+    rng = np.random.default_rng(0)
+    obs = rng.uniform(-1, 1, (rows, 1)).astype(np.float32)
+    action = rng.uniform(-1, 1, (rows, 1)).astype(np.float32)
+    reward = -((action - obs / 2) ** 2)[:, 0]
+    ends = np.ones(rows, bool)
+    return Dataset.from_arrays(obs, action, reward, ends, ~ends, obs)
+
+
+SOFT = {"entropy_coef": 1e-3, "entropy_lr": 0.0}
+BANDITS = {
+    "CQL": (CQL, {"alpha": 0.0, "action_samples": 2, **SOFT}),
+    "EDAC": (EDAC, {"n_critics": 3, "eta": 0.01, **SOFT}),
+    "ReBRAC": (ReBRAC, {"policy_bc": 0.0, "normalize_q": False}),
+    "TD3BC": (TD3BC, {"policy_bc": 0.0, "normalize_q": False}),
+}
+
+
+@pytest.mark.parametrize("name", BANDITS)
+def test_the_best_action_of_a_bandit_is_found(name):
+    make, options = BANDITS[name]
+    data = bandit()
+    rates = {"lr": 3e-3, "policy_lr": 3e-3, "tau": 0.05}
+    sizes = {"hidden": (32, 32), "policy_hidden": (16,), "batch_size": 64}
+    agent = make(data.spec, **rates, **sizes, **options)
+    rlop.train(agent, data, 500, compile=False, **QUIET)
+
+    obs = torch.linspace(-1, 1, 21).view(1, -1, 1)
+    error = (agent.act(obs) - obs / 2).abs()
+    assert error.max() < 0.15
+    assert error.mean() < 0.07

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.training import parameters_of
-from rlop.agents import BC, CQL, DQN, IQL, NeuralTD
+from rlop.agents import BC, CQL, DQN, EDAC, IQL, NeuralTD, ReBRAC
 
 import rlop
 from rlop.agent import Agent
@@ -30,9 +30,16 @@ def agent_of_the_recipe() -> type[Agent]:
     return module.FittedQ
 
 
-LISTED = (DQN, CQL, IQL, BC, NeuralTD, agent_of_the_recipe())
+LISTED = (DQN, CQL, IQL, ReBRAC, EDAC, BC, NeuralTD, agent_of_the_recipe())
+CONTINUOUS = (CQL, IQL, ReBRAC, EDAC)
 AGENTS = {agent.__name__: agent for agent in LISTED}
-SMALL = {"hidden": (16, 16), "batch_size": 8, "target_period": 2, "policy_hidden": (16,)}
+SMALL = {
+    "hidden": (16, 16),
+    "batch_size": 8,
+    "target_period": 2,
+    "policy_hidden": (16,),
+    "layer_norm": False,
+}
 LAGRANGE = {"lagrange": "official"}
 
 # Refused on vectors, or on discrete actions.
@@ -60,15 +67,18 @@ CHANGES: dict[str, list[Any]] = {
     "backup_entropy": [True],
     "backup_samples": [{"backup_samples": 3, "backup": "max_then_min"}],
     "batch_size": [5],
+    "bc_distance": ["mean"],
     "bc_steps": [5],
     "behavior": ["bc"],
     "bias": [True],
     "clip_diff_max": [-1.0],
     "clip_diff_min": [5.0],
     "conservative": ["rho"],
+    "critic_bc": [0.9],
     "entropy_coef": [0.1],
     "entropy_loss": [{"entropy_loss": "exp", "entropy_lr": 0.1}],
     "entropy_lr": [0.1],
+    "eta": [9.0],
     "expectile": [0.95],
     "gamma": [0.5],
     "gap": [{"gap": 1.0, **LAGRANGE}],
@@ -102,16 +112,23 @@ CHANGES: dict[str, list[Any]] = {
     "n_critics": [3],
     "n_step": [3],
     "network": ["minatar", "nature"],
+    "noise_clip": [0.01],
+    "normalize_q": [False],
     "optimizer": [
         {"optimizer": choice} for choice in ("sgd", {"smd": {"q": 3.0}}, {"rmd": {"lam": 0.1}})
     ],
     "policy": ["squashed", "deterministic"],
+    "policy_bc": [1.0],
     "policy_hidden": [(12,)],
     "policy_lr": [0.01],
+    "policy_noise": [0.05],
+    "policy_period": [1],
+    "policy_q": ["first"],
     "precision": ["bf16"],
     "preset": ["cql/d3rlpy", "atari/dqn"],
     "projection": [{"projection": "free", "radius": 0.01}],
     "projections": [{"projections": {"max_norm": 0.01}}],
+    "q_weight": [0.3],
     "radius": [0.01],
     "regularizers": [
         {"regularizers": {name: 1.0}}
@@ -138,7 +155,7 @@ def train(tiny, moves):
     """Train an agent for a few steps, and return it."""
 
     def trained(agent: type[Agent], **changes: Any) -> Agent:
-        data = moves if agent in (CQL, IQL) or changes.get("loss") == "nll" else tiny
+        data = moves if agent in CONTINUOUS or changes.get("loss") == "nll" else tiny
         known = fields_of(agent)
         options = {name: value for name, value in {**SMALL, **changes}.items() if name in known}
         made = agent(data.spec, **options)

@@ -1,6 +1,7 @@
 """The benchmark's arithmetic by hand, and what every subject measures; no timing is asserted."""
 
 import argparse
+import dataclasses
 import io
 import json
 import subprocess
@@ -21,6 +22,7 @@ from scripts.bench import (
     frames,
     limit,
     measure,
+    ours,
     overhead,
     plain,
     side_by_side,
@@ -120,6 +122,21 @@ def test_a_plain_update_moves_every_parameter(problem, monkeypatch):
     assert len(before) >= 6
     for old, new in zip(before, parameters, strict=True):
         assert not torch.equal(old, new)
+
+
+@pytest.mark.parametrize("problem", CASES["actors"], ids=lambda problem: problem.name)
+def test_agents_with_a_policy_race_with_those_who_have_them(problem):
+    entering = [name for name in updates.NAMES if updates.may_enter(name, problem)]
+    assert set(updates.OURS) < set(entering) <= {*updates.OURS, "d3rlpy", "corl"}
+    small = dataclasses.replace(problem, hidden=(8, 8), batch=16)
+    assert limit.gflop(small) > 0
+    ours.build(small, transitions(small, 300))()
+
+
+def test_corl_without_a_checkout_is_one_note(monkeypatch):
+    monkeypatch.delenv("CORL_DIR", raising=False)
+    _, notes = updates.build_all(CASES["actors"][0], ["corl"], 300)
+    assert notes == {"corl": "not installed: CORL, a checkout in $CORL_DIR"}
 
 
 def test_random_transitions_have_the_shapes_asked_for():

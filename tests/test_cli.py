@@ -17,7 +17,7 @@ from rlop.training.checkpoint import agent_class, load
 from rlop.training.run import Experiment, from_args
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
+CONFIGS = sorted(set(ROOT.glob("configs/*/*.yaml")) - set(ROOT.glob("configs/sweeps/*")))
 TINY = """
 data: "gridworld?size=4&steps=300"
 steps: 30

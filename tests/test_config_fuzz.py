@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 from helpers.training import SMALL_CONFIG
-from rlop.agents import BC, CQL, DQN, IQL, DiscreteCQL, NeuralTD
+from rlop.agents import (
+    BC,
+    CQL,
+    DQN,
+    EDAC,
+    IQL,
+    SACN,
+    TD3BC,
+    DiscreteCQL,
+    NeuralTD,
+    ReBRAC,
+)
 
 from rlop.config.files import dump_yaml
 from rlop.config.overrides import apply_overrides
@@ -19,7 +30,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 DATA = load_dataset(str(SMALL_CONFIG["data"]))
-AGENTS = {cls.__name__: cls for cls in (BC, CQL, DQN, DiscreteCQL, IQL, NeuralTD)}
+LISTED = (BC, CQL, DQN, DiscreteCQL, IQL, NeuralTD, ReBRAC, TD3BC, SACN, EDAC)
+AGENTS = {cls.__name__: cls for cls in LISTED}
 WORDS = ["", "auto", "cpu", "dr3", "max_norm", "a", "coef", "form", "lr", "true", "~", "1e3", "é"]
 NUMBERS = st.one_of(
     st.integers(-3, 5),

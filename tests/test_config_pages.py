@@ -18,7 +18,7 @@ from rlop.training.pages import configuration_schema
 from rlop.training.run import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
+CONFIGS = sorted(set(ROOT.glob("configs/*/*.yaml")) - set(ROOT.glob("configs/sweeps/*")))
 
 
 @options

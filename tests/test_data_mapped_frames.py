@@ -67,7 +67,7 @@ def test_a_file_that_changes_under_a_training_is_refused(table, damage):
     rows = torch.zeros(1, 2, dtype=torch.int64)
     frames.gather(rows)
     damage(path)
-    with pytest.raises(ValueError, match="was changed while frames were read from it"):
+    with pytest.raises(ValueError, match="was changed while data were read from it"):
         frames.gather(rows)
 
 

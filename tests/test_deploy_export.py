@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import echo
-from rlop.agents import BC, CQL, DQN
+from rlop.agents import BC, CQL, DQN, IQL, ReBRAC
 
 from rlop.cli import main
 from rlop.deploy.card import card, shown
@@ -69,10 +69,17 @@ def test_the_graph_is_the_policy_to_the_bit(kind, cls):
 
 
 HEAD = {"head": {"quantile": {"n": 5}}, "layers": {"norm": "batch"}}
-EXPORTED = [("dictionary", DQN, HEAD), ("axes and bounds", CQL, {}), ("pixels", BC, {})]
+EXPORTED = [
+    ("dictionary", DQN, HEAD),
+    ("axes and bounds", CQL, {}),
+    ("axes and bounds", IQL, {}),
+    ("axes and bounds", ReBRAC, {}),
+    ("pixels", BC, {}),
+]
+NAMES = [f"{row[0]} {row[1].__name__}" for row in EXPORTED]
 
 
-@pytest.mark.parametrize(("kind", "cls", "options"), EXPORTED, ids=[row[0] for row in EXPORTED])
+@pytest.mark.parametrize(("kind", "cls", "options"), EXPORTED, ids=NAMES)
 def test_onnx_runtime_acts_equally(kind, cls, options, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
@@ -89,7 +96,7 @@ def test_onnx_runtime_acts_equally(kind, cls, options, tmp_path):
     assert len(session.run(None, one)[0]) == 1
 
 
-@pytest.mark.parametrize(("kind", "cls", "options"), EXPORTED, ids=[row[0] for row in EXPORTED])
+@pytest.mark.parametrize(("kind", "cls", "options"), EXPORTED, ids=NAMES)
 def test_plain_pytorch_acts_equally(kind, cls, options, tmp_path):
     agent, _ = echo.agent_of(kind, cls, **options)
     policy = agent.policy(1)

@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 from helpers.pages import PAGES, ROOT, fences, run_page
-
-from rlop.cli import main
+from helpers.sweeps import sweep_here
 
 # Blocks that need data, packages or machines which a test does not have, by page. A number grows
 # only here, so that nobody adds one silently; each says why in a comment before it.
@@ -17,6 +16,7 @@ NOT_RUN = {
     "docs/d4rl.md": 2,
     "docs/doctor.md": 1,
     "docs/report.md": 1,
+    "docs/sweeps.md": 4,
 }
 LANGUAGES = {
     "",
@@ -52,8 +52,7 @@ def empty_folder(tmp_path, monkeypatch):
     """A new working directory from which modules can be imported, as beside a user's script."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    # A sweep starts a process for each training, which would take most of the time here.
-    monkeypatch.setattr("rlop.sweep.plan._run", lambda argv: main(argv[3:]))
+    sweep_here(monkeypatch)
     return tmp_path
 
 

@@ -124,13 +124,14 @@ def test_the_cost_of_a_seed_is_that_of_run_and_control():
 SHIPPED = ROOT / "docs" / "reproduction.jsonl"
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    return read_records(SHIPPED)
+
+
 @pytest.mark.skipif(not SHIPPED.exists(), reason="the deciding runs are not shipped yet")
 class TestShippedRecords:
     """What stands in the repository follows from the code and the bands that stand there."""
-
-    @pytest.fixture(scope="class")
-    def shipped(self):
-        return read_records(SHIPPED)
 
     def test_every_experiment_ran_on_five_seeds_with_its_control(self, shipped):
         for name in workshop().experiments:

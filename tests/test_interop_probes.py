@@ -2,11 +2,10 @@
 
 import sys
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from helpers.interop import ScriptCritic, import_d3rlpy, mlp
+from helpers.interop import ScriptCritic, import_d3rlpy, mlp, recorded, sb3_training
 from torch import nn
 
 import rlop
@@ -21,12 +20,6 @@ def direct_srank(features):
     """Srank by the definition, from a full SVD in float64."""
     sigma = np.linalg.svd(np.asarray(features.detach(), np.float64), compute_uv=False)
     return int(np.argmax(np.cumsum(sigma) >= 0.99 * sigma.sum())) + 1
-
-
-def recorded(folder, name):
-    """Steps and values of one metric of the record."""
-    steps, values = read_metrics(folder).get(name)
-    return steps.tolist(), values[:, 0].tolist()
 
 
 # --- a plain loop
@@ -122,39 +115,6 @@ def test_a_layer_that_only_looks_like_an_output_is_measured():
 
 
 # --- Stable-Baselines3
-
-
-class Walk(gymnasium.Env):
-    """A point that moves by its action and ends after ten steps."""
-
-    def __init__(self, continuous=False):
-        self.observation_space = gymnasium.spaces.Box(-9, 9, (3,), np.float32)
-        self.action_space = gymnasium.spaces.Discrete(2)
-        if continuous:
-            self.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.state = self.np_random.normal(size=3).astype(np.float32)
-        self.time = 0
-        return self.state, {}
-
-    def step(self, action):
-        self.state = np.clip(self.state + np.mean(action) - 0.4, -9, 9).astype(np.float32)
-        self.time += 1
-        return self.state, float(-abs(self.state[0])), False, self.time == 10, {}
-
-
-def sb3_training(name, callback=None, module="stable_baselines3", steps=128, **options):
-    package = pytest.importorskip(module)
-    options = {"policy_kwargs": {"net_arch": [12, 8]}, **options}
-    if name in ("PPO", "A2C"):
-        options |= {"n_steps": 32, "batch_size": 32}
-    else:
-        options |= {"learning_starts": 16, "batch_size": 16, "buffer_size": 200}
-    env = Walk(continuous=name in ("SAC", "TD3", "TQC"))
-    model = getattr(package, name)("MlpPolicy", env, seed=5, device="cpu", **options)
-    return model.learn(steps, callback=callback)
 
 
 @pytest.mark.parametrize(

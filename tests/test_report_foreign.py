@@ -53,6 +53,61 @@ def test_monitor_files_of_one_training_are_put_in_the_order_of_time(tmp_path):
     assert "exploration" in note
 
 
+def progress(file, rows, header="rollout/ep_rew_mean,time/fps,time/total_timesteps,train/loss"):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([header, *rows]) + "\n")
+    return file
+
+
+def test_the_table_of_a_logger_has_evaluations_and_losses(tmp_path):
+    header = "time/iterations,time/total_timesteps,rollout/ep_rew_mean,note,eval/mean_reward"
+    header += ",train/loss,train/n_updates"
+    rows = [
+        "1,100,9.5,,,,",
+        ",150,,,20.25,,",
+        '2,200,11.0,"slow, but well",,0.5,40',
+        "3,300,,,,nan,80",
+    ]
+    file = progress(tmp_path / "dqn_seed4" / "progress.csv", rows, header)
+    for source in (file, tmp_path):
+        ((_, history, note),) = read_foreign(source)
+        assert history.labels == ["dqn_seed4"]
+        assert history.hparams == [{"seed": 4, "variant": "dqn"}]
+        names = ["eval/return", "loss/total", "rollout/return", "train/n_updates"]
+        assert sorted(history.metrics) == names
+        for name, steps, values in (
+            ("eval/return", [150], [20.25]),
+            ("rollout/return", [100, 200], [9.5, 11.0]),
+            ("loss/total", [200, 300], [0.5, np.nan]),
+        ):
+            np.testing.assert_array_equal(history.get(name)[0], steps)
+            np.testing.assert_array_equal(history.get(name)[1][:, 0], values)
+        assert note == "logged by Stable-Baselines3"
+
+
+def test_a_table_and_the_monitors_beside_it_are_one_training(tmp_path):
+    monitor(tmp_path / "ppo" / "0.monitor.csv", [(1, 10, 1.0), (5, 20, 9.0)])
+    progress(tmp_path / "ppo" / "progress.csv", ["2.5,900,64,0.1", "3.5,800,128,"])
+    ((_, history, note),) = read_foreign(tmp_path)
+    assert history.config == {"env": "CartPole-v1"}
+    np.testing.assert_array_equal(history.get("eval/return")[0], [64, 128])
+    np.testing.assert_array_equal(history.get("eval/return")[1][:, 0], [2.5, 3.5])
+    np.testing.assert_array_equal(history.get("time/steps_per_s")[1][:, 0], [900, 800])
+    assert "exploration" in note
+
+    # Without returns in the table, those of the monitors remain.
+    file = tmp_path / "ppo" / "progress.csv"
+    progress(file, ["64,0.1", "128,0.2"], "time/total_timesteps,train/loss")
+    ((_, history, _),) = read_foreign(tmp_path)
+    np.testing.assert_array_equal(history.get("eval/return")[0], [10, 30])
+    np.testing.assert_array_equal(history.get("loss/total")[0], [64, 128])
+
+
+def test_a_table_of_the_same_name_of_another_program_is_left_alone(tmp_path):
+    progress(tmp_path / "other" / "progress.csv", ["1,2"], "Epoch,AverageReturn")
+    assert read_foreign(tmp_path) == []
+
+
 def test_a_chart_of_weights_and_biases_has_a_run_per_column(tmp_path):
     file = tmp_path / "chart.csv"
     file.write_text(
@@ -121,6 +176,10 @@ def damaged(tmp_path, name, text, extra=None):
         ("a.monitor.csv", '#{"t_start": 0}\nr,l,t\n1,2\n', None, "line 3 is damaged"),
         ("a.monitor.csv", '#{"t_start": 0}\nr,l,t\n', None, "without an episode"),
         ("a.monitor.csv", "#" + "[" * 100_000, None, "expected a monitor file"),
+        ("progress.csv", "time/total_timesteps,a\n1\n", None, "line 2 has 1 cells, expected 2"),
+        ("progress.csv", "time/total_timesteps,a\n,3\n", None, "line 2 has the step ''"),
+        ("progress.csv", "time/total_timesteps,train/loss\n1,x\n", None, "line 2 has 'x'"),
+        ("progress.csv", "time/total_timesteps,a\n", None, "found no values"),
         ("d/params.json", "[]", None, "expected d3rlpy's mapping"),
         ("d/params.json", "{}", None, "without a metric"),
         ("d/params.json", "{}", ("loss.csv", "1,2\n"), "line 1 is damaged, expected epoch"),

@@ -69,6 +69,14 @@ def test_launch_size_by_hand(intervals, period, expected):
     assert launch_size(intervals, period) == expected
 
 
+@pytest.mark.parametrize(
+    ("common", "policy_period", "expected"), [(1000, 2, 20), (1000, 3, 1), (96, 3, 24), (7, 7, 7)]
+)
+def test_every_launch_has_as_many_whole_updates(common, policy_period, expected):
+    target_period = policy_period
+    assert launch_size([common], target_period, policy_period) == expected
+
+
 def test_a_launch_that_does_not_fit_is_refused(tiny):
     message = "updates_per_launch = 5: expected a divisor of steps and all intervals"
     with pytest.raises(InputError, match=message):

@@ -6,7 +6,7 @@ from helpers.agents import ROWS
 from helpers.capture import pretend
 
 from rlop.data.sampler import Streams, Table
-from rlop.training.compile import Launch
+from rlop.training.compile import Forms, Launch
 from rlop.training.sums import Sums
 
 K = 3
@@ -38,7 +38,7 @@ def launch_of(agent, data):
         sums.add(agent.update(table.gather(rows), noise))
 
     update(*streams.next())  # makes the sums
-    return Launch(agent, update, K, sums), streams
+    return Launch(agent, Forms(update, update, 1), K, sums), streams
 
 
 @pytest.mark.parametrize("runs", [1, 8])
@@ -82,7 +82,7 @@ def test_an_update_that_waits_for_the_device_cannot_be_recorded(read, tiny, monk
         read(metrics["loss/total"])
         return metrics
 
-    launch = Launch(agent, update, K)
+    launch = Launch(agent, Forms(update, update, 1), K)
     streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
     launch(*streams.take(K))  # not recorded: any read will do
     launch.records = True

@@ -43,7 +43,7 @@ def apply_overrides(
             raise InputError(f"--{key}: expected a key and a value, as in --seeds 8")
 
         items = [True] if is_flag else [_parse(text, key) for text in texts]
-        _assign(merged, key, items if len(items) > 1 else items[0])
+        assign(merged, key, items if len(items) > 1 else items[0])
     return merged
 
 
@@ -106,7 +106,7 @@ def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
-def _assign(section: dict[str, object], key: str, value: object) -> None:
+def assign(section: dict[str, object], key: str, value: object) -> None:
     """Set a dotted key in nested sections, creating those that are missing."""
     name, rest = _first_name(section, key)
     present = section.get(name)
@@ -115,7 +115,7 @@ def _assign(section: dict[str, object], key: str, value: object) -> None:
         if not isinstance(present, dict):
             present = {} if present is None else {PLAIN: present}
         section[name] = present
-        _assign(present, rest, value)
+        assign(present, rest, value)
         return
 
     is_plain = value is not None and not isinstance(value, dict)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rlop.data.mapped import converted, empty, take
 from rlop.types import InputError
 
 CHUNK = 16_384  # rows that are moved at once
@@ -117,7 +118,7 @@ def _whole(key: str, action: np.ndarray, n_actions: int | None) -> np.ndarray:
     if action.dtype.kind == "u" and action.max(initial=0) > np.iinfo(np.int64).max:
         raise InputError(f"{key}: {action.max()}, expected discrete actions below 2^63")
     if action.dtype.kind != "f":
-        return action.astype(np.int64, copy=False)
+        return converted(action, np.int64)
 
     check_finite(key, action)
     wrong = np.flatnonzero(action != np.round(action))
@@ -223,7 +224,7 @@ def shift(
         shifted["next_obs"] = obs[1:]
         shifted_infos = {key: value[:-1] for key, value in infos.items()}
     else:
-        next_obs = np.empty((len(kept), *obs.shape[1:]), obs.dtype)
+        next_obs = empty((len(kept), *obs.shape[1:]), obs.dtype, obs)
         for some in _chunks(kept):
             next_obs[some] = obs[np.minimum(kept[some] + 1, rows - 1)]
         shifted = {key: _kept(column, kept, reuse) for key, column in columns.items()}
@@ -237,7 +238,7 @@ def shift(
 def _kept(column: np.ndarray, rows: np.ndarray, reuse: bool) -> np.ndarray:
     """Return rows in ascending order, moved to the front of the array if that may be reused."""
     if not (reuse and column.flags.writeable):
-        return column[rows]
+        return take(column, rows)
     for some in _chunks(rows):
         column[some] = column[rows[some]]
     return column[: len(rows)]
@@ -303,7 +304,7 @@ def _check_entries(key: str, rows: np.ndarray) -> None:
 def _float32(key: str, array: np.ndarray) -> np.ndarray:
     """Return finite float32; a number too large for float32 counts as infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        array = array.astype(np.float32, copy=False)
+        array = converted(array, np.float32)
     check_finite(key, array)
     return array
 

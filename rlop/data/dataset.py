@@ -1,4 +1,4 @@
-"""One data set in memory: NumPy columns in episode order, and the transforms that backups need."""
+"""One data set: NumPy columns in episode order, and the transforms that backups need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from rlop.data.columns import float_column, make_columns, row_index
 from rlop.data.joined import Mixture
+from rlop.data.mapped import converted, ones, take
 from rlop.data.native import Bound, Counts, detached
 from rlop.data.recorded import recorded_actions, recorded_obs
 from rlop.data.returns import behavior_policy, end_index, n_step_rows, returns_to_go
@@ -208,28 +209,28 @@ class Dataset:
         end = self.end[index] | ~follows
         truncated = self.truncated[index] | (end & ~self.terminated[index])
 
-        take: slice | np.ndarray = index
+        part: slice | np.ndarray = index
         if follows[:-1].all():
-            take = slice(index[0], index[-1] + 1)  # a view, not a copy
+            part = slice(index[0], index[-1] + 1)  # a view, not a copy
 
         discount = self.discount
         if discount is not None:
-            discount = discount[take]
+            discount = take(discount, part)
         mixture = self.mixture
         if mixture is not None:
-            mixture = mixture.of(take)
+            mixture = mixture.of(part)
 
         return replace(
             self,
-            obs=self.obs[take],
-            action=self.action[take],
-            reward=self.reward[take],
-            next_obs=self.next_obs[take],
-            terminated=self.terminated[take],
+            obs=take(self.obs, part),
+            action=take(self.action, part),
+            reward=take(self.reward, part),
+            next_obs=take(self.next_obs, part),
+            terminated=take(self.terminated, part),
             truncated=truncated,
             end=end,
-            infos={key: value[take] for key, value in self.infos.items()},
-            extra={key: value[take] for key, value in self.extra.items()},
+            infos={key: take(value, part) for key, value in self.infos.items()},
+            extra={key: take(value, part) for key, value in self.extra.items()},
             discount=discount,
             mixture=mixture,
         )
@@ -338,14 +339,14 @@ class Dataset:
 
         # Columns of the next step belong to the last one of the span.
         extra = {
-            key: column[last] if key.startswith("next_") else column
+            key: take(column, last) if key.startswith("next_") else column
             for key, column in self.extra.items()
         }
 
         return replace(
             self,
             reward=self._summed(reward, f"n_step = {n}"),
-            next_obs=self.next_obs if n == 1 else self.next_obs[last],
+            next_obs=self.next_obs if n == 1 else take(self.next_obs, last),
             terminated=self.terminated[last],
             truncated=self.truncated[last],
             discount=(gamma**steps_ahead).astype(np.float32),
@@ -360,14 +361,14 @@ class Dataset:
         """
         discount = self.discount
         if discount is None:
-            discount = np.ones(len(self), np.float32)
+            discount = ones(self.reward)
 
         return {
             "obs": self.obs,
             "action": self.action,
             "reward": self.reward,
             "next_obs": self.next_obs,
-            "terminated": self.terminated.astype(np.float32),
+            "terminated": converted(self.terminated, np.float32),
             "discount": discount,
             **self.extra,
         }

@@ -15,8 +15,9 @@ CHUNK = 1 << 16  # rows that are made contiguous at a time
 def fingerprint(columns: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Describe every column by its dtype, shape and the hash of its content.
 
-    A column of more than 256 MiB, or one on disk, is known by 1024 rows spread over it, the first
-    and the last among them: a change of other rows alone is not seen.
+    A column of more than 256 MiB, or of stacked frames, is known by 1024 rows spread over it, the
+    first and the last among them: a change of other rows alone is not seen. An array in a mapped
+    file is described as the same array in memory.
 
     Args:
         columns: name -> `[N, ...]`, as of `Dataset.columns`.
@@ -26,8 +27,8 @@ def fingerprint(columns: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 def _describe(column: np.ndarray) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    in_memory = type(column) is np.ndarray
-    if in_memory and column.nbytes <= WHOLE:
+    is_array = isinstance(column, np.ndarray)
+    if is_array and column.nbytes <= WHOLE:
         for start in range(0, len(column), CHUNK):
             digest.update(np.ascontiguousarray(column[start : start + CHUNK]).data)
     else:

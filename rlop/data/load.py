@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlop.config.checks import closest, show
+from rlop.data.cache.cached import has_cache, read_cached
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
 from rlop.data.formats.d3rlpy import read_d3rlpy
@@ -44,6 +45,7 @@ def read_mix(
     sources: Sequence[Mapping[str, Any]] = (),
     env_id: str | None = None,
     download: bool | None = None,
+    cache: str | None = None,
 ) -> Dataset:
     """Read several sources as one: a batch draws a source by its weight, then one of its rows.
 
@@ -55,29 +57,22 @@ def read_mix(
             all sources are equally likely.
         env_id: Gymnasium id for all sources; by default what each says.
         download: whether missing files are fetched; by default as the readers do.
+        cache: folder of mapped copies of the sources, see `load_dataset`.
 
     Raises:
         InputError: no list of sources, weights of only some, sources that do not fit each other,
             or what their readers refuse.
     """
-    if source != "mix" or isinstance(sources, str) or not isinstance(sources, Sequence):
-        raise InputError(f"mix: sources = {show(sources)}: expected a list of sources")
-    if not sources:
-        raise InputError("mix: expected sources: [{source: NAME, weight: 1}, ...]")
-
+    if source != "mix":
+        raise InputError(f"data {source!r}: expected mix, and its options in data_options")
     shared = {"env_id": env_id, "download": download}
     datasets, weights = [], []
-    for number, entry in enumerate(sources):
-        where = f"mix: sources[{number}]"
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("source"), str):
-            raise InputError(f"{where} = {show(entry)}: expected {{source: NAME, weight: 1}}")
-        check_options(where, entry, ("source", "weight", "options", "transforms"))
+    for entry in _entries(sources):
         options = entry.get("options", {})
-        if not isinstance(options, Mapping):
-            raise InputError(f"{where}: options = {show(options)}: expected options by name")
-
         taken = signature(find_reader(entry["source"])).parameters
         own = {key: value for key, value in shared.items() if value is not None and key in taken}
+        if cache is not None:
+            own["cache"] = cache
         data = load_dataset(entry["source"], **{**own, **options})
         datasets.append(transform(data, entry.get("transforms", {})))
         if "weight" in entry:
@@ -89,6 +84,27 @@ def read_mix(
             "none"
         )
     return mix(datasets, weights or None)
+
+
+def _entries(sources: object) -> list[Mapping[str, Any]]:
+    """Return the sources of a mixture, as far as they can be checked without reading.
+
+    Raises:
+        InputError: no list of sources, or one that is not described as `read_mix` says.
+    """
+    if isinstance(sources, str) or not isinstance(sources, Sequence):
+        raise InputError(f"mix: sources = {show(sources)}: expected a list of sources")
+    if not sources:
+        raise InputError("mix: expected sources: [{source: NAME, weight: 1}, ...]")
+    for number, entry in enumerate(sources):
+        where = f"mix: sources[{number}]"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("source"), str):
+            raise InputError(f"{where} = {show(entry)}: expected {{source: NAME, weight: 1}}")
+        check_options(where, entry, ("source", "weight", "options", "transforms"))
+        options = entry.get("options", {})
+        if not isinstance(options, Mapping):
+            raise InputError(f"{where}: options = {show(options)}: expected options by name")
+    return list(sources)
 
 
 # The whole name, possibly with a query: `gridworld?size=8`.
@@ -126,7 +142,9 @@ REFUSED: dict[str, Reader] = {
 ENTRY_POINTS = "rlop.data"
 
 
-def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
+def load_dataset(
+    source: str | Path | Dataset, *, cache: object = None, **options: object
+) -> Dataset:
     """Load a data set by name or file.
 
     Continuous actions beyond [-1, 1] are brought there by the bounds of the environment that the
@@ -146,6 +164,9 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
             a name that `register_dataset` has got, or an installed package has registered in the
             entry points `rlop.data`;
             a `Dataset`, which is returned as it is.
+        cache: folder in which a copy of the data is kept in files that are mapped, for data that
+            memory does not hold and for several processes on the same data. The first process
+            makes it; it is made again when a file of the source changes. The numbers are the same.
         options: of the reader: see `read_embedded`, `read_d4rl`, `read_dqn_replay`, `read_minari`,
             `read_hdf5`, `read_npz`, `read_ogbench`, `read_d3rlpy`, `read_imitation`,
             `read_rlu`, `read_robomimic`. All of them but the embedded ones take `env_id`.
@@ -154,12 +175,47 @@ def load_dataset(source: str | Path | Dataset, **options: object) -> Dataset:
         InputError: an unknown source or option, or anything wrong with the file.
     """
     if isinstance(source, Dataset):
+        if cache is not None:
+            raise InputError(f"cache = {cache}: of {source.name}, which is loaded; expected a name")
         data = _with_env_id(source, options)
     else:
         reader = find_reader(str(source))
+        if cache is not None and _keeps_a_cache(reader, str(source), options):
+            options, cache = {**options, "cache": cache}, None
         _check_options(str(source), options, reader)
-        data = reader(source, **options)
+        if cache is None:
+            data = reader(source, **options)
+        else:
+            data = read_cached(str(source), options, reader, cache)
     return in_env_units(data, data.spec.env_id)
+
+
+def _keeps_a_cache(reader: Reader, source: str, options: Mapping[str, object]) -> bool:
+    """Return whether a reader has its own use for a cache: sources, or frames beyond a limit."""
+    has_limit = "memory_gb" in {**split_query(source)[1], **options}
+    return reader is read_mix or (has_limit and "cache" in signature(reader).parameters)
+
+
+def is_cached(source: str, options: Mapping[str, Any]) -> bool:
+    """Return whether loading would make no cache: it is there, or none is asked for.
+
+    Args:
+        source: as `load_dataset` takes it.
+        options: as well, with or without `cache`.
+    """
+    folder = options.get("cache")
+    if not isinstance(folder, str | Path):
+        return True  # none, or one that `load_dataset` refuses
+    reader = find_reader(source)
+    if reader is read_mix:
+        return all(
+            is_cached(entry["source"], {"cache": folder, **entry.get("options", {})})
+            for entry in _entries(options.get("sources", ()))
+        )
+    if _keeps_a_cache(reader, source, options):
+        return True
+    others = {key: value for key, value in options.items() if key != "cache"}
+    return has_cache(source, others, reader, Path(folder).expanduser())
 
 
 def find_reader(source: str) -> Reader:

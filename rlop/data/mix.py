@@ -12,6 +12,7 @@ import numpy as np
 from rlop.config.checks import show
 from rlop.data.dataset import Dataset
 from rlop.data.joined import Joined, Mixture
+from rlop.data.mapped import concatenate
 from rlop.types import InputError, Spec
 
 # Fields of a spec that one source may leave unknown where another names them.
@@ -52,18 +53,18 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float] | None = None) -> 
 
     names = tuple(data.name for data in datasets)
     lengths = [len(data) for data in datasets]
-    source = np.repeat(np.arange(len(datasets), dtype=np.int32), lengths)
+    source = np.repeat(np.arange(len(datasets), dtype=np.int16), lengths)
     shares = [f"{weight:g} of {name}" for weight, name in zip(weights, names)]
     name = f"mix({', '.join(shares)})"
     spec = _common(datasets)
     return Dataset(
         obs=_joined([data.obs for data in datasets]),
-        action=np.concatenate([data.action for data in datasets]),
-        reward=np.concatenate([data.reward for data in datasets]),
+        action=concatenate([data.action for data in datasets]),
+        reward=concatenate([data.reward for data in datasets]),
         next_obs=_joined([data.next_obs for data in datasets]),
-        terminated=np.concatenate([data.terminated for data in datasets]),
-        truncated=np.concatenate([data.truncated for data in datasets]),
-        end=np.concatenate([data.end for data in datasets]),
+        terminated=concatenate([data.terminated for data in datasets]),
+        truncated=concatenate([data.truncated for data in datasets]),
+        end=concatenate([data.end for data in datasets]),
         spec=replace(spec, changes=(name,)),
         name=name,
         mixture=Mixture(names, tuple(float(weight) for weight in weights), source),

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from rlop.data.mapped import empty
 from rlop.envs.spaces import to_unit
 from rlop.types import InputError
 
@@ -88,7 +89,7 @@ def unit_actions(action: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> np.
         return action
 
     box = action_box(lows, highs, action.shape[1:])
-    unit = np.empty(action.shape, np.float32)
+    unit = empty(action.shape, np.float32, action)
     for first in range(0, len(action), CHUNK):
         rows = slice(first, first + CHUNK)
         exact = to_unit(action[rows], box)

@@ -1,4 +1,4 @@
-"""Gather batches ahead of their use, on one other thread."""
+"""Gather batches ahead of their use, on other threads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rlop.data.sampler import Streams, StreamState
 from rlop.types import Batch
 
 AHEAD = 8  # batches
+THREADS = 4  # that wait for the disk, each for a batch
 
 
 class Pending(NamedTuple):
@@ -33,12 +34,12 @@ class Pending(NamedTuple):
 class Prefetcher:
     """`Streams` that return the batch in place of its rows' indices.
 
-    Indices and noise are the very same numbers as without it. The other thread waits for the disk
-    and copies while the caller computes: PyTorch releases the interpreter's lock meanwhile.
+    Indices and noise are the very same numbers as without it. The other threads wait for the disk
+    and copy while the caller computes: PyTorch releases the interpreter's lock meanwhile.
 
     Args:
         streams: drawn from in the caller's thread, some batches early.
-        gather: a table's method, called in the other thread; `next` raises its exceptions.
+        gather: a table's method, called in the other threads; `next` raises its exceptions.
         ahead: batches under way or ready.
     """
 
@@ -51,7 +52,7 @@ class Prefetcher:
         self.streams = streams
         self.gather = gather
         self.ahead = ahead
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="prefetch")
         self.pending: deque[Pending] = deque()
 
     def take(self, count: int) -> tuple[list[Batch], dict[str, Tensor]]:

@@ -159,7 +159,8 @@ class Choice:
     """
 
     def __init__(self, mixture: Mixture, device: torch.device | str) -> None:
-        counts = np.bincount(mixture.source, minlength=len(mixture.names))
+        numbers = range(len(mixture.names))
+        counts = np.array([np.count_nonzero(mixture.source == number) for number in numbers])
         if not counts.all():
             name = mixture.names[int(counts.argmin())]
             raise InputError(f"mix: no row of {name} is left that the agent can use")

@@ -11,8 +11,43 @@ from torch import Tensor
 
 from rlop.data.dqn_replay.stacks import FrameTable, Stacks
 from rlop.data.joined import Joined
+from rlop.data.mapped import Unchanged, file_of
 from rlop.data.sampler import Table
 from rlop.types import Batch
+
+
+class MappedTable(Table):
+    """A `Table` of columns in mapped files, which stay there; batches are brought to the device.
+
+    Args:
+        columns: of the data set; those in memory are gathered on the CPU as well.
+        device: where batches are wanted.
+    """
+
+    on_disk = True
+
+    def __init__(
+        self, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(columns, "cpu")
+        self.device = device
+        files = {file_of(column) for column in columns.values()}
+        self.check_files = Unchanged(*[file for file in files if file is not None])
+
+    def gather(self, index: Tensor) -> Batch:
+        """Return the transitions at `index` `[R, B]`."""
+        self.check_files()
+        batch = super().gather(index.cpu())
+        extra = {name: column.to(self.device) for name, column in batch.extra.items()}
+        rows = {name: column.to(self.device) for name, column in _rows_of(batch).items()}
+        return Batch(**{**rows, "index": index}, extra=extra)
+
+
+def _rows_of(batch: Batch) -> dict[str, Tensor]:
+    """Return the columns of a batch that every batch has."""
+    rows = batch._asdict()
+    del rows["extra"]
+    return rows
 
 
 class JoinedTable(Table):
@@ -61,18 +96,33 @@ def _where(condition: Tensor, batch: Batch, other: Batch) -> Batch:
         further = (1,) * (a.ndim - condition.ndim)
         return torch.where(condition.view(*condition.shape, *further), a, b)
 
-    merged = batch._asdict()
-    del merged["extra"]
+    merged = _rows_of(batch)
     for name, value in merged.items():
         merged[name] = rows(value, getattr(other, name))
     extra = {name: rows(value, other.extra[name]) for name, value in batch.extra.items()}
     return Batch(**merged, extra=extra)
 
 
+def _fits(columns: Mapping[str, np.ndarray], device: torch.device) -> bool:
+    """Return whether half of a GPU's free memory holds the columns; a CPU has the disk's pages."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * sum(column.nbytes for column in columns.values()) < free
+
+
 def make_table(columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> Table:
-    """Return the table that fits the columns: of several sources, of stacked frames, or `Table`."""
+    """Return the table that fits the columns.
+
+    Args:
+        columns: of a data set: of several sources, of stacked frames, in mapped files, in memory.
+        device: where batches are wanted.
+    """
     if isinstance(columns["obs"], Joined):
         return JoinedTable(columns, device)
     if isinstance(columns["obs"], Stacks):
         return FrameTable(columns, device)
+    is_mapped = any(file_of(column) is not None for column in columns.values())
+    if is_mapped and not _fits(columns, torch.device(device)):
+        return MappedTable(columns, device)
     return Table(columns, device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 
 import numpy as np
@@ -19,6 +20,8 @@ from rlop.data.changes import recorded, with_change
 from rlop.data.columns import float_column
 from rlop.data.dataset import Dataset
 from rlop.data.images import transpose
+from rlop.data.mapped import by_pieces
+from rlop.data.moments import moments
 from rlop.data.options import check_options
 from rlop.data.units import scale_actions
 from rlop.types import InputError, Spec
@@ -61,18 +64,16 @@ def normalize_obs(data: Dataset, eps: float = 1e-3) -> tuple[Dataset, np.ndarray
     if data.spec.obs_normalizer is not None:
         raise InputError(f"{data.name}: normalize_obs: observations are normalized already")
 
-    obs = np.asarray(data.obs)
-    mean = obs.mean(0, dtype=np.float64).astype(np.float32)
-    deviation = obs.std(0, dtype=np.float64)
-    divisor = (deviation + eps).astype(np.float32)
+    exact_mean, deviation = moments(data.obs)
+    mean, divisor = exact_mean.astype(np.float32), (deviation + eps).astype(np.float32)
     stored = (tuple(mean.ravel().tolist()), tuple(divisor.ravel().tolist()))
     spec = replace(data.spec, obs_normalizer=stored)
 
     changed = replace(
         data,
         name=f"{data.name}+normalized",
-        obs=normalized(obs, spec),
-        next_obs=normalized(np.asarray(data.next_obs), spec),
+        obs=by_pieces(partial(normalized, spec=spec), data.obs, np.float32),
+        next_obs=by_pieces(partial(normalized, spec=spec), data.next_obs, np.float32),
         spec=spec,
     )
     return with_change(data, changed, "normalize_obs", {"eps": eps}), mean, divisor
@@ -113,12 +114,11 @@ def scale_reward(data: Dataset, scale: float = 1.0, shift: float = 0.0) -> Datas
             f"{data.name}: scale_reward: before n_step and with_mc_returns, which sum rewards"
         )
 
-    reward = data.reward.astype(np.float64) * scale + shift
-    return replace(
-        data,
-        name=f"{data.name}{REWARD}*{scale:g}{shift:+g}",
-        reward=reward.astype(np.float32),
-    )
+    def scaled(reward: np.ndarray) -> np.ndarray:
+        return reward.astype(np.float64) * scale + shift
+
+    reward = by_pieces(scaled, data.reward, np.float32)
+    return replace(data, name=f"{data.name}{REWARD}*{scale:g}{shift:+g}", reward=reward)
 
 
 @recorded
@@ -308,14 +308,15 @@ def clip_actions(data: Dataset, limit: float = 1 - 1e-6) -> Dataset:
             "expected continuous ones"
         )
 
+    clip = partial(np.clip, a_min=-limit, a_max=limit)
     extra = dict(data.extra)
     if "next_action" in extra:
-        extra["next_action"] = np.clip(extra["next_action"], -limit, limit)
+        extra["next_action"] = by_pieces(clip, extra["next_action"], np.float32)
 
     return replace(
         data,
         name=f"{data.name}+clipped",
-        action=np.clip(data.action, -limit, limit),
+        action=by_pieces(clip, data.action, np.float32),
         extra=extra,
     )
 

@@ -13,6 +13,9 @@ from rlop.doctor.rules import OK, UNMEASURED
 from rlop.doctor.words import CAVEATS, remedy, sentence
 from rlop.report import html
 
+LEFT = "text-align: left"  # of words; numbers stand right
+WHOLE = "white-space: nowrap"  # of a range, which cannot be read in two lines
+APART = "margin-top: 1.8rem"  # from the finding above
 HEADER = ("measure", "this run", "healthy runs", "runs with this disease")
 
 
@@ -43,12 +46,13 @@ def write_page(
 
 def _overview(found: Sequence[Diagnosis]) -> html.Html:
     """List what every run is sick of, in one table."""
-    rows = []
+    rows: list[list[html.Cell]] = []
     for number, diagnosis in enumerate(found):
         link = html.tag("a", diagnosis.label, href=f"#run-{number}")
         watched = [item.disease for item in diagnosis.findings if item.level == "watch"]
-        rows.append([link, ", ".join(diagnosis.sick) or "nothing", ", ".join(watched) or "nothing"])
-    table = html.table(("run", "sick of", "worth watching"), rows)
+        sick = ", ".join(diagnosis.sick) or "nothing"
+        rows.append([link, (sick, LEFT), (", ".join(watched) or "nothing", LEFT)])
+    table = html.table(("run", ("sick of", LEFT), ("worth watching", LEFT)), rows)
     return html.section("Runs", table, anchor="runs")
 
 
@@ -73,7 +77,7 @@ def _trouble(finding: Finding, config: str | None, data: str | None) -> list[htm
     """Return what is said of one disease: words, evidence, remedy."""
     words = f"{sentence(finding.disease, finding.level)} Confidence: {finding.sure}."
     return [
-        html.tag("h3", f"{finding.level}: {finding.disease}"),
+        html.tag("h3", f"{finding.level}: {finding.disease}", style=APART),
         html.paragraph(words),
         html.table(HEADER, [_row(item) for item in finding.evidence]),
         html.paragraph("Try first:", html.tag("code", remedy(finding.disease, config, data))),
@@ -82,7 +86,8 @@ def _trouble(finding: Finding, config: str | None, data: str | None) -> list[htm
 
 def _row(item: Evidence) -> list[html.Cell]:
     name = html.tag("span", MEASURES[item.measure], title=item.measure)
-    return [name, f"{item.value:.3g}", _shown(item.healthy), _shown(item.sick)]
+    ranges = (_shown(item.healthy), WHOLE), (_shown(item.sick), WHOLE)
+    return [name, f"{item.value:.3g}", *ranges]
 
 
 def _shown(reference: Range | None) -> str:

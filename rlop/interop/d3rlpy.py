@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,9 +12,15 @@ from torch import Tensor, nn
 
 from rlop.config.checks import check_range
 from rlop.interop.network_probe import ACTOR, EVERY, NetworkProbe
-from rlop.interop.sb3 import last_linear
+from rlop.interop.values import (
+    ActionValues,
+    HeavierProbes,
+    check_names,
+    last_linear,
+    transitions,
+)
 from rlop.probes.units import DEAD
-from rlop.types import InputError
+from rlop.types import Batch, InputError, Spec
 
 Algorithm: TypeAlias = Any  # of d3rlpy, an optional package
 Buffer: TypeAlias = Any
@@ -21,10 +28,11 @@ OPTIONS = ("learning_rate", "critic_learning_rate", "gamma", "batch_size", "n_cr
 
 
 class Rows(NamedTuple):
-    """The fixed batch: observations, actions, next observations and 1 - terminated."""
+    """The fixed batch: observations, actions, rewards, next observations and 1 - terminated."""
 
     obs: np.ndarray
     action: np.ndarray
+    reward: np.ndarray
     next_obs: np.ndarray
     mask: np.ndarray
 
@@ -45,6 +53,12 @@ class D3rlpyProbe:
         size: number of rows.
         name: of the method in reports; by default the algorithm's.
         seed: of the training.
+        probes: of the heavier probes of `rlop.probes.pack`, those that are measured too, of an
+            algorithm with Q-functions. d3rlpy calls this after the first update, which is when they
+            are tried, and the networks of that moment count as the initial ones.
+    Raises:
+        InputError: for a data set of another kind, or a probe that does not suit its actions; at
+            the first update, for one that cannot be taken of the networks.
     """
 
     def __init__(
@@ -55,15 +69,23 @@ class D3rlpyProbe:
         size: int = 2048,
         name: str | None = None,
         seed: int = 0,
+        probes: Sequence[str] = (),
     ) -> None:
         check_range("every", every, low=1)
         check_range("size", size, low=2)
+        self.spec = _spec(dataset)
+        check_names(probes, discrete=self.spec.n_actions is not None)
         self.logdir, self.every, self.name, self.seed = Path(logdir), every, name, seed
         self.rows = rows_of(dataset, size)
+        self.probes = probes
+        self.values: ActionValues | None = None
         self.probe: NetworkProbe | None = None
 
     def __call__(self, algorithm: Algorithm, epoch: int, step: int) -> None:
         """Measure if a probe is due at this step."""
+        if self.probes and self.values is None:
+            self.values = values_of(algorithm, self.spec)
+            HeavierProbes(self.values, self._transitions(algorithm), self.probes)
         if step % self.every:
             return
         if self.probe is None:
@@ -94,10 +116,10 @@ class D3rlpyProbe:
             policy = getattr(modules, "imitator", None)
             if policy is None:
                 raise InputError(f"{type(algorithm).__name__}: expected Q-functions or a policy")
-            network, heads = _All(nn.ModuleList([policy])), {ACTOR: _head(policy, 0)}
+            network, heads = _All(nn.ModuleList([policy])), {ACTOR: f"networks.0.{_head(policy)}"}
         else:
             network = _All(values)
-            heads = {f"critic_{n + 1}": _head(q, n) for n, q in enumerate(values)}
+            heads = {f"critic_{n + 1}": f"networks.{n}.{_head(q)}" for n, q in enumerate(values)}
 
         options = {key: getattr(algorithm.config, key, None) for key in OPTIONS}
         plain = {k: v for k, v in options.items() if isinstance(v, int | float | str)}
@@ -114,7 +136,23 @@ class D3rlpyProbe:
             name=self.name or algorithm_name,
             seed=self.seed,
             config={"algorithm": algorithm_name, **plain},
+            probes=self.probes,
+            values=self.values,
+            rows=self._transitions(algorithm) if self.probes else None,
         )
+
+    def _transitions(self, algorithm: Algorithm) -> Batch:
+        """Return the rows as the networks read them."""
+        obs = _scaled(algorithm, self.rows.obs)
+        action = torch.as_tensor(self.rows.action, device=obs.device)
+        if self.spec.n_actions is None:
+            action = _scaled_actions(algorithm, self.rows.action)
+        reward = torch.as_tensor(self.rows.reward, dtype=torch.float32, device=obs.device)
+        scaler = algorithm.reward_scaler
+        reward = reward if scaler is None else scaler.transform(reward)
+        terminated = 1 - torch.as_tensor(self.rows.mask, device=obs.device)
+        next_obs = _scaled(algorithm, self.rows.next_obs)
+        return transitions(obs, action, reward, next_obs, terminated)
 
 
 def rows_of(dataset: Buffer, size: int) -> Rows:
@@ -130,16 +168,61 @@ def rows_of(dataset: Buffer, size: int) -> Rows:
     if not episodes or not isinstance(episodes[0].observations, np.ndarray):
         raise InputError("dataset: expected episodes with one array of observations each")
 
-    obs, action, next_obs, mask = [], [], [], []
+    obs, action, reward, next_obs, mask = [], [], [], [], []
     for episode in episodes:
         obs.append(episode.observations[:-1])
         next_obs.append(episode.observations[1:])
         action.append(episode.actions[:-1])
+        reward.append(episode.rewards[:-1])
         mask.append(np.ones(len(episode.observations) - 1, np.float32))
 
     total = sum(map(len, mask))
     rows = np.arange(min(size, total)) * total // min(size, total)
-    return Rows(*(np.concatenate(part)[rows] for part in (obs, action, next_obs, mask)))
+    return Rows(*(np.concatenate(part)[rows] for part in (obs, action, reward, next_obs, mask)))
+
+
+def values_of(algorithm: Algorithm, spec: Spec) -> ActionValues:
+    """Return the action values of an algorithm, whose parameters of now count as initial.
+
+    Args:
+        algorithm: of d3rlpy, with networks.
+        spec: of its data set.
+    Raises:
+        InputError: it has no Q-functions with targets, or several of discrete actions.
+    """
+    modules = algorithm.impl.modules
+    online, target = getattr(modules, "q_funcs", None), getattr(modules, "targ_q_funcs", None)
+    if online is None or target is None:
+        raise InputError(f"probes: expected Q-functions, {type(algorithm).__name__} has none")
+    return ActionValues(
+        [_Values(q) for q in online],
+        spec,
+        float(algorithm.config.gamma),
+        [_Values(q) for q in target],
+        algorithm.impl.predict_best_action if spec.n_actions is None else None,
+        head=f"network.{_head(online[0])}",
+    )
+
+
+def _spec(dataset: Buffer) -> Spec:
+    """Describe the observations and actions of a replay buffer."""
+    info = dataset.dataset_info
+    obs_shape = tuple(info.observation_signature.shape[0])
+    if info.action_space.name == "DISCRETE":
+        return Spec(obs_shape, n_actions=int(info.action_size))
+    return Spec(obs_shape, action_shape=(int(info.action_size),))
+
+
+class _Values(nn.Module):
+    """The values of a Q-function, without its quantiles."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return `[n, A]`, or `[n, 1]` for a pair of observations and actions."""
+        return self.network(*inputs).q_value
 
 
 class _All(nn.Module):
@@ -155,13 +238,13 @@ class _All(nn.Module):
             network(obs) if action is None else network(obs, action)
 
 
-def _head(network: nn.Module, number: int) -> str:
-    """Return the name of a network's layer that reads the features, within `_All`."""
+def _head(network: nn.Module) -> str:
+    """Return the name of a network's layer that reads the features."""
     names = [name for name, _ in network.named_modules()]
     for name in ("_fc", "_mu"):
         if name in names:
-            return f"networks.{number}.{name}"
-    return f"networks.{number}.{last_linear(network)}"
+            return name
+    return last_linear(network)
 
 
 def _reads_actions(values: nn.ModuleList) -> bool:

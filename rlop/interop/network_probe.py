@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from rlop.config.checks import check_range
+from rlop.interop.values import ActionValues, HeavierProbes
 from rlop.logs.logger import Logger, Mark
 from rlop.probes.hook import probe
-from rlop.types import InputError
+from rlop.types import Batch, InputError
 
 EVERY = 10_000  # steps between two probes, which then cost less than 1 % of a DQN of two layers
 ACTOR = "actor"
@@ -45,8 +46,12 @@ class NetworkProbe:
         name: of the method; runs of one name are a group in reports.
         seed: of the training.
         config: whatever else describes the training.
+        probes: of the heavier probes of `rlop.probes.pack`, those that are recorded, too.
+        values: the action values that they read.
+        rows: the transitions that they are measured on, from `rlop.interop.transitions`.
     Raises:
-        InputError: for a folder with a record, or an argument of the wrong type.
+        InputError: for a folder with a record, an argument of the wrong type, or a heavier probe
+            that cannot be taken of these networks.
     """
 
     def __init__(
@@ -63,6 +68,9 @@ class NetworkProbe:
         name: str = "network",
         seed: int = 0,
         config: Mapping[str, object] | None = None,
+        probes: Sequence[str] = (),
+        values: ActionValues | None = None,
+        rows: Batch | None = None,
     ) -> None:
         check_range("every", every, low=0)
         several = isinstance(networks, Mapping)
@@ -74,6 +82,12 @@ class NetworkProbe:
         self.batch, self.next_batch, self.mask = batch, next_batch, mask
         self.every, self.layer, self.activation = every, layer, activation
         self.step = 0  # of the last probe
+
+        self.heavier: HeavierProbes | None = None
+        if probes:
+            if values is None or rows is None:
+                raise InputError("probes: expected with values and rows")
+            self.heavier = HeavierProbes(values, rows, probes)
 
         self.record = ProbeRecord(logdir, name, seed, config)
 
@@ -94,7 +108,7 @@ class NetworkProbe:
             step: of the training.
             extra: other numbers to record at this step.
         Returns:
-            The measures of `rlop.probe` by name, as recorded.
+            The measures of `rlop.probe` and the heavier ones by name, as recorded.
         Raises:
             InputError: for a network or a batch that cannot be measured.
         """
@@ -105,6 +119,8 @@ class NetworkProbe:
                 each[name or output] = self._measures(network, head)
 
         measures = summarized(each)
+        if self.heavier is not None:
+            measures |= self.heavier()
         self.record.log(step, {**measures, **(extra or {})})
         return measures
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlop.config.checks import check_range
+from rlop.config.checks import check_known, check_range
 from rlop.interop.network_probe import ACTOR, EVERY, NetworkProbe
+from rlop.interop.sb3_values import values_of
+from rlop.interop.values import ActionValues, last_linear, transitions
+from rlop.probes.heavy import PROBES
 from rlop.probes.units import DEAD
-from rlop.types import InputError
+from rlop.types import Batch, InputError
 
 Model: TypeAlias = Any  # of Stable-Baselines3, an optional package
 Obs: TypeAlias = Any  # a tensor `[n, ...]`, or a dictionary of them
@@ -29,6 +32,8 @@ class Rows(NamedTuple):
     action: Tensor | None = None
     next_obs: Obs | None = None
     mask: Tensor | None = None
+    reward: Tensor | None = None
+    discount: Tensor | None = None  # factor of the next value, where it is not gamma
 
 
 class Measured(NamedTuple):
@@ -46,6 +51,7 @@ def ProbeCallback(
     every: int = EVERY,
     size: int = 2048,
     name: str | None = None,
+    probes: Sequence[str] = (),
 ) -> Any:
     """Make a callback of Stable-Baselines3 that measures the model's networks while it learns.
 
@@ -65,15 +71,21 @@ def ProbeCallback(
         every: environment steps between two probes.
         size: number of rows taken from the buffer.
         name: of the method in reports; by default the algorithm's.
+        probes: of the heavier probes of `rlop.probes.pack`, those that are measured too, of a model
+            with action values; `obs` must be None.
     Returns:
         A `stable_baselines3.common.callbacks.BaseCallback`.
     Raises:
-        InputError: Stable-Baselines3 is not installed, or, in training, for a model whose networks
-            are not known.
+        InputError: Stable-Baselines3 is not installed; before training, for a probe that cannot be
+            taken; in training, for a model whose networks are not known.
     """
     check_range("every", every, low=1)
     check_range("size", size, low=2)
-    return _callback_class()(logdir, obs, every, size, name)
+    for probe in probes:
+        check_known("probe", probe, PROBES)
+    if probes and obs is not None:
+        raise InputError("obs: expected None with probes, which need actions and rewards, too")
+    return _callback_class()(logdir, obs, every, size, name, probes)
 
 
 @cache
@@ -96,11 +108,17 @@ def _callback_class() -> Callable[..., Any]:
             every: int,
             size: int,
             name: str | None,
+            probes: Sequence[str],
         ) -> None:
             super().__init__()
             self.logdir, self.obs, self.every, self.size = Path(logdir), obs, every, size
-            self.name = name
+            self.name, self.probes = name, probes
             self.probe: NetworkProbe | None = None
+            self.values: ActionValues | None = None
+
+        def _on_training_start(self) -> None:
+            if self.probes and self.values is None:
+                self.values = values_of(self.model, self.probes)
 
         def _on_step(self) -> bool:
             return True
@@ -138,6 +156,9 @@ def _callback_class() -> Callable[..., Any]:
                 name=self.name or algorithm,
                 seed=model.seed or 0,
                 config={"algorithm": algorithm, **plain},
+                probes=self.probes,
+                values=self.values,
+                rows=_transitions(rows, model) if self.probes else None,
             )
 
         def _measure(self, probe: NetworkProbe) -> None:
@@ -173,14 +194,32 @@ def rows_of(model: Model, obs: Obs | None, size: int) -> Rows | None:
             return None
         with _own_random_numbers():
             sample = buffer.sample(size, env=model.get_vec_normalize_env())
-        mask = 1 - sample.dones.flatten()
-        return Rows(sample.observations, sample.actions, sample.next_observations, mask)
+        return Rows(
+            sample.observations,
+            sample.actions,
+            sample.next_observations,
+            mask=1 - sample.dones.flatten(),
+            reward=sample.rewards,
+            discount=getattr(sample, "discounts", None),
+        )
 
     observations = model.rollout_buffer.observations  # [steps, environments, ...]
     if isinstance(observations, dict):
         flat = {key: _spread(value, size) for key, value in observations.items()}
         return Rows({key: value.to(model.device) for key, value in flat.items()})
     return Rows(_spread(observations, size).to(model.device))
+
+
+def _transitions(rows: Rows, model: Model) -> Batch:
+    """Put rows of a replay buffer into the form of the heavier probes."""
+    assert rows.action is not None
+    assert rows.reward is not None
+    assert rows.mask is not None
+    assert rows.next_obs is not None
+    discount = None
+    if rows.discount is not None and model.gamma:
+        discount = rows.discount / model.gamma
+    return transitions(rows.obs, rows.action, rows.reward, rows.next_obs, 1 - rows.mask, discount)
 
 
 def _spread(values: np.ndarray, size: int) -> Tensor:
@@ -264,15 +303,3 @@ def _critics(policy: Any, rows: Rows) -> Measured:
         heads[f"critic_{number + 1}"] = f"qf{number}.{last_linear(network)}"
     batch, next_batch = (rows.obs, rows.action), (rows.next_obs, next_action)
     return Measured(policy.critic, batch, next_batch, heads)
-
-
-def last_linear(network: nn.Module) -> str:
-    """Return the name of the linear layer that a network has last.
-
-    Raises:
-        InputError: it has none.
-    """
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not names:
-        raise InputError(f"{type(network).__name__}: expected a linear layer that reads features")
-    return names[-1]

@@ -13,6 +13,7 @@ from rlop.nets.linear import Linear, stacked_affine
 from rlop.nets.mlp import MLP
 from rlop.nets.pieces import ROWS, in_pieces, one_by_one
 from rlop.nets.qnetwork import preprocess
+from rlop.types import KEPT
 
 
 class Critics(nn.Module):
@@ -112,6 +113,25 @@ class Critics(nn.Module):
         features = self.torso.above(both.flatten(-3, -2))
         return features.unflatten(-2, (-1, count))
 
+    def with_slopes(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map as `forward` does, and return dQ_e/da as well, which can be differentiated again.
+
+        Args:
+            obs: `[R, B, *obs_shape]`.
+            action: `[R, B, m]`.
+        Returns:
+            Features `[R, E, B, D]`, values `[R, E, B]` and slopes `[R, E, B, m]`.
+        """
+        dtype = self.head.weight.dtype
+        obs = preprocess(obs, dtype).flatten(2).unsqueeze(1).expand(*self.lead, -1, -1)
+        own = action.to(dtype).unsqueeze(1).expand(*self.lead, -1, -1)
+        with torch.enable_grad():
+            own = own.detach().requires_grad_()  # each critic's, so that slopes do not add up
+            features = self.pairs(obs, own)
+            values = self.head(features).squeeze(-1)
+            (slopes,) = torch.autograd.grad(values.sum(), own, create_graph=True)
+        return features, values, slopes
+
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Evaluate several actions at each observation.
 
@@ -136,6 +156,17 @@ class Critics(nn.Module):
                 parts = [functional_call(self, network, piece)[1] for piece in pieces]
                 values.append(torch.cat(parts))
         return torch.stack(values).unflatten(0, self.lead)
+
+
+def first_value(critics: Critics, obs: Tensor, action: Tensor) -> Tensor:
+    """Return the first critic's values alone: `[R, B, *obs_shape]`, `[R, B, m]` to `[R, B]`."""
+    if not critics.plain:  # other layers may keep more than their parameters
+        return critics(obs, action)[1][:, 0]
+    first = {}
+    for name, parameter in critics.named_parameters():
+        if not name.startswith(KEPT):
+            first[name] = parameter[:, :1]
+    return functional_call(critics, first, (obs, action))[1].squeeze(1)
 
 
 class DiscreteCritics(nn.Module):

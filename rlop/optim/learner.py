@@ -156,7 +156,9 @@ def one_run_of(network: nn.Module, run: int) -> nn.Module:
 
 
 def step_together(
-    parts: Sequence[tuple[Learner, Tensor]], batch: Batch | None = None
+    parts: Sequence[tuple[Learner, Tensor]],
+    batch: Batch | None = None,
+    waiting: Sequence[Learner] = (),
 ) -> list[Tensor]:
     """Step several networks of the same runs, each down its own loss `[R]`.
 
@@ -166,6 +168,8 @@ def step_together(
     Args:
         parts: learners with their losses.
         batch: from `Learner.relaxed`, if one of them uses slacks.
+        waiting: learners of the same runs that do not step now; a run that freezes does so in
+            these, too.
     Returns:
         The norm of each network's gradient, `[R]`, in the order of `parts`.
     """
@@ -179,6 +183,8 @@ def step_together(
         learner.apply(grads, norm)
         if slope is not None and learner.slacks is not None and batch is not None:
             learner.slacks.relax(batch.index, slope, learner.active)
+    for learner in waiting:
+        learner.active.logical_and_(finite)
     return norms
 
 

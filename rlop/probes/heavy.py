@@ -79,18 +79,29 @@ def pack(
     check_range("size", size, low=1)
     view = AgentView(agent, batch, size)
 
-    suited = [name for name in PROBES if view.discrete or name not in DISCRETE]
     if names is None:
-        names = suited
-    for name in names:
-        check_known("probe", name, PROBES)
-        if name not in suited:
-            agent_class = type(agent).__name__
-            raise InputError(
-                f"probe {name!r}: expected discrete actions, {agent_class} has continuous ones"
-            )
+        names = [name for name in PROBES if view.discrete or name not in DISCRETE]
+    check_probes(names, view.discrete, type(agent).__name__)
 
     return {name: PROBES[name](view).detach() for name in names}
+
+
+def check_probes(names: Sequence[str], discrete: bool, owner: str) -> None:
+    """Refuse an unknown probe, or one that has no meaning for continuous actions.
+
+    Args:
+        names: keys of `PROBES`.
+        discrete: whether actions are.
+        owner: who has the actions, for messages.
+    Raises:
+        InputError: naming the probe.
+    """
+    for name in names:
+        check_known("probe", name, PROBES)
+        if name in DISCRETE and not discrete:
+            raise InputError(
+                f"probe {name!r}: expected discrete actions, {owner} has continuous ones"
+            )
 
 
 # --- kernels ---
@@ -311,3 +322,6 @@ PROBES: dict[str, Probe] = {
 DISCRETE = frozenset(
     ["agreement/error", "agreement/gap", "agreement/shift", "lipschitz/flip", "classes/ratio"]
 )
+
+# These compare the runs of a training, and are NaN for one alone.
+BETWEEN_RUNS = frozenset(["agreement/disagreement", "cka/seeds", "masks/seeds"])

@@ -153,7 +153,7 @@ def _features_of(
     """Run the model and return the features `[n, d]` of a layer, and the linear layer on them."""
     recorder = _Recorder()
     inputs = batch if isinstance(batch, tuple) else (batch,)
-    with _recording(model, layer, heads, recorder), _eval_mode(model):
+    with _recording(model, layer, heads, recorder), eval_mode(model):
         model(*inputs)
 
     title = f"layer {layer!r}"
@@ -214,8 +214,12 @@ def _recording(
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode during a `with` block."""
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode during a `with` block.
+
+    Args:
+        model: any module; each of its modules gets its own mode back.
+    """
     # Flag by flag, because model.train() would also change layers that the user keeps in eval mode.
     training = {module: module.training for module in model.modules()}
     model.eval()

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlop.nets.qnetwork import preprocess
-from rlop.optim.learner import Learner
 from rlop.probes.gradients import Values, gradient_blocks, gram
 from rlop.probes.lipschitz import StateValues
 from rlop.runs import Runs
 from rlop.types import Batch, InputError, Spec
+
+
+class ValueLearner(Protocol):
+    """The part of a learner that the heavier probes read; parameters are `[R, ...]`, by name."""
+
+    @property
+    def online(self) -> nn.Module:
+        """Network that gives features and values."""
+        ...
+
+    @property
+    def target(self) -> Any:
+        """Target network; None without action values."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Parameters of the online network."""
+        ...
+
+    @property
+    def initial(self) -> Mapping[str, Tensor]:
+        """The same before training."""
+        ...
 
 
 class ValueAgent(Protocol):
@@ -25,7 +49,7 @@ class ValueAgent(Protocol):
     device: torch.device
 
     @property
-    def main(self) -> Learner:
+    def main(self) -> ValueLearner:
         """The learner whose network has the features."""
         ...
 
@@ -46,7 +70,7 @@ class DiscreteValueAgent(ValueAgent, Protocol):
         ...
 
 
-def value_learner(agent: ValueAgent) -> Learner:
+def value_learner(agent: ValueAgent) -> ValueLearner:
     """Return the learner of an agent's action values.
 
     Args:

@@ -11,9 +11,12 @@ the ball around the initialization (`center="init"`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rlop.config.checks import check_known
 from rlop.config.parts import is_import_path, load_part
 from rlop.config.schema import build
+from rlop.config.terms import Term
 from rlop.projections.balls import check_radius, frobenius_ball, max_norm, neuron_radius
 from rlop.projections.layers import (
     Attached,
@@ -37,6 +40,7 @@ __all__ = [
     "frobenius_ball",
     "frobenius_ball_",
     "make_projection",
+    "make_projections",
     "max_norm",
     "max_norm_",
     "neuron_radius",
@@ -64,3 +68,22 @@ def make_projection(kind: str, **options: object) -> Projection:
     if not (isinstance(part, type) and issubclass(part, Projection)):
         raise InputError(f"{key}: expected a subclass of rlop.projections.Projection, got {part!r}")
     return build(part, options, where="", key=key)
+
+
+def make_projections(terms: Mapping[str, Term]) -> list[Projection]:
+    """Make the projection of every term, in order.
+
+    Args:
+        terms: from `rlop.config.terms.read_terms`.
+    Raises:
+        InputError: for an unknown projection or option, or a function.
+    """
+    projections = []
+    for name, term in terms.items():
+        if "fn" in term.options:
+            raise InputError(
+                f"projections.{name}: expected the import path of a subclass of "
+                "rlop.projections.Projection as its name, in place of fn"
+            )
+        projections.append(make_projection(name, **term.options))
+    return projections

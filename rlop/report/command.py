@@ -23,7 +23,7 @@ def add_options(parser: ArgumentParser) -> None:
         nargs="*",
         metavar="RUNS",
         help="log folders, or folders of them; also d3rlpy's folders, CSV exports of Weights & "
-        "Biases, and monitor files of Stable-Baselines3",
+        "Biases, and monitor.csv and progress.csv of Stable-Baselines3",
     )
     add("--html", metavar="FILE", help="write one page with everything, which needs no network")
     add("--by", nargs="+", default=[], metavar="KEY", help="settings whose values make the groups")

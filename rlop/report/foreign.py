@@ -24,7 +24,8 @@ Found: TypeAlias = tuple[Path, History, str]  # place, record, what a reader mus
 LARGEST = 256 << 20  # bytes of a table
 EPISODES = 100  # that a point of a monitor file averages, as Stable-Baselines3 does
 POINTS = 200  # of a monitor file, at most
-MONITOR, PARAMS = "monitor.csv", "params.json"
+MONITOR, PROGRESS, PARAMS = "monitor.csv", "progress.csv", "params.json"
+TIMESTEPS = "time/total_timesteps"  # a column of every table of Stable-Baselines3's logger
 STEP_COLUMNS = ("step", "_step", "global_step", "trainer/global_step")
 SEED = re.compile(r"(?:^|[\s_,;-])(?:seed|s)[\s_=:-]?(\d+)(?=$|[\s_,;-])", re.IGNORECASE)
 STAMP = re.compile(r"[_-](?:\d{14}|\d{8}[_-]\d{6}|[0-9a-f]{8})$")
@@ -44,6 +45,12 @@ METRICS = {
     "critic_loss": "loss/total",
     "conservative_loss": "loss/conservative",
     "actor_loss": "loss/policy",
+    "eval/mean_reward": "eval/return",
+    "rollout/ep_rew_mean": "rollout/return",
+    "train/loss": "loss/total",
+    "train/critic_loss": "loss/total",
+    "train/actor_loss": "loss/policy",
+    "time/fps": "time/steps_per_s",
 }
 
 
@@ -51,8 +58,8 @@ def read_foreign(path: Path) -> list[Found]:
     """Read every record of another program in a folder or below, or in one CSV file.
 
     Args:
-        path: a CSV export of Weights & Biases, a monitor file, or a folder that holds folders of
-            d3rlpy or monitor files.
+        path: a CSV export of Weights & Biases, a monitor file or a `progress.csv` of
+            Stable-Baselines3, or a folder that holds such files, or folders of d3rlpy.
 
     Returns:
         The records; none where the path holds none.
@@ -61,17 +68,18 @@ def read_foreign(path: Path) -> list[Found]:
         InputError: a file that is damaged, or that is none of these.
     """
     if path.suffix == ".csv":
-        if path.name.endswith(MONITOR):
-            return [_monitors(path, [path])]
+        if path.name.endswith(MONITOR) or _is_progress(path):
+            return [_stable_baselines3(path, [path])]
         return _export(path)
     if not path.is_dir():
         return []
 
     found = [_d3rlpy(params.parent) for params in sorted(path.rglob(PARAMS))]
     folders: dict[Path, list[Path]] = {}
-    for file in sorted(path.rglob(f"*{MONITOR}")):
-        folders.setdefault(file.parent, []).append(file)
-    found += [_monitors(folder, files) for folder, files in folders.items()]
+    for file in sorted(path.rglob("*.csv")):
+        if file.name.endswith(MONITOR) or _is_progress(file):
+            folders.setdefault(file.parent, []).append(file)
+    found += [_stable_baselines3(folder, files) for folder, files in folders.items()]
     return found
 
 
@@ -99,11 +107,68 @@ def _d3rlpy(folder: Path) -> Found:
     return folder, _history(folder.name, rows, {}), "logged by d3rlpy"
 
 
-# ---- Stable-Baselines3: `monitor.csv`, one line of JSON and one row per episode
+# ---- Stable-Baselines3: `monitor.csv`, one line of JSON and one row per episode, and
+# `progress.csv`, the table of its logger
 
 
-def _monitors(place: Path, files: Sequence[Path]) -> Found:
-    """Read the monitor files of one training, whose environments ran side by side."""
+def _is_progress(file: Path) -> bool:
+    """Whether a file is the logger's table; other programs call theirs `progress.csv`, too."""
+    return file.name == PROGRESS and TIMESTEPS in (_table(file) or [[]])[0]
+
+
+def _stable_baselines3(place: Path, files: Sequence[Path]) -> Found:
+    """Read the files of one training; the logger's table comes before the monitors' returns."""
+    monitors = [file for file in files if file.name != PROGRESS]
+    rows: list[Row] = []
+    for file in files:
+        if file.name == PROGRESS:
+            rows = _progress(file)
+    returns, env_id = _monitors(place, monitors) if monitors else ([], "")
+
+    note = "logged by Stable-Baselines3"
+    if not any("eval/return" in values for _, values in rows):
+        rows += _renamed(rows, "rollout/return", "eval/return") or returns
+        note += (
+            ": the return is that of training, with exploration, averaged over the last "
+            f"{EPISODES} episodes"
+        )
+    if not rows:
+        raise InputError(f"{place}: found no values, expected a row for each time it was logged")
+
+    name = place.name
+    if not place.is_dir():
+        name = name.removesuffix(MONITOR).removesuffix(PROGRESS).rstrip(".")
+    config = {"env": env_id} if env_id else {}
+    return place, _history(name or place.parent.name, rows, config), note
+
+
+def _renamed(rows: Sequence[Row], old: str, new: str) -> list[Row]:
+    """Return the values of one metric under another name."""
+    return [(step, {new: values[old]}) for step, values in rows if old in values]
+
+
+def _progress(file: Path) -> list[Row]:
+    """Read the table of Stable-Baselines3's logger, whose cells may be empty."""
+    header, *lines = _table(file)
+    step_column = header.index(TIMESTEPS)
+    rows: list[Row] = []
+    for number, cells in enumerate(lines, start=2):
+        _check_width(file, number, cells, header)
+        step = _step(file, number, cells[step_column])
+        for name, cell in zip(header, cells, strict=True):
+            # What a user logged may be text; the clock is no metric.
+            is_other = not name.startswith("time/") and _is_number(cell)
+            if cell and (name in METRICS or is_other):
+                rows.append((step, {METRICS.get(name, name): [_number(file, number, cell)]}))
+    return rows
+
+
+def _monitors(place: Path, files: Sequence[Path]) -> tuple[list[Row], str]:
+    """Read the monitor files of one training, whose environments ran side by side.
+
+    Returns:
+        Mean returns of the last episodes, and the environment's id.
+    """
     episodes: list[tuple[float, int, float]] = []  # when it ended, its length and its return
     env_id = ""
     for file in files:
@@ -136,14 +201,7 @@ def _monitors(place: Path, files: Sequence[Path]) -> Found:
     for end in ends.tolist():
         recent = returns[max(0, end + 1 - EPISODES) : end + 1]
         rows.append((int(steps[end]), {"eval/return": [float(np.mean(recent))]}))
-
-    name = place.name if place.is_dir() else place.name.removesuffix(MONITOR).rstrip(".")
-    config = {"env": env_id} if env_id else {}
-    note = (
-        "logged by Stable-Baselines3's monitor: the return is that of training, with exploration, "
-        f"averaged over the last {EPISODES} episodes"
-    )
-    return place, _history(name or place.parent.name, rows, config), note
+    return rows, env_id
 
 
 # ---- Weights & Biases: a chart's CSV (`RUN - METRIC` per column), or one run's history
@@ -170,10 +228,7 @@ def _export(file: Path) -> list[Found]:
 
     rows: dict[str, list[Row]] = {}
     for number, cells in enumerate(table[1:], start=2):
-        if len(cells) != len(header):
-            raise InputError(
-                f"{file}: line {number} has {len(cells)} cells, expected {len(header)}"
-            )
+        _check_width(file, number, cells, header)
         step = _step(file, number, cells[step_column])
         for column, (run, key) in columns.items():
             cell = cells[column]
@@ -224,6 +279,11 @@ def _cells(file: Path, lines: Sequence[str]) -> list[list[str]]:
         return [row for row in csv.reader(lines) if row]
     except csv.Error as error:
         raise InputError(f"{file}: is no CSV file ({error})") from None
+
+
+def _check_width(file: Path, line: int, cells: Sequence[str], header: Sequence[str]) -> None:
+    if len(cells) != len(header):
+        raise InputError(f"{file}: line {line} has {len(cells)} cells, expected {len(header)}")
 
 
 def _step(file: Path, line: int, cell: str) -> int:

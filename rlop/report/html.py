@@ -102,29 +102,32 @@ def section(heading: Text, *parts: Text, anchor: str) -> Html:
     return tag("section", tag("h2", heading), *parts, id=anchor)
 
 
-def table(header: Sequence[Text], rows: Sequence[Sequence[Cell]]) -> Html:
+def table(header: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> Html:
     """Return a table whose first column names the rows; it scrolls where it is too wide.
 
     Args:
-        header: of each column.
+        header: of each column, like the cells.
         rows: cells of each row, escaped unless they are HTML.
     """
-    head = tag("tr", *[tag("th", text, scope="col") for text in header])
+    head = tag("tr", *[_cell("th", cell, scope="col") for cell in header])
     body = [_row(row) for row in rows]
     whole = tag("table", tag("thead", head), tag("tbody", *body))
     return tag("div", whole, class_="wide", tabindex="0")
 
 
 def _row(cells: Sequence[Cell]) -> Html:
-    shown = []
-    for number, cell in enumerate(cells):
-        content, style = cell if isinstance(cell, tuple) else (cell, "")
-        attributes = {"style": style} if style else {}
-        if number == 0:
-            shown.append(tag("th", content, scope="row", **attributes))
-        else:
-            shown.append(tag("td", content, **attributes))
+    first, *others = cells
+    shown = [_cell("th", first, scope="row")]
+    for cell in others:
+        shown.append(_cell("td", cell))
     return tag("tr", *shown)
+
+
+def _cell(name: str, cell: Cell, **attributes: str) -> Html:
+    content, style = cell if isinstance(cell, tuple) else (cell, "")
+    if style:
+        attributes["style"] = style
+    return tag(name, content, **attributes)
 
 
 def grid(*parts: Text) -> Html:

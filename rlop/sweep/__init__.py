@@ -1,9 +1,1 @@
-"""Many trainings, one process each."""
-
-from __future__ import annotations
-
-from rlop._imports import moved_attribute
-
-
-def __getattr__(name: str) -> object:
-    return moved_attribute(__name__, name)
+"""Sweeps: many configurations, in few processes."""

@@ -1,115 +1,162 @@
-"""Trainings that cannot share a process: every combination of options such as `hidden` or `backup`.
-
-Numbers that may differ from run to run (learning rate, coefficients, radii) belong on the run axis
-instead, in one training; a sweep is for options that change the shape of the computation.
-"""
+"""The plan of a sweep, kept in its folder: a sweep that is started again runs the same launches."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from rlop.training.run import from_args
+from rlop.config.checks import show
+from rlop.config.files import read_whole, to_dict, write_atomic
+from rlop.config.overrides import flatten
+from rlop.logs.history import MALFORMED
+from rlop.sweep.file import Source, configurations
+from rlop.sweep.launches import Checked, Launch, check, groups, launches
+from rlop.sweep.sizing import SHARE, Cost, counts, free_mebibytes, measured
 from rlop.types import InputError
 
-Command: TypeAlias = Sequence[str]
+Pack: TypeAlias = int | Literal["auto"]  # configurations of a launch, at most
+
+FILE = "sweep.json"
+FORMAT = 1
 
 
-def commands(
-    config: str,
-    over: Mapping[str, Sequence[str]],
-    rest: Sequence[str],
-    logdir: Path,
-) -> dict[str, list[str]]:
-    """Build the command lines of a sweep, by label.
+@dataclass(frozen=True)
+class Plan:
+    """All launches of a sweep.
 
     Args:
-        config: YAML file.
-        over: dotted key -> values, each as on the command line.
-        rest: further overrides, the same for all.
-        logdir: parent folder; each training gets a folder in it, named by its values.
+        configurations: values of each, in the order of the file.
+        pack: configurations of a launch, at most.
+        launches: in the order in which they start.
+    """
+
+    configurations: tuple[Mapping[str, object], ...]
+    pack: Pack
+    launches: tuple[Launch, ...]
+
+    @property
+    def key(self) -> str:
+        """A digest that differs between plans."""
+        return hashlib.sha256(_text(self).encode()).hexdigest()[:16]
+
+
+def checked(source: Source) -> list[Checked]:
+    """Check every configuration of a sweep.
 
     Raises:
-        InputError: for any combination that `rlop train` would refuse for its keys or types, before
-            one starts.
+        InputError: for the first value that `rlop train` would refuse.
     """
-    jobs: dict[str, list[str]] = {}
-    for values in product(*over.values()):
-        options: list[str] = []
-        for key, value in zip(over, values):
-            options += [f"--{key}", value]
-
-        label = _label(over, values)
-        if label in jobs:
-            raise InputError(
-                f"sweep: two combinations are called {label!r}; expected values that differ"
-            )
-
-        # Check every combination before the first one runs.
-        argv = [config, *rest, *options, "--logdir", str(logdir / label)]
-        from_args(argv)
-        jobs[label] = [sys.executable, "-m", "rlop.cli", "train", *argv]
-    return jobs
+    return [check(configuration, source.path) for configuration in configurations(source)]
 
 
-def run_local(jobs: Mapping[str, Command], parallel: int) -> list[str]:
-    """Run the commands, each with its output in `<logdir>.log`; return the labels that failed.
+def make_plan(
+    items: Sequence[Checked],
+    pack: Pack,
+    jobs: int,
+    memory: float | None = None,
+    costs: Sequence[Cost | str] | None = None,
+) -> Plan:
+    """Decide which configurations share a launch.
 
     Args:
-        jobs: label -> command line that ends in its logdir.
-        parallel: number of commands at a time.
+        items: the configurations, checked.
+        pack: configurations of a launch, at most; `auto` measures what they cost.
+        jobs: launches at a time.
+        memory: mebibytes for a launch; by default a share of what is free.
+        costs: of each group, if they are known already.
     """
-    with ThreadPoolExecutor(parallel) as pool:
-        codes = list(pool.map(_run, jobs.values()))
-    return [label for label, code in zip(jobs, codes) if code]
+    found = groups(items)
+    if pack == "auto":
+        is_alone = all(len(group.members) == 1 for group in found)
+        if costs is None:
+            costs = [""] * len(found) if is_alone else measured(found)
+        sizes = counts(found, costs, jobs, room(jobs, memory))
+    else:
+        sizes = [-(-len(group.members) // pack) for group in found]  # rounded up
+    values = tuple(item.configuration.values for item in items)
+    return Plan(values, pack, tuple(launches(found, sizes.__getitem__)))
 
 
-def submit(jobs: Mapping[str, Command], cluster: str, folder: Path, minutes: int) -> list[str]:
-    """Submit the commands to a cluster through submitit, and return their ids.
+def room(jobs: int, memory: float | None) -> float | None:
+    """Return the mebibytes that a launch may take; None for no limit."""
+    free = free_mebibytes()
+    if memory is not None or free is None:
+        return memory
+    return SHARE * free / jobs
 
-    Args:
-        jobs: label -> command line.
-        cluster: as submitit names it; `local` runs them as processes on this machine.
-        folder: for the logs of submitit.
-        minutes: time limit of a job.
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write a plan into the folder of its sweep.
 
     Raises:
-        InputError: submitit is not installed.
+        InputError: the folder cannot be written.
     """
+    write_atomic(folder / FILE, _text(plan).encode())
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """Return the plan in a folder; None if there is none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
     try:
-        import submitit
-    except ImportError:
+        content = json.loads(read_whole(path))
+        if content["format"] != FORMAT:
+            raise ValueError
+        made = []
+        for entry in content["launches"]:
+            made.append(Launch(**{**entry, "settings": tuple(entry["settings"])}))
+        return Plan(tuple(content["configurations"]), content["pack"], tuple(made))
+    except (OSError, *MALFORMED):
+        raise InputError(f"{path}: damaged, expected the plan of a sweep") from None
+
+
+def check_same(recorded: Plan, items: Sequence[Checked], pack: Pack, folder: Path) -> None:
+    """Raise InputError unless a folder's plan is of these configurations, in packs of this size.
+
+    Args:
+        recorded: the plan in the folder.
+        items: the configurations now.
+        pack: configurations of a launch; `auto` goes on as before.
+        folder: of the sweep, for the message.
+    """
+    way_out = "a sweep goes on unchanged, expected the same file and options, or another --logdir"
+    values = [to_dict(item.configuration.values) for item in items]
+    if len(values) != len(recorded.configurations):
         raise InputError(
-            "sweep --cluster needs submitit, which is not there: pip install 'rlop[sweep]'"
-        ) from None
-
-    executor = submitit.AutoExecutor(folder=folder / "submitit", cluster=cluster)
-    executor.update_parameters(timeout_min=minutes)
-
-    ids = []
-    for argv in jobs.values():
-        job = executor.submit(submitit.helpers.CommandFunction(list(argv)))
-        ids.append(job.job_id)
-    return ids
+            f"{folder}: is of {len(recorded.configurations)} configurations, found "
+            f"{len(values)}: {way_out}"
+        )
+    for before, after in zip(recorded.configurations, values):
+        if before != after:
+            raise InputError(f"{folder}: {_difference(before, after)}: {way_out}")
+    if pack not in ("auto", recorded.pack):
+        raise InputError(f"{folder}: pack = {recorded.pack} -> {pack}: {way_out}")
 
 
-def _label(keys: Sequence[str] | Mapping[str, object], values: Sequence[str]) -> str:
-    """Name a combination by the last parts of its keys, in characters valid in folder names."""
-    parts = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in zip(keys, values)]
-    text = re.sub(r"[\[\]{}'\" ]", "", ",".join(parts))
-    return re.sub(r"[^\w.=+,-]+", "_", text)
+def _difference(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """Return the first difference of two configurations."""
+    old, new = flatten(before), flatten(after)
+    for key in dict.fromkeys([*old, *new]):
+        if old.get(key) != new.get(key):
+            return f"{key} = {show(old.get(key))} -> {show(new.get(key))}"
+    return "other sections"
 
 
-def _run(argv: Command) -> int:
-    """Run a training, and return its exit code."""
-    log = Path(f"{argv[-1]}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w") as file:
-        done = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, check=False)
-    return done.returncode
+def _text(plan: Plan) -> str:
+    entries = [to_dict(launch) for launch in plan.launches]
+    content = {
+        "format": FORMAT,
+        "pack": plan.pack,
+        "configurations": to_dict(plan.configurations),
+        "launches": entries,
+    }
+    return json.dumps(content, indent=1) + "\n"

@@ -9,9 +9,9 @@ from rlop.data.formats.d4rl import state
 from rlop.data.info import summary
 from rlop.data.load import load_dataset
 from rlop.data.scores import PREFIX
+from rlop.data.stored_spec import spec_from
 from rlop.training.checkpoint import load
 from rlop.training.folder import CHECKPOINT
-from rlop.training.stored_spec import spec_from
 from rlop.types import Spec
 
 

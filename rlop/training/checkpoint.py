@@ -20,11 +20,11 @@ from rlop.agent_checks import usable_device
 from rlop.config.files import atomic, to_dict
 from rlop.config.parts import is_import_path, load_part
 from rlop.config.writing import late_errors, unwritable_named
+from rlop.data.stored_spec import spec_from
 from rlop.projections import Projection
 from rlop.regularizers import Regularizer
 from rlop.runs import seed_list
 from rlop.training.names import agent_class, agent_name
-from rlop.training.stored_spec import spec_from
 from rlop.types import Declared, InputError
 
 FORMAT = 3

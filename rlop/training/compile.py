@@ -6,13 +6,14 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rlop.agent import Agent, Noise
 from rlop.training.direct import Code, call_and_look
+from rlop.training.options import TrainOptions
 from rlop.training.sums import Sums
 from rlop.types import Batch, InputError
 
@@ -22,7 +23,25 @@ MAX_UPDATES = 32  # in a launch
 Update: TypeAlias = Callable[[Any, Noise], Any]
 
 
-def launch_size(intervals: Sequence[int], target_period: int) -> int:
+class Forms(NamedTuple):
+    """The forms of an update: of all learners, and without those that are delayed.
+
+    Args:
+        whole: update of all learners.
+        partial: update without the delayed ones.
+        period: gradient steps from one whole update to the next.
+    """
+
+    whole: Update
+    partial: Update
+    period: int
+
+    def after(self, steps: int) -> Update:
+        """Return the form of the update that follows so many gradient steps."""
+        return self.whole if steps % self.period == 0 else self.partial
+
+
+def launch_size(intervals: Sequence[int], target_period: int, policy_period: int = 1) -> int:
     """Return how many updates fit into one launch.
 
     Everything that happens between updates must fall between launches. The result is the largest K
@@ -33,13 +52,61 @@ def launch_size(intervals: Sequence[int], target_period: int) -> int:
         intervals: intervals in gradient steps, 0 for never.
         target_period: gradient steps between updates of the target network, which may lie within a
             launch.
+        policy_period: gradient steps between whole updates, of which every launch has as many.
     """
     common = math.gcd(*intervals)
     for size in range(min(MAX_UPDATES, common or MAX_UPDATES), 1, -1):
-        fits_target = size % target_period == 0 or target_period % size == 0
-        if common % size == 0 and fits_target:
+        if common % size == 0 and fits_periods(size, target_period, policy_period):
             return size
     return 1
+
+
+def fits_periods(size: int, target_period: int, policy_period: int) -> bool:
+    """Return whether all launches of a size are alike; see `launch_size`."""
+    fits_target = size % target_period == 0 or target_period % size == 0
+    return fits_target and size % policy_period == 0
+
+
+def updates_per_launch(
+    options: TrainOptions, reset_every: int, agent: Agent, launches: bool, on_disk: bool
+) -> int:
+    """Return how many updates go into one launch.
+
+    Args:
+        options: the schedule.
+        reset_every: gradient steps between resets.
+        agent: the agent that is trained.
+        launches: whether launches pay.
+        on_disk: whether batches come from disk, where the data are not in memory.
+    Raises:
+        InputError: if the configured number does not fit the intervals.
+    """
+    asked = options.updates_per_launch
+    if asked > 1 and agent.device.type == "cuda" and on_disk:
+        raise InputError(
+            f"updates_per_launch = {asked}: on CUDA expected data in memory, not on disk"
+        )
+    intervals = [
+        options.steps,
+        reset_every,
+        options.log_every,
+        options.probe_every,
+        options.eval_every,
+        options.checkpoint_every,
+        options.reload_every,
+    ]
+    periods = (agent.target_period, agent.policy_period)
+    if asked:
+        divides = all(every % asked == 0 for every in intervals)
+        if not divides or not (asked == 1 or fits_periods(asked, *periods)):
+            delayed = f" and a multiple of policy_period = {periods[1]}" if periods[1] > 1 else ""
+            raise InputError(
+                f"updates_per_launch = {asked}: expected a divisor of steps and all "
+                f"intervals ({intervals}) and a divisor or a multiple of "
+                f"target_period = {periods[0]}{delayed}"
+            )
+        return asked
+    return launch_size(intervals, *periods) if launches and not on_disk else 1
 
 
 class Launch:
@@ -52,14 +119,14 @@ class Launch:
     Args:
         agent: its target network moves every `target_period` steps, within the launch where K is a
             multiple of it.
-        update: one update, plain or compiled.
-        size: K.
+        forms: of one update, plain or compiled.
+        size: K, a multiple of the period of the forms, or 1.
         sums: of the metrics, if the update adds to some.
     """
 
-    def __init__(self, agent: Agent, update: Update, size: int, sums: Sums | None = None) -> None:
+    def __init__(self, agent: Agent, forms: Forms, size: int, sums: Sums | None = None) -> None:
         self.agent = agent
-        self.update = update
+        self.forms = forms
         self.size = size
         self.sums = sums
         self.moves_target = size % agent.target_period == 0
@@ -76,9 +143,10 @@ class Launch:
     def updates(self, rows: Any, noise: Noise) -> None:
         """Make the K updates, one after another."""
         steps = zip(rows, *noise.values(), strict=True)
-        for k, (rows_of_one, *noise_of_one) in enumerate(steps, start=1):
-            self.update(rows_of_one, dict(zip(noise, noise_of_one)))
-            if self.moves_target and k % self.agent.target_period == 0:
+        for k, (rows_of_one, *noise_of_one) in enumerate(steps):
+            update = self.forms.after(k)
+            update(rows_of_one, dict(zip(noise, noise_of_one)))
+            if self.moves_target and (k + 1) % self.agent.target_period == 0:
                 self.agent.update_target()
 
 
@@ -97,17 +165,17 @@ def record(launch: Launch, rows: Tensor, noise: Noise) -> Update:
     fixed_noise = {name: values.clone() for name, values in noise.items()}
 
     agent = launch.agent
-    total = launch.sums.total if launch.sums is not None else None
+    sums = launch.sums.tensors() if launch.sums is not None else []
     before = copy.deepcopy(agent.state_dict())
-    total_before = None if total is None else total.clone()
+    sums_before = [tensor.clone() for tensor in sums]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         launch.updates(fixed_rows, fixed_noise)
     torch.cuda.current_stream().wait_stream(side)
     agent.load_state_dict(before)
-    if total is not None and total_before is not None:
-        total.copy_(total_before)
+    for tensor, values in zip(sums, sums_before):
+        tensor.copy_(values)
 
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

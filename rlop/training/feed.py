@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rlop.data.dataset import Dataset
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams, Table
-from rlop.training.compile import Launch, Update
+from rlop.training.compile import Forms, Launch
 from rlop.types import InputError, Spec
 
 UNITS = ("action_low", "action_high", "action_start")  # of data and agent, where both know them
@@ -27,8 +27,8 @@ class Feed:
 
     table: Table
     streams: Streams | Prefetcher
-    plain: Update
-    update: Update
+    plain: Forms
+    update: Forms
     launch: Launch
 
 

@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,6 +75,19 @@ def _drop_dead(folder: Path) -> None:
             )
         # By its name, so that the lock of another process, taken since, is left alone.
         (lock / name).unlink(missing_ok=True)
+
+
+def drop_absent(folder: Path, hosts: Collection[str]) -> None:
+    """Remove the lock of a process on a host that is gone, with all that ran there.
+
+    Args:
+        folder: whose lock it is.
+        hosts: names of those that are there.
+    """
+    for name in _holders(folder / LOCK):
+        host = _parse(name)[2]
+        if host not in hosts and host != socket.gethostname():
+            (folder / LOCK / name).unlink(missing_ok=True)
 
 
 def is_held(folder: Path) -> bool:

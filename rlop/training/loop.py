@@ -22,7 +22,7 @@ from rlop.logs.progress import Progress
 from rlop.training import checkpoint
 from rlop.training.callbacks import Callbacks, say_stopped
 from rlop.training.choice import CompileChoice
-from rlop.training.compile import Compiled, Launch, Update, launch_size
+from rlop.training.compile import Compiled, Forms, Launch, Update, updates_per_launch
 from rlop.training.evaluate import Evaluation
 from rlop.training.exact import Scores
 from rlop.training.feed import Feed, check_data
@@ -126,7 +126,7 @@ class Loop:
         is_plain = self.sums.total is None or self.choice.compiles is None
         count = 1 if is_plain or self.step % feed.launch.size else feed.launch.size
         if count == 1:
-            update = feed.plain if is_plain else feed.update
+            update = (feed.plain if is_plain else feed.update).after(self.step)
             with self.choice.timed():
                 update(*feed.streams.next())
         else:
@@ -176,7 +176,7 @@ class Loop:
         seeds, size = self.agent.runs.seeds, self.agent.batch_size
         noise, device = self.agent.noise, self.agent.device
         streams = Streams(seeds, size, len(table), noise, device, prepared.mixture)
-        # Batches from disk are prefetched on another thread, and replace their rows.
+        # Batches from disk are prefetched on other threads, and replace their rows.
         source = Prefetcher(streams, table.gather) if table.on_disk else streams
         self.feed = self.make_feed(table, source)
         self.number = number
@@ -184,14 +184,34 @@ class Loop:
 
     def make_feed(self, table: Table, streams: Streams | Prefetcher) -> Feed:
         """Set up the update; one that gathers its own batch is faster, where it can."""
-        plain = self.update if table.on_disk else self.gather_and_update
-        update = self.compiled(plain, len(table)) if self.choice.compiles else plain
-        launch = Launch(self.agent, update, self.updates_per_launch(table), self.sums)
-        return Feed(table, streams, plain, update, launch)
+        period = self.agent.policy_period
+        plain = Forms(self.gather_and_update, self.gather_and_partial_update, period)
+        if table.on_disk:
+            plain = Forms(self.update, self.partial_update, period)
+        forms = plain
+        if self.choice.compiles:
+            whole, partial = (
+                self.compiled(form, len(table)) for form in (plain.whole, plain.partial)
+            )
+            forms = Forms(whole, partial, period)
+
+        launches = self.agent.device.type == "cuda" or self.choice.compiles
+        size = updates_per_launch(
+            self.options, self.resets.options.every, self.agent, bool(launches), table.on_disk
+        )
+        return Feed(table, streams, plain, forms, Launch(self.agent, forms, size, self.sums))
 
     def gather_and_update(self, rows: Tensor, noise: Noise) -> None:
         """Update every run on the transitions at `rows` `[R, B]`."""
         self.update(self.feed.table.gather(rows), noise)
+
+    def gather_and_partial_update(self, rows: Tensor, noise: Noise) -> None:
+        """Update every run on the transitions at `rows` `[R, B]`, without delayed learners."""
+        self.partial_update(self.feed.table.gather(rows), noise)
+
+    def partial_update(self, batch: Batch, noise: Noise) -> None:
+        """Update every run on a batch without delayed learners, and add its metrics to the sums."""
+        self.sums.add(self.agent.partial_update(batch, noise))
 
     def update(self, batch: Batch, noise: Noise) -> None:
         """Update every run on a batch, and add its metrics to the sums."""
@@ -204,7 +224,8 @@ class Loop:
     def compiled(self, update: Update, rows: int) -> Update:
         """Return the compiled form of an update, the same one for every table of so many rows."""
         if (update, rows) not in self.graphs:
-            self.graphs = {(update, rows): Compiled(update)}
+            fitting = {key: graph for key, graph in self.graphs.items() if key[1] == rows}
+            self.graphs = {**fitting, (update, rows): Compiled(update)}
         self.graphs[update, rows].renew()
         return self.graphs[update, rows]
 
@@ -231,42 +252,6 @@ class Loop:
         # Indices drawn ahead refer to the size of the previous draw.
         if every and number != drawn:
             self.feed.streams.renew()
-
-    def updates_per_launch(self, table: Table) -> int:
-        """Return how many updates go into one launch.
-
-        Raises:
-            InputError: if the configured number does not fit the intervals.
-        """
-        asked = self.options.updates_per_launch
-        on_cuda = self.agent.device.type == "cuda"
-        if asked > 1 and on_cuda and table.on_disk:
-            raise InputError(
-                f"updates_per_launch = {asked}: on CUDA expected data in memory, not on disk"
-            )
-        period = self.agent.target_period
-        intervals = [
-            self.options.steps,
-            self.resets.options.every,
-            self.options.log_every,
-            self.options.probe_every,
-            self.options.eval_every,
-            self.options.checkpoint_every,
-            self.options.reload_every,
-        ]
-        if asked:
-            divides = all(every % asked == 0 for every in intervals)
-            fits_target = asked % period == 0 or period % asked == 0
-            if not divides or not fits_target:
-                raise InputError(
-                    f"updates_per_launch = {asked}: expected a divisor of steps and all "
-                    f"intervals ({intervals}) and a divisor or a multiple of "
-                    f"target_period = {period}"
-                )
-            return asked
-
-        launches = (on_cuda or self.choice.compiles) and not table.on_disk
-        return launch_size(intervals, period) if launches else 1
 
     # --- periodic tasks
 

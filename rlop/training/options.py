@@ -118,6 +118,9 @@ class Experiment(TrainOptions):
         None, "with resume: folder to go on in under changed options, the other one stays as it is"
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, ...")
+    devices: int | str | list[int | str] | None = option(
+        None, "0,1 or cpu,cpu: the runs are split over them, a process each, in device-0, ..."
+    )
     threads: Index = option(
         0, "CPU threads of PyTorch; 0 for one, with which small networks are fastest"
     )

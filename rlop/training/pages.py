@@ -35,7 +35,7 @@ def page_of(experiment: Experiment) -> str:
     """
     from rlop.data.formats.embedded import BUILDERS
     from rlop.data.formats.generate import generate
-    from rlop.data.load import find_reader
+    from rlop.data.load import find_reader, load_dataset
     from rlop.data.options import split_query
     from rlop.data.transforms import TRANSFORMS
     from rlop.training.names import agent_class
@@ -44,6 +44,7 @@ def page_of(experiment: Experiment) -> str:
     agent = agent_class(agent_name(experiment))
     lines = [general_page(), "", f"data: {experiment.data}"]
     lines += function_page(find_reader(experiment.data), "data_options")
+    lines += function_page(load_dataset, "data_options")
     name, _ = split_query(experiment.data)
     if name in BUILDERS:  # takes the options of its environment and of the policy that acts in it
         lines += function_page(BUILDERS[name], "data_options", given=0)

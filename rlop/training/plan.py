@@ -10,7 +10,7 @@ import torch
 from rlop.agent import Agent
 from rlop.data import load_dataset
 from rlop.data.dataset import Dataset
-from rlop.data.load import find_reader
+from rlop.data.load import find_reader, is_cached
 from rlop.data.transforms import transform
 from rlop.data.units import in_env_units
 from rlop.training.loop import Loop
@@ -41,7 +41,7 @@ def plan(experiment: Experiment) -> str:
     lines += [f"  {label}" for label in run_lines(agent)]
 
     seconds = seconds_per_step(agent, data)
-    total = _duration(seconds * experiment.steps)
+    total = duration(seconds * experiment.steps)
     lines += [
         f"memory: {mebibytes(agent, data):,.1f} MiB for parameters, optimizer and data",
         f"time:   about {total} for {experiment.steps:,} steps, without evaluation "
@@ -61,6 +61,8 @@ def data_on_disk(experiment: Experiment) -> Dataset | str:
     options = dict(experiment.data_options)
     if "download" in signature(find_reader(experiment.data)).parameters:
         options["download"] = False
+    if "cache" in options and not is_cached(experiment.data, options):
+        return f"{experiment.data} has no cache yet: `rlop train` makes it first"
     data = in_env_units(load_dataset(experiment.data, **options), experiment.env)
     return transform(data, experiment.transforms)
 
@@ -108,9 +110,12 @@ def seconds_per_step(agent: Agent, data: Dataset) -> float:
     return (time.perf_counter() - started) / steps
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in the unit that fits it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"

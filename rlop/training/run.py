@@ -58,12 +58,23 @@ def from_args(argv: Sequence[str], default: str | Path | None = None) -> tuple[E
         raise InputError("no configuration file; expected: CONFIG.yaml [--key value ...]")
 
     values = apply_overrides(read_yaml(path), arguments, flags_of(Experiment))
-    where = str(path)
+    return experiment_of(values, str(path)), Path(path).stem
+
+
+def experiment_of(values: Mapping[str, Any], where: str) -> Experiment:
+    """Read a configuration from plain values, and check the options of its agent.
+
+    Args:
+        values: as of a YAML file.
+        where: the file, for messages.
+    Raises:
+        InputError: naming the file or key, and the nearest key that exists.
+    """
     agent = values.get("agent", {})
     is_section = isinstance(agent, Mapping) and PLAIN not in agent
     if is_section:  # otherwise `build` says what is wrong
         _check_agent(values, where)
-    return build(Experiment, values, where=where), Path(path).stem
+    return build(Experiment, values, where=where)
 
 
 def _resumed_config(arguments: Sequence[str]) -> Path | None:
@@ -195,20 +206,27 @@ def make_agent(experiment: Experiment, data: Dataset | RollingWindow) -> Agent:
     )
 
 
-def run(experiment: Experiment, name: str = "run") -> tuple[Agent, History, Path]:
+def run(
+    experiment: Experiment, name: str = "run", data: Dataset | RollingWindow | None = None
+) -> tuple[Agent, History, Path]:
     """Load data, make the agent, train and evaluate it.
 
     Args:
         experiment: the configuration.
         name: beginning of the name of the log folder, if the configuration gives no folder.
+        data: those of the configuration, from `data_of`, where they are loaded already.
     Returns:
         The agent, the record of its metrics, and the log folder.
     Raises:
         InputError: before any training, for any option of the configuration that does not fit.
     """
+    if experiment.devices is not None:
+        raise InputError(
+            f"devices = {experiment.devices}: expected `rlop train`, which splits runs"
+        )
     torch.set_num_threads(experiment.threads or 1)
     pick_device(experiment.device)  # a device that is missing is reported before data is read
-    data = data_of(experiment)
+    data = data_of(experiment) if data is None else data
     agent = make_agent(experiment, data)
 
     env_id, env_kwargs = agent.spec.env_id, agent.spec.env_kwargs
@@ -300,12 +318,17 @@ def schedule_of(experiment: Experiment) -> dict[str, Any]:
 def cost(steps: int, runs: int, seconds: float) -> str:
     """Return one line: time, steps per second and, if the system reports it, peak memory."""
     line = f"{seconds:.0f} s, {steps / seconds:,.0f} steps/s for {runs} runs together"
+    peak = peak_mebibytes()
+    return line if peak is None else f"{line}, peak memory {peak / 1024:.2f} GiB"
+
+
+def peak_mebibytes() -> float | None:
+    """Return the most memory that this process has taken, where the system tells."""
     try:
         import resource
     except ImportError:  # Windows
-        return line
+        return None
 
     # The unit of the peak is KiB on Linux and bytes on macOS.
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return f"{line}, peak memory {peak:.2f} GiB"
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from scripts.bench.measure import Update
-from scripts.bench.problems import CONVOLUTIONS, SAMPLES, Problem
+from scripts.bench.problems import ACTORS, CONVOLUTIONS, CRITICS, SAMPLES, Problem
 
 Product: TypeAlias = tuple[int, int, int]  # m, k, n of `[m, k] @ [k, n]`
 
@@ -78,6 +78,8 @@ def products(problem: Problem) -> Counter[Product]:
     evaluated at B more, once per state.
     """
     rows = problem.batch
+    if problem.kind in ACTORS:
+        return Counter(actor_products(problem))
     if problem.kind != "cql":
         layers = q_layers(problem)
         return Counter(training(layers, rows) + forward(layers, rows))
@@ -90,6 +92,29 @@ def products(problem: Problem) -> Counter[Product]:
     of_policy = training(policy, rows) + forward(policy, rows)
 
     return Counter(2 * of_critic + of_policy)
+
+
+def actor_products(problem: Problem) -> list[Product]:
+    """Return the products of an update of the other agents with critics and a policy, at least.
+
+    Every critic is trained on B pairs, and its target network evaluates B. TD3+BC and ReBRAC
+    evaluate the target policy; its training in every second update is omitted. IQL trains its value
+    and its policy, and evaluates the value at s'. EDAC trains its policy through all critics, and
+    differentiates their action slopes again.
+    """
+    rows = problem.batch
+    critic = dense(problem.obs[0] + problem.actions, problem.hidden)
+    of_states = dense(problem.obs[0], problem.hidden)
+    of_critic = training(critic, rows) + forward(critic, rows)
+    if problem.kind == "iql":
+        return 2 * of_critic + 2 * training(of_states, rows) + forward(of_states, rows)
+    if problem.kind != "edac":
+        return 2 * of_critic + forward(of_states, rows)
+
+    slopes = input_gradients(critic, rows)
+    of_critic += slopes + forward(critic, rows) + weight_gradients(critic, rows)
+    of_critic += forward(critic, rows) + slopes  # the policy's loss
+    return CRITICS * of_critic + training(of_states, rows) + forward(of_states, rows)
 
 
 def gflop(problem: Problem) -> float:

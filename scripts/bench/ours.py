@@ -7,24 +7,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlop.agents import CQL, DQN, DiscreteCQL
+from rlop.agents import CQL, DQN, EDAC, IQL, TD3BC, DiscreteCQL, ReBRAC
 
 from rlop.agent import Agent
 from rlop.data import Dataset
 from rlop.training.loop import Loop, TrainOptions
 from scripts.bench.measure import Update
-from scripts.bench.problems import SAMPLES, TARGET_PERIOD, Problem
+from scripts.bench.problems import CONTINUOUS, CRITICS, SAMPLES, TARGET_PERIOD, Problem
 
-AGENTS: dict[str, type[Agent]] = {"cql": CQL, "dqn": DQN, "discrete-cql": DiscreteCQL}
+AGENTS: dict[str, type[Agent]] = {
+    "cql": CQL,
+    "dqn": DQN,
+    "discrete-cql": DiscreteCQL,
+    "td3bc": TD3BC,
+    "rebrac": ReBRAC,
+    "iql": IQL,
+    "edac": EDAC,
+}
 
 
 def make_agent(problem: Problem, data: Dataset, runs: int = 1, **options: Any) -> Agent:
     """Build the agent of a problem, with `runs` seeds."""
     sizes: dict[str, Any] = {"hidden": problem.hidden, "batch_size": problem.batch}
-    if problem.kind == "cql":
+    if problem.kind in CONTINUOUS:
         sizes["policy_hidden"] = problem.hidden
+    if problem.kind == "cql":
         sizes["action_samples"] = SAMPLES
-    else:
+    elif problem.kind == "rebrac":
+        sizes["layer_norm"] = False  # as in the peer
+    elif problem.kind == "edac":
+        sizes["n_critics"] = CRITICS
+    elif problem.kind not in CONTINUOUS:
         sizes["network"] = problem.network
         sizes["target_period"] = TARGET_PERIOD
 

@@ -12,6 +12,9 @@ EPISODE = 1000  # steps
 SAMPLES = 10  # actions per conservative term of continuous CQL
 TARGET_PERIOD = 500  # updates between two copies of a discrete agent's target network
 IMAGE_ROWS = 2000  # Atari frames are large: 113 MB of stacks of four
+CRITICS = 10  # of EDAC
+ACTORS = ("td3bc", "rebrac", "iql", "edac")
+CONTINUOUS = ("cql", *ACTORS)  # kinds of agents with continuous actions
 
 # Network -> (channels, filters, kernel, stride) of each convolution.
 CONVOLUTIONS = {
@@ -26,7 +29,7 @@ class Problem:
 
     Args:
         name: name in the tables.
-        kind: `cql` with continuous actions; `dqn` or `discrete-cql`.
+        kind: one of `CONTINUOUS`; `dqn` or `discrete-cql`.
         network: `mlp`, `minatar` or `nature`.
         hidden: widths of the fully connected layers.
         batch: transitions in an update.
@@ -49,6 +52,12 @@ CASES = {
     "cql": [
         Problem("CQL 2x256", "cql"),
         Problem("CQL 3x256", "cql", hidden=(256, 256, 256)),
+    ],
+    "actors": [
+        Problem("TD3+BC 2x256", "td3bc"),
+        Problem("ReBRAC 3x256", "rebrac", hidden=(256, 256, 256)),
+        Problem("IQL 2x256", "iql"),
+        Problem("EDAC 3x256, 10 critics", "edac", hidden=(256, 256, 256)),
     ],
     "dqn": [
         Problem("DQN 2x256, batch 32", "dqn", batch=32),
@@ -110,7 +119,7 @@ def transitions(problem: Problem, rows: int, env_id: str | None = None) -> Datas
     rng = np.random.default_rng(0)
     obs = random_obs(problem, rows + 1, rng)
 
-    is_continuous = problem.kind == "cql"
+    is_continuous = problem.kind in CONTINUOUS
     if is_continuous:
         action = rng.uniform(-1, 1, (rows, problem.actions)).astype(np.float32)
     else:

@@ -41,7 +41,14 @@ OURS: dict[str, dict[str, Any]] = {
     "rlop bf16": {"precision": "bf16"},
     "rlop bf16 compiled": {"precision": "bf16", "compile": True},
 }
-PEERS = ("d3rlpy", "tianshou", "torchrl", "stable_baselines3")
+PEERS = ("d3rlpy", "corl", "tianshou", "torchrl", "stable_baselines3")
+# Who has the agents beside CQL and DQN; CORL's ReBRAC is for JAX, and d3rlpy has no EDAC.
+WITH_ACTOR = {
+    "td3bc": ("d3rlpy", "corl"),
+    "rebrac": ("d3rlpy",),
+    "iql": ("d3rlpy", "corl"),
+    "edac": ("corl",),
+}
 LIMITS = {"products fp32": torch.float32, "products bf16": torch.bfloat16}
 NAMES = ("plain PyTorch", *OURS, *PEERS)
 WARM_CALLS = 5  # of a process that measures its memory
@@ -141,6 +148,10 @@ def may_enter(name: str, problem: Problem) -> bool:
     Only products between fully connected layers have a bf16 form. Stable-Baselines3 has no
     conservative agent, and its DQN has networks for vectors and for Atari's frames only.
     """
+    if problem.kind in WITH_ACTOR:
+        return name in (*OURS, *WITH_ACTOR[problem.kind])
+    if name == "corl":
+        return False
     if name == "stable_baselines3":
         return problem.kind == "dqn" and problem.network != "minatar"
     return problem.network == "mlp" or "bf16" not in name

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlop.agents import BC, CQL, DQN, IQL, DiscreteCQL, NeuralTD
+from rlop.agents import (
+    BC,
+    CQL,
+    DQN,
+    EDAC,
+    IQL,
+    SACN,
+    TD3BC,
+    DiscreteCQL,
+    NeuralTD,
+    ReBRAC,
+)
 
 from rlop.agent import Agent
 from rlop.data.dataset import Dataset
@@ -200,6 +211,51 @@ ROWS = {
         {**ACTOR_OPTIONS, "optimizer": {"rmd": {"lam": 3.0}}},
         {"plain": {}, "weak": {"optimizer.lam": 1.0}},
         {"lr": 1e18},
+        continuous=True,
+    ),
+    "ReBRAC": Row(
+        ReBRAC,
+        ACTOR_OPTIONS,
+        {
+            "plain": {},
+            "near": {"policy_bc": 1.0, "critic_bc": 0.5},
+            "slow": {"lr": 1e-4, "policy_lr": 1e-2, "gamma": 0.9, "policy_noise": 0.0},
+            "dr3": {"regularizers.dr3": 0.01},
+            "ball": {"projections.max_norm": 0.5},
+        },
+        {"lr": 1e18},
+        continuous=True,
+    ),
+    "TD3BC": Row(
+        TD3BC,
+        {
+            **ACTOR_OPTIONS,
+            "policy_period": 3,
+            "target_period": 3,
+            "max_grad_norm": 1.0,
+            "target_noise": {"scale": 0.1},
+        },
+        {"plain": {}, "bold": {"q_weight": 10.0}, "loud": {"target_noise.scale": 1.0}},
+        {"policy_lr": 1e30},
+        continuous=True,
+    ),
+    "SACN": Row(
+        SACN,
+        {**ACTOR_OPTIONS, "n_critics": 4},
+        {
+            "plain": {},
+            "slow": {"lr": 1e-4, "policy_lr": 1e-2, "gamma": 0.9, "target_entropy": -2.0},
+            "dr3": {"regularizers.dr3": 0.01},
+            "ball": {"projections.max_norm": 0.5},
+        },
+        {"lr": 1e18},
+        continuous=True,
+    ),
+    "EDAC": Row(
+        EDAC,
+        {**ACTOR_OPTIONS, "n_critics": 3, "max_grad_norm": 1.0, "target_noise": {"scale": 0.1}},
+        {"plain": {}, "diverse": {"eta": 10.0}, "loud": {"target_noise.scale": 1.0}},
+        {"policy_lr": 1e30},
         continuous=True,
     ),
     "BC": Row(BC, Q_OPTIONS, {"plain": {}, "fast": {"lr": 1e-2}}, {"lr": 1e30}),

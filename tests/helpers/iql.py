@@ -4,23 +4,7 @@ import math
 
 import torch
 
-
-def leaves_of(network, run):
-    """Return the parameters of one run as float64 tensors of their own, which take gradients."""
-    leaves = {}
-    for name, parameter in network.named_parameters():
-        leaves[name] = parameter[run].detach().double().requires_grad_()
-    return leaves
-
-
-def mlp(parameters, x):
-    """Return features and outputs of a network with ReLU layers."""
-    layer = 0
-    while f"torso.layers.{layer}.weight" in parameters:
-        weight = parameters[f"torso.layers.{layer}.weight"]
-        x = (x @ weight.T + parameters[f"torso.layers.{layer}.bias"]).clamp_min(0)
-        layer += 1
-    return x, x @ parameters["head.weight"].T + parameters["head.bias"]
+from helpers.twins import critic_of, leaves_of, mlp
 
 
 class Twin:
@@ -48,7 +32,7 @@ class Twin:
 
     def read(self, parameters, critic, obs, action):
         """Return features and values of one critic, `[B, D]` and `[B]`."""
-        own = {name: values[critic] for name, values in parameters.items()}
+        own = critic_of(parameters, critic)
         if self.name != "categorical":
             features, outputs = mlp(own, torch.cat([obs, action.double()], -1))
             return features, outputs[:, 0]

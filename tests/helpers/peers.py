@@ -55,3 +55,27 @@ def minibatch_of(batch):
 def assert_close(ours, theirs):
     ours, theirs = ours.detach().squeeze(), theirs.detach().squeeze()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def feed(monkeypatch, normals, uniform=None):
+    """Make d3rlpy draw these numbers, in this order.
+
+    Args:
+        monkeypatch: of the test.
+        normals: standard normal ones, taken from the list.
+        uniform: in [0, 1); None where none are drawn.
+    """
+    from d3rlpy.models.torch import distributions
+
+    class Normal(torch.distributions.Normal):
+        def rsample(self, sample_shape=()):
+            drawn = normals.pop(0)
+            assert drawn.shape == (*sample_shape, *self.loc.shape)
+            return self.loc + self.scale * drawn
+
+    def uniform_(tensor, low, high):
+        return tensor.copy_(low + (high - low) * uniform)
+
+    monkeypatch.setattr(distributions, "Normal", Normal)
+    if uniform is not None:
+        monkeypatch.setattr(torch.Tensor, "uniform_", uniform_)

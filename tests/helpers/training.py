@@ -6,14 +6,16 @@ from rlop.agent import Agent
 from rlop.data.sampler import Streams, Table
 
 
-def train_steps(agent, data, steps, update=None):
+def train_steps(agent, data, steps, update=None, partial=None):
     """Make updates on the agent's own batches, target network included; return the last metrics."""
     update = update or agent.update
+    partial = partial or agent.partial_update
     table = Table(agent.prepare(data).columns())
     streams = Streams(agent.runs.seeds, agent.batch_size, len(table), agent.noise)
     for step in range(steps):
         index, noise = streams.next()
-        metrics = update(table.gather(index), noise)
+        form = partial if step % agent.policy_period else update
+        metrics = form(table.gather(index), noise)
         if (step + 1) % agent.target_period == 0:
             agent.update_target()
     return metrics

@@ -24,6 +24,7 @@ from rlop.data.dqn_replay.files import (
 from rlop.data.dqn_replay.queries import Subset
 from rlop.data.dqn_replay.stacks import DEPTH, Stacks, ring, valid_positions
 from rlop.data.dqn_replay.storage import identity
+from rlop.data.mapped import advancing
 from rlop.types import InputError, Spec
 
 THREADS = 4  # files unpacked at once, on as many cores at most
@@ -150,9 +151,12 @@ def fill(parts: Sequence[Part], out: np.ndarray) -> None:
         out: `[M, H, W]` uint8, M the sum of the frames kept.
     """
 
+    advance = advancing()
+
     def fill_part(part: Part, offset: int) -> None:
         whole = part.n_rows == part.shape[0]
         read_frames(part.path, part.place(offset), out, whole)
+        advance(len(part.kept) * out[0].nbytes)
 
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         # A list, because exceptions appear only where results are taken.

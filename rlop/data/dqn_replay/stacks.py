@@ -5,7 +5,7 @@ Every frame is kept once; stacks are built when they are sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from rlop.data.dqn_replay.storage import Unchanged
+from rlop.data.mapped import Unchanged, file_of
 from rlop.data.sampler import Table
 from rlop.types import Batch
 
@@ -167,13 +167,12 @@ class FrameTable(Table):
         next_obs = cast(Stacks, others.pop("next_obs"))
         super().__init__(others, device)
 
-        self.on_disk = isinstance(obs.frames, np.memmap)
-        self.check_file: Callable[[], None] = lambda: None
-        if isinstance(obs.frames, np.memmap):
-            self.check_file = Unchanged(obs.frames)
-            self.frames = torch.from_numpy(obs.frames)
-        else:
-            self.frames = torch.from_numpy(obs.frames).to(device)
+        file = file_of(obs.frames)
+        self.on_disk = file is not None
+        self.check_file = Unchanged() if file is None else Unchanged(file)
+        self.frames = torch.from_numpy(obs.frames)
+        if not self.on_disk:
+            self.frames = self.frames.to(device)
         self.first = torch.from_numpy(obs.last - (DEPTH - 1)).to(device)
 
         # How far the second stretch begins after the first; None where one stretch holds both.

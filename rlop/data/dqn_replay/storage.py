@@ -8,11 +8,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from rlop.config.files import atomic
+from rlop.data.mapped import empty, has_room, open_mapped, reserve
 from rlop.logs.messages import say
 from rlop.types import InputError
 
@@ -21,7 +22,6 @@ ROW_BYTES = 64
 GB = 1e9
 SPREAD = 256  # frames of a file that its checksum covers
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file
-PIECE = 1 << 24  # bytes written at a time
 
 Fill: TypeAlias = Callable[[np.ndarray], None]
 
@@ -72,6 +72,10 @@ def store_frames(
     row_gb = ROW_BYTES * rows / GB
     needed_gb = (int(np.prod(shape)) + ROW_BYTES * rows) / GB
 
+    if has_room():
+        frames = empty(shape, np.uint8)
+        fill(frames)
+        return frames
     if memory_gb is None:
         _check_available(needed_gb, name)
     if memory_gb is None or needed_gb <= memory_gb:
@@ -92,8 +96,7 @@ def store_frames(
         path.unlink()
     if not path.exists():
         _write(path, shape, fill)
-    # Private pages, for PyTorch shares only memory that may be written to.
-    return _mapped(path, shape, "c")
+    return _mapped(path, shape)
 
 
 def identity(path: Path) -> tuple[object, ...]:
@@ -129,8 +132,8 @@ def _write(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
             )
 
         with atomic(path) as temporary:
-            _reserve(temporary, size + DIGEST)
-            mapped = _mapped(temporary, shape, "r+")
+            reserve(temporary, size + DIGEST)
+            mapped = np.memmap(temporary, np.uint8, "r+", shape=shape)
             fill(mapped)
             mapped.flush()
             with open(temporary, "r+b") as file:
@@ -142,54 +145,9 @@ def _write(path: Path, shape: tuple[int, ...], fill: Fill) -> None:
         ) from None
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Make a file of so many bytes that the disk really has.
-
-    A mapped file that is written to on a full disk ends the process.
-    """
-    with open(path, "xb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-            return
-        for start in range(0, size, PIECE):
-            file.write(bytes(min(PIECE, size - start)))
-
-
-def _mapped(path: Path, shape: tuple[int, ...], mode: Literal["c", "r+"]) -> np.memmap:
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Map the frames of a file."""
-    return np.memmap(path, np.uint8, mode, shape=shape)
-
-
-class Unchanged:
-    """Refuses to read on from a mapped file that was cut short or written to meanwhile.
-
-    Reading what was cut off would end the process without a word. A file that was removed or
-    replaced can still be read: the system keeps it as long as it is mapped.
-
-    Args:
-        frames: mapped from a file.
-    """
-
-    def __init__(self, frames: np.memmap) -> None:
-        self.path = Path(str(frames.filename))
-        self.state = self.path.stat()
-
-    def __call__(self) -> None:
-        """Look at the file's size and time, in a few microseconds.
-
-        Raises:
-            InputError: they have changed.
-        """
-        try:
-            now = os.stat(self.path)
-        except OSError:
-            return
-        then = self.state
-        same_file = os.path.samestat(now, then)
-        if same_file and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise InputError(
-                f"{self.path}: was changed while frames were read from it; start again, or resume"
-            )
+    return open_mapped(path)[: int(np.prod(shape))].reshape(shape)
 
 
 def _digest(frames: np.ndarray) -> bytes:
@@ -205,4 +163,4 @@ def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
         return False
     with open(path, "rb") as file:
         file.seek(size)
-        return file.read() == _digest(_mapped(path, shape, "c"))
+        return file.read() == _digest(_mapped(path, shape))

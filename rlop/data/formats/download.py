@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -20,12 +19,11 @@ import h5py
 from rlop.config.files import read_whole
 from rlop.data.formats.mirrors import check_secure, open_url
 from rlop.data.scores import Published
-from rlop.logs.messages import say
+from rlop.logs.transfer import transfer
 from rlop.types import InputError
 
 TIMEOUT = 30.0  # seconds without an answer
 CHUNK = 1 << 20  # bytes written between two moves of the progress bar
-BAR = 24  # characters
 
 
 class Busy(InputError):
@@ -153,9 +151,10 @@ def _transfer(
         file.truncate(answer.start)
         if published is None and not answer.start:
             _remember(part, url, answer.validator)
-        with _progress(f"{url} -> {path}", answer) as advance:
+        label = f"downloading {url} -> {path}"
+        with transfer(label, answer.total, answer.start) as moved:
             limit = published.size if published else None
-            fault = _copy(response, file, advance, limit)
+            fault = _copy(response, file, lambda new: moved(new, answer.total), limit)
 
     received = part.stat().st_size
     is_complete = answer.total is None or received == answer.total
@@ -293,39 +292,3 @@ def _opens(path: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-@contextmanager
-def _progress(label: str, answer: _Answer) -> Iterator[Callable[[int], None]]:
-    """Show the download: a bar on a terminal, else one line.
-
-    Yields:
-        A function to call with the number of new bytes.
-    """
-    if sys.stderr is None or not sys.stderr.isatty():
-        size = f" ({answer.total / 1e6:,.1f} MB)" if answer.total else ""
-        say(f"downloading {label}{size}")
-        yield lambda n: None
-        return
-
-    # Imported here, because few calls draw a bar.
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    say(f"downloading {label}")
-    columns = (
-        BarColumn(bar_width=BAR),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=answer.total, completed=answer.start)
-        yield lambda n: bar.update(task, advance=n)

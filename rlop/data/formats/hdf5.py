@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import h5py
@@ -26,12 +27,13 @@ from rlop.data.formats.keys import (
 from rlop.data.formats.own_arrays import has, is_group, open_hdf5, own_array, own_group
 from rlop.data.formats.recognized import hdf5_neighbor, read_neighbor
 from rlop.data.formats.spec_attributes import with_attributes
+from rlop.data.mapped import PIECE, advancing, empty
 from rlop.data.native import Bound, Counts, whole_number
 from rlop.data.units import in_units, with_bounds
 from rlop.envs.stored import stored_env
 from rlop.types import InputError
 
-PIECE = 1024  # rows that are stored at once, of what only looks like an array
+ROWS = 1024  # that are stored at once, of what only looks like an array
 
 
 def read_hdf5(
@@ -226,12 +228,25 @@ def read_key(file: h5py.File, path: Path, key: str) -> np.ndarray:
     with within(str(path)):
         source = own_array(file, key, "")
 
-    if source.dtype != np.float64 or source.ndim == 0:
+    if source.ndim == 0:
         return np.atleast_1d(source[()])
-    array = np.empty(source.shape, np.float32)
-    if array.size > 0:  # h5py before 3.14 divides by zero for an empty array
-        source.read_direct(array)
+    array = empty(source.shape, np.float32 if source.dtype == np.float64 else source.dtype)
+    if array.size == 0:  # h5py before 3.14 divides by zero for an empty array
+        return array
+    advance = advancing()
+    for rows in _stored_pieces(source):
+        source.read_direct(array, rows, rows)
+        advance(array[rows].nbytes)
     return array
+
+
+def _stored_pieces(source: h5py.Dataset) -> Iterator[slice]:
+    """Yield the rows of an array in turn, so that none of its chunks is unpacked twice."""
+    stored = source.chunks[0] if source.chunks else 1
+    row_bytes = max(1, source.dtype.itemsize * prod(source.shape[1:]))
+    step = max(1, PIECE // (row_bytes * stored)) * stored
+    for start in range(0, len(source), step):
+        yield slice(start, min(start + step, len(source)))
 
 
 def read_infos(file: h5py.File, path: Path) -> dict[str, np.ndarray]:
@@ -308,5 +323,5 @@ def _store(file: h5py.File, key: str, array: np.ndarray) -> None:
         return
 
     item = file.create_dataset(key, array.shape, array.dtype, **options)
-    for start in range(0, len(array), PIECE):
-        item[start : start + PIECE] = np.asarray(array[start : start + PIECE])
+    for start in range(0, len(array), ROWS):
+        item[start : start + ROWS] = np.asarray(array[start : start + ROWS])

@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 
 from rlop.config.checks import nearest
+from rlop.data.mapped import advancing, empty
 from rlop.types import InputError
 
 CHUNK = 1 << 20  # bytes read at a time
@@ -99,11 +100,13 @@ class Archive:
         if len(keep) != header.shape[0]:
             raise InputError(f"{self.path}: {key}: {header.shape[0]} rows, expected {len(keep)}")
 
-        array = np.empty((int(keep.sum()), *header.shape[1:]), header.dtype)
+        array = empty((int(keep.sum()), *header.shape[1:]), header.dtype)
+        advance = advancing()
         row = filled = 0
         for chunk in self.chunks(key):
             part = chunk[keep[row : row + len(chunk)]]
             array[filled : filled + len(part)] = part
+            advance(part.nbytes)
             row += len(chunk)
             filled += len(part)
         return array

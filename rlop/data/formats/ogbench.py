@@ -90,7 +90,7 @@ def read_ogbench(
     Reference: `load_dataset` and `make_env_and_datasets` in ogbench/utils.py of OGBench 1.2.1.
     """
     text = str(source).removeprefix(PREFIX)
-    path, name = _locate(text, root, validation)
+    path, name = locate(text, root, validation)
     wanted = _task_of(name, text, task)
 
     with open_archive(path) as archive, within(str(path)):
@@ -146,7 +146,7 @@ def folder(root: str | None = None) -> Path:
     return Path(root or os.environ.get(FOLDER) or DEFAULT).expanduser()
 
 
-def _locate(text: str, root: str | None, validation: bool) -> tuple[Path, Name | None]:
+def locate(text: str, root: str | None, validation: bool) -> tuple[Path, Name | None]:
     """Return the file of a source, and its name as far as it has one."""
     if text.endswith(".npz"):
         path = Path(text).expanduser()

@@ -21,6 +21,7 @@ from rlop.data.dqn_replay.stacks import DEPTH
 from rlop.data.dqn_replay.storage import identity
 from rlop.data.formats.tf_example import Feature, WireError, read_example
 from rlop.data.formats.tfrecord import read_records
+from rlop.data.mapped import advancing
 from rlop.types import InputError
 
 THREADS = 4  # files read at once, on as many cores at most
@@ -291,14 +292,17 @@ def fill(selected: Sequence[Selection], out: np.ndarray) -> None:
         place = out[offset : offset + len(selection.kept)]
         by_file.setdefault(episode.path, {})[episode.record] = selection, place
 
-    opener = _opener(next(iter(by_file)))
+    opener, advance = _opener(next(iter(by_file))), advancing()
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         # A list, because exceptions appear only where results are taken.
-        list(pool.map(partial(_fill_file, opener), by_file, by_file.values()))
+        list(pool.map(partial(_fill_file, opener, advance), by_file, by_file.values()))
 
 
 def _fill_file(
-    opener: Callable[..., Any], path: Path, wanted: Mapping[int, tuple[Selection, np.ndarray]]
+    opener: Callable[..., Any],
+    advance: Callable[[int], None],
+    path: Path,
+    wanted: Mapping[int, tuple[Selection, np.ndarray]],
 ) -> None:
     """Decode the selected images of a file, up to the last record that has any."""
     left = len(wanted)
@@ -312,6 +316,7 @@ def _fill_file(
             raise InputError(f"{where}: has changed while it was read")
 
         decode(opener, where, images, selection.kept - PADDING, place)
+        advance(place.nbytes)
         left -= 1
         if not left:
             return

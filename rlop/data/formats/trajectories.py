@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlop.data.dataset import Dataset
+from rlop.data.mapped import advancing, empty
 from rlop.data.native import Counts
 from rlop.types import InputError
 
@@ -52,12 +53,13 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
         InputError: no steps, or trajectories that differ in shape or kind.
     """
     columns: dict[str, np.ndarray] = {}
+    advance = advancing()
     first, used = "", 0
     for trajectory in trajectories:
         part = _steps(trajectory)
         if not columns:
             first = trajectory.label
-            columns = {key: np.empty((rows, *a.shape[1:]), a.dtype) for key, a in part.items()}
+            columns = {key: empty((rows, *a.shape[1:]), a.dtype) for key, a in part.items()}
 
         stop = used + len(part["reward"])
         for key, array in part.items():
@@ -68,6 +70,7 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
                     f"{column.shape[1:]} {column.dtype} as in {first}"
                 )
             column[used:stop] = array
+            advance(array.nbytes)
         used = stop
 
     if used == 0:
@@ -79,7 +82,7 @@ def _with_room(column: np.ndarray, used: int, needed: int) -> np.ndarray:
     """Return a column with at least this many rows, of which the used ones are kept."""
     if needed <= len(column):
         return column
-    larger = np.empty((max(needed, 2 * len(column)), *column.shape[1:]), column.dtype)
+    larger = empty((max(needed, 2 * len(column)), *column.shape[1:]), column.dtype)
     larger[:used] = column[:used]
     return larger
 
@@ -138,12 +141,13 @@ def split_successors(
     steps = int(has_next.sum())
 
     obs = after = np.empty(0)
+    advance = advancing()
     row = filled = follow = 0
     for chunk in chunks:
         if row == 0:
             kind = obs_dtype(dtype)
-            obs = np.empty((steps, *chunk.shape[1:]), kind)
-            after = np.empty((steps, *chunk.shape[1:]), kind)
+            obs = empty((steps, *chunk.shape[1:]), kind)
+            after = empty((steps, *chunk.shape[1:]), kind)
         here = slice(row, row + len(chunk))
         row += len(chunk)
 
@@ -151,6 +155,7 @@ def split_successors(
             starts, ends = chunk[has_next[here]], chunk[has_before[here]]
             obs[filled : filled + len(starts)] = starts
             after[follow : follow + len(ends)] = ends
+        advance(2 * chunk.nbytes)
         filled += len(starts)
         follow += len(ends)
     return obs, after

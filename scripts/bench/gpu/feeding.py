@@ -15,7 +15,7 @@ from rlop.agent import Agent, Noise
 from rlop.data.dqn_replay.stacks import DEPTH, FrameTable, Stacks
 from rlop.data.prefetch import Prefetcher
 from rlop.data.sampler import Streams
-from rlop.training.compile import Launch
+from rlop.training.compile import Forms, Launch
 from rlop.types import Metrics
 from scripts.bench import ours
 from scripts.bench.gpu.timing import GRAPH, LAUNCH, Effort, Row, Turn, rates, spread
@@ -115,7 +115,7 @@ def recorded(agent: Agent, frames: FrameTable) -> Turn:
         return agent.update(frames.gather(rows), noise)
 
     rows = streams(agent, frames)
-    launch = Launch(agent, update, LAUNCH)
+    launch = Launch(agent, Forms(update, update, 1), LAUNCH)
 
     def turn() -> int:
         launch(*rows.take(LAUNCH))

@@ -15,7 +15,14 @@ import structlog
 
 from rlop.data import Dataset
 from scripts.bench.measure import Update
-from scripts.bench.problems import CONVOLUTIONS, SAMPLES, TARGET_PERIOD, Problem, channels_first
+from scripts.bench.problems import (
+    ACTORS,
+    CONVOLUTIONS,
+    SAMPLES,
+    TARGET_PERIOD,
+    Problem,
+    channels_first,
+)
 
 # It announces every data set and network.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -23,7 +30,7 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.
 
 def build(problem: Problem, data: Dataset) -> Update:
     """Return d3rlpy's update on its replay buffer."""
-    config = continuous(problem) if problem.kind == "cql" else discrete(problem)
+    config = make_config(problem)
     algo = config.create()
     obs_dtype = np.float32 if problem.network == "mlp" else np.uint8
     buffer = d3rlpy.dataset.MDPDataset(
@@ -36,6 +43,25 @@ def build(problem: Problem, data: Dataset) -> Update:
     algo.build_with_dataset(buffer)
 
     return lambda: algo.update(buffer.sample_transition_batch(problem.batch))
+
+
+def make_config(problem: Problem) -> d3rlpy.base.LearnableConfig:
+    """Configure the agent of a problem."""
+    if problem.kind == "cql":
+        return continuous(problem)
+    if problem.kind in ACTORS:
+        return with_actor(problem)
+    return discrete(problem)
+
+
+def with_actor(problem: Problem) -> d3rlpy.base.LearnableConfig:
+    """Configure TD3+BC, ReBRAC, whose critics have no layer normalization here, or IQL."""
+    names = {"td3bc": "TD3PlusBCConfig", "rebrac": "ReBRACConfig", "iql": "IQLConfig"}
+    encoder = d3rlpy.models.VectorEncoderFactory(list(problem.hidden))
+    encoders = {"actor_encoder_factory": encoder, "critic_encoder_factory": encoder}
+    if problem.kind == "iql":
+        encoders["value_encoder_factory"] = encoder
+    return getattr(d3rlpy.algos, names[problem.kind])(batch_size=problem.batch, **encoders)
 
 
 def continuous(problem: Problem) -> d3rlpy.algos.CQLConfig:

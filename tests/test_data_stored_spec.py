@@ -8,8 +8,8 @@ import torch
 from rlop.agents import DQN
 
 import rlop
+from rlop.data.stored_spec import spec_from
 from rlop.training.checkpoint import load_agent, save
-from rlop.training.stored_spec import spec_from
 from rlop.types import InputError, Spec
 
 DISCRETE = Spec(

@@ -1,0 +1,126 @@
+"""SAC-N and EDAC: soft actor-critic with many critics, pessimistic by their minimum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlop.agent import Losses, Noise, NoiseShapes
+from rlop.losses import tanh_gaussian, td
+from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
+from rlop.types import Batch, InputError, Metrics
+
+from .actor_critic import Moments, SoftActorCritic
+from .sacn_config import PRESETS, EDACConfig, SACNConfig
+
+
+class SACN(SoftActorCritic):
+    """Soft actor-critic with E critics, and with `eta` the diversity of their slopes.
+
+        target   y = r + gamma (1 - terminated) [ min_e Q'_e(s', a') - c log pi(a'|s') ]
+        critics  L = sum_e mean (Q_e(s, a) - y)^2 + eta mean diversity + sum_k coef_k reg_k
+        policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s)
+        entropy  -log c * mean[ log pi(a~|s) + target_entropy m ]
+
+    The diversity is `td.diversity` of dQ_e(s, a)/da. Actions are in [-1, 1].
+
+    Args: as in `rlop.agent.Agent`; `options` are the fields of `SACNConfig`.
+    Raises:
+        InputError: for unknown options, wrong types, impossible values, or discrete actions.
+    Reference: An et al., "Uncertainty-Based Offline Reinforcement Learning with Diversified
+        Q-Ensemble", NeurIPS 2021, arXiv:2110.01548.
+    Differs from: the codes in `PRESETS`: all losses are taken before any step.
+    """
+
+    Config = SACNConfig
+    presets = PRESETS
+    config: SACNConfig
+
+    def check(self) -> None:
+        """Raise InputError for data that do not fit, or a single critic with diversity."""
+        super().check()
+        self.diversifies = any(self.runs.values["eta"])
+        if self.diversifies and self.config.n_critics == 1:
+            raise InputError("n_critics = 1: expected at least 2 where eta is above 0")
+
+    def make_learners(self) -> dict[str, Learner]:
+        """Build the learners of every run from its seed: `critics`, `policy` and `entropy`."""
+        critics, policy = self.make_critics(), self.make_policy()
+        self.draw(critics, policy)
+        return {
+            "critics": self.main_learner(critics, tau=self.hyper["tau"]),
+            "policy": self.adam_learner(policy, self.hyper["policy_lr"]),
+            "entropy": self.entropy_learner(),
+        }
+
+    def make_noise(self) -> NoiseShapes:
+        """Return kind and shape of the random numbers that one update needs."""
+        shape = (self.config.batch_size, *self.spec.action_shape)
+        return {"backup": ("normal", shape), "policy": ("normal", shape), **super().make_noise()}
+
+    def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
+        """Return the loss of each network `[R]`, and their parts."""
+        next_action, target = self.backup(batch, noise)
+
+        # Critics: TD loss, diversity and penalties, summed over critics.
+        parts: Metrics = {}
+        if self.diversifies:
+            features, q, slopes = self.critics.with_slopes(batch.obs, batch.action)
+            parts["loss/diversity"] = td.diversity(slopes).mean(-1)
+        else:
+            features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
+        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        loss = td_loss
+        if self.diversifies:
+            loss = td_loss + self.hyper["eta"] * parts["loss/diversity"]
+
+        pair, next_pair = (batch.obs, batch.action), (batch.next_obs, next_action)
+        others = self.penalties.features(self.main, pair, next_pair)
+        context = self.context(batch, features=features, q=q, target=target, **others)
+        critic_loss, penalties = self.penalties.add_to(loss, context)
+
+        # Policy, and the weight of its entropy.
+        policy_loss, log_pi, policy_q = self.policy_loss(batch.obs, noise)
+        entropy_loss = self.entropy_loss(log_pi)
+
+        metrics = {
+            "loss/td": td_loss,
+            "loss/total": critic_loss,
+            "q/data": q.mean((1, 2)),
+            "q/target": target.mean(-1),
+            **parts,
+            **penalties,
+            "loss/policy": policy_loss,
+            "loss/entropy": entropy_loss,
+            "q/policy": policy_q.mean(-1),
+            "policy/entropy": -log_pi.mean(-1),
+            "policy/entropy_coef": self.entropy_coef,
+        }
+        return {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}, metrics
+
+    @torch.no_grad()
+    def backup(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return the action that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        pi: Moments = self.actor(batch.next_obs)
+        action, log_pi = tanh_gaussian.sample(*pi, noise["backup"])
+        value = self.target(batch.next_obs, action)[1].amin(1)
+        value = value - self.entropy_coef.unsqueeze(-1) * log_pi
+        return action, self.bootstrap(batch, value, noise)
+
+    def policy_loss(self, obs: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw an action at each state, and return the policy's loss `[R]`.
+
+        Returns:
+            The loss, log pi(a|s) and min_e Q_e(s, a), `[R, B]` each.
+        """
+        pi: Moments = self.actor(obs)
+        action, log_pi = tanh_gaussian.sample(*pi, noise["policy"])
+        q = self.critics(obs, action)[1].amin(1)
+        return (self.entropy_coef.unsqueeze(-1) * log_pi - q).mean(-1), log_pi, q
+
+
+class EDAC(SACN):
+    """EDAC: `SACN` with the diversity of its critics' slopes, `eta` 1."""
+
+    Config = EDACConfig
