@@ -288,13 +288,11 @@ def report_command(argv: Sequence[str]) -> None:
     add_options(parser)
     _add_allow(parser)
     args = parser.parse_args(argv)
-    if not args.select:
-        print_report(args)
-        return
+    if args.select:
+        from rlop.ope.command import print_selection
 
-    from rlop.ope.command import print_selection
-
-    print_selection(args)
+        return print_selection(args)
+    print_report(args)
 
 
 def ls_command(argv: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ def small_chain():
 
 def test_values_are_those_of_the_process():
     mdp, tables, data = small_chain()
-    options = FQEOptions(**SMALL, steps=600)
+    options = FQEOptions(**SMALL, steps=400)
     model = fit_q(ope.policies_of_tables(mdp, tables), data, options)
     live = ~mdp.terminal
     for policy, table in enumerate(tables):

@@ -5,11 +5,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from rlop.agents import BC, DQN, NeuralTD
 
 import rlop
 from rlop.cli import main
 from rlop.data.transforms import normalize_obs
+from rlop.logs.history import read_metrics
 from rlop.ope.candidates import score_name, shared_data, trainings
 from rlop.ope.rankings import judge, rank_interval
 from rlop.ope.selection import as_text, select, td_error
@@ -128,11 +130,8 @@ def test_a_candidate_is_judged_by_its_own_rewards_and_normalization(runs):
     np.testing.assert_allclose(own.obs, (data.obs - mean) / divisor, rtol=1e-5, atol=1e-6)
 
     chances = one.policies()(data.obs)
-    chosen = [one.agent.policy(run, env=data.spec.env_id).agent for run in range(2)]
-    assert len(chosen) == len(chances)
-    exact = one.agent.q_values
-    obs = rlop.data.sampler.torch.from_numpy(np.asarray(own.obs)).expand(2, *own.obs.shape)
-    assert (chances.argmax(-1) == exact(obs).argmax(-1).numpy()).all()
+    obs = torch.from_numpy(own.obs).expand(2, *own.obs.shape)
+    assert (chances.argmax(-1) == one.agent.q_values(obs).argmax(-1).numpy()).all()
 
 
 def test_td_errors_are_those_of_the_agent(runs):
@@ -140,10 +139,7 @@ def test_td_errors_are_those_of_the_agent(runs):
     data = one.own(shared_data(OTHER, [one]))
     found = td_error(one, data)
 
-    torch = rlop.data.sampler.torch
-    obs, following = (
-        torch.from_numpy(np.asarray(x)).expand(2, *x.shape) for x in (data.obs, data.next_obs)
-    )
+    obs, following = (torch.from_numpy(x).expand(2, *x.shape) for x in (data.obs, data.next_obs))
     with torch.no_grad():
         q = one.agent.main.online(obs)[1].numpy()
         then = one.agent.main.target(following)[1].numpy().max(-1)
@@ -156,7 +152,7 @@ def test_scores_are_those_up_to_the_checkpoint(runs):
     both = trainings([str(runs / "bc"), str(runs / "dqn"), str(runs / "bc" / "checkpoint.pt")])
     assert [len(one.labels) for one in both] == [1, 2]  # the same checkpoint once
     assert score_name(both) == "eval/return"
-    history = rlop.report.groups.read_metrics(runs / "dqn")
+    history = read_metrics(runs / "dqn")
     steps, values = history.get("eval/return")
     assert (both[1].score("eval/return") == values[steps == 4][0]).all()
     early = dataclasses.replace(both[1], step=2)
@@ -206,6 +202,17 @@ def test_mistakes_are_one_line(runs, capsys, options, expected):
     assert main(["report", str(runs / "bc"), "--select", *options, "--quiet"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line
+
+
+def test_a_training_without_a_checkpoint_is_left_out(runs, tmp_path):
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    for name in ("metrics.jsonl", "runs.json"):
+        (folder / name).write_bytes((runs / "bc" / name).read_bytes())
+    both = trainings([str(folder), str(runs / "bc")])
+    assert [one.name for one in both] == [str(runs / "bc")]
+    with pytest.raises(InputError, match=r"begun: found no checkpoint\.pt, expected one"):
+        trainings([str(folder)])
 
 
 def test_trainings_that_read_other_data_are_refused(runs):

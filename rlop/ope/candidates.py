@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from rlop.data.transforms import normalized, transform
 from rlop.deploy.load import found_at, last_evaluation, record_of
 from rlop.doctor.source import data_settings
 from rlop.logs.history import History
+from rlop.logs.messages import say
 from rlop.ope.policies import Policies, policies_of
 from rlop.report.groups import record_folders
 from rlop.report.titles import SCORES
@@ -23,7 +25,7 @@ from rlop.training.feed import check_data
 from rlop.training.folder import CHECKPOINT
 from rlop.types import InputError
 
-Transforms = Mapping[str, Mapping[str, object]]
+Transforms: TypeAlias = Mapping[str, Mapping[str, object]]
 
 # Transforms of what networks read and give out, and of rewards. Others choose episodes, which are
 # all valued here, or normalize observations by the training's own numbers, which an agent keeps.
@@ -36,7 +38,8 @@ class Trained:
     """The last checkpoint of a training, with R candidates.
 
     Args:
-        name: of its folder or file.
+        name: of its folder or file, as it was given.
+        file: of the checkpoint.
         agent: with R runs.
         step: of the checkpoint.
         history: record beside it; None if there is none of these runs.
@@ -45,6 +48,7 @@ class Trained:
     """
 
     name: str
+    file: Path
     agent: Agent
     step: int
     history: History | None
@@ -95,25 +99,35 @@ class Trained:
 def trainings(sources: Sequence[str], allow: Collection[str] = ()) -> list[Trained]:
     """Load the last checkpoint of every training in folders, and checkpoints that are named.
 
+    A folder of a training that has none yet is left out, with a message.
+
     Args:
         sources: log folders, folders of them, or files of checkpoints.
         allow: modules that may be imported, see `rlop.load_agent`.
     Raises:
-        InputError: a folder without a checkpoint, or one that cannot be read.
+        InputError: no checkpoint, or one that cannot be read.
     """
     found: dict[Path, Trained] = {}
     for source in sources:
         path = Path(source).expanduser()
         for place in [path] if path.is_file() else record_folders(path):
-            file, content = found_at(place, "cpu")
-            agent = agent_of(file, content, "cpu", allow)
-            history = record_of(file.parent, agent)
-            named, transforms = data_settings(file.parent, allow)
-            name = str(place) if file.name == CHECKPOINT or path.is_file() else str(file)
-            found.setdefault(
-                file.resolve(), Trained(name, agent, content["step"], history, named, transforms)
-            )
+            if place.is_dir() and not (place / CHECKPOINT).exists():
+                say(f"{place}: holds no checkpoint, left out")
+                continue
+            one = _trained(place, allow)
+            found.setdefault(one.file.resolve(), one)
+    if not found:
+        raise InputError(f"{', '.join(sources)}: found no {CHECKPOINT}, expected one")
     return list(found.values())
+
+
+def _trained(place: Path, allow: Collection[str]) -> Trained:
+    """Load the checkpoint of a file, or the last one of a folder."""
+    file, content = found_at(place, "cpu")
+    agent = agent_of(file, content, "cpu", allow)
+    source, transforms = data_settings(file.parent, allow)
+    history = record_of(file.parent, agent)
+    return Trained(str(place), file, agent, content["step"], history, source, transforms)
 
 
 def shared_data(source: str, trained: Sequence[Trained]) -> Dataset:
