@@ -285,7 +285,7 @@ def test_a_signal_reaches_all_launches_and_nothing_else_starts(tmp_path, monkeyp
 
 
 def test_a_worker_ends_when_its_sweep_is_gone():
-    code = "import rlop.sweep.parent as parent, time; parent.end_with_parent(); time.sleep(60)"
+    code = "import rlop.training.parent as parent, time; parent.end_with_parent(); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as worker:
         worker.stdin.close()
         assert worker.wait() == -signal.SIGTERM

@@ -14,9 +14,9 @@ from rlop.command import guarded
 from rlop.config.files import write_atomic
 from rlop.data.dataset import Dataset
 from rlop.sweep.launches import Launch
-from rlop.sweep.parent import end_with_parent
 from rlop.sweep.plan import read_plan
 from rlop.training import lock
+from rlop.training.parent import end_with_parent
 from rlop.training.run import experiment_of, run
 from rlop.types import InputError
 
