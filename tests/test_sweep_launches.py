@@ -112,6 +112,7 @@ def test_two_settings_of_one_name_are_refused():
         ({"data": ["nothing.hdf5"]}, "data = 'nothing.hdf5': no such file"),
         ({"env": ["Hoper-v4"]}, "env_id = 'Hoper-v4': no such environment"),
         ({"seeds": [0]}, "seeds = 0"),
+        ({"devices": ["cpu,cpu"]}, "devices = 'cpu,cpu': expected none in a sweep"),
         ({"agent.name": ["DQNN"]}, "DQNN"),
     ],
 )

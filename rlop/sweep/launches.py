@@ -98,6 +98,11 @@ def check(configuration: Configuration, where: Path) -> Checked:
     options.pop("name", None)
 
     with within(place):
+        if experiment.devices is not None:
+            raise InputError(
+                f"devices = {show(experiment.devices)}: expected none in a sweep, whose launches "
+                "use one device each; device: NAME chooses it"
+            )
         _check_places(experiment)
         config = build(cls.Config, with_preset(options, cls.presets), where="", key="agent")
         runs = run_axis(config, experiment.seeds, experiment.variants).runs
