@@ -201,6 +201,7 @@ def panel(axis: Axes, group: Sequence[Record], names: Sequence[str]) -> None:
         rows = rows_of(group, name)
         for i, row in enumerate(rows):
             mean, low, high = mean_ci(_with_nan(row["auc"]))
+            low = max(low, 0.0)  # no return of these tasks is negative
             axis.errorbar(
                 mean,
                 position + 0.25 * (i - (len(rows) - 1) / 2),
@@ -214,7 +215,7 @@ def panel(axis: Axes, group: Sequence[Record], names: Sequence[str]) -> None:
     plain = best(group).get(PLAIN.name)
     if plain is not None:
         _, low, high = mean_ci(_with_nan(plain["auc"]))
-        axis.axvspan(low, high, color="#BBBBBB", alpha=0.5, linewidth=0)
+        axis.axvspan(max(low, 0.0), high, color="#BBBBBB", alpha=0.5, linewidth=0)
 
 
 def rows_of(records: Sequence[Record], module: str) -> list[Row]:
