@@ -25,9 +25,9 @@ def behavior_at(
     Args:
         data: with discrete actions.
         behavior: the probabilities `[N, A]`, if they are known; `counts`, how often the data took
-            each action at the same observation; `bc`, a cloned policy; or one of these with
-            options, and a known policy by its import path: `{"known": {"policy":
-            "my_module:probabilities"}}`. See `rlop.agents.behavior`.
+            each action at the same observation; `bc`, a cloned policy; one of these with options;
+            or a known policy by its import path, `{"known": {"policy": "my_module:function"}}`.
+            See `rlop.agents.behavior`.
         device: where a clone is trained.
     Raises:
         InputError: continuous actions, another shape, no probabilities, or an action that the data
