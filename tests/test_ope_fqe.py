@@ -41,7 +41,7 @@ def small_chain():
 
 def test_values_are_those_of_the_process():
     mdp, tables, data = small_chain()
-    options = FQEOptions(**SMALL, steps=400)
+    options = FQEOptions(**SMALL, steps=600)
     model = fit_q(ope.policies_of_tables(mdp, tables), data, options)
     live = ~mdp.terminal
     for policy, table in enumerate(tables):
@@ -55,7 +55,7 @@ def test_the_estimate_is_that_of_first_states_with_an_interval_over_fits():
     mdp, tables, _ = small_chain()
     data = data_of(generate(mdp, 400, epsilon=1.0, max_episode_steps=20), 2)
     policies = ope.policies_of_tables(mdp, tables)
-    found = ope.fitted_q(policies, data, resamples=3, steps=400, **SMALL)
+    found = ope.fitted_q(policies, data, resamples=3, steps=600, **SMALL)
     for estimate, table in zip(found, tables):
         assert estimate.value == pytest.approx(policy_return(mdp, table, 0.8), abs=0.05)
         assert estimate.low < estimate.value < estimate.high

@@ -151,6 +151,7 @@ def test_a_folder_of_more_parts_is_not_mixed_with_fewer(tmp_path):
 # ---- processes
 
 
+@pytest.mark.slow
 def test_processes_are_interrupted_resumed_and_equal_to_one(tmp_path):
     runs = {"seeds": 2, "checkpoint_every": 50, "log_every": 20, "steps": 1000, "eval_every": 0}
     command = [sys.executable, "-m", "rlop.cli", "train", "x.yaml", "--devices", "cpu,cpu"]
