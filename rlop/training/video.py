@@ -35,7 +35,7 @@ class Video(Callback):
     """Film an episode of one run's greedy policy at evaluations.
 
         video = rlop.Video(agent, "CartPole-v1", "runs/cartpole")
-        rlop.train(agent, data, "runs/cartpole", evaluate=..., callbacks=[video])
+        rlop.train(agent, data, logdir="runs/cartpole", evaluate=..., callbacks=[video])
 
     A film is `video/step-N.gif` in the folder, and a picture in TensorBoard. It shows the first 500
     steps of an episode that starts in the same state every time, in an environment of its own: no
