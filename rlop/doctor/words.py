@@ -100,7 +100,7 @@ WORDS: dict[str, Words] = {
         "lower the learning rate, or shrink the weights toward a new draw now and then",
     ),
     "constant rewards": Words(
-        "Every reward is the same: there is nothing to learn.",
+        "Every reward is the same: only how long an episode lasts can be learned.",
         "",
         "",
         "check which array of the file holds the rewards",
