@@ -35,7 +35,7 @@ from rlop.types import InputError
 PART = "device-"
 POLL = 0.2  # seconds between looks at the processes
 TAIL = 1 << 16  # bytes at the end of a file that hold its last line
-ITSELF = ("logdir", "resume", "fork", "devices", "device")  # said for each part anew
+ITSELF = ("logdir", "resume", "fork", "devices", "device")  # each part gets its own
 # A process that ends with this one, and is `rlop train` otherwise.
 CHILD = (
     "import sys; from rlop.cli import main; from rlop.training.parent import end_with_parent; "
