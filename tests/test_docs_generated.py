@@ -34,7 +34,10 @@ def test_the_default_of_an_option_is_written_as_in_a_configuration():
 @pytest.mark.parametrize("argument", arguments_of("{measured}"))
 def test_a_table_of_measurements_has_rows_of_the_page_that_holds_the_runs(argument):
     text = generated.BASELINES.read_text()
-    for row in generated.measured_table(argument.split(";")[:1]).splitlines()[2:]:
+    names = [name.strip() for name in argument.split(";")]
+    rows = generated.measured_table(names).splitlines()[2:]
+    assert len(rows) == 1 + len(names)
+    for row in rows:
         cells = row.strip("| ").split(" | ")[1:]
         for cell in cells:
             assert cell.replace(" **above**", "").replace(" **below**", "") in text
