@@ -3,6 +3,7 @@
     make bench                                        # with the peers, in a separate environment
     python scripts/benchmark.py update --cases cql    # one update of every contestant
     python scripts/benchmark.py update --cases actors # beside d3rlpy, and CORL in $CORL_DIR
+    python scripts/benchmark.py update-page docs/updates.json docs/costs.md    # its table in a page
     python scripts/benchmark.py update --against DIR  # this checkout against another one
     python scripts/benchmark.py overhead              # probe, log, evaluation; each regularizer
     python scripts/benchmark.py runs                  # eight runs in one process, or in eight
@@ -37,6 +38,7 @@ leave_script_folder(__file__)  # puts the checkout on the path, for the imports 
 from rlop.config.files import write_atomic  # noqa: E402
 from scripts.bench import (  # noqa: E402
     against,
+    agent_tables,
     answering,
     beside_jax,
     frames,
@@ -57,6 +59,7 @@ SUBJECTS = ("update", "overhead", "runs", "start", "data", "sampling", "frames")
 INNER = {"one": updates.one, "worker": side_by_side.worker}
 # Commands with options of their own.
 OTHERS = {
+    "update-page": agent_tables.write_page,
     "jax": lambda options: beside_jax.benchmark(options, SCRIPT),
     "jax-page": beside_jax.write_page,
     "answer": answering.answer,
@@ -148,7 +151,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_jax_options(commands.add_parser("jax"))
     add_gpu_options(commands.add_parser("gpu"))
     add_piece_options(commands.add_parser("gpu-piece", help="used by gpu"))
-    for name in ("jax", "gpu"):
+    for name in ("update", "jax", "gpu"):
         page = commands.add_parser(f"{name}-page", help=f"write the tables of {name} into a page")
         add_page_options(page)
     return parser.parse_args(argv)

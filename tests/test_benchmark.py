@@ -19,6 +19,7 @@ from rlop.types import InputError
 from scripts import benchmark
 from scripts.bench import (
     against,
+    agent_tables,
     frames,
     limit,
     measure,
@@ -131,6 +132,17 @@ def test_agents_with_a_policy_race_with_those_who_have_them(problem):
     small = dataclasses.replace(problem, hidden=(8, 8), batch=16)
     assert limit.gflop(small) > 0
     ours.build(small, transitions(small, 300))()
+
+
+def test_the_table_of_agents_has_the_ratios_within_rounds():
+    times = {"corl": [4.0, 9.0], "rlop": [2.0, 3.0], "rlop compiled": [1.0, 1.0]}
+    contestants = {name: {"cpu_ms": {"rounds": values}} for name, values in times.items()}
+    row = agent_tables.row({"problem": "IQL 2x256", "threads": 1, "contestants": contestants})
+    assert row["case"] == "IQL 2x256"
+    assert row["eager, ms"] == "2.5 (2-3)"
+    assert row["CORL / eager"] == "2.5 (2-3)"
+    assert row["CORL / compiled"] == "6.5 (4-9)"
+    assert row["d3rlpy / eager"] is None
 
 
 def test_corl_without_a_checkout_is_one_note(monkeypatch):

@@ -95,8 +95,9 @@ def products(problem: Problem) -> Counter[Product]:
 
 
 def actor_products(problem: Problem) -> list[Product]:
-    """Return the products of an update of the other agents with critics and a policy, at least.
+    """Return the products of an update of the other agents with continuous actions, at least.
 
+    BC trains its policy at B states; the others have critics besides.
     Every critic is trained on B pairs, and its target network evaluates B. TD3+BC and ReBRAC
     evaluate the target policy; its training in every second update is omitted. IQL trains its value
     and its policy, and evaluates the value at s'. EDAC trains its policy through all critics, and
@@ -106,6 +107,8 @@ def actor_products(problem: Problem) -> list[Product]:
     critic = dense(problem.obs[0] + problem.actions, problem.hidden)
     of_states = dense(problem.obs[0], problem.hidden)
     of_critic = training(critic, rows) + forward(critic, rows)
+    if problem.kind == "bc":
+        return training(of_states, rows)
     if problem.kind == "iql":
         return 2 * of_critic + 2 * training(of_states, rows) + forward(of_states, rows)
     if problem.kind != "edac":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlop.agents import CQL, DQN, EDAC, IQL, TD3BC, DiscreteCQL, ReBRAC
+from rlop.agents import BC, CQL, DQN, EDAC, IQL, TD3BC, DiscreteCQL, ReBRAC
 
 from rlop.agent import Agent
 from rlop.data import Dataset
@@ -19,6 +19,7 @@ AGENTS: dict[str, type[Agent]] = {
     "cql": CQL,
     "dqn": DQN,
     "discrete-cql": DiscreteCQL,
+    "bc": BC,
     "td3bc": TD3BC,
     "rebrac": ReBRAC,
     "iql": IQL,
@@ -29,7 +30,7 @@ AGENTS: dict[str, type[Agent]] = {
 def make_agent(problem: Problem, data: Dataset, runs: int = 1, **options: Any) -> Agent:
     """Build the agent of a problem, with `runs` seeds."""
     sizes: dict[str, Any] = {"hidden": problem.hidden, "batch_size": problem.batch}
-    if problem.kind in CONTINUOUS:
+    if problem.kind in CONTINUOUS and problem.kind != "bc":
         sizes["policy_hidden"] = problem.hidden
     if problem.kind == "cql":
         sizes["action_samples"] = SAMPLES

@@ -13,7 +13,7 @@ SAMPLES = 10  # actions per conservative term of continuous CQL
 TARGET_PERIOD = 500  # updates between two copies of a discrete agent's target network
 IMAGE_ROWS = 2000  # Atari frames are large: 113 MB of stacks of four
 CRITICS = 10  # of EDAC
-ACTORS = ("td3bc", "rebrac", "iql", "edac")
+ACTORS = ("bc", "td3bc", "rebrac", "iql", "edac")
 CONTINUOUS = ("cql", *ACTORS)  # kinds of agents with continuous actions
 
 # Network -> (channels, filters, kernel, stride) of each convolution.
@@ -54,6 +54,7 @@ CASES = {
         Problem("CQL 3x256", "cql", hidden=(256, 256, 256)),
     ],
     "actors": [
+        Problem("BC 2x256", "bc"),
         Problem("TD3+BC 2x256", "td3bc"),
         Problem("ReBRAC 3x256", "rebrac", hidden=(256, 256, 256)),
         Problem("IQL 2x256", "iql"),

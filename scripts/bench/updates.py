@@ -44,6 +44,7 @@ OURS: dict[str, dict[str, Any]] = {
 PEERS = ("d3rlpy", "corl", "tianshou", "torchrl", "stable_baselines3")
 # Who has the agents beside CQL and DQN; CORL's ReBRAC is for JAX, and d3rlpy has no EDAC.
 WITH_ACTOR = {
+    "bc": ("d3rlpy", "corl"),
     "td3bc": ("d3rlpy", "corl"),
     "rebrac": ("d3rlpy",),
     "iql": ("d3rlpy", "corl"),
@@ -146,12 +147,13 @@ def may_enter(name: str, problem: Problem) -> bool:
     """Return whether a contestant supports a problem.
 
     Only products between fully connected layers have a bf16 form. Stable-Baselines3 has no
-    conservative agent, and its DQN has networks for vectors and for Atari's frames only.
+    conservative agent, and its DQN has networks for vectors and for Atari's frames only. The policy
+    of CORL's CQL has three layers.
     """
     if problem.kind in WITH_ACTOR:
         return name in (*OURS, *WITH_ACTOR[problem.kind])
     if name == "corl":
-        return False
+        return problem.kind == "cql" and len(problem.hidden) == 3
     if name == "stable_baselines3":
         return problem.kind == "dqn" and problem.network != "minatar"
     return problem.network == "mlp" or "bf16" not in name

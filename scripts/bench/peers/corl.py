@@ -20,7 +20,7 @@ import torch
 
 from rlop.data import Dataset
 from scripts.bench.measure import Update
-from scripts.bench.problems import CRITICS, Problem
+from scripts.bench.problems import CRITICS, SAMPLES, Problem
 
 UNUSED = ("d4rl", "gym", "wandb", "pyrallis", "tqdm")
 SCRIPTS = Path(os.environ.get("CORL_DIR", "missing")) / "algorithms" / "offline"
@@ -30,9 +30,9 @@ if not SCRIPTS.is_dir():
 
 def build(problem: Problem, data: Dataset) -> Update:
     """Return CORL's update on its replay buffer."""
-    makers = {"td3bc": td3bc, "iql": iql, "edac": edac}
-    names = {"td3bc": "td3_bc", "iql": "iql", "edac": "edac"}
-    module = script(names[problem.kind])
+    makers = {"bc": bc, "td3bc": td3bc, "iql": iql, "cql": cql, "edac": edac}
+    names = {"bc": "any_percent_bc", "td3bc": "td3_bc"}
+    module = script(names.get(problem.kind, problem.kind))
     (n_obs,) = problem.obs
     buffer = module.ReplayBuffer(n_obs, problem.actions, len(data))
     buffer.load_d4rl_dataset(
@@ -65,6 +65,13 @@ def adam(network: torch.nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(network.parameters(), lr=3e-4)
 
 
+def bc(module: Any, problem: Problem) -> Callable[[Any], object]:
+    """Make BC, whose network has two layers of 256."""
+    (n_obs,) = problem.obs
+    actor = module.Actor(n_obs, problem.actions, 1.0)
+    return module.BC(1.0, actor, adam(actor)).train
+
+
 def td3bc(module: Any, problem: Problem) -> Callable[[Any], object]:
     """Make TD3+BC, whose networks have two layers of 256."""
     (n_obs,) = problem.obs
@@ -81,6 +88,16 @@ def iql(module: Any, problem: Problem) -> Callable[[Any], object]:
     actor = module.GaussianPolicy(n_obs, problem.actions, 1.0)
     trainer = module.ImplicitQLearning(1.0, actor, adam(actor), q, adam(q), v, adam(v))
     return trainer.train
+
+
+def cql(module: Any, problem: Problem) -> Callable[[Any], object]:
+    """Make CQL(H) from its first update on, three layers of 256 everywhere."""
+    (n_obs,) = problem.obs
+    first, second = (module.FullyConnectedQFunction(n_obs, problem.actions) for _ in range(2))
+    actor = module.TanhGaussianPolicy(n_obs, problem.actions, 1.0)
+    learners = (first, adam(first), second, adam(second), actor, adam(actor))
+    options = {"target_entropy": -problem.actions, "bc_steps": 0, "cql_n_actions": SAMPLES}
+    return module.ContinuousCQL(*learners, **options).train
 
 
 def edac(module: Any, problem: Problem) -> Callable[[Any], object]:

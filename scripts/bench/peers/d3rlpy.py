@@ -55,9 +55,12 @@ def make_config(problem: Problem) -> d3rlpy.base.LearnableConfig:
 
 
 def with_actor(problem: Problem) -> d3rlpy.base.LearnableConfig:
-    """Configure TD3+BC, ReBRAC, whose critics have no layer normalization here, or IQL."""
+    """Configure BC, TD3+BC, ReBRAC, whose critics have no layer normalization here, or IQL."""
     names = {"td3bc": "TD3PlusBCConfig", "rebrac": "ReBRACConfig", "iql": "IQLConfig"}
     encoder = d3rlpy.models.VectorEncoderFactory(list(problem.hidden))
+    if problem.kind == "bc":
+        return d3rlpy.algos.BCConfig(batch_size=problem.batch, encoder_factory=encoder)
+
     encoders = {"actor_encoder_factory": encoder, "critic_encoder_factory": encoder}
     if problem.kind == "iql":
         encoders["value_encoder_factory"] = encoder
