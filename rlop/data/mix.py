@@ -10,6 +10,7 @@ from numbers import Real
 import numpy as np
 
 from rlop.config.checks import show
+from rlop.data.changes import dropped_of
 from rlop.data.dataset import Dataset
 from rlop.data.joined import Joined, Mixture
 from rlop.data.mapped import concatenate
@@ -57,6 +58,9 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float] | None = None) -> 
     shares = [f"{weight:g} of {name}" for weight, name in zip(weights, names)]
     name = f"mix({', '.join(shares)})"
     spec = _common(datasets)
+    changes = []
+    for data in datasets:
+        changes += [f"{data.name}: {dropped}" for dropped in dropped_of(data)]
     return Dataset(
         obs=_joined([data.obs for data in datasets]),
         action=concatenate([data.action for data in datasets]),
@@ -65,7 +69,7 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float] | None = None) -> 
         terminated=concatenate([data.terminated for data in datasets]),
         truncated=concatenate([data.truncated for data in datasets]),
         end=concatenate([data.end for data in datasets]),
-        spec=replace(spec, changes=(name,)),
+        spec=replace(spec, changes=(*changes, name)),
         name=name,
         mixture=Mixture(names, tuple(float(weight) for weight in weights), source),
     )
