@@ -1,4 +1,4 @@
-"""The pack of heavier probes on networks of images: bytes, convolutions, ours and a foreign copy."""
+"""The pack of heavier probes on networks of images: bytes, convolutions, a foreign copy."""
 
 import numpy as np
 import pytest
