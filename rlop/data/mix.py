@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from numbers import Real
 
 import numpy as np
@@ -89,15 +89,16 @@ def _common(datasets: Sequence[Dataset]) -> Spec:
     first = datasets[0]
     spec = first.spec
     for data in datasets[1:]:
-        for item in fields(Spec):
-            ours, theirs = getattr(spec, item.name), getattr(data.spec, item.name)
-            if item.name == "changes" or ours == theirs:
+        others = asdict(data.spec)
+        for name, ours in asdict(spec).items():
+            theirs = others[name]
+            if name == "changes" or ours == theirs:
                 continue
-            if item.name in MAY_BE_UNKNOWN and not (ours and theirs):
-                spec = replace(spec, **{item.name: ours or theirs})
+            if name in MAY_BE_UNKNOWN and not (ours and theirs):
+                spec = replace(spec, **{name: ours or theirs})
                 continue
             raise InputError(
-                f"mix: {data.name}: {item.name} = {_short(theirs)}, but {first.name} has "
+                f"mix: {data.name}: {name} = {_short(theirs)}, but {first.name} has "
                 f"{_short(ours)}; expected the same of all sources"
             )
     return spec

@@ -274,8 +274,8 @@ def measured_of(model: Model, rows: Rows) -> Measured:
     policy = model.policy
     next_batch = None if rows.next_obs is None else (rows.next_obs,)
     for name in ("q_net", "quantile_net"):
-        if hasattr(policy, name):
-            network = getattr(policy, name)
+        network = getattr(policy, name, None)
+        if network is not None:
             return Measured(network, (rows.obs,), next_batch, {"": last_linear(network)})
 
     critic = getattr(policy, "critic", None)

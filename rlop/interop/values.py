@@ -123,7 +123,7 @@ class Stack(nn.Module):
         parameters = {}
         for name in self._names:
             module, key = self._place(name)
-            stacked = getattr(module, key)
+            stacked = module.get_parameter(key)
             parameters[name] = stacked[number] if self._discrete else stacked[0, number]
 
         read: list[Tensor] = []

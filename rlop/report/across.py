@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from rlop.report.html import Cell, Html, grid, panel, paragraph, section, table,
 from rlop.report.pictures import lines_picture, scatter_picture, strength_picture
 from rlop.report.sections import two_lines
 from rlop.report.study import Study
-from rlop.report.summaries import number, summarize
+from rlop.report.summaries import Summary, number, summarize
 from rlop.report.titles import REPRESENTATION, SOLVED, metric, titled
 
 THRESHOLDS = 101  # points of a performance profile
@@ -235,15 +236,14 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
         )
     ]
     for task in study.tasks:
-        summaries = {
-            name: [summarize(study, name, group, task) for group in study.groups]
-            for name in metrics
-        }
+        summaries: list[list[Summary]] = []
+        for name in metrics:
+            summaries.append([summarize(study, name, group, task) for group in study.groups])
         rows: list[list[Cell]] = []
         for place, group in enumerate(study.groups):
             if study.of_task(group, task):
                 cells: list[Cell] = []
-                for of_groups in summaries.values():
+                for of_groups in summaries:
                     middles = [summary.iqm for summary in of_groups]
                     cells.append((two_lines(of_groups[place]), _shade_within(middles, place)))
                 rows.append([group, *cells])
@@ -293,7 +293,7 @@ def swept_settings(study: Study) -> dict[str, list[list[str | None]]]:
         setting -> lines of groups, one per value of the setting; None where there is no group.
     """
     settings = {group: dict(study.runs[runs[0]].settings) for group, runs in study.groups.items()}
-    keys = dict.fromkeys(key for of_group in settings.values() for key in of_group)
+    keys = dict.fromkeys(chain.from_iterable(settings.values()))
     swept = {}
     for key in keys:
         values = _values(study, key)
@@ -305,7 +305,7 @@ def swept_settings(study: Study) -> dict[str, list[list[str | None]]]:
                 rest = frozenset(item for item in of_group.items() if item[0] != key)
                 line = lines.setdefault(rest, [None] * len(values))
                 line[values.index(of_group[key])] = group
-        long = [line for line in lines.values() if sum(group is not None for group in line) > 1]
+        long = [line for line in lines.values() if len(line) - line.count(None) > 1]
         if long:
             swept[key] = long
     return swept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 from rlop.config.overrides import flatten
 from rlop.report.findings import find, listed, sentence
@@ -183,8 +184,8 @@ def findings(study: Study, metrics: Sequence[str]) -> Html:
             points.setdefault(name, []).append(Html(f"{title}: {text}"))
 
     first = study.score if study.score in points else metrics[0]
-    others = [point for name in metrics if name != first for point in points[name]]
-    parts = [bullets(points[str(first)])]
+    parts = [bullets(points.pop(str(first)))]
+    others = list(chain.from_iterable(points.values()))
     if others:
         heading = f"Other metrics ({len(metrics) - 1})"
         parts.append(tag("details", tag("summary", heading), bullets(others)))
@@ -206,7 +207,9 @@ def final_values(study: Study, metrics: Sequence[str]) -> Html:
     name = study.score if study.score and study.score in metrics else metrics[0]
     panels = [_panel(study, name, task, final_picture(study, name, task)) for task in study.tasks]
 
-    counts = {len(study.of_task(group, task)) for group in study.groups for task in study.tasks}
+    counts: set[int] = set()
+    for task in study.tasks:
+        counts.update(len(study.of_task(group, task)) for group in study.groups)
     text = paragraph(
         "A dot per run, a bar at the interquartile mean (the mean of the middle half), a line for "
         "the 95 % interval.",
