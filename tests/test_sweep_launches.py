@@ -164,6 +164,16 @@ def test_a_launch_fits_into_its_share_of_the_gpu():
     assert counts(both, [on_gpu] * 2, jobs=1, room=130.0) == [3, 3]  # the machine has less
 
 
+def test_a_plan_gives_each_launch_its_part_of_a_gpu():
+    items = items_of(grid={"agent.lr": [0.1 * n for n in range(1, 9)]})
+    on_gpu = replace(cost(1, 0), gpu=Line(50.0, 25.0), gpu_free=250.0)
+    sizes = {}
+    for gpus in (None, 0.5, 2.0):
+        plan = make_plan(items, "auto", 1, memory=1e6, costs=[on_gpu], gpus=gpus)
+        sizes[gpus] = [len(launch.settings) for launch in plan.launches]
+    assert sizes == {None: [4, 4], 0.5: [2, 2, 2, 2], 2.0: [4, 4]}
+
+
 def test_the_memory_of_a_gpu_is_measured_for_every_size(monkeypatch):
     peaks = iter([300.0, 1000.0])  # of one configuration and of eight
     monkeypatch.setattr(sizing, "in_child", sizing.measured_here)
