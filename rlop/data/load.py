@@ -185,11 +185,13 @@ def load_dataset(
         reader = find_reader(str(source))
         if cache is not None and _keeps_a_cache(reader, str(source), options):
             options, cache = {**options, "cache": cache}, None
+
         _check_options(str(source), options, reader)
         if cache is None:
             data = reader(source, **options)
         else:
             data = read_cached(str(source), options, reader, cache)
+
         if reader is not read_mix:  # whose sources have said it
             for dropped in dropped_of(data):
                 say(f"{data.name}: {dropped}")

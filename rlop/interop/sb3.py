@@ -141,6 +141,7 @@ def _callback_class() -> Callable[..., Any]:
             model = self.model
             algorithm = type(model).__name__
             measured = measured_of(model, rows)
+
             options = {key: getattr(model, key, None) for key in OPTIONS}
             plain = {k: v for k, v in options.items() if isinstance(v, int | float | str)}
             activation = getattr(model.policy, "activation_fn", nn.ReLU).__name__.lower()

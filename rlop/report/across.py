@@ -177,9 +177,11 @@ def representation(study: Study) -> Html:
     measured = [key for key in REPRESENTATION if key in study.metrics]
     if name is None or not measured:
         return Html("")
+
     scores = study.numbers(name)
     panels = []
     rows: list[list[Cell]] = []
+
     for key in measured:
         numbers = study.numbers(key)
         for task in study.tasks:
@@ -187,8 +189,10 @@ def representation(study: Study) -> Html:
             labels = (f"{metric(key).title}, at the end", metric(name).title)
             picture = scatter_picture(study, task, numbers, scores, labels)
             panels.append(panel(f"{titled(key)}{on_task}", picture, key))
+
             pooled, within = correlations(study, task, numbers, scores)
             rows.append([f"{metric(key).title}{on_task}", _number(pooled), *map(_number, within)])
+
     header = ["Spearman's correlation with the score", "pooled", *study.groups]
     return section(
         "Representation against return",
@@ -235,10 +239,12 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
             "light the lowest; whether high is good is in the title."
         )
     ]
+
     for task in study.tasks:
         summaries: list[list[Summary]] = []
         for name in metrics:
             summaries.append([summarize(study, name, group, task) for group in study.groups])
+
         rows: list[list[Cell]] = []
         for place, group in enumerate(study.groups):
             if study.of_task(group, task):
@@ -247,6 +253,7 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
                     middles = [summary.iqm for summary in of_groups]
                     cells.append((two_lines(of_groups[place]), _shade_within(middles, place)))
                 rows.append([group, *cells])
+
         if len(study.tasks) > 1:
             parts.append(tag("h3", task))
         header: list[Html] = [tag("span", titled(name), title=name) for name in metrics]
@@ -267,6 +274,7 @@ def strengths(study: Study) -> Html:
     swept = swept_settings(study)
     if name is None or not swept:
         return Html("")
+
     panels = []
     for key, lines in swept.items():
         values = _values(study, key)
@@ -274,6 +282,7 @@ def strengths(study: Study) -> Html:
             on_task = f" — {task}" if len(study.tasks) > 1 else ""
             picture = strength_picture(study, values, lines, name, task, key)
             panels.append(panel(f"{titled(name)} over {key}{on_task}", picture, name))
+
     parts = [
         paragraph(
             "A line joins interquartile means of groups that differ in this setting alone; values "
@@ -281,6 +290,7 @@ def strengths(study: Study) -> Html:
         ),
         grid(*panels),
     ]
+
     if len(swept) == 2 and _vary_together(study, list(swept)):
         parts += [_map_of(study, name, task, list(swept)) for task in study.tasks]
     return section("Strengths", *parts, anchor="strengths")
@@ -294,17 +304,20 @@ def swept_settings(study: Study) -> dict[str, list[list[str | None]]]:
     """
     settings = {group: dict(study.runs[runs[0]].settings) for group, runs in study.groups.items()}
     keys = dict.fromkeys(chain.from_iterable(settings.values()))
+
     swept = {}
     for key in keys:
         values = _values(study, key)
         if len(values) < 2:
             continue
+
         lines: dict[frozenset[tuple[str, str]], list[str | None]] = {}
         for group, of_group in settings.items():
             if of_group.get(key) in values:
                 rest = frozenset(item for item in of_group.items() if item[0] != key)
                 line = lines.setdefault(rest, [None] * len(values))
                 line[values.index(of_group[key])] = group
+
         long = [line for line in lines.values() if len(line) - line.count(None) > 1]
         if long:
             swept[key] = long

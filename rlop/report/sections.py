@@ -51,6 +51,7 @@ def legend(study: Study) -> Html:
             f'stroke="{color}" stroke-width="2.5" '
             f'stroke-dasharray="{DASH_PATTERNS[dashes]}"/></svg>'
         )
+
         settings = study.runs[runs[0]].settings
         hover = ", ".join(f"{key}={value}" for key, value in settings.items())
         buttons.append(
@@ -246,6 +247,7 @@ def curves(study: Study, metrics: Sequence[str]) -> Html:
             "frozen."
         )
     ]
+
     is_crowded = len(study.groups) > CROWDED
     if is_crowded:
         parts.append(
@@ -254,6 +256,7 @@ def curves(study: Study, metrics: Sequence[str]) -> Html:
                 "gray, have intervals."
             )
         )
+
     panels = []
     for name in metrics:
         for task in study.tasks:
@@ -272,12 +275,15 @@ def final_against_peak(study: Study) -> Html:
     name = study.score
     if name is None:
         return Html("")
+
     peaks, ends = study.numbers(name, "peak"), study.numbers(name)
     labels = (f"{metric(name).title}, peak", "at the end")
+
     panels = []
     for task in study.tasks:
         picture = scatter_picture(study, task, peaks, ends, labels, diagonal=True)
         panels.append(_panel(study, name, task, picture))
+
     lost = [run for run in ends if not math.isfinite(ends[run])]
     text = "Runs on the dashed line ended at their peak; those below it unlearned."
     if lost:

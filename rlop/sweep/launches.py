@@ -134,6 +134,7 @@ def _without(values: Values, numbers: Numbers) -> tuple[Values, list[str]]:
     rest = merged(values, {})
     agent = rest.get("agent", {})
     assert isinstance(agent, dict)  # checked
+
     movable = []
     for name in numbers:
         section, _, last = name.rpartition(".")
@@ -142,6 +143,7 @@ def _without(values: Values, numbers: Numbers) -> tuple[Values, list[str]]:
             continue  # stands below the optimizer's name
         if not isinstance(home, dict):
             continue
+
         value = home.get(last)
         if section in SCALES and isinstance(value, dict):
             scale = PLAIN if PLAIN in value else SCALES[section]
