@@ -180,7 +180,7 @@ def flags_of(cls: type) -> list[str]:
     return flags
 
 
-def _takes_true(member: Any) -> bool:
+def _takes_true(member: object) -> bool:
     """Return whether `true` is one of the values that a type lists."""
     return any(choice is True for choice in get_args(bare(member)))
 
