@@ -30,5 +30,7 @@ def visit_inline(translator, node):
 
 def visit_block(translator, node):
     """Write a formula of its own line."""
-    translator.body.append(f"{formula(node, is_block=True)}\n")
+    # With room above and below, or the theme's box around it would get a scroll bar.
+    drawn = formula(node, is_block=True)
+    translator.body.append(f'<div class="math" style="padding: 0.4em 0">{drawn}</div>\n')
     raise nodes.SkipNode
