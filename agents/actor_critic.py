@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from rlop.agent import Agent
 from rlop.data.dataset import Dataset
-from rlop.losses import tanh_gaussian
+from rlop.losses import tanh_gaussian, td
 from rlop.nets import MLP, Critics, GaussianPolicy, reinit_runs, reset_runs
 from rlop.optim.learner import Learner
+from rlop.optim.rmd import relaxed
 from rlop.types import Batch, InputError
 
+from .critic_heads import make_critic_head
 from .networks import make_critics, make_log_weight, make_second_torso
 from .option_groups import ActorCriticOptions, DeterministicActorOptions, SoftActorOptions
 
@@ -37,7 +39,8 @@ class ActorCritic(Agent):
     logged_norms = ("policy",)
 
     def check(self) -> None:
-        """Raise InputError unless actions and observations are vectors."""
+        """Make the head; raise InputError unless actions and observations are vectors."""
+        self.head = make_critic_head(self.config.head)
         self.check_obs()
         self.check_actions()
 
@@ -62,7 +65,8 @@ class ActorCritic(Agent):
 
     def make_critics(self) -> Critics:
         """Build the critics that the options describe; their parameters are NaN until `draw`."""
-        return make_critics(self.spec, self.config, len(self.runs), self.config.n_critics)
+        config = self.config
+        return make_critics(self.spec, config, len(self.runs), config.n_critics, self.head)
 
     def make_torso(self) -> MLP:
         """Build the torso of the policy, or of another network of states; NaN until `draw`."""
@@ -91,6 +95,18 @@ class ActorCritic(Agent):
         networks: list[tuple[nn.Module, str]] = [(critics, init)]
         networks += [(network, other_init) for network in others]
         reinit_runs(networks, seeds)
+
+    def td_loss(self, z: Tensor, particles: Tensor, batch: Batch) -> Tensor:
+        """Return the TD loss of each run, summed over critics: `[R]`.
+
+        Args:
+            z: the critics' outputs at the data's actions, `[R, E, B, K]`.
+            particles: of the target, `[R, B]` or `[R, B, J]`, see `agents/critic_heads.py`.
+            batch: of the update.
+        """
+        of_each = particles.unsqueeze(1).expand(-1, z.shape[1], *particles.shape[1:])
+        loss = self.head.loss(z, of_each, None, lambda error: td.mse(relaxed(error, batch)))
+        return loss.mean(-1).sum(-1)
 
     @property
     def critics(self) -> Critics:

@@ -12,7 +12,6 @@ from torch import Tensor
 from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.losses import tanh_gaussian, td
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, Metrics
 
 from .actor_critic import Moments, SoftActorCritic
@@ -106,11 +105,12 @@ class CQL(SoftActorCritic):
             next_pi = self.actor(batch.next_obs)
 
         # Critics: TD loss and conservative term, summed over critics.
-        next_action, target = self.backup(batch, noise, next_pi)
-        features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
+        next_action, particles = self.backup(batch, noise, next_pi)
+        features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D], [R, E, B, K]
+        q, target = self.head.mean(z), self.head.target(particles)
 
         q_values, log_density = self.candidates(batch, noise, pi, next_pi)
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        td_loss = self.td_loss(z, particles, batch)
 
         diff = self.conservative_diff(q_values, log_density, q)  # [R, E]
 
@@ -156,22 +156,22 @@ class CQL(SoftActorCritic):
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise, next_pi: Moments) -> tuple[Tensor, Tensor]:
-        """Return the action a' that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        """Return the action a' that is backed up `[R, B, m]`, and the target's particles."""
         config = self.config
 
         mean = next_pi[0]
         unit = noise["backup"] if "backup" in noise else torch.zeros_like(mean.unsqueeze(2))
         actions, log_pi = tanh_gaussian.sample(*next_pi, unit)  # [R, B, K, m], [R, B, K]
 
-        values = self.target.values(batch.next_obs, actions)
-        value, best = td.pessimistic_max(values, min_first=config.backup != "max_then_min")
+        min_first = config.backup != "max_then_min"
+        value, best = self.head.best_of(self.target, batch.next_obs, actions, min_first)
 
         if config.backup_entropy:
-            value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
+            entropy = self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
+            value = value - self.head.single(entropy)
 
-        target = self.bootstrap(batch, value, noise)
         action = td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(mean))
-        return action, target
+        return action, self.bootstrap(batch, value, noise)
 
     def candidates(
         self, batch: Batch, noise: Noise, pi: Moments, next_pi: Moments

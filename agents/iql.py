@@ -15,10 +15,11 @@ from rlop.agent import Losses, Noise
 from rlop.losses import tanh_gaussian, td
 from rlop.nets import Critics, DiscreteCritics, QNetwork, SharedWidthPolicy
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, InputError, Metrics
 
 from .actor_critic import ActorCritic
+from .critic_heads import ScalarCritic
+from .heads import name_of
 from .iql_config import PRESETS, IQLConfig
 from .networks import make_discrete_critics
 
@@ -104,9 +105,12 @@ class IQL(ActorCritic):
     def check(self) -> None:
         """Pick the policy, and raise InputError for data or a policy that does not fit."""
         self.discrete = self.spec.n_actions is not None
-        self.check_obs()
-        if not self.discrete:
-            self.check_actions()
+        super().check()
+        if self.discrete and not isinstance(self.head, ScalarCritic):
+            raise InputError(
+                f"head = {name_of(self.config.head)}: expected scalar for discrete actions; "
+                "DQN has heads for them"
+            )
 
         fitting = ("categorical",) if self.discrete else ("gaussian", "squashed", "deterministic")
         name = fitting[0] if self.config.policy == "auto" else self.config.policy
@@ -114,6 +118,11 @@ class IQL(ActorCritic):
             kind = "discrete" if self.discrete else "continuous"
             raise InputError(f"policy = {name}: expected {' or '.join(fitting)} for {kind} actions")
         self.policy_name = name
+
+    def check_actions(self) -> None:
+        """Raise InputError unless actions are vectors or discrete."""
+        if not self.discrete:
+            super().check_actions()
 
     def make_learners(self) -> dict[str, Learner]:
         """Build the learners of every run from its seed.
@@ -157,9 +166,10 @@ class IQL(ActorCritic):
         value_loss = td.expectile_loss(advantage, self.hyper["expectile"]).mean(-1)
 
         # Critics: TD loss and penalties, summed over critics.
-        target = self.bootstrap(batch, next_value, noise)
-        features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        particles = self.bootstrap(batch, self.head.single(next_value), noise)
+        features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D], [R, E, B, K]
+        q, target = self.head.mean(z), self.head.target(particles)
+        td_loss = self.td_loss(z, particles, batch)
 
         others = self.other_features(batch)
         context = self.context(batch, features=features, q=q, target=target, **others)

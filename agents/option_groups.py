@@ -28,6 +28,9 @@ from rlop.optim.choice import OptimizerConfig, RMDOptions
 from rlop.training.resets import ResetOptions, ResetsConfig
 from rlop.types import InputError
 
+from .critic_heads import CRITIC_HEADS, make_critic_head
+from .heads import check_fit
+
 
 @options
 class NetworkOptions:
@@ -110,9 +113,14 @@ class DeterministicActorOptions(
     init: Literal["default", "small_head", "orthogonal"] = option(
         "default", "initialization; orthogonal: critics only, other networks as small_head"
     )
+    head: Annotated[str | dict[str, object], Choice(CRITIC_HEADS)] = option(
+        "scalar", "outputs of each critic: scalar, quantile, {hl_gauss: {v_min: 0, v_max: 1}}, ..."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_fit(make_critic_head(self.head), self.head, self.target_noise, self.optimizer)
+
         # These layers draw their own weights.
         own_draws = [*self.layers.replaced]
         if self.layers.zero_head:

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
-from rlop.losses import td
 from rlop.nets import QNetwork
 from rlop.nets.critic import first_value
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, Metrics
 
 from .actor_critic import ActorCritic
@@ -86,9 +84,10 @@ class ReBRAC(ActorCritic):
 
     def partial_losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the critics' loss `[R]`, and its parts."""
-        next_action, target = self.backup(batch, noise)
-        features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        next_action, particles = self.backup(batch, noise)
+        features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D], [R, E, B, K]
+        q, target = self.head.mean(z), self.head.target(particles)
+        td_loss = self.td_loss(z, particles, batch)
 
         pair, next_pair = (batch.obs, batch.action), (batch.next_obs, next_action)
         others = self.penalties.features(self.main, pair, next_pair)
@@ -105,15 +104,15 @@ class ReBRAC(ActorCritic):
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return the action that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        """Return the action that is backed up `[R, B, m]`, and the target's particles."""
         scale, clip = self.hyper["policy_noise"].view(-1, 1, 1), self.config.noise_clip
         mean = torch.tanh(self.learners["policy"].target(batch.next_obs)[1])
         action = (mean + (scale * noise["action"]).clamp(-clip, clip)).clamp(-1, 1)
 
-        value = self.target(batch.next_obs, action)[1].amin(1)
+        value = self.head.lowest(self.target.outputs(batch.next_obs, action)[1])
         if self.reads_next_action:
             distance = (action - batch.extra["next_action"]).square().sum(-1)
-            value = value - self.hyper["critic_bc"].unsqueeze(-1) * distance
+            value = value - self.head.single(self.hyper["critic_bc"].unsqueeze(-1) * distance)
         return action, self.bootstrap(batch, value, noise)
 
     def policy_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:

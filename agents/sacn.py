@@ -8,7 +8,6 @@ from torch import Tensor
 from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.losses import tanh_gaussian, td
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, InputError, Metrics
 
 from .actor_critic import Moments, SoftActorCritic
@@ -61,17 +60,17 @@ class SACN(SoftActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
-        next_action, target = self.backup(batch, noise)
+        next_action, particles = self.backup(batch, noise)
 
         # Critics: TD loss, diversity and penalties, summed over critics.
         parts: Metrics = {}
         if self.diversifies:
-            features, q, slopes = self.critics.with_slopes(batch.obs, batch.action)
+            features, z, slopes = self.critics.with_slopes(batch.obs, batch.action)
             parts["loss/diversity"] = td.diversity(slopes).mean(-1)
         else:
-            features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
-        loss = td_loss
+            features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D or K]
+        q, target = self.head.mean(z), self.head.target(particles)
+        loss = td_loss = self.td_loss(z, particles, batch)
         if self.diversifies:
             loss = td_loss + self.hyper["eta"] * parts["loss/diversity"]
 
@@ -101,11 +100,11 @@ class SACN(SoftActorCritic):
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return the action that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        """Return the action that is backed up `[R, B, m]`, and the target's particles."""
         pi: Moments = self.actor(batch.next_obs)
         action, log_pi = tanh_gaussian.sample(*pi, noise["backup"])
-        value = self.target(batch.next_obs, action)[1].amin(1)
-        value = value - self.entropy_coef.unsqueeze(-1) * log_pi
+        value = self.head.lowest(self.target.outputs(batch.next_obs, action)[1])
+        value = value - self.head.single(self.entropy_coef.unsqueeze(-1) * log_pi)
         return action, self.bootstrap(batch, value, noise)
 
     def policy_loss(self, obs: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:

@@ -294,7 +294,10 @@ class Agent(ABC):
             learner.update_target()
 
     def bootstrap(self, batch: Batch, next_value: Tensor, noise: Noise) -> Tensor:
-        """Return the TD target `[R, B]` of next values `[R, B]`, with the option `target_noise`."""
+        """Return the TD target of next values `[R, B]`, with the option `target_noise`.
+
+        Without the option also of particles, `[R, B, J]`.
+        """
         gamma = self.hyper["gamma"]
         target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, gamma)
         return noisy_target(target, noise, self.config.target_noise, self.hyper, self.main.steps)
