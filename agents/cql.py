@@ -60,19 +60,20 @@ class CQL(SoftActorCritic):
     def make_learners(self) -> dict[str, Learner]:
         """Build the learners of every run from its seed.
 
-        They are `critics` with their target network, `policy`, `entropy`, and for a Lagrange form
-        `multiplier`.
+        They are `critics` with their target network, `policy`, `entropy`, for images `encoder`, and
+        for a Lagrange form `multiplier`.
         """
         config, hyper = self.config, self.hyper
         critics, policy = self.make_critics(), self.make_policy(config.log_std_affine)
-        self.draw(critics, policy)
+        encoder = self.make_encoder()
+        self.draw(critics, policy, *encoder)
 
         learners = {
             "critics": self.main_learner(critics, tau=hyper["tau"]),
             "policy": self.adam_learner(policy, hyper["policy_lr"]),
+            "entropy": self.entropy_learner(),
+            **self.encoder_learner(encoder),
         }
-
-        learners["entropy"] = self.entropy_learner()
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = make_log_weight(start, len(self.runs))
@@ -98,11 +99,13 @@ class CQL(SoftActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
+        batch, seen = self.encoded(batch, noise)
+
         # The policy's moments are computed once per state, however many actions are drawn from
         # them.
-        pi = self.actor(batch.obs)
+        pi = self.actor(seen.obs)
         with torch.no_grad():
-            next_pi = self.actor(batch.next_obs)
+            next_pi = self.actor(seen.next_obs)
 
         # Critics: TD loss and conservative term, summed over critics.
         next_action, particles = self.backup(batch, noise, next_pi)
@@ -125,12 +128,13 @@ class CQL(SoftActorCritic):
         )
 
         conservative = self.conservative_term(diff, trained=False).sum(-1)
-        critic_loss, penalties = self.penalties.add_to(td_loss + conservative, context)
+        critic_loss, penalties = self.add_penalties(td_loss + conservative, batch, context)
 
         # Policy, and the weight of its entropy.
-        policy_loss, log_pi, policy_q = self.policy_loss(batch, noise, pi)
+        policy_loss, log_pi, policy_q = self.policy_loss(seen, noise, pi)
         entropy_loss = self.entropy_loss(log_pi)
         losses = {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}
+        losses |= self.encoder_loss(critic_loss)
 
         random = q_values[..., : self.config.action_samples]
         metrics = {

@@ -20,7 +20,7 @@ from rlop.config.schema import (
 )
 from rlop.config.terms import TermsConfig
 from rlop.losses.noise import BootstrapConfig, TargetNoise
-from rlop.nets import Layers
+from rlop.nets import ImageOptions, Layers
 from rlop.nets.init import InitConfig
 from rlop.optim import optimizer_options
 from rlop.optim.choice import OPTIONS as OPTIMIZERS
@@ -115,6 +115,10 @@ class DeterministicActorOptions(
     )
     head: Annotated[str | dict[str, object], Choice(CRITIC_HEADS)] = option(
         "scalar", "outputs of each critic: scalar, quantile, {hl_gauss: {v_min: 0, v_max: 1}}, ..."
+    )
+
+    images: ImageOptions | None = option(
+        None, "of images, {encoder: drq, width: 50, random_shift: 4, ...}; null for the defaults"
     )
 
     def __post_init__(self) -> None:

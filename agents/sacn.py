@@ -44,13 +44,17 @@ class SACN(SoftActorCritic):
             raise InputError("n_critics = 1: expected at least 2 where eta is above 0")
 
     def make_learners(self) -> dict[str, Learner]:
-        """Build the learners of every run from its seed: `critics`, `policy` and `entropy`."""
-        critics, policy = self.make_critics(), self.make_policy()
-        self.draw(critics, policy)
+        """Build the learners of every run from its seed.
+
+        They are `critics` with their target network, `policy`, `entropy`, and for images `encoder`.
+        """
+        critics, policy, encoder = self.make_critics(), self.make_policy(), self.make_encoder()
+        self.draw(critics, policy, *encoder)
         return {
             "critics": self.main_learner(critics, tau=self.hyper["tau"]),
             "policy": self.adam_learner(policy, self.hyper["policy_lr"]),
             "entropy": self.entropy_learner(),
+            **self.encoder_learner(encoder),
         }
 
     def make_noise(self) -> NoiseShapes:
@@ -60,6 +64,7 @@ class SACN(SoftActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
+        batch, seen = self.encoded(batch, noise)
         next_action, particles = self.backup(batch, noise)
 
         # Critics: TD loss, diversity and penalties, summed over critics.
@@ -77,10 +82,10 @@ class SACN(SoftActorCritic):
         pair, next_pair = (batch.obs, batch.action), (batch.next_obs, next_action)
         others = self.penalties.features(self.main, pair, next_pair)
         context = self.context(batch, features=features, q=q, target=target, **others)
-        critic_loss, penalties = self.penalties.add_to(loss, context)
+        critic_loss, penalties = self.add_penalties(loss, batch, context)
 
         # Policy, and the weight of its entropy.
-        policy_loss, log_pi, policy_q = self.policy_loss(batch.obs, noise)
+        policy_loss, log_pi, policy_q = self.policy_loss(seen.obs, noise)
         entropy_loss = self.entropy_loss(log_pi)
 
         metrics = {
@@ -96,7 +101,8 @@ class SACN(SoftActorCritic):
             "policy/entropy": -log_pi.mean(-1),
             "policy/entropy_coef": self.entropy_coef,
         }
-        return {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}, metrics
+        losses = {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}
+        return losses | self.encoder_loss(critic_loss), metrics
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -180,6 +180,10 @@ class Agent(ABC):
         Int64 `[R, B]` of discrete actions, or `[R, B, m]` in [-1, 1].
         """
 
+    def encode(self, obs: Tensor) -> Tensor:
+        """Return what the main network reads of observations `[R, B, *obs_shape]`."""
+        return obs
+
     @abstractmethod
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return phi(s, a) and phi(s', a') of the main network, without gradient.
