@@ -165,7 +165,7 @@ class CQL(SoftActorCritic):
 
         mean = next_pi[0]
         unit = noise["backup"] if "backup" in noise else torch.zeros_like(mean.unsqueeze(2))
-        actions, log_pi = tanh_gaussian.sample(*next_pi, unit)  # [R, B, K, m], [R, B, K]
+        actions, log_pi = tanh_gaussian.sample(*next_pi, unit)  # [R, B, N, m], [R, B, N]
 
         min_first = config.backup != "max_then_min"
         value, best = self.head.best_of(self.target, batch.next_obs, actions, min_first)

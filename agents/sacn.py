@@ -22,7 +22,9 @@ class SACN(SoftActorCritic):
         policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s)
         entropy  -log c * mean[ log pi(a~|s) + target_entropy m ]
 
-    The diversity is `td.diversity` of dQ_e(s, a)/da. Actions are in [-1, 1].
+    The diversity is `td.diversity` of dQ_e(s, a)/da, of expected values. It is no regularizer: none
+    reads slopes of actions, and the user's own `regularizers` would take its place. Actions are in
+    [-1, 1].
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `SACNConfig`.
     Raises:
