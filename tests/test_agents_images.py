@@ -196,7 +196,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(frames, tmp_path):
 def test_a_compiled_update_equals_an_eager_one(frames, monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr("rlop.training.loop.Compiled", lambda update: Compiled(update, "eager"))
-    plain, fast = (make("ReBRAC", frames, seeds=2) for _ in range(2))
+    plain, fast = (make("IQL", frames, seeds=2, hidden=(8,)) for _ in range(2))
     rlop.train(plain, frames, 6, compile=False, **QUIET)
     rlop.train(fast, frames, 6, compile=True, **QUIET)
     for key, parameter in parameters_of(plain).items():
@@ -247,7 +247,7 @@ def test_the_place_of_a_point_is_learned_from_pixels(name, encoder):
     rates = {"lr": 3e-3, "policy_lr": 3e-3, "tau": 0.05, "batch_size": 32}
     own = {"IQL": {"inverse_temperature": 30.0, "value_lr": 3e-3}}
     own["ReBRAC"] = {"policy_bc": 0.0, "critic_bc": 0.0, "normalize_q": False, "head": "scalar"}
-    options = {**rates, **own[name]}
+    options = {"hidden": (32, 32), **rates, **own[name]}
     agent = make(name, data, images={"encoder": encoder, "width": 16}, **options)
     rlop.train(agent, data, 150, compile=False, **QUIET)
 
