@@ -164,7 +164,7 @@ class Agent(ABC):
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the losses, by learner, and the metrics of one update, `[R]` each.
 
-        Every learner needs a loss. All losses are computed before any network moves, and each
+        Every learner needs a loss; two may share one. All are computed before any step, and each
         moves only the learner of its name: nothing need be detached for the others' sake. A learner
         that shall wait gets its loss times 0 (Adam then still decays its moments), or is `delayed`.
         """
