@@ -1,7 +1,5 @@
 """Continuous agents on images: the shift, the encoder and who trains it, learning from pixels."""
 
-import copy
-
 import gymnasium
 import numpy as np
 import pytest
@@ -152,14 +150,14 @@ def test_the_encoder_descends_the_loss_of_the_critics_alone(frames, name):
 
 def test_the_critics_step_as_if_they_had_their_loss_alone():
     data, _ = points(32)
-    together = SACN(data.spec, images={"width": 4}, **SMALL)
-    batch, noise = first_batch(together, data)
-    apart = copy.deepcopy(together)
-    losses, _ = together.losses(batch, noise)
-    own = list(together.learners["critics"].parameters.values())
+    agent = SACN(data.spec, images={"width": 4}, **SMALL)
+    batch, noise = first_batch(agent, data)
+    losses, _ = agent.losses(batch, noise)
+    own = list(agent.learners["critics"].parameters.values())
     wanted = torch.autograd.grad(losses["critics"].sum(), own)
     norm = torch.stack([gradient.square().sum() for gradient in wanted]).sum().sqrt()
-    metrics = apart.update(batch, noise)
+
+    metrics = agent.update(batch, noise)
     torch.testing.assert_close(metrics["grad/norm"][0], norm)
     assert metrics["grad/norm_encoder"][0] > 0
 
