@@ -249,6 +249,9 @@ def read(path: Path) -> Records:
 
 def write(records: Records, path: Path) -> None:
     """Write the behavior policies, then the trainings, in the order in which they came."""
-    both = [*records.behaviors.values(), *records.trainings.values()]
+    both: list[Behavior | Training] = [
+        *records.behaviors.values(),
+        *records.trainings.values(),
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, "".join(json.dumps(asdict(one)) + "\n" for one in both).encode())
