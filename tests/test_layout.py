@@ -134,6 +134,7 @@ ORDER = [
     "report.aggregates",
     "report.intervals",
     "report.comparisons",
+    "report.associations",
     "report.titles",
     "report.groups",
     "report.labels",
