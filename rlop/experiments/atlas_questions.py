@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -58,7 +59,7 @@ RANKS = ("rank/srank", "rank/effective_rank")
 LEVELS = ("seeds", "strengths", "regularizers", "agents")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is as good as its identity, by which groups are kept
 class Atlas:
     """The runs as arrays: n runs, P probes, T times.
 
@@ -89,7 +90,7 @@ class Atlas:
         """Number the runs by what they have in common, `[n]` int."""
         return codes([key(run) for run in self.runs])
 
-    @property
+    @cached_property
     def clusters(self) -> np.ndarray:
         """Number of each run's data set and agent, `[n]`."""
         return self.number(lambda run: (run.data, run.agent))
@@ -142,6 +143,7 @@ def to_grain(values: np.ndarray, grain: np.ndarray) -> np.ndarray:
 # --- groups
 
 
+@lru_cache
 def rows_at(atlas: Atlas, level: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the runs of a level and the group of each; a plain run is in several "strengths".
 

@@ -20,7 +20,6 @@ from rlop.agent import Agent
 from rlop.collect.collector import collect
 from rlop.config.files import write_atomic
 from rlop.data import Dataset, load_dataset
-from rlop.deploy.acting import Acting
 from rlop.envs import TabularEnv, TabularMDP, policy_return_undiscounted
 from rlop.envs.make import make_env
 from rlop.experiments.atlas_settings import (
@@ -106,9 +105,8 @@ class ExactReturn:
         self.mdp = mdp
         self.horizon = horizon
 
-    def __call__(self, agent: Acting) -> dict[str, np.ndarray]:
+    def __call__(self, agent: Agent) -> dict[str, np.ndarray]:
         """Return `eval/return`, `[R]`."""
-        assert isinstance(agent, Agent)
         obs = torch.as_tensor(self.mdp.observations, dtype=torch.float32)
         actions = agent.act(obs.expand(len(agent.runs), *obs.shape)).numpy()
 

@@ -52,13 +52,18 @@ def ranks_within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     Returns:
         (rank - mean rank) / size of the group, `[n]`.
     """
-    ranks = np.zeros(len(values))
-    for group in np.unique(groups):
-        members = groups == group
-        _, place, counts = np.unique(values[members], return_inverse=True, return_counts=True)
-        last = np.cumsum(counts)
-        own = (last - (counts - 1) / 2)[place]
-        ranks[members] = (own - own.mean()) / members.sum()
+    order = np.lexsort((values, groups))
+    value, group = values[order], groups[order]
+    is_first = np.r_[True, (value[1:] != value[:-1]) | (group[1:] != group[:-1])]
+    opens = np.r_[True, group[1:] != group[:-1]]
+
+    place = np.arange(len(values))
+    tie, member = np.cumsum(is_first) - 1, np.cumsum(opens) - 1
+    mean_place = np.bincount(tie, place) / np.bincount(tie)
+    center = np.bincount(member, place) / np.bincount(member)
+
+    ranks = np.empty(len(values))
+    ranks[order] = (mean_place[tie] - center[member]) / np.bincount(member)[member]
     return ranks
 
 
