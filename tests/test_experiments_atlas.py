@@ -165,6 +165,10 @@ def test_a_rank_that_pays_is_found_at_every_level():
         assert ends["rank/effective_rank", level].high < -0.8
         assert np.isnan(ends["feature/dot", level].value)  # a constant
     assert atlas_page.cell_signs(atlas) == (6, 0, 6)
+    verdict = atlas_questions.verdict(atlas, "rank/srank")
+    assert verdict.predicts(atlas.data)
+    assert not verdict.predicts([*atlas.data, "another"])
+    assert atlas_page.in_short(atlas).startswith("**Yes**")
     best = atlas_questions.transferred(atlas, atlas_questions.RANKS)
     assert all(abs(one.here) > 0.8 for one in best)
 
@@ -175,6 +179,7 @@ def test_a_rank_that_only_follows_the_norm_is_nothing_once_it_is_held():
     assert ends["rank/srank", "regularizers"].low > 0.5
     held = atlas_questions.beyond_norm(atlas, "rank/srank", "regularizers")
     assert abs(held.value) < 0.2
+    assert atlas_page.in_short(atlas).startswith("**No**")
 
 
 def test_plain_runs_are_the_zero_of_every_regularizer():
@@ -245,7 +250,7 @@ def test_the_page_is_filled_between_its_marks(tmp_path):
     assert " between " in page
     assert page.endswith(" after")
     assert " old " not in page
-    assert "168 runs of 3 data sets" in page
+    assert "168 runs on 3 data sets" in page
     assert atlas_page.filled(page, runs) == page
 
     pytest.importorskip("matplotlib")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rlop.experiments import atlas_questions as questions
-from rlop.experiments.atlas_questions import LEVELS, NORM, NOW, RANKS, Atlas
+from rlop.experiments.atlas_questions import LEVELS, NORM, NOW, RANKS, Atlas, Verdict
 from rlop.experiments.atlas_settings import EARLY
 from rlop.experiments.atlas_study import Run
 from rlop.experiments.baselines_table import header, line
@@ -51,38 +51,59 @@ def starred(ones: Sequence[Association]) -> list[str]:
 
 def in_short(atlas: Atlas) -> str:
     """Write the paragraph that answers the question with numbers."""
+    verdicts = [questions.verdict(atlas, name) for name in RANKS]
+    answer = "**Yes**" if any(one.predicts(atlas.data) for one in verdicts) else "**No**"
+    texts = [judged(atlas, one) for one in verdicts]
+    opening = f"{answer}, by the criterion that was written before the runs. {' '.join(texts)}"
+    return "\n\n".join([opening, *at_the_end(atlas), early(atlas)])
+
+
+def judged(atlas: Atlas, verdict: Verdict) -> str:
+    """Write what a criterion says of one rank."""
+    sign = "one sign" if verdict.of_one_sign else "both signs"
+    levels = ", ".join(verdict.levels) or "none"
+    return (
+        f"`{verdict.name}` at the end has {sign}, differs from 0 at {len(verdict.levels)} of "
+        f"{len(LEVELS)} levels ({levels}), keeps its sign in {len(verdict.kept)} of "
+        f"{len(atlas.data)} data sets, and with the feature norm held its correlation with the "
+        f"final return is {shown(verdict.beyond_norm)}."
+    )
+
+
+def at_the_end(atlas: Atlas) -> list[str]:
+    """Write the correlations of srank at the end, and how many of all differ from 0."""
     ends = questions.ends(atlas)
-    marks = dict(zip(ends, questions.significant(list(ends.values()))))
+    marks = questions.significant(list(ends.values()))
     tests = sum(not np.isnan(one.p) for one in ends.values())
     srank = {level: shown(ends[RANKS[0], level]) for level in LEVELS}
-    held = shown(questions.beyond_norm(atlas, RANKS[0], "regularizers"))
-    signs = cell_signs(atlas)
+    up, down, pairs = cell_signs(atlas)
+    return [
+        f"{len(atlas.runs)} runs on {len(atlas.data)} data sets. Rank correlation of srank with the "
+        f"final return: {srank['seeds']} among the seeds of one configuration, "
+        f"{srank['strengths']} among the strengths of one regularizer, {srank['regularizers']} "
+        f"among all regularizers of an agent, {srank['agents']} among the agents on one data set. "
+        f"Of {pairs} pairs of data and agent, by their own intervals, it is positive in {up} and "
+        f"negative in {down}.",
+        f"Of {tests} correlations of {len(atlas.names)} probes with the final return, "
+        f"{sum(marks)} differ from 0 after Holm's correction.",
+    ]
 
+
+def early(atlas: Atlas) -> str:
+    """Write what foretells collapse."""
     risk = questions.at_risk(atlas)
-    warnings = [questions.warned(risk, scores) for scores in base_scores(atlas)]
+    areas = [shown(questions.warned(risk, scores)) for scores in base_scores(atlas)]
     gains = early_gains(atlas)
-    better = [name for name, one in gains.items() if one.value > 0]
     sure = questions.significant(list(gains.values()))
-    surely = sum(mark and one.value > 0 for mark, one in zip(sure, gains.values()))
-    return "\n".join(
-        [
-            f"{len(atlas.runs)} runs of {len(atlas.data)} data sets. Rank correlation of srank at "
-            f"the end with the final return: {srank['seeds']} among the seeds of one "
-            f"configuration, {srank['strengths']} among the strengths of one regularizer, "
-            f"{srank['regularizers']} among all regularizers of an agent ({held} with the feature "
-            f"norm held), {srank['agents']} among the agents on one data set. Among all "
-            f"regularizers of an agent it is positive in {signs[0]} and negative in {signs[1]} of "
-            f"{signs[2]} pairs of data and agent, by intervals that leave out 0. Of {tests} "
-            f"correlations of {len(atlas.names)} probes with the final return at four levels, "
-            f"{sum(marks.values())} differ from 0 after Holm's correction.",
-            "",
-            f"After a quarter of the training {len(risk.rows)} runs had learned and not collapsed; "
-            f"{risk.collapsed.sum()} of them lost half of what they earned, or diverged, by the "
-            f"end. Areas under the curve: return now {shown(warnings[0])}, feature norm "
-            f"{shown(warnings[1])}, srank {shown(warnings[2])}, effective rank "
-            f"{shown(warnings[3])}. {len(better)} of {len(gains)} probes lie farther from 1/2 than "
-            f"the return now, {surely} of them after Holm's correction.",
-        ]
+    farther = [one.value > 0 for one in gains.values()]
+    surely = sum(mark and better for mark, better in zip(sure, farther, strict=True))
+    return (
+        f"After a quarter of the training {len(risk.rows)} runs had learned and not collapsed; by "
+        f"the end {risk.collapsed.sum()} of them had lost half of what they earned at their peak, "
+        f"or diverged. Areas under the curve of what foretells it: the return now {areas[0]}, the "
+        f"feature norm {areas[1]}, srank {areas[2]}, effective rank {areas[3]}. {sum(farther)} of "
+        f"{len(gains)} probes lie farther from 1/2 than the return now, {surely} of them after "
+        f"Holm's correction."
     )
 
 

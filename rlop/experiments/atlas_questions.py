@@ -221,6 +221,58 @@ def significant(associations: Sequence[Association]) -> list[bool]:
 # --- answers
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the criterion at the top of this file says of one rank.
+
+    Args:
+        name: of the probe.
+        levels: at which it is significant.
+        of_one_sign: whether it has the same sign at all four.
+        kept: data sets that have the sign of the level "regularizers".
+        beyond_norm: its correlation there with the feature norm held.
+    """
+
+    name: str
+    levels: list[str]
+    of_one_sign: bool
+    kept: list[str]
+    beyond_norm: Association
+
+    def predicts(self, data: Sequence[str]) -> bool:
+        """Say whether it predicts the return by the criterion, on all of these data sets."""
+        one = self.beyond_norm
+        is_beyond = one.low > 0 or one.high < 0
+        is_everywhere = len(self.levels) == len(LEVELS) and len(self.kept) == len(data)
+        return self.of_one_sign and is_everywhere and is_beyond
+
+
+def verdict(atlas: Atlas, name: str) -> Verdict:
+    """Judge a rank by the criterion at the top of this file."""
+    answers = ends(atlas)
+    sure = dict(zip(answers, significant(list(answers.values())), strict=True))
+    signs = [np.sign(answers[name, level].value) for level in LEVELS]
+    sign = signs[LEVELS.index("regularizers")]
+
+    kept = []
+    for data in atlas.data:
+        inside = np.array([run.data == data for run in atlas.runs])
+        end = atlas.probe(name)
+        here = related(atlas, end, atlas.final, "regularizers", among=inside, samples=0)
+        if np.sign(here.value) == sign:
+            kept.append(data)
+
+    beyond = beyond_norm(atlas, name, "regularizers")
+    return Verdict(
+        name=name,
+        levels=[level for level in LEVELS if sure[name, level]],
+        of_one_sign=len(set(signs)) == 1 and np.sign(beyond.value) == sign,
+        kept=kept,
+        beyond_norm=beyond,
+    )
+
+
+@lru_cache
 def ends(atlas: Atlas) -> dict[tuple[str, str], Association]:
     """Answer question 1: (probe, level) -> its correlation with the final return."""
     answers = {}
