@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlop.envs import gridworld
-from rlop.experiments import atlas_page, atlas_questions, atlas_study
+from rlop.experiments import atlas_collapse, atlas_page, atlas_questions, atlas_study
 from rlop.experiments.atlas_questions import LEVELS
 from rlop.experiments.atlas_settings import (
     PROBED,
@@ -209,14 +209,14 @@ def test_collapse_is_a_fall_by_half_or_a_divergence_and_is_foretold():
     atlas = atlas_questions.atlas_of(runs)
     high = np.array([run.probes["rank/srank"][0] > 0 for run in runs])
     high[0] = True
-    np.testing.assert_array_equal(atlas_questions.collapses(atlas), high)
+    np.testing.assert_array_equal(atlas_collapse.collapses(atlas), high)
 
-    risk = atlas_questions.at_risk(atlas)
+    risk = atlas_collapse.at_risk(atlas)
     assert len(risk.rows) == len(runs)
-    rank = atlas_questions.warned(risk, atlas.probe("rank/srank", atlas_questions.NOW))
+    rank = atlas_collapse.warned(risk, atlas.probe("rank/srank", atlas_questions.NOW))
     assert rank.value > 0.95
     norm = atlas.probe("feature/norm", atlas_questions.NOW)
-    assert atlas_questions.warned_better(risk, atlas.probe("rank/srank"), norm).low > 0.2
+    assert atlas_collapse.warned_better(risk, atlas.probe("rank/srank"), norm).low > 0.2
 
 
 def test_who_has_fallen_already_is_not_foretold():
@@ -225,8 +225,8 @@ def test_who_has_fallen_already_is_not_foretold():
     late = replace(run, returns=[0, 1, 10, 10, 10, 10, 10, 0.1, 0.1])
     never = replace(run, returns=[0.0] * 9)
     atlas = atlas_questions.atlas_of([early, late, never])
-    assert atlas_questions.collapses(atlas).tolist() == [True, True, False]
-    assert atlas_questions.at_risk(atlas).rows.tolist() == [1]
+    assert atlas_collapse.collapses(atlas).tolist() == [True, True, False]
+    assert atlas_collapse.at_risk(atlas).rows.tolist() == [1]
 
 
 def test_a_return_that_is_no_number_is_the_lowest():

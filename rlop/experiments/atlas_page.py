@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlop.experiments import atlas_collapse as collapse
 from rlop.experiments import atlas_questions as questions
 from rlop.experiments.atlas_questions import LEVELS, NORM, NOW, RANKS, Atlas, Verdict
 from rlop.experiments.atlas_settings import EARLY
@@ -78,8 +79,8 @@ def at_the_end(atlas: Atlas) -> list[str]:
     srank = {level: shown(ends[RANKS[0], level]) for level in LEVELS}
     up, down, pairs = cell_signs(atlas)
     return [
-        f"{len(atlas.runs)} runs on {len(atlas.data)} data sets. Rank correlation of srank with the "
-        f"final return: {srank['seeds']} among the seeds of one configuration, "
+        f"{len(atlas.runs)} runs on {len(atlas.data)} data sets. Rank correlation of srank with "
+        f"the final return: {srank['seeds']} among the seeds of one configuration, "
         f"{srank['strengths']} among the strengths of one regularizer, {srank['regularizers']} "
         f"among all regularizers of an agent, {srank['agents']} among the agents on one data set. "
         f"Of {pairs} pairs of data and agent, by their own intervals, it is positive in {up} and "
@@ -91,8 +92,8 @@ def at_the_end(atlas: Atlas) -> list[str]:
 
 def early(atlas: Atlas) -> str:
     """Write what foretells collapse."""
-    risk = questions.at_risk(atlas)
-    areas = [shown(questions.warned(risk, scores)) for scores in base_scores(atlas)]
+    risk = collapse.at_risk(atlas)
+    areas = [shown(collapse.warned(risk, scores)) for scores in base_scores(atlas)]
     gains = early_gains(atlas)
     sure = questions.significant(list(gains.values()))
     farther = [one.value > 0 for one in gains.values()]
@@ -136,10 +137,10 @@ def cell_signs(atlas: Atlas) -> tuple[int, int, int]:
 
 def early_gains(atlas: Atlas) -> dict[str, Association]:
     """Return how much better than the return now each probe warns of collapse."""
-    risk, now = questions.at_risk(atlas), atlas.returns[:, EARLY]
+    risk, now = collapse.at_risk(atlas), atlas.returns[:, EARLY]
     gains = {}
     for name in atlas.names:
-        gains[name] = questions.warned_better(risk, atlas.probe(name, NOW), now)
+        gains[name] = collapse.warned_better(risk, atlas.probe(name, NOW), now)
     return gains
 
 
@@ -202,7 +203,7 @@ def transfer_table(atlas: Atlas) -> list[str]:
     """Write question 3: what is best elsewhere, judged in the data set left out."""
     ends = questions.transferred(atlas, atlas.names)
     ranks = questions.transferred(atlas, RANKS)
-    early = questions.transferred_warnings(atlas, atlas.names)
+    early = collapse.transferred_warnings(atlas, atlas.names)
     names = ["left out", "probe at the end", "elsewhere", "here"]
     names += ["rank at the end", "elsewhere", "here"]
     names += ["early warning", "area elsewhere", "area here"]
@@ -222,7 +223,7 @@ def number(value: float) -> str:
 
 def early_table(atlas: Atlas) -> list[str]:
     """Write questions 4 and 5: what a probe says at a quarter of the training."""
-    risk = questions.at_risk(atlas)
+    risk = collapse.at_risk(atlas)
     gains = early_gains(atlas)
     pairs = [questions.foretold(atlas, name) for name in atlas.names]
     beyond = starred([pair[1] for pair in pairs])
@@ -231,11 +232,11 @@ def early_table(atlas: Atlas) -> list[str]:
     lines = header(
         ["probe", "final return", "beyond the return now", "area, collapse", "less the return's"]
     )
-    now = questions.warned(risk, atlas.returns[:, EARLY])
+    now = collapse.warned(risk, atlas.returns[:, EARLY])
     later = questions.related(atlas, atlas.returns[:, EARLY], atlas.final, "regularizers")
     lines.append(line(["return now", shown(later), "-", shown(now), "-"]))
     for number_, name in enumerate(atlas.names):
-        area = questions.warned(risk, atlas.probe(name, NOW))
+        area = collapse.warned(risk, atlas.probe(name, NOW))
         texts = [shown(pairs[number_][0]), beyond[number_], shown(area), gained[number_]]
         lines.append(line([name, *texts]))
     return lines
@@ -260,7 +261,7 @@ def other_table(atlas: Atlas) -> list[str]:
 
 def cost_table(atlas: Atlas) -> list[str]:
     """Write the trainings: runs, returns, collapses and cost."""
-    collapsed, learned = questions.collapses(atlas), questions.has_learned(atlas)
+    collapsed, learned = collapse.collapses(atlas), collapse.has_learned(atlas)
     columns = ["training", "runs", "steps", "final return, quartiles", "learned"]
     lines = header([*columns, "collapsed", "diverged", "seconds"])
     for name in dict.fromkeys(run.training for run in atlas.runs):
