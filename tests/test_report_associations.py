@@ -92,6 +92,17 @@ def test_p_is_small_only_where_there_is_something():
     assert math.isnan(correlation(x, y, ONE, ONE).p)  # one cluster says nothing of others
 
 
+def test_few_clusters_that_agree_are_not_sure():
+    """Four groups of two pairs each: whatever is resampled, the correlation is positive."""
+    x = np.array([1.0, 2.0, 3.0] * 4)
+    y = np.array([1.0, 2.0, 3.0, 1.0, 3.0, 2.0] * 2)
+    groups = np.arange(12) // 3
+    four = correlation(x, y, groups, groups)
+    assert four.value == pytest.approx(0.75)
+    assert four.low < 0.4
+    assert four.p > 1e-3
+
+
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     """Without association, in 16 clusters; fewer would be too narrow."""
     rng = np.random.default_rng(7)

@@ -62,10 +62,10 @@ def in_short(atlas: Atlas) -> str:
 def judged(atlas: Atlas, verdict: Verdict) -> str:
     """Write what a criterion says of one rank."""
     sign = "one sign" if verdict.of_one_sign else "both signs"
-    levels = ", ".join(verdict.levels) or "none"
+    levels = f" ({', '.join(verdict.levels)})" if verdict.levels else ""
     return (
         f"`{verdict.name}` at the end has {sign}, differs from 0 at {len(verdict.levels)} of "
-        f"{len(LEVELS)} levels ({levels}), keeps its sign in {len(verdict.kept)} of "
+        f"{len(LEVELS)} levels{levels}, keeps its sign in {len(verdict.kept)} of "
         f"{len(atlas.data)} data sets, and with the feature norm held its correlation with the "
         f"final return is {shown(verdict.beyond_norm)}."
     )

@@ -11,8 +11,9 @@ at four levels:
     regularizers   one data set and agent: all regularizers, strengths and seeds
     agents         one data set: all runs
 
-Associations are rank correlations within groups, pooled over groups, with 95 % bootstrap intervals
-over clusters; a cluster is a data set with an agent, whose runs share data and initial networks.
+Associations are rank correlations within groups, pooled over groups, with 95 % intervals from
+resampled clusters; a cluster is a data set with an agent, whose runs share data and initial
+networks.
 
 1. Does a probe at the end go with the final return? Every probe, four levels. It does where the
    p-value after Holm's correction over all of these is below .05.

@@ -13,17 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-SAMPLES = 10_000  # resamples: the smallest p-value is 2 / SAMPLES, small enough for Holm's 1 / 200
+from rlop.report.statistics import student_t, t_coverage
+
+SAMPLES = 2000  # resamples
 ROUNDING = 1e-9  # share of a sum of squares below which only rounding is left
 
 
 class Association(NamedTuple):
-    """An estimate with its 95 % bootstrap interval and two-sided p-value against no association.
+    """An estimate with its 95 % interval and two-sided p-value against no association.
+
+    With s the standard deviation over resampled clusters, C of them, the interval is
+    value -+ t_{C-1} s, and the p-value that of (value - null) / s. Shares of resamples would be too
+    sure with few clusters: four that agree never give another sign.
 
     Args:
         value: a correlation, or an area under the curve.
-        low, high: percentile interval over resampled clusters; NaN with fewer than two.
-        p: twice the smaller share of resamples on one side; NaN where there is no interval.
+        low, high: the interval; NaN with fewer than two clusters.
+        p: NaN where there is no interval.
         runs: that took part.
     """
 
@@ -105,7 +111,7 @@ def correlation(
         products = counts @ sums.reshape(len(sums), -1)
         return partial_correlation(products.reshape(-1, *sums.shape[1:]))
 
-    return resampled(partial, len(sums), int(usable.sum()), 0.0, samples)
+    return resampled(partial, len(sums), int(usable.sum()), 0.0, 1.0, samples)
 
 
 def partial_correlation(products: np.ndarray) -> np.ndarray:
@@ -161,7 +167,7 @@ def auc(
     def share(counts: np.ndarray) -> np.ndarray:
         return ratio(counts @ wins, counts @ pairs)
 
-    return resampled(share, len(pairs), int(usable.sum()), 0.5, samples)
+    return resampled(share, len(pairs), int(usable.sum()), 0.5, 0.5, samples)
 
 
 def auc_gain(
@@ -192,7 +198,7 @@ def auc_gain(
         areas = [ratio(counts @ each, total) for each in (wins, base_wins)]
         return np.abs(areas[0] - 0.5) - np.abs(areas[1] - 0.5)
 
-    return resampled(gain, len(pairs), int(usable.sum()), 0.0, samples)
+    return resampled(gain, len(pairs), int(usable.sum()), 0.0, 0.5, samples)
 
 
 def pair_counts(
@@ -223,6 +229,7 @@ def resampled(
     count: int,
     runs: int,
     null: float,
+    reach: float,
     samples: int,
 ) -> Association:
     """Estimate a statistic of C clusters, and its interval and p-value over resampled clusters.
@@ -232,6 +239,7 @@ def resampled(
         count: C.
         runs: noted in the result.
         null: value of the statistic without an association.
+        reach: farthest that it can lie from there.
         samples: S; 0 gives no interval.
     """
     value = float(statistic(np.ones((1, count)))[0])
@@ -240,13 +248,16 @@ def resampled(
 
     values = statistic(draws(count, samples))
     values = values[~np.isnan(values)]
-    if not len(values):
+    if len(values) < 2:
         return Association(value, np.nan, np.nan, np.nan, runs)
-
-    low, high = np.quantile(values, [0.025, 0.975])
-    side = min((values <= null).sum(), (values >= null).sum())
-    p = min(1.0, 2 * (side + 1) / (len(values) + 1))
-    return Association(value, float(low), float(high), float(p), runs)
+    deviation = float(values.std(ddof=1))
+    half = student_t(0.95, count - 1) * deviation
+    distance = abs(value - null)
+    p = float(distance == 0)
+    if deviation > 0:
+        p = 1 - t_coverage(distance / deviation, count - 1)
+    low, high = max(value - half, null - reach), min(value + half, null + reach)
+    return Association(value, low, high, p, runs)
 
 
 @lru_cache
