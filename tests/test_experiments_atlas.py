@@ -168,7 +168,9 @@ def test_a_rank_that_pays_is_found_at_every_level():
     verdict = atlas_questions.verdict(atlas, "rank/srank")
     assert verdict.predicts(atlas.data)
     assert not verdict.predicts([*atlas.data, "another"])
-    assert atlas_page.in_short(atlas).startswith("**Yes**")
+    text = atlas_page.in_short(atlas)
+    assert text.startswith("**Yes**")
+    assert "`rank/effective_rank` -1.00 (seeds), -1.00 (strengths)" in text
     best = atlas_questions.transferred(atlas, atlas_questions.RANKS)
     assert all(abs(one.here) > 0.8 for one in best)
 

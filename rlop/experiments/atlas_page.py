@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +86,19 @@ def at_the_end(atlas: Atlas) -> list[str]:
         f"Of {pairs} pairs of data and agent, by their own intervals, it is positive in {up} and "
         f"negative in {down}.",
         f"Of {tests} correlations of {len(atlas.names)} probes with the final return, "
-        f"{sum(marks)} differ from 0 after Holm's correction.",
+        f"{sum(marks)} differ from 0 after Holm's correction{listed(ends)}.",
     ]
+
+
+def listed(ends: Mapping[tuple[str, str], Association]) -> str:
+    """Write the correlations that differ from 0, probe by probe; "" for none."""
+    marks = questions.significant(list(ends.values()))
+    texts: dict[str, list[str]] = {}
+    for (name, level), one, mark in zip(ends, ends.values(), marks, strict=True):
+        if mark:
+            texts.setdefault(name, []).append(f"{one.value:.2f} ({level})")
+    parts = [f"`{name}` {', '.join(values)}" for name, values in texts.items()]
+    return f": {'; '.join(parts)}" if parts else ""
 
 
 def early(atlas: Atlas) -> str:
