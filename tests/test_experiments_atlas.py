@@ -170,7 +170,12 @@ def test_a_rank_that_pays_is_found_at_every_level():
     assert not verdict.predicts([*atlas.data, "another"])
     text = atlas_page.in_short(atlas)
     assert text.startswith("**Yes**")
-    assert "`rank/effective_rank` -1.00 (seeds), -1.00 (strengths)" in text
+    found = text.partition("after Holm's correction: ")[2].partition(".\n")[0]
+    assert [part.split()[0] for part in found.split("; ")] == [
+        "`rank/srank`",
+        "`rank/effective_rank`",
+    ]
+    assert [found.count(f"({level})") for level in LEVELS] == [2, 2, 2, 2]
     best = atlas_questions.transferred(atlas, atlas_questions.RANKS)
     assert all(abs(one.here) > 0.8 for one in best)
 
