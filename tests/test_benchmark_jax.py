@@ -35,7 +35,7 @@ for count, line in enumerate(sys.stdin):
 
 def line(contestant, cpu_ms, **others):
     """Return a line of the record."""
-    return {"case": "small", "R": 1, "contestant": contestant, "cpu_ms": cpu_ms, **others}
+    return {"case": "DQN 2x64, batch 32", "R": 1, "contestant": contestant, "cpu_ms": cpu_ms, **others}
 
 
 LINES = [
@@ -56,6 +56,13 @@ def test_ratios_are_taken_within_rounds_against_the_faster_form_of_jax():
     assert row["compiled / JAX"] == "2 (0.75-4)"
     assert row["compiled / eager"] == "0.5 (0.333-0.75)"
     assert row["eager / plain"] == "1 (1-1.5)"
+
+
+def test_rows_are_in_the_order_of_the_problems_not_of_the_record():
+    cases = [("CQL 2x256", 1), ("DQN 2x64, batch 32", 32), ("DQN 2x64, batch 32", 8)]
+    record = [{"case": case, "R": runs, "contestant": "JAX"} for case, runs in cases]
+    rows = [case["JAX"] for case in jax_tables.by_case(record)]
+    assert [(row["case"], row["R"]) for row in rows] == cases[::-1]
 
 
 def test_first_calls_memory_and_agreement():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rlop.agent import Agent
-from rlop.config.files import to_dict
+from rlop.config.files import overrides_only, to_dict
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.fingerprint import fingerprint
@@ -129,6 +129,21 @@ def evaluation_identity(evaluate: Evaluation | None) -> dict[str, Any]:
     return {}
 
 
+def with_newer_options(old: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
+    """Return the identity of a checkpoint with the options that are newer than it.
+
+    It was trained as with their defaults.
+
+    Args:
+        old: from `identity_of`.
+        agent: of the present training; options with other values than their defaults stay unset.
+    """
+    changed = overrides_only(agent.config)
+    values = plain(stored_config(agent.config))
+    defaults = {name: value for name, value in values.items() if name not in changed}
+    return {**old, "agent": {**defaults, **old["agent"]}}
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List what differs between two trainings, as `agent.gamma = 0.99 -> 0.5`.
 
@@ -143,12 +158,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if {} in (old.get("evaluation"), new["evaluation"]):
         old, new = {**old, "evaluation": {}}, {**new, "evaluation": {}}
 
+    if old.get("data") == new["data"]:  # whose record may be of an earlier version's words
+        old, new = _without_changes(old), _without_changes(new)
+
     before, after = _flat(old), _flat(new)
     found = []
     for name in dict.fromkeys([*before, *after]):
         if before.get(name) != after.get(name):
             found.append(f"{name} = {_shown(before, name)} -> {_shown(after, name)}")
     return found
+
+
+def _without_changes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without the words for what was done to its data."""
+    spec = {name: value for name, value in values.get("spec", {}).items() if name != "changes"}
+    return {**values, "spec": spec}
 
 
 def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
