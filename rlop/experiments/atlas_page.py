@@ -10,7 +10,7 @@ import numpy as np
 from rlop.experiments import atlas_collapse as collapse
 from rlop.experiments import atlas_questions as questions
 from rlop.experiments.atlas_questions import LEVELS, NORM, NOW, RANKS, Atlas, Verdict
-from rlop.experiments.atlas_settings import EARLY
+from rlop.experiments.atlas_settings import EARLY, trainings
 from rlop.experiments.atlas_study import Run
 from rlop.experiments.baselines_table import header, line
 from rlop.report.associations import Association
@@ -285,6 +285,11 @@ def cost_table(atlas: Atlas) -> list[str]:
         lines.append(line([name, *texts]))
     total = sum(run.seconds for run in atlas.runs) / 60
     lines += ["", f"Together {len(atlas.runs)} runs in {total:.1f} processor minutes."]
+
+    trained = {run.training for run in atlas.runs}
+    missing = [name for name in trainings() if name not in trained]
+    if missing:
+        lines += ["", f"Planned and not trained yet: {'; '.join(missing)}."]
     return lines
 
 
