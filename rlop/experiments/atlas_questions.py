@@ -126,18 +126,18 @@ def atlas_of(runs: Sequence[Run]) -> Atlas:
         runs=runs,
         names=names,
         probes=probes,
-        returns=to_grain(returns, grain[:, None]),
-        final=to_grain(final, grain),
-        peak=to_grain(returns[:, 1:].max(1), grain),
+        returns=to_grain(returns, best[:, None], grain[:, None]),
+        final=to_grain(final, best, grain),
+        peak=to_grain(returns[:, 1:].max(1), best, grain),
         floor=floor,
         best=best,
     )
 
 
-def to_grain(values: np.ndarray, grain: np.ndarray) -> np.ndarray:
-    """Round values to multiples of a grain; one that is not positive leaves them."""
+def to_grain(values: np.ndarray, best: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """Round the distances of values from the best to a grain; if that is 0, leave them."""
     safe = np.where(grain > 0, grain, 1.0)
-    return np.where(grain > 0, np.round(values / safe) * safe, values)
+    return np.where(grain > 0, best - np.round((best - values) / safe) * safe, values)
 
 
 # --- groups
