@@ -44,7 +44,7 @@ def run_of(data, arm, seed, final, rank, norm):
     floor = SOURCES[data].floor
     returns = [floor] + [floor + 10 + final] * 8
     values = {"rank/srank": rank, "rank/effective_rank": -rank, "feature/norm": norm}
-    values |= {"feature/dot": 0.0, "units/dormant": 0.0}
+    values |= {"feature/dot": 0.0, "units/dormant": 0.0, "agreement/disagreement": 0.0}
     probes = {name: [value] * len(PROBED) for name, value in values.items()}
     return Run(
         training=f"{data} DQN",

@@ -18,7 +18,7 @@ from rlop.report.figures import COLORS, canvas
 
 SHORT = ("<!-- in short -->", "<!-- end of in short -->")
 TABLES = ("<!-- tables -->", "<!-- end of tables -->")
-SHOWN = (*RANKS, NORM, "feature/dot", "units/dormant")  # probes of the table of data sets
+SHOWN = (*RANKS, NORM, "units/dormant", "agreement/disagreement")  # in each data set and agent
 AGENT_COLORS = dict(zip(("DQN", "CQL", "IQL", "ReBRAC", "BC"), COLORS))
 
 
