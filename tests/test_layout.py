@@ -1,6 +1,7 @@
 """The house rules that a machine can hold: imports, length of files, docstrings."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,7 @@ def module_of(path):
     return ".".join(part for part in parts if part != "__init__")
 
 
+@cache
 def rank(name):
     """Position in `ORDER` of the longest entry that the dotted name starts with."""
     fitting = [entry for entry in ORDER if f"{name}.".startswith(f"{entry}.")]
@@ -203,8 +205,10 @@ def rank(name):
     return ORDER.index(max(fitting, key=len))
 
 
+@cache
 def imports(path):
     """Dotted names, without `rlop.`, of every module that a file imports."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module]
@@ -214,7 +218,8 @@ def imports(path):
             names = [alias.name for alias in node.names]
         else:
             continue
-        yield from (name.removeprefix("rlop.") for name in names if name.startswith("rlop."))
+        found += [name.removeprefix("rlop.") for name in names if name.startswith("rlop.")]
+    return found
 
 
 def test_imports_point_one_way():
