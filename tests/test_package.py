@@ -102,7 +102,9 @@ def test_the_warning_of_an_old_module_points_to_the_line_that_imports_it(tmp_pat
     monkeypatch.delitem(sys.modules, "rlop.checkpoint", raising=False)
     script = tmp_path / "old.py"
     script.write_text("import rlop\nfrom rlop.checkpoint import load_agent\n")
-    with pytest.warns(DeprecationWarning, match=r"rlop.checkpoint is now rlop.training.checkp") as seen:
+    with pytest.warns(
+        DeprecationWarning, match=r"rlop.checkpoint is now rlop.training.checkp"
+    ) as seen:
         runpy.run_path(str(script))
     assert [(warning.filename, warning.lineno) for warning in seen] == [(str(script), 2)]
 
