@@ -11,6 +11,7 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS)]  # the checkout, and the files besi
 import directives  # noqa: E402
 import docstrings  # noqa: E402
 import generated  # noqa: E402
+import mathml  # noqa: E402
 
 import rlop  # noqa: E402
 
@@ -33,6 +34,7 @@ html_theme = "furo"
 html_title = f"rlop {release}"
 
 myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
 myst_heading_anchors = 3
 # Commands of the pages are shell sessions with options that the Bash lexer marks as errors.
 suppress_warnings = ["misc.highlighting_failure", "config.cache"]
@@ -65,8 +67,9 @@ def point_to_copies(app, name, source):
 
 
 def setup(app):
-    """Register the tables that follow from the code, plain docstrings for autodoc, and links."""
+    """Register tables that follow from the code, formulas, docstrings for autodoc, and links."""
     app.add_directive("options", directives.Options)
     app.add_directive("measured", directives.Measured)
+    app.add_html_math_renderer("mathml", (mathml.visit_inline, None), (mathml.visit_block, None))
     app.connect("source-read", point_to_copies)
     app.connect("autodoc-process-docstring", docstrings.to_markup, priority=1)

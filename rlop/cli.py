@@ -62,19 +62,25 @@ def _take_flag(arguments: list[str], *names: str) -> bool:
     return bool(given)
 
 
-def print_help(argv: Sequence[str], default: Path | None) -> None:
-    """Print the options of a configuration, or the general ones if none is named."""
+def print_help(argv: Sequence[str], default: Path | None, command: str = "train") -> None:
+    """Print the options of a configuration, or the general ones if none is named.
+
+    Args:
+        argv: the arguments without the flag.
+        default: the configuration if the arguments name none.
+        command: that was asked for help, one of `rlop.training.pages.USAGES`.
+    """
     from rlop.training.pages import general_page, page_of
 
     names_a_file = bool(argv) and not argv[0].startswith("--")
     if not names_a_file and default is None:
-        print(general_page())
+        print(general_page(command))
         return
 
     from rlop.training.run import from_args
 
     experiment, _ = from_args(argv, default)
-    print(page_of(experiment))
+    print(page_of(experiment, command))
 
 
 def print_schema() -> None:
@@ -94,11 +100,11 @@ def print_plan(argv: Sequence[str], default: Path | None) -> None:
 
 
 def demo_command(argv: Sequence[str]) -> None:
-    """`rlop demo [--key value ...]`: rank collapse and its cures on a gridworld, in two minutes."""
+    """`rlop demo [--key value ...]`: rank collapse and two treatments of it on a gridworld."""
     arguments = list(argv)
     default_path = shipped(DEMO)
     if _take_flag(arguments, "--help", "-h"):
-        return print_help(arguments, default_path)
+        return print_help(arguments, default_path, "demo")
 
     from rlop.experiments.demo import demo
 
@@ -106,7 +112,7 @@ def demo_command(argv: Sequence[str]) -> None:
 
 
 def collect_command(argv: Sequence[str]) -> None:
-    """`rlop collect --env ID --policy POLICY OUT`: roll out a policy and write the transitions."""
+    """`rlop collect --env ID | --from SOURCE OUT`: play a policy, or convert data, into a file."""
     parser = _collect_parser()
     args = parser.parse_args(argv)
     if args.source is not None:

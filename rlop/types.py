@@ -56,7 +56,8 @@ class Spec:
         action_layout: shape of the environment's continuous actions, if the data flatten them.
         action_counts: choices of each part of a MultiDiscrete action, which the data number
             row-major as one discrete action.
-        changes: what was done to the data after they were read, in order, for people to read.
+        changes: what was done to the data, in order, for people to read: rows that were dropped
+            when they were read, and every transform.
     """
 
     obs_shape: tuple[int, ...]

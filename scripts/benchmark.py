@@ -13,6 +13,7 @@
     python scripts/benchmark.py all
     python scripts/benchmark.py jax --cases dqn-64-32 --runs 1 8    # beside JAX; the end of all
     python scripts/benchmark.py jax-page docs/speed.jsonl docs/speed.md    # its tables in a page
+    python scripts/benchmark.py operations            # of an eager update, counted
     python scripts/benchmark.py gpu                   # what only a GPU shows, not part of all
     python scripts/benchmark.py gpu-page docs/gpu.jsonl docs/gpu.md    # its tables in a page
 
@@ -41,6 +42,7 @@ from scripts.bench import (  # noqa: E402
     beside_jax,
     frames,
     loading,
+    operations,
     overhead,
     sampling,
     side_by_side,
@@ -60,6 +62,7 @@ OTHERS = {
     "jax": lambda options: beside_jax.benchmark(options, SCRIPT),
     "jax-page": beside_jax.write_page,
     "answer": answering.answer,
+    "operations": operations.benchmark,
     "gpu": lambda options: gpu.benchmark(options, SCRIPT),
     "gpu-piece": gpu.piece,
     "gpu-page": gpu.write_page,
@@ -146,6 +149,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         add_inner_options(commands.add_parser(name, help="used by the others"), name)
     add_inner_options(commands.add_parser("answer", help="used by jax"), "answer")
     add_jax_options(commands.add_parser("jax"))
+    add_operations_options(commands.add_parser("operations"))
     add_gpu_options(commands.add_parser("gpu"))
     add_piece_options(commands.add_parser("gpu-piece", help="used by gpu"))
     for name in ("jax", "gpu"):
@@ -211,6 +215,13 @@ def add_jax_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.5, help="of a measurement")
     parser.add_argument("--rows", type=int, default=100_000, help="transitions in memory")
+
+
+def add_operations_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `operations`."""
+    names = list(JAX_PROBLEMS)
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
+    parser.add_argument("--rows", type=int, default=2_000, help="transitions in memory")
 
 
 def add_gpu_options(parser: argparse.ArgumentParser) -> None:

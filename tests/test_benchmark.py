@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections import Counter
+from itertools import count
 
 import pytest
 import torch
@@ -62,6 +63,13 @@ def test_every_contestant_runs_in_every_round():
             "cpu": 3,
             "wall": 3,
         }
+
+
+def test_a_call_of_many_updates_is_divided_by_their_number(monkeypatch):
+    monkeypatch.setattr(measure.time, "process_time", count(step=8).__next__)
+    assert measure.timed(lambda: 32, 1)["cpu"] == 8000 / 32
+    assert measure.timed(lambda: 0.25, 4)["cpu"] == 8000 / 4  # a loss
+    assert measure.repeats(lambda: 32, 24.0) == 3
 
 
 def test_products_of_dqn_by_hand():

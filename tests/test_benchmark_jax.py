@@ -9,12 +9,13 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from helpers.experiments import ROOT
 
 sys.path.append(str(ROOT))
 
 from scripts import benchmark
-from scripts.bench import answering, arrays, beside_jax, jax_tables, measure, ours
+from scripts.bench import answering, arrays, beside_jax, jax_tables, measure, operations, ours
 from scripts.bench.answering import Answering
 from scripts.bench.problems import JAX_PROBLEMS, PROBLEMS, Problem, transitions
 
@@ -34,7 +35,7 @@ for count, line in enumerate(sys.stdin):
 
 def line(contestant, cpu_ms, **others):
     """Return a line of the record."""
-    return {"case": "small", "R": 1, "contestant": contestant, "cpu_ms": cpu_ms, **others}
+    return {"case": "DQN 2x64, batch 32", "R": 1, "contestant": contestant, "cpu_ms": cpu_ms, **others}
 
 
 LINES = [
@@ -55,6 +56,13 @@ def test_ratios_are_taken_within_rounds_against_the_faster_form_of_jax():
     assert row["compiled / JAX"] == "2 (0.75-4)"
     assert row["compiled / eager"] == "0.5 (0.333-0.75)"
     assert row["eager / plain"] == "1 (1-1.5)"
+
+
+def test_rows_are_in_the_order_of_the_problems_not_of_the_record():
+    cases = [("CQL 2x256", 1), ("DQN 2x64, batch 32", 32), ("DQN 2x64, batch 32", 8)]
+    record = [{"case": case, "R": runs, "contestant": "JAX"} for case, runs in cases]
+    rows = [case["JAX"] for case in jax_tables.by_case(record)]
+    assert [(row["case"], row["R"]) for row in rows] == cases[::-1]
 
 
 def test_first_calls_memory_and_agreement():
@@ -226,3 +234,28 @@ def test_the_process_of_jax_is_started_on_one_thread(tmp_path, monkeypatch):
     command, environment = given["parts"]
     assert command[-4:] == [str(tmp_path / "a.npz"), "dqn", "xla", "20"]
     assert "intra_op_parallelism_threads=1" in environment["XLA_FLAGS"]
+
+
+# --- operations
+
+
+def test_operations_of_the_backward_pass_are_counted_too():
+    weight = torch.ones(3, 2, requires_grad=True)
+
+    def update():
+        loss = (torch.ones(4, 3) @ weight).square().sum()
+        (gradient,) = torch.autograd.grad(loss, weight)
+        return gradient.T.max().item()
+
+    counts = operations.count(update)
+    assert counts["products"] == 2  # x W, and the transposed x times the gradient
+    assert counts["copies to host"] == 1
+    assert counts["views"] >= 2  # two transpositions
+    assert counts["all"] == sum(value for name, value in counts.items() if name != "all")
+
+
+def test_an_update_computes_with_fewer_operations_than_the_plain_script(capsys):
+    benchmark.main(["operations", "--cases", "dqn-64-32", "--rows", "64"])
+    _, theirs, own = (row.split()[-5:] for row in capsys.readouterr().out.splitlines())
+    assert float(own[1]) == float(theirs[1]) == 11  # products
+    assert float(own[2]) < float(theirs[2])

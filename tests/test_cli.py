@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlop.cli import main
+from rlop.cli import COMMANDS, main
 from rlop.config.files import read_yaml, to_dict
 from rlop.config.schema import build
 from rlop.data import load_dataset
@@ -242,13 +242,13 @@ def test_an_unknown_command_is_told_the_nearest(capsys):
 # --- help ---
 
 
-TAKING_HELP = ["demo", "collect", "generate", "info", "probe", "doctor", "report", "ls", "sweep"]
+TAKING_HELP = [*COMMANDS]
 
 
 def test_help_of_the_whole_lists_every_command(capsys):
     assert run("--help") == 0
     printed = capsys.readouterr().out
-    for name in [*TAKING_HELP, "train"]:
+    for name in TAKING_HELP:
         assert f"rlop {name}" in printed
 
 
@@ -259,7 +259,15 @@ def test_every_command_has_help(name, capsys):
     except SystemExit as done:  # argparse
         code = done.code
     assert code == 0
-    assert "usage: rlop" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(f"usage: rlop {name} ")
+
+
+def test_help_of_the_demo_is_its_own_and_lists_its_options(capsys):
+    assert run("demo", "--help") == 0
+    printed = capsys.readouterr().out
+    assert "rlop train" not in printed
+    assert "--resume RUN" not in printed
+    assert "--agent.regularizers.dr3" in printed
 
 
 def test_the_command_is_installed():

@@ -31,6 +31,11 @@ def same(one, other, rows=slice(None)):
     assert np.array_equal(np.asarray(one.next_obs)[rows], np.asarray(other.next_obs)[rows])
 
 
+def as_read(data):
+    """The spec without the record of what reading dropped, which differs between formats."""
+    return replace(data.spec, changes=())
+
+
 @pytest.fixture
 def log(tmp_path):
     """RL Unplugged's Pong: episodes that terminate and that are cut, of two checkpoints."""
@@ -91,7 +96,7 @@ def test_stacks_of_frames_are_written_out(log, tmp_path, monkeypatch):
         again = load_dataset(convert(log, tmp_path / name))
         assert not isinstance(again.obs, Stacks)
         same(again, log)
-        assert again.spec == log.spec
+        assert as_read(again) == as_read(log)
     with h5py.File(tmp_path / "pong.hdf5") as file:
         assert np.array_equal(file["infos/first"], log.infos["first"])
 
@@ -114,7 +119,7 @@ def test_frames_come_back_from_a_replay_log(log, tmp_path, rows_per_file):
     again = read_dqn_replay("dqn-replay:Pong/3", root=tmp_path, n_actions=6)
 
     same(again, log, rows=~log.terminated)
-    assert again.spec == log.spec
+    assert as_read(again) == as_read(log)
     assert np.array_equal(again.infos["first"], log.infos["first"])
     assert len(list(logs.glob("*observation*"))) == {1_000_000: 1, 40: 2, 1: 6}[rows_per_file]
     assert [*folder.iterdir()] == [logs]
@@ -125,7 +130,7 @@ def test_real_episodes_come_back_from_a_replay_log(shared_data, tmp_path):
     convert(data, tmp_path / "Asterix" / "1")
     again = load_dataset("dqn-replay:Asterix/1", root=tmp_path)
     same(again, data, rows=~data.terminated)
-    assert again.spec == data.spec
+    assert as_read(again) == as_read(data)
 
 
 def test_a_part_without_its_beginning_is_refused(log, tmp_path):

@@ -1,10 +1,13 @@
 """Which configurations share a process, and what the processes are called."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlop.config.schema import build
+from rlop.sweep import sizing
 from rlop.sweep.file import Source, SweepFile
 from rlop.sweep.launches import groups, launches, name_of
 from rlop.sweep.plan import checked, make_plan
@@ -148,6 +151,47 @@ def test_a_launch_fits_into_its_memory():
     costs = [cost(1, 0), cost(1, 0, (100.0, 40.0))]
     # 3 and 1 of the configurations fit into 130 MiB, though the last needs 140.
     assert counts(both, costs, jobs=1, room=130.0) == [3, 8]
+
+
+def test_a_launch_fits_into_its_share_of_the_gpu():
+    both = found_groups()
+    on_gpu = replace(cost(1, 0), gpu=Line(50.0, 25.0), gpu_free=250.0)
+    # Four fifths are 200 MiB, in which six of the eight fit; of half of them, two.
+    assert counts(both, [on_gpu, cost(1, 0)], jobs=1, room=None) == [2, 1]
+    assert counts(both, [on_gpu] * 2, jobs=2, room=None) == [4, 4]
+    assert counts(both, [on_gpu] * 2, jobs=2, room=None, gpu_share=1.0) == [2, 2]
+    assert counts(both, [on_gpu] * 2, jobs=1, room=None, gpu_share=0.01) == [8, 8]
+    assert counts(both, [on_gpu] * 2, jobs=1, room=130.0) == [3, 3]  # the machine has less
+
+
+def test_a_plan_gives_each_launch_its_part_of_a_gpu():
+    items = items_of(grid={"agent.lr": [0.1 * n for n in range(1, 9)]})
+    on_gpu = replace(cost(1, 0), gpu=Line(50.0, 25.0), gpu_free=250.0)
+    sizes = {}
+    for gpus in (None, 0.5, 2.0):
+        plan = make_plan(items, "auto", 1, memory=1e6, costs=[on_gpu], gpus=gpus)
+        sizes[gpus] = [len(launch.settings) for launch in plan.launches]
+    assert sizes == {None: [4, 4], 0.5: [2, 2, 2, 2], 2.0: [4, 4]}
+
+
+def test_the_memory_of_a_gpu_is_measured_for_every_size(monkeypatch):
+    peaks = iter([300.0, 1000.0])  # of one configuration and of eight
+    monkeypatch.setattr(sizing, "in_child", sizing.measured_here)
+    monkeypatch.setattr(sizing, "seconds_per_step", lambda agent, data: 1.0)
+    monkeypatch.setattr(sizing, "gpu_memory", lambda _: sizing.GpuMemory(next(peaks), 900.0))
+    (group,) = groups(items_of(grid={"agent.lr": [0.1 * n for n in range(1, 21)]}))
+    found = sizing.measure(group)
+    assert (found.gpu, found.gpu_free) == (Line(200.0, 100.0), 900.0)
+    # 720 MiB hold five of the twenty.
+    assert counts([group], [found], jobs=1, room=None) == [4]
+
+
+def test_a_gpu_can_give_what_is_free_and_what_this_process_holds(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (600 * 2**20, 2**40))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 100 * 2**20)
+    monkeypatch.setattr("torch.cuda.max_memory_reserved", lambda device: 150 * 2**20)
+    assert sizing.gpu_memory(torch.device("cuda", 0)) == sizing.GpuMemory(peak=150.0, free=700.0)
+    assert sizing.gpu_memory(torch.device("cpu")) is None
 
 
 def test_without_a_measure_a_launch_holds_few_runs():

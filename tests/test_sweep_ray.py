@@ -1,8 +1,11 @@
 """Sweeps on Ray, by what can go wrong: the same records as processes, after everything."""
 
+import contextlib
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,19 +50,27 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def sweep(folder, *options):
-    """Start `rlop sweep` on Ray in a process of its own: Ray changes the one that it is used in."""
-    root = Path(__file__).resolve().parents[1]
-    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+def sweep(folder, *options, **settings):
+    """Start `rlop sweep` on Ray in a process of its own: Ray changes the one that it is used in.
+
+    `settings` are further environment variables.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "rlop.cli", "sweep", "s.yaml", "--pack", "2", *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths, **SETTINGS},
+        env=environment(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+
+
+def environment(settings):
+    """Return the variables of a process that finds this checkout."""
+    root = Path(__file__).resolve().parents[1]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": paths, **SETTINGS, **settings}
 
 
 def ended(process, code=0):
@@ -137,3 +148,57 @@ def test_a_failure_and_what_fits_on_no_node_are_named(folder):
 
     shown = ended(sweep(folder, "--address", "local", "--memory", "9999"), code=2)
     assert "expected --cpus, --gpus and --memory that fit on one" in shown
+
+
+@pytest.mark.slow
+def test_what_runs_out_of_memory_is_tried_three_times_and_named(folder):
+    tight = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
+    shown = ended(sweep(folder, "--address", "local", "--logdir", "ray", **tight), code=2)
+    assert "2 of 2 trainings failed" in shown
+    assert re.search(r"backup=max: .*memory", shown)
+
+
+@pytest.fixture
+def cluster():
+    """Two nodes on loopback, a processor each: address, environment, and the second's process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
+    head = ["--head", "--port", address.partition(":")[2], "--include-dashboard", "false"]
+    nodes = []
+    for options in (head, ["--address", address]):
+        nodes.append(
+            subprocess.Popen(
+                [*command, *options],
+                env=environment(token),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        while "Ray runtime started" not in nodes[-1].stdout.readline():
+            assert nodes[-1].poll() is None
+    yield address, token, nodes[1]
+    for node in nodes:
+        kill(node)
+
+
+def kill(node):
+    """End all processes of a node at once, as a machine that is switched off."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(node.pid, signal.SIGKILL)
+    node.communicate()
+
+
+@pytest.mark.slow
+def test_a_launch_whose_node_is_lost_goes_on_on_the_other(folder, cluster):
+    address, token, second = cluster
+    process = sweep(folder, "--address", address, "--logdir", "ray", "--jobs", "2", **token)
+    for name in NAMES:
+        wait_for(folder / "ray" / name / "checkpoint.pt", process)
+    kill(second)
+    assert "all 2 launches are finished" in ended(process)
+    check_equal(folder / "ray", folder / "here")

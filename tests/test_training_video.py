@@ -56,7 +56,7 @@ def trained(folder, steps=20, callbacks=(), **options):
     data = dial_data()
     agent = DQN(data.spec, seeds=[1, 2], hidden=[8])
     made = [make(agent) for make in callbacks]
-    evaluate = rlop.Evaluator(Dial, seeds=[1, 2], episodes=1)
+    evaluate = options.pop("evaluate", None) or rlop.Evaluator(Dial, seeds=[1, 2], episodes=1)
     schedule = {"log_every": 10, "probe_every": 0, "eval_every": 10, "checkpoint_every": 10}
     history = rlop.train(
         agent,
@@ -84,6 +84,20 @@ def test_films_show_every_second_step_of_an_episode(tmp_path):
 def test_every_second_evaluation_is_filmed(tmp_path):
     trained(tmp_path, callbacks=[lambda agent: rlop.Video(agent, Dial, tmp_path, every=2)])
     assert sorted(films_in(tmp_path / "video")) == [0, 20]
+
+
+@pytest.mark.parametrize("name", ["eval/return", "coffee/brewed"])
+def test_a_resume_counts_on_whatever_the_evaluation_calls_its_score(tmp_path, name):
+    def evaluate(agent):
+        return {name: np.arange(len(agent.runs), dtype=float)}
+
+    def film(agent):
+        return rlop.Video(agent, Dial, tmp_path, every=3)
+
+    # Evaluations at 0, 10, 20 and 30: the first and the fourth are filmed.
+    trained(tmp_path, callbacks=[film], evaluate=evaluate)
+    trained(tmp_path, callbacks=[film], evaluate=evaluate, steps=30, resume=True)
+    assert sorted(films_in(tmp_path / "video")) == [0, 30]
 
 
 def test_films_change_no_number_of_the_training(tmp_path):

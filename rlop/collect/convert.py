@@ -42,10 +42,10 @@ def convert(
 ) -> Path:
     """Read a source and write it as `hdf5` (D4RL's layout), `npz` or `dqn-replay`; all or nothing.
 
-    Reading the file gives the same rows, flags and spec, with two exceptions of `dqn-replay`: it
-    has no next_obs of terminal rows, which targets mask, and no number of actions. Its files hold
-    whole episodes. Only hdf5 holds bounds of actions, parts of dictionary observations, arguments
-    of the environment, and `infos`.
+    Reading the file gives the same rows, flags and spec, but for the spec's record of changes, with
+    two exceptions of `dqn-replay`: it has no next_obs of terminal rows, which targets mask, and no
+    number of actions. Its files hold whole episodes. Only hdf5 holds bounds of actions, parts of
+    dictionary observations, arguments of the environment, and `infos`.
 
     Args:
         source: see `rlop.load_dataset`.

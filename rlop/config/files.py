@@ -11,6 +11,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -106,7 +107,7 @@ def _count(node: yaml.Node, counts: dict[yaml.Node, int | None]) -> int:
 
     counts[node] = None
     is_mapping = isinstance(node, yaml.MappingNode)
-    inner = [part for pair in node.value for part in pair] if is_mapping else node.value
+    inner = chain.from_iterable(node.value) if is_mapping else node.value  # pairs of a mapping
     total = 1 + sum(_count(part, counts) for part in inner)
     if total > MOST_VALUES:
         raise yaml.composer.ComposerError(

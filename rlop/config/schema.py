@@ -175,11 +175,14 @@ def flags_of(cls: type) -> list[str]:
     flags = []
     for name in options_of(cls):
         members = members_of(hints_of(cls)[name])
-        choices = [choice for member in members for choice in get_args(bare(member))]
-        takes_true = any(choice is True for choice in choices)
-        if bool in members or takes_true:
+        if bool in members or any(_takes_true(member) for member in members):
             flags.append(name)
     return flags
+
+
+def _takes_true(member: object) -> bool:
+    """Return whether `true` is one of the values that a type lists."""
+    return any(choice is True for choice in get_args(bare(member)))
 
 
 def with_preset(

@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec
 
 import numpy as np
 
+from rlop.data.columns import DROPPED, NO_SUCCESSOR, record_of_dropped
 from rlop.data.dataset import Dataset
 
 P = ParamSpec("P")
@@ -47,6 +48,24 @@ def with_change(before: Dataset, after: Dataset, name: str, options: dict[str, o
     listed = ", ".join(f"{key}={_text(value)}" for key, value in options.items())
     changes = (*before.spec.changes, f"{name}({listed})")
     return replace(after, spec=replace(after.spec, changes=changes))
+
+
+def with_dropped(data: Dataset, dropped: int, rows: int, why: str = NO_SUCCESSOR) -> Dataset:
+    """Return a data set with the record of rows that a reader has left out.
+
+    Args:
+        data: the rows that are left.
+        dropped: number of those that are not.
+        rows: number of all rows of the source.
+        why: in words.
+    """
+    changes = (*data.spec.changes, *record_of_dropped(dropped, rows, why))
+    return replace(data, spec=replace(data.spec, changes=changes))
+
+
+def dropped_of(data: Dataset) -> list[str]:
+    """Return the records of rows that readers have left out."""
+    return [change for change in data.spec.changes if DROPPED in change]
 
 
 def _text(value: object) -> str:

@@ -16,6 +16,8 @@ from rlop.types import InputError
 
 CHUNK = 16_384  # rows that are moved at once
 MOST_ACTIONS = 100_000  # discrete; a larger id is a sentinel or a hash
+DROPPED = "rows dropped"  # what the record of dropped rows says
+NO_SUCCESSOR = "their next observation is not there"
 
 
 def check_finite(key: str, array: np.ndarray) -> None:
@@ -150,11 +152,13 @@ class Columns:
         arrays: obs, action, reward, terminated, truncated and next_obs, by name.
         infos: further arrays `[N, ...]`.
         n_actions: number of discrete actions; None for continuous ones.
+        dropped: number of rows that were given and are not among the N.
     """
 
     arrays: dict[str, np.ndarray]
     infos: dict[str, np.ndarray]
     n_actions: int | None
+    dropped: int
 
 
 def make_columns(
@@ -181,6 +185,7 @@ def make_columns(
         arrays["next_obs"] = obs_column("next_obs", next_obs)
     further = {key: np.asarray(value) for key, value in infos.items()}
     check_lengths({**arrays, **further})
+    rows = len(actions)
 
     # The data stop after the last row, and where both flags are set the row terminated.
     arrays["truncated"][-1] = True
@@ -189,7 +194,21 @@ def make_columns(
     if next_obs is None:
         arrays, further = shift(arrays, further, reuse)
     _check_alike(arrays["obs"], arrays["next_obs"])
-    return Columns(arrays, further, n_actions)
+    return Columns(arrays, further, n_actions, rows - len(arrays["obs"]))
+
+
+def record_of_dropped(dropped: int, rows: int, why: str = NO_SUCCESSOR) -> tuple[str, ...]:
+    """Return what `Spec.changes` says of rows that a source has and its data set has not.
+
+    Args:
+        dropped: number of these rows.
+        rows: number of all rows of the source.
+        why: in words.
+
+    Returns:
+        One text; none where no row was dropped.
+    """
+    return (f"{dropped:,} of {rows:,} {DROPPED}: {why}",) if dropped else ()
 
 
 def shift(

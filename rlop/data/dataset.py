@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlop.data.columns import float_column, make_columns, row_index
+from rlop.data.columns import float_column, make_columns, record_of_dropped, row_index
 from rlop.data.joined import Mixture
 from rlop.data.mapped import converted, ones, take
 from rlop.data.native import Bound, Counts, detached
@@ -90,8 +90,8 @@ class Dataset:
         With `next_obs` every row is kept, time-outs included, so that backups look through time
         limits. Without it the next row's observation is taken. A truncated row's successor is then
         unknown, so these rows (and the last one, unless it terminated) are dropped and the row
-        before becomes the cut. Terminated rows keep the observation that follows, the very last
-        one its own: targets mask it.
+        before becomes the cut; `spec.changes` says how many. Terminated rows keep the observation
+        that follows, the very last one its own: targets mask it.
 
         Args:
             obs: `[N, *S]`; float32, uint8 and bool stay as they are, all else becomes float32;
@@ -151,6 +151,7 @@ class Dataset:
             action_start=action_start,
             action_layout=own.layout,
             action_counts=own.counts,
+            changes=record_of_dropped(columns.dropped, columns.dropped + len(arrays["obs"])),
         )
 
         return cls(

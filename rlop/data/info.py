@@ -44,7 +44,8 @@ def summary(data: Dataset) -> str:
     """Describe a data set line by line.
 
     Returns:
-        Sizes, spaces, how episodes end, which array of a file was taken for what, returns, rewards,
+        Sizes, spaces, how episodes end, which array of a file was taken for what, what was
+        changed or dropped, returns, rewards,
         coverage, actions, and what looks suspicious.
     """
     terminated = data.terminated[data.end].sum()
@@ -59,6 +60,10 @@ def summary(data: Dataset) -> str:
     if data.keys:
         read = [f"{role} from {key}" for role, key in data.keys.items()]
         lines.append(f"read: {', '.join(read)}")
+
+    if data.spec.changes:
+        lines.append("changes of the data:")
+        lines += [f"  {change}" for change in data.spec.changes]
 
     if isinstance(data.obs, Stacks):
         lines += _frames(data, data.obs)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from rlop.config.checks import closest, show
 from rlop.data.cache.cached import has_cache, read_cached
+from rlop.data.changes import dropped_of
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.reader import read_dqn_replay
 from rlop.data.formats.d3rlpy import read_d3rlpy
@@ -34,6 +35,7 @@ from rlop.data.mix import mix
 from rlop.data.options import check_options, split_query
 from rlop.data.transforms import transform
 from rlop.data.units import in_env_units
+from rlop.logs.messages import say
 from rlop.types import InputError
 
 Reader: TypeAlias = Callable[..., Dataset]
@@ -147,8 +149,9 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set by name or file.
 
-    Continuous actions beyond [-1, 1] are brought there by the bounds of the environment that the
-    data name, see `rlop.data.units.in_env_units`.
+    A message says how many rows of the source were dropped, because their next observation is not
+    there. Continuous actions beyond [-1, 1] are brought there by the bounds of the environment that
+    the data name, see `rlop.data.units.in_env_units`.
 
     Args:
         source: one of
@@ -182,11 +185,16 @@ def load_dataset(
         reader = find_reader(str(source))
         if cache is not None and _keeps_a_cache(reader, str(source), options):
             options, cache = {**options, "cache": cache}, None
+
         _check_options(str(source), options, reader)
         if cache is None:
             data = reader(source, **options)
         else:
             data = read_cached(str(source), options, reader, cache)
+
+        if reader is not read_mix:  # whose sources have said it
+            for dropped in dropped_of(data):
+                say(f"{data.name}: {dropped}")
     return in_env_units(data, data.spec.env_id)
 
 

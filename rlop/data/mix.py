@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from numbers import Real
 
 import numpy as np
 
 from rlop.config.checks import show
+from rlop.data.changes import dropped_of
 from rlop.data.dataset import Dataset
 from rlop.data.joined import Joined, Mixture
 from rlop.data.mapped import concatenate
@@ -57,6 +58,9 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float] | None = None) -> 
     shares = [f"{weight:g} of {name}" for weight, name in zip(weights, names)]
     name = f"mix({', '.join(shares)})"
     spec = _common(datasets)
+    changes = []
+    for data in datasets:
+        changes += [f"{data.name}: {dropped}" for dropped in dropped_of(data)]
     return Dataset(
         obs=_joined([data.obs for data in datasets]),
         action=concatenate([data.action for data in datasets]),
@@ -65,7 +69,7 @@ def mix(datasets: Sequence[Dataset], weights: Sequence[float] | None = None) -> 
         terminated=concatenate([data.terminated for data in datasets]),
         truncated=concatenate([data.truncated for data in datasets]),
         end=concatenate([data.end for data in datasets]),
-        spec=replace(spec, changes=(name,)),
+        spec=replace(spec, changes=(*changes, name)),
         name=name,
         mixture=Mixture(names, tuple(float(weight) for weight in weights), source),
     )
@@ -85,15 +89,16 @@ def _common(datasets: Sequence[Dataset]) -> Spec:
     first = datasets[0]
     spec = first.spec
     for data in datasets[1:]:
-        for item in fields(Spec):
-            ours, theirs = getattr(spec, item.name), getattr(data.spec, item.name)
-            if item.name == "changes" or ours == theirs:
+        others = asdict(data.spec)
+        for name, ours in asdict(spec).items():
+            theirs = others[name]
+            if name == "changes" or ours == theirs:
                 continue
-            if item.name in MAY_BE_UNKNOWN and not (ours and theirs):
-                spec = replace(spec, **{item.name: ours or theirs})
+            if name in MAY_BE_UNKNOWN and not (ours and theirs):
+                spec = replace(spec, **{name: ours or theirs})
                 continue
             raise InputError(
-                f"mix: {data.name}: {item.name} = {_short(theirs)}, but {first.name} has "
+                f"mix: {data.name}: {name} = {_short(theirs)}, but {first.name} has "
                 f"{_short(ours)}; expected the same of all sources"
             )
     return spec

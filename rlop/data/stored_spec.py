@@ -65,8 +65,7 @@ def spec_from(path: str | Path, stored: object, allow: Collection[str] = ()) -> 
 def _check_together(path: str | Path, spec: Spec) -> None:
     """Check the fields that must agree with each other."""
     size = math.prod(spec.action_shape)
-    for name in ("action_low", "action_high"):
-        bound = getattr(spec, name)
+    for name, bound in {"action_low": spec.action_low, "action_high": spec.action_high}.items():
         if bound is not None and len(bound) != size:
             raise InputError(f"{path}: spec.{name}: {len(bound)} numbers, expected {size}")
     if (spec.action_low is None) != (spec.action_high is None):

@@ -96,9 +96,9 @@ def _where(condition: Tensor, batch: Batch, other: Batch) -> Batch:
         further = (1,) * (a.ndim - condition.ndim)
         return torch.where(condition.view(*condition.shape, *further), a, b)
 
-    merged = _rows_of(batch)
+    merged, others = _rows_of(batch), _rows_of(other)
     for name, value in merged.items():
-        merged[name] = rows(value, getattr(other, name))
+        merged[name] = rows(value, others[name])
     extra = {name: rows(value, other.extra[name]) for name, value in batch.extra.items()}
     return Batch(**merged, extra=extra)
 

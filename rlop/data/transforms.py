@@ -248,9 +248,11 @@ def relabel(data: Dataset, function: str) -> Dataset:
     reward = load_part(function, "a function of obs, action, next_obs", "transforms.relabel")
     if not callable(reward):
         raise InputError(f"transforms.relabel: {function!r}: expected a function")
+
     given = [np.asarray(array).view() for array in (data.obs, data.action, data.next_obs)]
     for array in given:
         array.flags.writeable = False  # the data set stays as it was
+
     try:
         column = float_column("reward", reward(*given))
     except Exception as error:  # the function is the user's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -96,8 +96,9 @@ def measure_module(
     model = copy.deepcopy(model).eval()  # its mode and its running statistics stay as they are
 
     fresh = [redrawn(model, number) for number in range(FRESH + 1)]
-    starts = [measures(network) for network in ([start] if start is not None else fresh[:-1])]
-    typical = {name: np.median([part[name] for part in starts], axis=0) for name in starts[0]}
+    references = fresh[:-1] if start is None else [start]
+    starts = [measures(network) for network in references]
+    typical = _medians(starts)
     found = feature_changes(now, typical)
 
     if batch is not None and isinstance(data, Dataset) and gives != "features":
@@ -105,6 +106,14 @@ def measure_module(
     if refit_steps:
         found |= _refit(model, fresh, inputs.here, refit_steps)
     return as_measured(found, 0)
+
+
+def _medians(measured: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the median of every measure over several networks."""
+    typical: dict[str, np.ndarray] = {}
+    for name in measured[0]:
+        typical[name] = np.median([one[name] for one in measured], axis=0)
+    return typical
 
 
 def _inputs_of(batch: Batch, by_action: bool) -> Inputs:

@@ -43,7 +43,9 @@ def percentiles(runs: list[dict[str, float]]) -> dict[str, list[float]]:
         runs: name -> value of each run; values that are not finite do not count.
     """
     table = {}
-    for name in sorted({name for run in runs for name in run}):
+    names: set[str] = set()
+    names.update(*runs)
+    for name in sorted(names):
         values = np.array([run[name] for run in runs if name in run])
         finite = values[np.isfinite(values)]
         if len(finite):

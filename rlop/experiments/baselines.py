@@ -328,8 +328,7 @@ def changes(
     plain = agent_class(job.agent)(data.spec, seeds=seeds, **without)
     start = flat(plain)
     agent = agent_class(job.agent)(data.spec, seeds=seeds, **options_of(job))
-    shapes = [{name: p.shape[1:] for name, p in a.main.parameters.items()} for a in (plain, agent)]
-    if shapes[0] != shapes[1]:
+    if shapes_of(plain) != shapes_of(agent):
         return {strength: [] for strength in job.strengths}
 
     for one in (plain, agent):
@@ -345,6 +344,11 @@ def flat(agent: Agent) -> Tensor:
     """Return a copy of the main network's parameters, `[R, n]`."""
     parts = [p.detach().flatten(1) for p in agent.main.parameters.values()]
     return torch.cat(parts, dim=1)
+
+
+def shapes_of(agent: Agent) -> dict[str, torch.Size]:
+    """Return the shape of every parameter of the main network of one run."""
+    return {name: p.shape[1:] for name, p in agent.main.parameters.items()}
 
 
 def swept_name(key: str) -> str:

@@ -1,4 +1,4 @@
-"""The demo: rank collapse and its cures, with DQN and CQL on a small gridworld."""
+"""The demo: rank collapse and two treatments, with DQN and CQL on a small gridworld."""
 
 from __future__ import annotations
 

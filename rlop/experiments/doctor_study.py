@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypedDict
 
@@ -126,8 +127,10 @@ def table(records: Sequence[Record]) -> str:
 
     sick = [record for record in records if record["patient"] in INDUCED]
     well = [record for record in records if record["patient"] in HEALTHY]
-    runs = [(record["patient"], named(run)) for record in sick for run in record["runs"]]
-    healthy = [named(run) for record in well for run in record["runs"]]
+    runs: list[tuple[str, list[str]]] = []
+    for record in sick:
+        runs += [(record["patient"], named(run)) for run in record["runs"]]
+    healthy = named_of(well)
     right = sum(name in diseases for name, diseases in runs)
     strange = sum(bool(_others(name, diseases)) for name, diseases in runs)
     doubly = sum(len(diseases) > 1 for diseases in healthy)
@@ -147,10 +150,18 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def named_of(records: Sequence[Record]) -> list[list[str]]:
+    """Return the diseases that each run of all patients was said to have."""
+    every: list[list[str]] = []
+    for record in records:
+        every += [named(run) for run in record["runs"]]
+    return every
+
+
 def _row(record: Record) -> str:
     """Return the row of one patient."""
     name = record["patient"]
-    diseases = [disease for run in record["runs"] for disease in named(run)]
+    diseases = list(chain.from_iterable(named_of([record])))
     own = str(diseases.count(name)) if name in INDUCED else "-"
     others = _others(name, diseases)
     expected = [disease for disease in diseases if disease != name and disease not in others]

@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -159,7 +159,7 @@ def from_json(content: Mapping[str, object], where: str) -> Record:
         raise InputError(f"{where}: damaged, expected a record of an experiment") from error
     if not is_record:
         raise InputError(f"{where}: damaged, expected a record with a seed, and run or control")
-    return Record(**{**vars(record), "values": values})
+    return replace(record, values=values)
 
 
 def write_records(records: Records, path: Path) -> None:

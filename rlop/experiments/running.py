@@ -46,7 +46,7 @@ def run_part(name: str, seed: int, part: str = RUN) -> tuple[Record, Outcome]:
     check_known("experiment", name, workshop().experiments)
     check_known("part", part, PARTS)
     experiment = import_module(f"rlop.experiments.{name}")
-    if part == CONTROL and not hasattr(experiment, "control"):
+    if part == CONTROL and not has_control(name):
         raise InputError(f"{name}: has no function `control`")
 
     with plain_process():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rlop.config.checks import check_known, check_range
 from rlop.interop.network_probe import ACTOR, EVERY, NetworkProbe
-from rlop.interop.sb3_values import values_of
+from rlop.interop.sb3_values import has_critics, values_of
 from rlop.interop.values import ActionValues, last_linear, transitions
 from rlop.probes.heavy import PROBES
 from rlop.probes.units import DEAD
@@ -141,6 +141,7 @@ def _callback_class() -> Callable[..., Any]:
             model = self.model
             algorithm = type(model).__name__
             measured = measured_of(model, rows)
+
             options = {key: getattr(model, key, None) for key in OPTIONS}
             plain = {k: v for k, v in options.items() if isinstance(v, int | float | str)}
             activation = getattr(model.policy, "activation_fn", nn.ReLU).__name__.lower()
@@ -274,12 +275,11 @@ def measured_of(model: Model, rows: Rows) -> Measured:
     policy = model.policy
     next_batch = None if rows.next_obs is None else (rows.next_obs,)
     for name in ("q_net", "quantile_net"):
-        if hasattr(policy, name):
-            network = getattr(policy, name)
+        network = getattr(policy, name, None)
+        if network is not None:
             return Measured(network, (rows.obs,), next_batch, {"": last_linear(network)})
 
-    critic = getattr(policy, "critic", None)
-    if hasattr(critic, "q_networks"):
+    if has_critics(policy):
         return _critics(policy, rows)
     if all(hasattr(policy, name) for name in ("mlp_extractor", "action_net", "value_net")):
         heads = {"value": "policy.value_net", ACTOR: "policy.action_net"}

@@ -71,7 +71,7 @@ def values_of(model: Any, names: Sequence[str]) -> ActionValues:
             for network in (policy.quantile_net, policy.quantile_net_target)
         )
         values = ActionValues(online, spec, model.gamma, target)
-    elif hasattr(getattr(policy, "critic", None), "q_networks"):
+    elif has_critics(policy):
         spec = Spec(obs_shape, action_shape=tuple(model.action_space.shape))
         values = ActionValues(
             _critics(policy.critic),
@@ -85,6 +85,11 @@ def values_of(model: Any, names: Sequence[str]) -> ActionValues:
 
     HeavierProbes(values, _placeholders(values), names)
     return values
+
+
+def has_critics(policy: object) -> bool:
+    """Return whether a policy has critics of continuous actions."""
+    return hasattr(getattr(policy, "critic", None), "q_networks")
 
 
 def _critics(critics: Any) -> list[nn.Module]:

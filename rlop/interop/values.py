@@ -28,7 +28,8 @@ def transitions(
     """Put n transitions into the form of the probes, one run of them.
 
     Args:
-        obs: `[n, ...]`, as the network reads it; whole numbers become float32 of the same value.
+        obs: `[n, ...]`, as the network reads it; whole numbers become float32 of the same value,
+            so that slopes of images as bytes are per raw unit, see `rlop.probes.pack`.
         action: whole numbers `[n]` or `[n, 1]`, or continuous ones `[n, m]`.
         reward, terminated: `[n]` or `[n, 1]`; a time-out does not terminate.
         next_obs: shaped like `obs`.
@@ -122,7 +123,7 @@ class Stack(nn.Module):
         parameters = {}
         for name in self._names:
             module, key = self._place(name)
-            stacked = getattr(module, key)
+            stacked = module.get_parameter(key)
             parameters[name] = stacked[number] if self._discrete else stacked[0, number]
 
         read: list[Tensor] = []

@@ -33,23 +33,38 @@ def stacked_affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             f"x {tuple(x.shape)} does not fit weight {tuple(weight.shape)}: expected [*lead, B, I]"
         )
 
-    # One network, stacked or not, is a plain layer. A compiler adds the bias where it computes the
-    # activation, while a product that adds it copies it first. In bf16 that would round twice.
+    # One network, stacked or not, is a plain layer.
     if lead.numel() == 1:
         matrix, shift = weight.view(weight.shape[-2:]), bias.view(-1)
-        if torch.compiler.is_compiling() and x.dtype == torch.float32:
+        if _is_added_later(x):
             return F.linear(x, matrix) + shift
         return F.linear(x, matrix, shift)
 
     # The product is written for columns, so that the gradient of the weight is laid out as the
     # weight is; that of `x @ weight.mT` is transposed, which slows all that reads it down.
     if len(lead) == 1:
-        return torch.baddbmm(bias.unsqueeze(2), weight, x.mT).mT
+        return _biased_product(bias.unsqueeze(2), weight, x.mT).mT
 
     flat_bias = bias.reshape(-1, bias.shape[-1], 1)
     flat_weight = weight.flatten(0, -3)
-    flat = torch.baddbmm(flat_bias, flat_weight, x.flatten(0, -3).mT)
+    flat = _biased_product(flat_bias, flat_weight, x.flatten(0, -3).mT)
     return flat.mT.unflatten(0, lead)
+
+
+def _is_added_later(x: Tensor) -> bool:
+    """Return whether the bias of a product with x is added after it.
+
+    A compiler adds it where it computes the activation, while a product that adds it copies it
+    first, as large as the result. In bf16 that would round twice.
+    """
+    return torch.compiler.is_compiling() and x.dtype == torch.float32
+
+
+def _biased_product(bias: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """Compute `bias + weight @ x` of N networks: `[N, O, 1]`, `[N, O, I]`, `[N, I, B]`."""
+    if _is_added_later(x):
+        return torch.bmm(weight, x) + bias
+    return torch.baddbmm(bias, weight, x)
 
 
 def undrawn(*shape: int) -> nn.Parameter:

@@ -45,7 +45,11 @@ def coordinate_check(
             loss = (outputs - target).square().mean((1, 2)).sum()
             optimizer.apply(list(torch.autograd.grad(loss, parameters)))
         sizes.append(_activation_sizes(network, obs))
-    return {name: torch.stack([size[name] for size in sizes]) for name in sizes[0]}
+
+    by_name: dict[str, Tensor] = {}
+    for name in sizes[0]:
+        by_name[name] = torch.stack([size[name] for size in sizes])
+    return by_name
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
@@ -67,11 +68,12 @@ def layer_gradients(
         for handle in handles:
             handle.remove()
 
-    flat = [output for calls in outputs for output in calls]
+    flat = list(chain.from_iterable(outputs))
     gradients = iter(torch.autograd.grad(value, flat, allow_unused=True))
     of_layers = []
     for calls in outputs:
-        parts = [gradient for gradient in (next(gradients) for _ in calls) if gradient is not None]
+        of_calls = islice(gradients, len(calls))
+        parts = [gradient for gradient in of_calls if gradient is not None]
         if parts:
             of_layers.append(torch.cat(parts, dim=-2))
     return of_layers

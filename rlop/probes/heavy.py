@@ -62,6 +62,10 @@ def pack(
     Gradients of `2 size` values of every run are in memory at once: 2 size R E times the parameters
     of one network, in its type.
 
+    `lipschitz/at` and `lipschitz/between` are slopes per unit of what the network reads: of images
+    as bytes, our networks read pixels between 0 and 1. A network that is not ours and divides
+    bytes by 255 itself has slopes per raw unit, 1/255 of these. No other probe has such a unit.
+
     Args:
         agent: an agent with action values, for discrete or continuous actions.
         batch: `[R, B, ...]`, the same rows for every run and at every step, preferably held out.

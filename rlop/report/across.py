@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from rlop.report.html import Cell, Html, grid, panel, paragraph, section, table,
 from rlop.report.pictures import lines_picture, scatter_picture, strength_picture
 from rlop.report.sections import two_lines
 from rlop.report.study import Study
-from rlop.report.summaries import number, summarize
+from rlop.report.summaries import Summary, number, summarize
 from rlop.report.titles import REPRESENTATION, SOLVED, metric, titled
 
 THRESHOLDS = 101  # points of a performance profile
@@ -176,9 +177,11 @@ def representation(study: Study) -> Html:
     measured = [key for key in REPRESENTATION if key in study.metrics]
     if name is None or not measured:
         return Html("")
+
     scores = study.numbers(name)
     panels = []
     rows: list[list[Cell]] = []
+
     for key in measured:
         numbers = study.numbers(key)
         for task in study.tasks:
@@ -186,8 +189,10 @@ def representation(study: Study) -> Html:
             labels = (f"{metric(key).title}, at the end", metric(name).title)
             picture = scatter_picture(study, task, numbers, scores, labels)
             panels.append(panel(f"{titled(key)}{on_task}", picture, key))
+
             pooled, within = correlations(study, task, numbers, scores)
             rows.append([f"{metric(key).title}{on_task}", _number(pooled), *map(_number, within)])
+
     header = ["Spearman's correlation with the score", "pooled", *study.groups]
     return section(
         "Representation against return",
@@ -234,19 +239,21 @@ def heat_map(study: Study, metrics: Sequence[str]) -> Html:
             "light the lowest; whether high is good is in the title."
         )
     ]
+
     for task in study.tasks:
-        summaries = {
-            name: [summarize(study, name, group, task) for group in study.groups]
-            for name in metrics
-        }
+        summaries: list[list[Summary]] = []
+        for name in metrics:
+            summaries.append([summarize(study, name, group, task) for group in study.groups])
+
         rows: list[list[Cell]] = []
         for place, group in enumerate(study.groups):
             if study.of_task(group, task):
                 cells: list[Cell] = []
-                for of_groups in summaries.values():
+                for of_groups in summaries:
                     middles = [summary.iqm for summary in of_groups]
                     cells.append((two_lines(of_groups[place]), _shade_within(middles, place)))
                 rows.append([group, *cells])
+
         if len(study.tasks) > 1:
             parts.append(tag("h3", task))
         header: list[Html] = [tag("span", titled(name), title=name) for name in metrics]
@@ -267,6 +274,7 @@ def strengths(study: Study) -> Html:
     swept = swept_settings(study)
     if name is None or not swept:
         return Html("")
+
     panels = []
     for key, lines in swept.items():
         values = _values(study, key)
@@ -274,6 +282,7 @@ def strengths(study: Study) -> Html:
             on_task = f" — {task}" if len(study.tasks) > 1 else ""
             picture = strength_picture(study, values, lines, name, task, key)
             panels.append(panel(f"{titled(name)} over {key}{on_task}", picture, name))
+
     parts = [
         paragraph(
             "A line joins interquartile means of groups that differ in this setting alone; values "
@@ -281,6 +290,7 @@ def strengths(study: Study) -> Html:
         ),
         grid(*panels),
     ]
+
     if len(swept) == 2 and _vary_together(study, list(swept)):
         parts += [_map_of(study, name, task, list(swept)) for task in study.tasks]
     return section("Strengths", *parts, anchor="strengths")
@@ -293,19 +303,22 @@ def swept_settings(study: Study) -> dict[str, list[list[str | None]]]:
         setting -> lines of groups, one per value of the setting; None where there is no group.
     """
     settings = {group: dict(study.runs[runs[0]].settings) for group, runs in study.groups.items()}
-    keys = dict.fromkeys(key for of_group in settings.values() for key in of_group)
+    keys = dict.fromkeys(chain.from_iterable(settings.values()))
+
     swept = {}
     for key in keys:
         values = _values(study, key)
         if len(values) < 2:
             continue
+
         lines: dict[frozenset[tuple[str, str]], list[str | None]] = {}
         for group, of_group in settings.items():
             if of_group.get(key) in values:
                 rest = frozenset(item for item in of_group.items() if item[0] != key)
                 line = lines.setdefault(rest, [None] * len(values))
                 line[values.index(of_group[key])] = group
-        long = [line for line in lines.values() if sum(group is not None for group in line) > 1]
+
+        long = [line for line in lines.values() if len(line) - line.count(None) > 1]
         if long:
             swept[key] = long
     return swept

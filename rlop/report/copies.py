@@ -23,7 +23,9 @@ def once(runs: Sequence[Run], histories: Sequence[History]) -> tuple[list[int], 
     Returns:
         The numbers of the runs that count, and a sentence on those that do not.
     """
-    places = [(number, run) for number, h in enumerate(histories) for run in range(len(h.labels))]
+    places: list[tuple[int, int]] = []
+    for number, history in enumerate(histories):
+        places += [(number, run) for run in range(len(history.labels))]
     counted: dict[tuple[object, ...], list[int]] = {}
     twice: dict[tuple[str, str, str], list[str]] = {}  # two places, the one that counts -> seeds
 

@@ -92,8 +92,12 @@ def _task_keys(everything: Sequence[Mapping[str, object]], by: Sequence[str]) ->
     """
     if any(values.get("data") is None for values in everything):
         return []
-    keys = [key for key in TASK_KEYS if key not in by]
-    return [key for key in keys if len({text_of(values.get(key)) for values in everything}) > 1]
+    telling = []
+    for key in TASK_KEYS:
+        texts = {text_of(values.get(key)) for values in everything}
+        if key not in by and len(texts) > 1:
+            telling.append(key)
+    return telling
 
 
 def _settings(

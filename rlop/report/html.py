@@ -232,11 +232,13 @@ def page(title: str, parts: Sequence[Text], data: object = None) -> Html:
     """
     style, script = _resource("page.css"), _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
     # The browser loads nothing and runs our script alone, whatever a name in a record may be.
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'"
     )
+
     head = [
         Html('<meta charset="utf-8">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -245,10 +247,12 @@ def page(title: str, parts: Sequence[Text], data: object = None) -> Html:
         tag("title", title),
         Html(f"<style>{style}</style>"),
     ]
+
     body = [tag("h1", title), *parts]
     if data is not None:
         body.append(_json(data))
     body.append(Html(f"<script>{script}</script>"))
+
     document = [tag("head", *head), tag("body", tag("main", *body))]
     return Html(f'<!DOCTYPE html>\n<html lang="en">\n{join(document)}\n</html>\n')
 

@@ -42,11 +42,10 @@ def short_labels(settings: Sequence[Mapping[str, str]], everything: bool = False
     chosen.sort(key=lambda key: (key not in FIRST, keys.index(key)))
     full = [_label(values, chosen, keys) for values in settings]
     usual = {key: _most_common(settings, key) for key in chosen if key not in FIRST}
-    unusual = [
-        {key: value for key, value in values.items() if usual.get(key) != value}
-        for values in settings
-    ]
-    short = [_label(values, chosen, keys) for values in unusual]
+    short = []
+    for values in settings:
+        unusual = {key: value for key, value in values.items() if usual.get(key) != value}
+        short.append(_label(unusual, chosen, keys))
     return short if len(set(short)) == n_groups else _told_apart(full, settings)
 
 
@@ -60,7 +59,10 @@ def _most_common(settings: Sequence[Mapping[str, str]], key: str) -> str | None:
 
 def _groups(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> int:
     """Count the groups that these keys tell apart."""
-    return len({tuple(values.get(key) for key in keys) for values in settings})
+    apart: set[tuple[str | None, ...]] = set()
+    for values in settings:
+        apart.add(tuple(map(values.get, keys)))
+    return len(apart)
 
 
 def _label(values: Mapping[str, str], keys: Sequence[str], all_of_them: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from rlop.report.comparisons import Difference, holm, paired
 from rlop.report.study import Study
@@ -157,5 +158,9 @@ def _by_key(study: Study, runs: Sequence[int], varying: set[str], name: str) -> 
 def _varying(study: Study, runs: Sequence[int]) -> set[str]:
     """Return the settings in which these runs differ."""
     all_settings = [study.runs[run].settings for run in runs]
-    keys = {key for settings in all_settings for key in settings}
-    return {key for key in keys if len({settings.get(key) for settings in all_settings}) > 1}
+    varying = set()
+    for key in dict.fromkeys(chain.from_iterable(all_settings)):
+        values = {settings.get(key) for settings in all_settings}
+        if len(values) > 1:
+            varying.add(key)
+    return varying

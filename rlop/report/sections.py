@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 from rlop.config.overrides import flatten
 from rlop.report.findings import find, listed, sentence
@@ -50,6 +51,7 @@ def legend(study: Study) -> Html:
             f'stroke="{color}" stroke-width="2.5" '
             f'stroke-dasharray="{DASH_PATTERNS[dashes]}"/></svg>'
         )
+
         settings = study.runs[runs[0]].settings
         hover = ", ".join(f"{key}={value}" for key, value in settings.items())
         buttons.append(
@@ -183,8 +185,8 @@ def findings(study: Study, metrics: Sequence[str]) -> Html:
             points.setdefault(name, []).append(Html(f"{title}: {text}"))
 
     first = study.score if study.score in points else metrics[0]
-    others = [point for name in metrics if name != first for point in points[name]]
-    parts = [bullets(points[str(first)])]
+    parts = [bullets(points.pop(str(first)))]
+    others = list(chain.from_iterable(points.values()))
     if others:
         heading = f"Other metrics ({len(metrics) - 1})"
         parts.append(tag("details", tag("summary", heading), bullets(others)))
@@ -206,7 +208,9 @@ def final_values(study: Study, metrics: Sequence[str]) -> Html:
     name = study.score if study.score and study.score in metrics else metrics[0]
     panels = [_panel(study, name, task, final_picture(study, name, task)) for task in study.tasks]
 
-    counts = {len(study.of_task(group, task)) for group in study.groups for task in study.tasks}
+    counts: set[int] = set()
+    for task in study.tasks:
+        counts.update(len(study.of_task(group, task)) for group in study.groups)
     text = paragraph(
         "A dot per run, a bar at the interquartile mean (the mean of the middle half), a line for "
         "the 95 % interval.",
@@ -243,6 +247,7 @@ def curves(study: Study, metrics: Sequence[str]) -> Html:
             "frozen."
         )
     ]
+
     is_crowded = len(study.groups) > CROWDED
     if is_crowded:
         parts.append(
@@ -251,6 +256,7 @@ def curves(study: Study, metrics: Sequence[str]) -> Html:
                 "gray, have intervals."
             )
         )
+
     panels = []
     for name in metrics:
         for task in study.tasks:
@@ -269,12 +275,15 @@ def final_against_peak(study: Study) -> Html:
     name = study.score
     if name is None:
         return Html("")
+
     peaks, ends = study.numbers(name, "peak"), study.numbers(name)
     labels = (f"{metric(name).title}, peak", "at the end")
+
     panels = []
     for task in study.tasks:
         picture = scatter_picture(study, task, peaks, ends, labels, diagonal=True)
         panels.append(_panel(study, name, task, picture))
+
     lost = [run for run in ends if not math.isfinite(ends[run])]
     text = "Runs on the dashed line ended at their peak; those below it unlearned."
     if lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ class Study:
     @property
     def counted(self) -> list[int]:
         """Numbers of the runs that count, group by group."""
-        return [run for runs in self.groups.values() for run in runs]
+        return list(chain.from_iterable(self.groups.values()))
 
     @property
     def tasks(self) -> list[str]:
@@ -70,8 +71,11 @@ class Study:
     def score(self) -> str | None:
         """The score that most runs have; the earlier one of `SCORES` where equally many do."""
         logged = [name for name in SCORES if name in self.metrics]
-        counts = {name: sum(curve is not None for curve in self.curves(name)) for name in logged}
-        return max(logged, key=counts.__getitem__, default=None)
+        return max(logged, key=self._count_curves, default=None)
+
+    def _count_curves(self, name: str) -> int:
+        """Count the runs that have a metric."""
+        return sum(curve is not None for curve in self.curves(name))
 
     def of_task(self, group: str, task: str) -> list[int]:
         """Return the runs of a group on one task."""

@@ -52,9 +52,9 @@ def numbers(study: Study, metrics: Sequence[str]) -> dict[str, object]:
         study: the runs.
         metrics: whose numbers are returned.
     """
-    values: dict[str, dict[str, dict[int, float]]] = {
-        name: {at: study.numbers(name, at) for at in sections.AT} for name in metrics
-    }
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for name in metrics:
+        values[name] = {at: study.numbers(name, at) for at in sections.AT}
     runs = []
     for group, members in study.groups.items():
         for run in members:

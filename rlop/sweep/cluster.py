@@ -21,6 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rlop.data.dataset import Dataset
+from rlop.data.dqn_replay.stacks import Stacks
+from rlop.data.joined import Joined
 from rlop.sweep.executor import Ended, outcome
 from rlop.sweep.launches import Launch
 from rlop.sweep.plan import Plan, read_plan
@@ -206,8 +208,9 @@ def train_task(folder: str, key: str, launch: Launch, data: Dataset | None) -> i
 
 def is_mapped(data: Dataset) -> bool:
     """Return whether the observations lie in a mapped file."""
-    parts = getattr(data.obs, "parts", (data.obs,))  # of several sources
-    return any(isinstance(getattr(part, "frames", part), np.memmap) for part in parts)
+    parts = data.obs.parts if isinstance(data.obs, Joined) else (data.obs,)
+    arrays = [part.frames if isinstance(part, Stacks) else part for part in parts]
+    return any(isinstance(array, np.memmap) for array in arrays)
 
 
 def _connect(address: str, needs: Needs, jobs: int | None) -> ModuleType:

@@ -71,7 +71,7 @@ def sweep(args: argparse.Namespace, rest: Sequence[str]) -> None:
     try:
         plan = _recorded(items, pack, folder)
         if plan is None:
-            plan = make_plan(items, pack, args.jobs or 1, _mebibytes(args))
+            plan = make_plan(items, pack, args.jobs or 1, _mebibytes(args), gpus=args.gpus)
             write_plan(plan, folder)
         if not all(is_done(folder, launch) for launch in plan.launches):
             _collect(items)
@@ -120,7 +120,7 @@ def _preview(
     found = groups(items)
     costs = measured(found)
     jobs = args.jobs or 1
-    plan = recorded or make_plan(items, pack, jobs, _mebibytes(args), costs)
+    plan = recorded or make_plan(items, pack, jobs, _mebibytes(args), costs, args.gpus)
     return preview(plan, found, costs, jobs)
 
 

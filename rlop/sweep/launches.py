@@ -134,6 +134,7 @@ def _without(values: Values, numbers: Numbers) -> tuple[Values, list[str]]:
     rest = merged(values, {})
     agent = rest.get("agent", {})
     assert isinstance(agent, dict)  # checked
+
     movable = []
     for name in numbers:
         section, _, last = name.rpartition(".")
@@ -142,6 +143,7 @@ def _without(values: Values, numbers: Numbers) -> tuple[Values, list[str]]:
             continue  # stands below the optimizer's name
         if not isinstance(home, dict):
             continue
+
         value = home.get(last)
         if section in SCALES and isinstance(value, dict):
             scale = PLAIN if PLAIN in value else SCALES[section]
@@ -163,8 +165,11 @@ def groups(checked: Sequence[Checked]) -> list[Group]:
 
     found = []
     for members in alike.values():
-        names = members[0].numbers
-        varying = [name for name in names if len({item.numbers[name] for item in members}) > 1]
+        varying = []
+        for name in members[0].numbers:
+            values = {item.numbers[name] for item in members}
+            if len(values) > 1:
+                varying.append(name)
         found.append(Group(tuple(members), tuple(varying)))
     return found
 
@@ -222,9 +227,11 @@ def _launch(name: str, group: Group, members: Sequence[Checked]) -> Launch:
 def _name_of_group(group: Group) -> str:
     """Name a group by the changes that its members share."""
     changes = [item.configuration.named for item in group.members]
-    first = changes[0]
-    shared = [key for key in first if all(other[key] == first[key] for other in changes)]
-    return name_of({key: first[key] for key in shared})
+    shared = {}
+    for key, value in changes[0].items():
+        if all(other[key] == value for other in changes):
+            shared[key] = value
+    return name_of(shared)
 
 
 def _free(name: str, made: Sequence[Launch]) -> str:

@@ -59,6 +59,7 @@ def make_plan(
     jobs: int,
     memory: float | None = None,
     costs: Sequence[Cost | str] | None = None,
+    gpus: float | None = None,
 ) -> Plan:
     """Decide which configurations share a launch.
 
@@ -68,13 +69,15 @@ def make_plan(
         jobs: launches at a time.
         memory: mebibytes for a launch; by default a share of what is free.
         costs: of each group, if they are known already.
+        gpus: for a launch; by default all jobs share one.
     """
     found = groups(items)
     if pack == "auto":
         is_alone = all(len(group.members) == 1 for group in found)
         if costs is None:
             costs = [""] * len(found) if is_alone else measured(found)
-        sizes = counts(found, costs, jobs, room(jobs, memory))
+        share = None if gpus is None else min(gpus, 1.0)
+        sizes = counts(found, costs, jobs, room(jobs, memory), share)
     else:
         sizes = [-(-len(group.members) // pack) for group in found]  # rounded up
     values = tuple(item.configuration.values for item in items)

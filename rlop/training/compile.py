@@ -86,6 +86,7 @@ def updates_per_launch(
         raise InputError(
             f"updates_per_launch = {asked}: on CUDA expected data in memory, not on disk"
         )
+
     intervals = [
         options.steps,
         reset_every,
@@ -221,6 +222,7 @@ class Compiled:
                 f"compile = true: PyTorch {torch.__version__} is too old for it; 2.13 is known to "
                 "work"
             )
+
         self.compile_by = torch._dynamo.lookup_backend(backend)
         # The overloads that mypy reads lack the last argument, which the signature has.
         isolated: dict[str, Any] = {"isolate_recompiles": True}

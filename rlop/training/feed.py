@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rlop.data.dataset import Dataset
 from rlop.data.prefetch import Prefetcher
@@ -46,8 +46,9 @@ def check_data(expected: Spec, data: Dataset) -> None:
         raise InputError(
             f"data {data.name}: {spec.shapes} is not what the agent was made for: {expected.shapes}"
         )
+    units, expected_units = asdict(spec), asdict(expected)
     for key in UNITS:
-        of_agent, of_data = getattr(expected, key), getattr(spec, key)
+        of_agent, of_data = expected_units[key], units[key]
         if None not in (of_agent, of_data) and of_agent != of_data:
             raise InputError(
                 f"data {data.name}: {key} = {of_data} is not what the agent was made for: "

@@ -34,6 +34,7 @@ def acquire(folder: Path) -> Path:
             _drop_dead(folder)
             made = Path(tempfile.mkdtemp(prefix=".lock.", suffix=f".{os.getpid()}.tmp", dir=folder))
             (made / own).touch()
+
             try:
                 os.rename(made, lock)
                 return lock / own

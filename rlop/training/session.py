@@ -72,6 +72,7 @@ def train(
     evaluation = evaluation_of(agent, evaluate, data.name, Experiment.eval_episodes)
     folder = None if logdir is None else Path(logdir).expanduser()
     origin = origin_of(folder, resume)
+
     place = nullcontext() if folder is None else RunFolder(folder)
     with place as run_folder:
         return train_in(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -73,18 +73,21 @@ class Video(Callback):
         self.name = name_of(env)
         self.env, self.renders = _filmed(env, env_kwargs or {})
         self.adapter = adapter_of(agent.spec or natural_spec(self.env), self.env)
-        self.count = 0
+        self.count = 0  # evaluations so far
+        self.before: History | None = None  # the record of a resume, until they are counted in it
 
     def on_start(self, history: History) -> None:
         """Show the films from before a resume again."""
         last = int(max(history.steps, default=-1))
         films = {step: path for step, path in films_in(self.folder).items() if step <= last}
-        self.count = len(np.unique(history.metrics["eval/return"][0])) if films else 0
+        self.count, self.before = 0, history if films else None
         for step, path in sorted(films.items()):
             self._show(step, path.read_bytes())
 
     def on_evaluate(self, step: int, metrics: PerRun) -> None:
         """Film an episode, if it is time."""
+        if self.before is not None:
+            self.count, self.before = times_logged(self.before, metrics), None
         self.count += 1
         if (self.count - 1) % self.every:
             return
@@ -151,6 +154,20 @@ def _filmed(env: Given, env_kwargs: Mapping[str, Any]) -> tuple[VectorEnv, bool]
         f"video: environment {name_of(env)}: expected pictures by render_mode 'rgb_array', "
         f"found none ({reason})"
     )
+
+
+def times_logged(history: History, names: Iterable[str]) -> int:
+    """Count the steps at which any of some metrics was logged.
+
+    Args:
+        history: of the training.
+        names: of an evaluation's scores, whatever it calls them.
+    """
+    steps: set[int] = set()
+    for name in names:
+        if name in history.metrics:
+            steps.update(history.metrics[name][0].tolist())
+    return len(steps)
 
 
 def films_in(folder: Path) -> dict[int, Path]:

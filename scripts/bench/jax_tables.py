@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from scripts.bench.problems import JAX_PROBLEMS
+
 Line: TypeAlias = dict[str, Any]
 
 HEADINGS = {"cost": "CPU ms of an update", "start": "First call, memory, agreement"}
@@ -24,11 +26,13 @@ def tables(lines: Sequence[Line]) -> list[Line]:
 
 
 def by_case(lines: Iterable[Line]) -> list[dict[str, Line]]:
-    """Return the lines of every case by contestant."""
+    """Return the lines of every case by contestant, in the order of the problems and of R."""
     cases: dict[tuple[str, int], dict[str, Line]] = {}
     for line in lines:
         cases.setdefault((line["case"], line["R"]), {})[line["contestant"]] = line
-    return list(cases.values())
+
+    names = [problem.name for problem in JAX_PROBLEMS.values()]
+    return [cases[key] for key in sorted(cases, key=lambda key: (names.index(key[0]), key[1]))]
 
 
 def machine_row(about: Mapping[str, Any], lines: Iterable[Line]) -> Line:

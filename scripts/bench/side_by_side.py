@@ -13,7 +13,7 @@ from typing import NamedTuple, TypedDict
 import torch
 
 from scripts.bench import ours
-from scripts.bench.measure import peak_mb, show, table
+from scripts.bench.measure import made, peak_mb, show, table
 from scripts.bench.problems import PROBLEMS, SIDE_BY_SIDE, Problem, transitions
 
 
@@ -135,8 +135,7 @@ def worker(options: argparse.Namespace) -> Work:
     wall_started = time.perf_counter()
 
     while time.perf_counter() - wall_started < options.seconds:
-        update()
-        steps += 1
+        steps += made(update())
     return {
         "steps": steps,
         "wall_s": time.perf_counter() - wall_started,

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from rlop.data.changes import with_dropped
 from rlop.data.columns import action_column
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.files import (
@@ -28,6 +29,7 @@ from rlop.data.mapped import advancing
 from rlop.types import InputError, Spec
 
 THREADS = 4  # files unpacked at once, on as many cores at most
+INCOMPLETE = "padding, or rows whose stack or next frame is not there"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class Part:
         columns: of the first rows, those that are read.
         first: row of position 0.
         position: of the transitions, ascending.
+        dropped: number of the rows that are no transitions.
         kept: positions of the frames that they need, ascending.
     """
 
@@ -52,6 +55,7 @@ class Part:
     columns: dict[str, np.ndarray]
     first: int
     position: np.ndarray
+    dropped: int
     kept: np.ndarray
 
     @property
@@ -113,6 +117,7 @@ def _part(folder: Path, suffix: int, checkpoint: Checkpoint, rows: int, subset: 
         truncated = columns[FLAG][(first + position) % rows] != 0
         position = position[~truncated]
 
+    dropped = rows - len(position)
     if subset.kind == "iid":
         # Seeded by the file's number too: files of equal size get different draws.
         rng = np.random.default_rng([subset.seed, suffix])
@@ -121,7 +126,7 @@ def _part(folder: Path, suffix: int, checkpoint: Checkpoint, rows: int, subset: 
         position = np.sort(drawn)
 
     kept = _frames_of(position, length)
-    return Part(folder, suffix, checkpoint.shape, columns, first, position, kept)
+    return Part(folder, suffix, checkpoint.shape, columns, first, position, dropped, kept)
 
 
 def _frames_of(position: np.ndarray, length: int) -> np.ndarray:
@@ -195,7 +200,8 @@ def assemble(
     data = join(pieces, frames, name, n_actions, env_id)
     if clip_reward:
         data.reward = np.clip(data.reward, -1, 1)
-    return data
+    dropped = sum(part.dropped for part in parts)
+    return with_dropped(data, dropped, sum(part.n_rows for part in parts), INCOMPLETE)
 
 
 def join(

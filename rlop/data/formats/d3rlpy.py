@@ -62,10 +62,10 @@ def read_d3rlpy(
                 "not d3rlpy's: expected observations_0, actions_0, ... or observations, actions, "
                 f"rewards, terminals, {ENDS}"
             )
-        columns = join_trajectories(episodes, n_rows)
+        columns, dropped = join_trajectories(episodes, n_rows)
 
     with messages_of(path, COLUMNS):
-        return to_dataset(columns, path.name, n_actions, env_id)
+        return to_dataset(columns, path.name, n_actions, env_id, dropped=dropped)
 
 
 def is_d3rlpy(file: h5py.File) -> bool:

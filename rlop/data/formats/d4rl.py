@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlop.data.changes import with_dropped
 from rlop.data.columns import check_lengths
 from rlop.data.dataset import Dataset
 from rlop.data.formats.download import download as fetch
@@ -216,7 +217,7 @@ def _qlearning(
         else:
             drop_like_d4rl(arrays)
 
-        return Dataset.from_arrays(
+        data = Dataset.from_arrays(
             arrays["obs"],
             arrays["action"],
             arrays["reward"],
@@ -228,6 +229,7 @@ def _qlearning(
             infos=further,
             reuse=True,
         )
+    return with_dropped(data, 1, len(data) + 1) if keep_timeouts else data  # the last row
 
 
 def _without_last_row(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

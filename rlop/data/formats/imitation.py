@@ -58,15 +58,15 @@ def read_imitation(
     with within(str(path)):
         if path.is_dir():
             rows, trajectories = arrow_trajectories(path)
-            columns = join_trajectories(trajectories, rows)
+            columns, dropped = join_trajectories(trajectories, rows)
         else:
             with open_archive(path) as archive:
-                columns = _archive_columns(archive)
+                columns, dropped = _archive_columns(archive), 0
 
     _say_what_is_missing(path, columns, time_limit)
     _cut_at_the_limit(columns, time_limit)
     with messages_of(path, COLUMNS):
-        return to_dataset(columns, path.name, n_actions, env_id)
+        return to_dataset(columns, path.name, n_actions, env_id, dropped=dropped)
 
 
 def is_imitation(keys: frozenset[str] | set[str]) -> bool:

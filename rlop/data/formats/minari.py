@@ -123,7 +123,7 @@ def _read(
     # Whatever is refused on the way, the file is closed.
     with closing(_episodes(folder, about.get("data_format", "hdf5"), spaces)) as episodes:
         trajectories = _trajectories(all_of(about, episodes), spaces, keys)
-        columns = join_trajectories(trajectories, _rows(folder, about))
+        columns, dropped = join_trajectories(trajectories, _rows(folder, about))
 
     columns["action"] = numbered(columns["action"], action_space)
     data = to_dataset(
@@ -132,6 +132,7 @@ def _read(
         counted if n_actions is None else n_actions,
         env_id,
         env_kwargs,
+        dropped,
     )
     del columns  # so that actions in other units need not be held twice
     return _record_keys(described(data, action_space), obs_space, spaces, keys)

@@ -13,6 +13,9 @@ from rlop.data.native import Counts, joint_counts
 from rlop.data.units import scale_actions
 from rlop.types import InputError
 
+SIGNED, UNSIGNED = ("int8", "int16", "int32", "int64"), ("uint8", "uint16", "uint32", "uint64")
+WHOLE = ("bool", *SIGNED, *UNSIGNED)  # dtypes of discrete values
+
 KINDS = ("Box", "Discrete", "MultiDiscrete")
 UNBOUNDED = 1e30  # larger bounds are a float's largest number, which stands for none
 
@@ -100,5 +103,4 @@ def _bound(space: SpaceJSON, key: str, shape: tuple[int, ...]) -> np.ndarray:
 def _dtype(space: SpaceJSON) -> str:
     """Return the dtype of a space's values; float32 where it is not known."""
     name = space.get("dtype")
-    known = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
-    return name if name in known else "float32"
+    return name if name in WHOLE else "float32"

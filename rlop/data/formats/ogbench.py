@@ -113,7 +113,7 @@ def read_ogbench(
         env_id = _own_id(name, wanted)
 
     with messages_of(path, COLUMNS):
-        data = to_dataset(arrays, PREFIX + text, n_actions, env_id)
+        data = to_dataset(arrays, PREFIX + text, n_actions, env_id, dropped=int(is_last.sum()))
     return _with_bounds(data)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from rlop.config.checks import check_known, check_range, nearest
 from rlop.data.atari_scores import minimal_actions
+from rlop.data.changes import with_dropped
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.parts import join
 from rlop.data.dqn_replay.queries import QUERY, parse_query, parse_subset
@@ -133,7 +134,9 @@ def read_rlu(
     pieces = [columns(*placed) for placed in zip(selected, offsets(selected))]
     if n_actions is None:
         n_actions = minimal_actions(run.game)
-    return join(pieces, frames, label, n_actions, env_id or atari_id(run.game))
+    data = join(pieces, frames, label, n_actions, env_id or atari_id(run.game))
+    cut = sum(selection.is_cut for selection in selected)
+    return with_dropped(data, cut, len(data) + cut)
 
 
 def file_numbers(name: str, root: str | Path | None = None) -> list[int]:

@@ -86,6 +86,11 @@ class Selection:
     rows: np.ndarray
     kept: np.ndarray
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether an action follows the last transition, whose successor is not known."""
+        return not self.episode.terminated and self.rows[-1] == self.episode.n_frames - 2
+
 
 # ---- what is in the files
 

@@ -79,10 +79,10 @@ def read_robomimic(
         _report(path, data, demos)
 
         trajectories = (_trajectory(demo, parts) for demo in demos)
-        columns = join_trajectories(trajectories, sum(demo.steps for demo in demos))
+        columns, dropped = join_trajectories(trajectories, sum(demo.steps for demo in demos))
 
     with messages_of(path, COLUMNS):
-        dataset = to_dataset(columns, path.name, env_id=env_id)
+        dataset = to_dataset(columns, path.name, env_id=env_id, dropped=dropped)
     return replace(dataset, spec=replace(dataset.spec, obs_keys=tuple(parts)))
 
 

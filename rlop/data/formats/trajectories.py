@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlop.data.changes import with_dropped
 from rlop.data.dataset import Dataset
 from rlop.data.mapped import advancing, empty
 from rlop.data.native import Counts
@@ -35,8 +36,10 @@ class Trajectory(NamedTuple):
     truncated: np.ndarray | None = None
 
 
-def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str, np.ndarray]:
-    """Return the columns of `Dataset.from_arrays`.
+def join_trajectories(
+    trajectories: Iterable[Trajectory], rows: int
+) -> tuple[dict[str, np.ndarray], int]:
+    """Return the columns of `Dataset.from_arrays`, and the number of steps that were dropped.
 
     The last step of a trajectory that neither terminates nor has a last observation is dropped,
     because nothing is known of its successor. Where a trajectory terminates without one, the last
@@ -47,16 +50,17 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
         rows: the number of their steps; a larger one costs nothing, a smaller one a copy.
 
     Returns:
-        obs, action, reward, next_obs, terminated, truncated.
+        obs, action, reward, next_obs, terminated, truncated; and the number of dropped steps.
 
     Raises:
         InputError: no steps, or trajectories that differ in shape or kind.
     """
     columns: dict[str, np.ndarray] = {}
     advance = advancing()
-    first, used = "", 0
+    first, used, steps = "", 0, 0
     for trajectory in trajectories:
         part = _steps(trajectory)
+        steps += len(trajectory.reward)
         if not columns:
             first = trajectory.label
             columns = {key: empty((rows, *a.shape[1:]), a.dtype) for key, a in part.items()}
@@ -75,7 +79,7 @@ def join_trajectories(trajectories: Iterable[Trajectory], rows: int) -> dict[str
 
     if used == 0:
         raise InputError("no transitions" if columns else "no episodes")
-    return {key: column[:used] for key, column in columns.items()}
+    return {key: column[:used] for key, column in columns.items()}, steps - used
 
 
 def _with_room(column: np.ndarray, used: int, needed: int) -> np.ndarray:
@@ -93,6 +97,7 @@ def to_dataset(
     n_actions: Counts | None = None,
     env_id: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
+    dropped: int = 0,
 ) -> Dataset:
     """Build a data set of columns whose every row has its successor.
 
@@ -103,11 +108,12 @@ def to_dataset(
             action plus one.
         env_id: Gymnasium id for evaluation.
         env_kwargs: keyword arguments of that environment.
+        dropped: number of the source's steps that are not among the columns.
 
     Raises:
         InputError: as `Dataset.from_arrays`.
     """
-    return Dataset.from_arrays(
+    data = Dataset.from_arrays(
         columns["obs"],
         columns["action"],
         columns["reward"],
@@ -119,6 +125,7 @@ def to_dataset(
         env_kwargs=env_kwargs,
         name=name,
     )
+    return with_dropped(data, dropped, len(data) + dropped)
 
 
 def split_successors(
