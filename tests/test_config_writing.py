@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,30 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(write, tmp_path):
     assert "\n" not in message
     assert str(tmp_path) in message
     assert left == []
+
+
+ENDING = """
+import sys
+import numpy as np
+from helpers.forks import limit_files
+from rlop.data.formats.hdf5 import write_hdf5
+from rlop.types import InputError
+
+limit_files(100_000)
+try:
+    write_hdf5(sys.argv[1], {"a": np.random.default_rng(0).normal(size=(50, 999))}, {})
+except InputError as error:
+    print(error)
+"""
+
+
+def test_after_a_full_disk_a_program_ends_quietly(tmp_path):
+    """At the end of a process HDF5 tries once more to close what it could not write."""
+    command = [sys.executable, "-W", "error", "-c", ENDING, str(tmp_path / "x.hdf5")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "File too large" in done.stdout
 
 
 def test_after_a_write_that_failed_the_others_are_dropped(tmp_path):

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
-
-import pytest
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
 
 
 class Fork:
@@ -45,6 +40,7 @@ class Fork:
             result, error = self.answer.recv()
         except EOFError:
             result, error = None, ""
+        self.answer.close()
         self.process.join()
         self.code = self.process.exitcode
         assert not error, error
