@@ -12,7 +12,6 @@ from torch import Tensor
 from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.losses import tanh_gaussian, td
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, Metrics
 
 from .actor_critic import Moments, SoftActorCritic
@@ -61,19 +60,20 @@ class CQL(SoftActorCritic):
     def make_learners(self) -> dict[str, Learner]:
         """Build the learners of every run from its seed.
 
-        They are `critics` with their target network, `policy`, `entropy`, and for a Lagrange form
-        `multiplier`.
+        They are `critics` with their target network, `policy`, `entropy`, for images `encoder`, and
+        for a Lagrange form `multiplier`.
         """
         config, hyper = self.config, self.hyper
         critics, policy = self.make_critics(), self.make_policy(config.log_std_affine)
-        self.draw(critics, policy)
+        encoder = self.make_encoder()
+        self.draw(critics, policy, *encoder)
 
         learners = {
             "critics": self.main_learner(critics, tau=hyper["tau"]),
             "policy": self.adam_learner(policy, hyper["policy_lr"]),
+            "entropy": self.entropy_learner(),
+            **self.encoder_learner(encoder),
         }
-
-        learners["entropy"] = self.entropy_learner()
         if config.lagrange != "off":
             start = td.LAGRANGES[config.lagrange].log_initial
             multiplier = make_log_weight(start, len(self.runs))
@@ -99,18 +99,21 @@ class CQL(SoftActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
+        batch, seen = self.encoded(batch, noise)
+
         # The policy's moments are computed once per state, however many actions are drawn from
         # them.
-        pi = self.actor(batch.obs)
+        pi = self.actor(seen.obs)
         with torch.no_grad():
-            next_pi = self.actor(batch.next_obs)
+            next_pi = self.actor(seen.next_obs)
 
         # Critics: TD loss and conservative term, summed over critics.
-        next_action, target = self.backup(batch, noise, next_pi)
-        features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
+        next_action, particles = self.backup(batch, noise, next_pi)
+        features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D], [R, E, B, K]
+        q, target = self.head.mean(z), self.head.target(particles)
 
         q_values, log_density = self.candidates(batch, noise, pi, next_pi)
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        td_loss = self.td_loss(z, particles, batch)
 
         diff = self.conservative_diff(q_values, log_density, q)  # [R, E]
 
@@ -125,12 +128,13 @@ class CQL(SoftActorCritic):
         )
 
         conservative = self.conservative_term(diff, trained=False).sum(-1)
-        critic_loss, penalties = self.penalties.add_to(td_loss + conservative, context)
+        critic_loss, penalties = self.add_penalties(td_loss + conservative, batch, context)
 
         # Policy, and the weight of its entropy.
-        policy_loss, log_pi, policy_q = self.policy_loss(batch, noise, pi)
+        policy_loss, log_pi, policy_q = self.policy_loss(seen, noise, pi)
         entropy_loss = self.entropy_loss(log_pi)
         losses = {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}
+        losses |= self.encoder_loss(critic_loss)
 
         random = q_values[..., : self.config.action_samples]
         metrics = {
@@ -156,22 +160,22 @@ class CQL(SoftActorCritic):
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise, next_pi: Moments) -> tuple[Tensor, Tensor]:
-        """Return the action a' that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        """Return the action a' that is backed up `[R, B, m]`, and the target's particles."""
         config = self.config
 
         mean = next_pi[0]
         unit = noise["backup"] if "backup" in noise else torch.zeros_like(mean.unsqueeze(2))
-        actions, log_pi = tanh_gaussian.sample(*next_pi, unit)  # [R, B, K, m], [R, B, K]
+        actions, log_pi = tanh_gaussian.sample(*next_pi, unit)  # [R, B, N, m], [R, B, N]
 
-        values = self.target.values(batch.next_obs, actions)
-        value, best = td.pessimistic_max(values, min_first=config.backup != "max_then_min")
+        min_first = config.backup != "max_then_min"
+        value, best = self.head.best_of(self.target, batch.next_obs, actions, min_first)
 
         if config.backup_entropy:
-            value = value - self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
+            entropy = self.entropy_coef.unsqueeze(-1) * td.select(log_pi, best)
+            value = value - self.head.single(entropy)
 
-        target = self.bootstrap(batch, value, noise)
         action = td.select(actions.movedim(-1, -2), best.unsqueeze(-1).expand_as(mean))
-        return action, target
+        return action, self.bootstrap(batch, value, noise)
 
     def candidates(
         self, batch: Batch, noise: Noise, pi: Moments, next_pi: Moments

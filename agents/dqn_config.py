@@ -18,12 +18,10 @@ from rlop.config.schema import (
 )
 from rlop.losses.imbalance import LogitAdjustment
 from rlop.nets.init import InitConfig
-from rlop.optim import optimizer_options
-from rlop.optim.choice import RMDOptions
 from rlop.types import InputError
 
 from .behavior import SOURCES, Counts, make_source
-from .heads import HEADS, Scalar, make_head
+from .heads import HEADS, check_fit, make_head, name_of
 from .option_groups import BootstrapOptions, NetworkOptions, OptimizationOptions, PenaltyOptions
 
 
@@ -85,21 +83,12 @@ def check_head(config: DQNConfig) -> None:
         InputError: for losses, targets and optimizers that the head does not support.
     """
     head = make_head(config.head)
-    name = config.head if isinstance(config.head, str) else next(iter(config.head))
-
     if config.loss != "huber" and not head.by_error:
-        raise InputError(f"loss = {config.loss}: not with head {name}, which has a loss of its own")
-    if config.target_noise is not None and not head.one_target:
         raise InputError(
-            f"target_noise: not with head {name}, "
-            "expected one with a single target: scalar or hl_gauss"
+            f"loss = {config.loss}: not with head {name_of(config.head)}, "
+            "which has a loss of its own"
         )
-
-    uses_rmd = isinstance(optimizer_options(config.optimizer), RMDOptions)
-    if uses_rmd and not isinstance(head, Scalar):
-        raise InputError(
-            f"optimizer rmd: not with head {name}, its slacks are of one value for each transition"
-        )
+    check_fit(head, config.head, config.target_noise, config.optimizer)
 
 
 @options

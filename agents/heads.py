@@ -16,7 +16,10 @@ from torch import Tensor
 from rlop.agent import NoiseShapes
 from rlop.config.schema import Count, Positive, build_choice, option, options
 from rlop.losses import distributional as dist
+from rlop.losses.noise import TargetNoise
 from rlop.losses.td import select
+from rlop.optim import optimizer_options
+from rlop.optim.choice import RMDOptions
 from rlop.types import InputError
 
 # (target network's values, online network's values) [..., A] -> action that is backed up [...]
@@ -56,7 +59,7 @@ class Ensemble:
         """Return the numbers of one action: z `[R, B, A, K]` and int64 `[R, B]` to `[R, B, K]`."""
         return dist.select_atoms(z, action)
 
-    def target(self, particles: Tensor, weights: Tensor | None) -> Tensor:
+    def target(self, particles: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean of the target's particles, `[R, B, J]` to `[R, B]`."""
         return particles.mean(-1) if weights is None else (weights * particles).sum(-1)
 
@@ -119,7 +122,7 @@ class Scalar(Ensemble):
         """Return the value of one action: z `[R, B, A]` and int64 `[R, B]` to `[R, B]`."""
         return select(z, action)
 
-    def target(self, particles: Tensor, weights: Tensor | None) -> Tensor:
+    def target(self, particles: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the target, which is its only particle."""
         return particles
 
@@ -228,7 +231,7 @@ class Categorical(Ensemble):
 @options
 class HLGauss(Categorical):
     """Probabilities of n bins, as logits, trained toward a normal distribution around a
-    single target.
+    single target. Targets lack the axis J.
 
     Reference: Farebrother et al., "Stop Regressing", ICML 2024, arXiv:2403.03950.
     """
@@ -243,15 +246,20 @@ class HLGauss(Categorical):
     def particles(
         self, z: Tensor, z_online: Tensor | None, pick: Pick
     ) -> tuple[Tensor, Tensor | None]:
-        """Return one particle, the mean of the action with the best mean."""
-        values = self.mean(z)
-        online = None if z_online is None else self.mean(z_online)
-        action = pick(values, online)
-        return dist.select_atoms(values.unsqueeze(-1), action), None
+        """Return the mean of the action with the best mean, `[R, B]`."""
+        return select(self.mean(z), self.best(z, z_online, pick)), None
+
+    def target(self, particles: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the target, which is its only particle."""
+        return particles
+
+    def single(self, target: Tensor) -> Tensor:
+        """Return the target, which is its only particle."""
+        return target
 
     def loss(self, z: Tensor, particles: Tensor, weights: Tensor | None, error: Error) -> Tensor:
         """Return the cross-entropy against the smoothed target."""
-        target = dist.hl_gauss(particles.squeeze(-1), self.v_min, self.v_max, self.n, self.sigma)
+        target = dist.hl_gauss(particles, self.v_min, self.v_max, self.n, self.sigma)
         return dist.cross_entropy(z, target)
 
 
@@ -263,6 +271,39 @@ HEADS: dict[str, type[Ensemble]] = {
     "categorical": Categorical,
     "hl_gauss": HLGauss,
 }
+
+
+def check_fit(
+    head: Ensemble,
+    choice: str | Mapping[str, object],
+    target_noise: TargetNoise | None,
+    optimizer: str | dict[str, object],
+) -> None:
+    """Reject options of an agent that do not fit its head.
+
+    Args:
+        head: of the agent.
+        choice: its option `head`.
+        target_noise, optimizer: options of the agent.
+    Raises:
+        InputError: for label noise without a single target, and RMD without a single value.
+    """
+    if target_noise is not None and not head.one_target:
+        raise InputError(
+            f"target_noise: not with head {name_of(choice)}, "
+            "expected one with a single target: scalar or hl_gauss"
+        )
+    uses_rmd = isinstance(optimizer_options(optimizer), RMDOptions)
+    if uses_rmd and not isinstance(head, Scalar):
+        raise InputError(
+            f"optimizer rmd: not with head {name_of(choice)}, "
+            "its slacks are of one value for each transition"
+        )
+
+
+def name_of(choice: str | Mapping[str, object]) -> str:
+    """Return the name of the head that an option `head` chooses."""
+    return choice if isinstance(choice, str) else next(iter(choice))
 
 
 def make_head(head: str | Mapping[str, object]) -> Ensemble:

@@ -15,10 +15,11 @@ from rlop.agent import Losses, Noise
 from rlop.losses import tanh_gaussian, td
 from rlop.nets import Critics, DiscreteCritics, QNetwork, SharedWidthPolicy
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, InputError, Metrics
 
 from .actor_critic import ActorCritic
+from .critic_heads import ScalarCritic
+from .heads import name_of
 from .iql_config import PRESETS, IQLConfig
 from .networks import make_discrete_critics
 
@@ -104,9 +105,12 @@ class IQL(ActorCritic):
     def check(self) -> None:
         """Pick the policy, and raise InputError for data or a policy that does not fit."""
         self.discrete = self.spec.n_actions is not None
-        self.check_obs()
-        if not self.discrete:
-            self.check_actions()
+        super().check()
+        if self.discrete and not isinstance(self.head, ScalarCritic):
+            raise InputError(
+                f"head = {name_of(self.config.head)}: expected scalar for discrete actions; "
+                "DQN has heads for them"
+            )
 
         fitting = ("categorical",) if self.discrete else ("gaussian", "squashed", "deterministic")
         name = fitting[0] if self.config.policy == "auto" else self.config.policy
@@ -115,25 +119,31 @@ class IQL(ActorCritic):
             raise InputError(f"policy = {name}: expected {' or '.join(fitting)} for {kind} actions")
         self.policy_name = name
 
+    def check_actions(self) -> None:
+        """Raise InputError unless actions are vectors or discrete."""
+        if not self.discrete:
+            super().check_actions()
+
     def make_learners(self) -> dict[str, Learner]:
         """Build the learners of every run from its seed.
 
-        They are `critics` with their target network, `value` and `policy`.
+        They are `critics` with their target network, `value`, `policy`, and for images `encoder`.
         """
         config, hyper, runs = self.config, self.hyper, len(self.runs)
         critics: Critics | DiscreteCritics
         if self.discrete:
-            critics = make_discrete_critics(self.spec, config, runs, config.n_critics)
+            critics = make_discrete_critics(self.inputs, config, runs, config.n_critics)
         else:
             critics = self.make_critics()
         value = QNetwork(self.make_torso(), 1, runs)
-        policy = self.make_policy_network()
-        self.draw(critics, value, policy)
+        policy, encoder = self.make_policy_network(), self.make_encoder()
+        self.draw(critics, value, policy, *encoder)
 
         return {
             "critics": self.main_learner(critics, tau=hyper["tau"]),
             "value": self.adam_learner(value, hyper["value_lr"]),
             "policy": self.adam_learner(policy, hyper["policy_lr"]),
+            **self.encoder_learner(encoder),
         }
 
     def make_policy_network(self) -> nn.Module:
@@ -148,29 +158,33 @@ class IQL(ActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
+        batch, seen = self.encoded(batch, noise)
+
         # Value: an expectile of the data's actions, by the target network.
         with torch.no_grad():
-            target_q = self.target(batch.obs, batch.action)[1].amin(1)
-            next_value = self.value(batch.next_obs)
-        value = self.value(batch.obs)
+            target_q = self.target(seen.obs, batch.action)[1].amin(1)
+            next_value = self.value(seen.next_obs)
+        value = self.value(seen.obs)
         advantage = target_q - value
         value_loss = td.expectile_loss(advantage, self.hyper["expectile"]).mean(-1)
 
         # Critics: TD loss and penalties, summed over critics.
-        target = self.bootstrap(batch, next_value, noise)
-        features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        particles = self.bootstrap(batch, self.head.single(next_value), noise)
+        features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D], [R, E, B, K]
+        q, target = self.head.mean(z), self.head.target(particles)
+        td_loss = self.td_loss(z, particles, batch)
 
         others = self.other_features(batch)
         context = self.context(batch, features=features, q=q, target=target, **others)
-        critic_loss, penalties = self.penalties.add_to(td_loss, context)
+        critic_loss, penalties = self.add_penalties(td_loss, batch, context)
 
         # Policy: the data's actions, cloned with weights.
         weight = self.weight(advantage)
-        log_pi = POLICIES[self.policy_name].log_prob(self.actor(batch.obs), batch.action)
+        log_pi = POLICIES[self.policy_name].log_prob(self.actor(seen.obs), batch.action)
         policy_loss = -(weight * log_pi).mean(-1)
 
         losses = {"critics": critic_loss, "value": value_loss, "policy": policy_loss}
+        losses |= self.encoder_loss(critic_loss)
         metrics = {
             "loss/td": td_loss,
             "loss/total": critic_loss,
@@ -189,7 +203,7 @@ class IQL(ActorCritic):
         if not self.penalties.needs:
             return {}
         pair = (batch.obs, batch.action)
-        next_pair = (batch.next_obs, self.act(batch.next_obs))
+        next_pair = (batch.next_obs, self.greedy(batch.next_obs))
         return self.penalties.features(self.main, pair, next_pair)
 
     def weight(self, advantage: Tensor) -> Tensor:
@@ -197,18 +211,18 @@ class IQL(ActorCritic):
         beta = self.hyper["inverse_temperature"].unsqueeze(-1)
         return (beta * advantage.detach()).exp().clamp_max(self.config.max_weight)
 
-    def value(self, obs: Tensor) -> Tensor:
-        """Return V(s) of the online network: `[R, B, *obs_shape]` to `[R, B]`."""
-        return self.learners["value"].online(obs)[1].squeeze(-1)
+    def value(self, seen: Tensor) -> Tensor:
+        """Return V(s) of the online network, `[R, B]`, at what `encode` returns."""
+        return self.learners["value"].online(seen)[1].squeeze(-1)
 
     def action_values(self, outputs: Tensor) -> Tensor:
         """Return values of discrete actions `[R, B, A]`, the mean over critics `[R, E, B, A]`."""
         return outputs.mean(1)
 
     @torch.no_grad()
-    def act(self, obs: Tensor) -> Tensor:
-        """Return greedy actions for observations `[R, B, *obs_shape]`.
+    def greedy(self, seen: Tensor) -> Tensor:
+        """Return greedy actions at what `encode` returns.
 
         The mean of vectors, `[R, B, m]`; the most likely of discrete actions, int64 `[R, B]`.
         """
-        return POLICIES[self.policy_name].greedy(self.actor(obs))
+        return POLICIES[self.policy_name].greedy(self.actor(seen))

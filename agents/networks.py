@@ -12,6 +12,7 @@ from rlop.nets import MLP, Critics, DiscreteCritics, QNetwork, make_torso, reset
 from rlop.nets.torso import Torso
 from rlop.types import Spec
 
+from .critic_heads import CriticHead
 from .option_groups import NetworkOptions
 
 
@@ -42,7 +43,9 @@ def torso_of(spec: Spec, config: NetworkOptions, runs: int, network: str) -> Tor
     )
 
 
-def make_critics(spec: Spec, config: NetworkOptions, runs: int, n_critics: int) -> Critics:
+def make_critics(
+    spec: Spec, config: NetworkOptions, runs: int, n_critics: int, head: CriticHead
+) -> Critics:
     """Build Q_e(s, a) of vectors of actions; its parameters are not drawn yet.
 
     Args:
@@ -50,6 +53,7 @@ def make_critics(spec: Spec, config: NetworkOptions, runs: int, n_critics: int) 
         config: options of the agent.
         runs: R.
         n_critics: E.
+        head: of the critics.
     Raises:
         InputError: for options that these networks cannot follow.
     """
@@ -61,6 +65,8 @@ def make_critics(spec: Spec, config: NetworkOptions, runs: int, n_critics: int) 
         config.activation,
         config.layer_norm,
         config.precision,
+        head.n,
+        head.mean,
     )
     return with_layers(critics, config.layers)
 

@@ -20,13 +20,16 @@ from rlop.config.schema import (
 )
 from rlop.config.terms import TermsConfig
 from rlop.losses.noise import BootstrapConfig, TargetNoise
-from rlop.nets import Layers
+from rlop.nets import ImageOptions, Layers
 from rlop.nets.init import InitConfig
 from rlop.optim import optimizer_options
 from rlop.optim.choice import OPTIONS as OPTIMIZERS
 from rlop.optim.choice import OptimizerConfig, RMDOptions
 from rlop.training.resets import ResetOptions, ResetsConfig
 from rlop.types import InputError
+
+from .critic_heads import CRITIC_HEADS, make_critic_head
+from .heads import check_fit
 
 
 @options
@@ -110,9 +113,18 @@ class DeterministicActorOptions(
     init: Literal["default", "small_head", "orthogonal"] = option(
         "default", "initialization; orthogonal: critics only, other networks as small_head"
     )
+    head: Annotated[str | dict[str, object], Choice(CRITIC_HEADS)] = option(
+        "scalar", "outputs of each critic: scalar, quantile, {hl_gauss: {v_min: 0, v_max: 1}}, ..."
+    )
+
+    images: ImageOptions | None = option(
+        None, "of images, {encoder: drq, width: 50, random_shift: 4, ...}; null for the defaults"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_fit(make_critic_head(self.head), self.head, self.target_noise, self.optimizer)
+
         # These layers draw their own weights.
         own_draws = [*self.layers.replaced]
         if self.layers.zero_head:

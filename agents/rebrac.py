@@ -9,11 +9,9 @@ from torch import Tensor
 
 from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.data.dataset import Dataset
-from rlop.losses import td
 from rlop.nets import QNetwork
 from rlop.nets.critic import first_value
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, Metrics
 
 from .actor_critic import ActorCritic
@@ -58,14 +56,18 @@ class ReBRAC(ActorCritic):
         self.reads_next_action = any(self.runs.values["critic_bc"])
 
     def make_learners(self) -> dict[str, Learner]:
-        """Build the learners of every run from its seed: `critics` and `policy`, with targets."""
+        """Build the learners of every run from its seed.
+
+        They are `critics` and `policy`, with target networks, and for images `encoder`.
+        """
         hyper = self.hyper
-        critics = self.make_critics()
+        critics, encoder = self.make_critics(), self.make_encoder()
         policy = QNetwork(self.make_torso(), self.spec.action_shape[0], len(self.runs))
-        self.draw(critics, policy)
+        self.draw(critics, policy, *encoder)
         return {
             "critics": self.main_learner(critics, tau=hyper["tau"]),
             "policy": self.adam_learner(policy, hyper["policy_lr"], tau=hyper["tau"]),
+            **self.encoder_learner(encoder),
         }
 
     def make_noise(self) -> NoiseShapes:
@@ -80,20 +82,26 @@ class ReBRAC(ActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
-        losses, metrics = self.partial_losses(batch, noise)
-        losses["policy"], policy_metrics = self.policy_loss(batch)
+        batch, seen = self.encoded(batch, noise)
+        losses, metrics = self.critic_losses(batch, noise)
+        losses["policy"], policy_metrics = self.policy_loss(seen)
         return losses, {**metrics, **policy_metrics}
 
     def partial_losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
-        """Return the critics' loss `[R]`, and its parts."""
-        next_action, target = self.backup(batch, noise)
-        features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
+        """Return the loss `[R]` of critics and encoder, and its parts."""
+        return self.critic_losses(self.encoded(batch, noise)[0], noise)
+
+    def critic_losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
+        """Return the loss `[R]` of critics and encoder, and its parts, of an encoded batch."""
+        next_action, particles = self.backup(batch, noise)
+        features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D], [R, E, B, K]
+        q, target = self.head.mean(z), self.head.target(particles)
+        td_loss = self.td_loss(z, particles, batch)
 
         pair, next_pair = (batch.obs, batch.action), (batch.next_obs, next_action)
         others = self.penalties.features(self.main, pair, next_pair)
         context = self.context(batch, features=features, q=q, target=target, **others)
-        loss, penalties = self.penalties.add_to(td_loss, context)
+        loss, penalties = self.add_penalties(td_loss, batch, context)
         metrics = {
             "loss/td": td_loss,
             "loss/total": loss,
@@ -101,19 +109,19 @@ class ReBRAC(ActorCritic):
             "q/target": target.mean(-1),
             **penalties,
         }
-        return {"critics": loss}, metrics
+        return {"critics": loss, **self.encoder_loss(loss)}, metrics
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return the action that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        """Return the action that is backed up `[R, B, m]`, and the target's particles."""
         scale, clip = self.hyper["policy_noise"].view(-1, 1, 1), self.config.noise_clip
         mean = torch.tanh(self.learners["policy"].target(batch.next_obs)[1])
         action = (mean + (scale * noise["action"]).clamp(-clip, clip)).clamp(-1, 1)
 
-        value = self.target(batch.next_obs, action)[1].amin(1)
+        value = self.head.lowest(self.target.outputs(batch.next_obs, action)[1])
         if self.reads_next_action:
             distance = (action - batch.extra["next_action"]).square().sum(-1)
-            value = value - self.hyper["critic_bc"].unsqueeze(-1) * distance
+            value = value - self.head.single(self.hyper["critic_bc"].unsqueeze(-1) * distance)
         return action, self.bootstrap(batch, value, noise)
 
     def policy_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
@@ -141,9 +149,9 @@ class ReBRAC(ActorCritic):
         return cast(QNetwork, self.learners["policy"].online)
 
     @torch.no_grad()
-    def act(self, obs: Tensor) -> Tensor:
-        """Return pi(s): `[R, B, *obs_shape]` to `[R, B, m]`."""
-        return torch.tanh(self.actor(obs)[1])
+    def greedy(self, seen: Tensor) -> Tensor:
+        """Return pi(s) at what `encode` returns: `[R, B, m]`."""
+        return torch.tanh(self.actor(seen)[1])
 
 
 class TD3BC(ReBRAC):

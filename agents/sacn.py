@@ -8,7 +8,6 @@ from torch import Tensor
 from rlop.agent import Losses, Noise, NoiseShapes
 from rlop.losses import tanh_gaussian, td
 from rlop.optim.learner import Learner
-from rlop.optim.rmd import relaxed
 from rlop.types import Batch, InputError, Metrics
 
 from .actor_critic import Moments, SoftActorCritic
@@ -23,7 +22,9 @@ class SACN(SoftActorCritic):
         policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s)
         entropy  -log c * mean[ log pi(a~|s) + target_entropy m ]
 
-    The diversity is `td.diversity` of dQ_e(s, a)/da. Actions are in [-1, 1].
+    The diversity is `td.diversity` of dQ_e(s, a)/da, of expected values. It is no regularizer: none
+    reads slopes of actions, and the user's own `regularizers` would take its place. Actions are in
+    [-1, 1].
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `SACNConfig`.
     Raises:
@@ -45,13 +46,17 @@ class SACN(SoftActorCritic):
             raise InputError("n_critics = 1: expected at least 2 where eta is above 0")
 
     def make_learners(self) -> dict[str, Learner]:
-        """Build the learners of every run from its seed: `critics`, `policy` and `entropy`."""
-        critics, policy = self.make_critics(), self.make_policy()
-        self.draw(critics, policy)
+        """Build the learners of every run from its seed.
+
+        They are `critics` with their target network, `policy`, `entropy`, and for images `encoder`.
+        """
+        critics, policy, encoder = self.make_critics(), self.make_policy(), self.make_encoder()
+        self.draw(critics, policy, *encoder)
         return {
             "critics": self.main_learner(critics, tau=self.hyper["tau"]),
             "policy": self.adam_learner(policy, self.hyper["policy_lr"]),
             "entropy": self.entropy_learner(),
+            **self.encoder_learner(encoder),
         }
 
     def make_noise(self) -> NoiseShapes:
@@ -61,27 +66,28 @@ class SACN(SoftActorCritic):
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the loss of each network `[R]`, and their parts."""
-        next_action, target = self.backup(batch, noise)
+        batch, seen = self.encoded(batch, noise)
+        next_action, particles = self.backup(batch, noise)
 
         # Critics: TD loss, diversity and penalties, summed over critics.
         parts: Metrics = {}
         if self.diversifies:
-            features, q, slopes = self.critics.with_slopes(batch.obs, batch.action)
+            features, z, slopes = self.critics.with_slopes(batch.obs, batch.action)
             parts["loss/diversity"] = td.diversity(slopes).mean(-1)
         else:
-            features, q = self.critics(batch.obs, batch.action)  # [R, E, B, D], [R, E, B]
-        td_loss = td.mse(relaxed(q - target.unsqueeze(1), batch)).mean(-1).sum(-1)
-        loss = td_loss
+            features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D or K]
+        q, target = self.head.mean(z), self.head.target(particles)
+        loss = td_loss = self.td_loss(z, particles, batch)
         if self.diversifies:
             loss = td_loss + self.hyper["eta"] * parts["loss/diversity"]
 
         pair, next_pair = (batch.obs, batch.action), (batch.next_obs, next_action)
         others = self.penalties.features(self.main, pair, next_pair)
         context = self.context(batch, features=features, q=q, target=target, **others)
-        critic_loss, penalties = self.penalties.add_to(loss, context)
+        critic_loss, penalties = self.add_penalties(loss, batch, context)
 
         # Policy, and the weight of its entropy.
-        policy_loss, log_pi, policy_q = self.policy_loss(batch.obs, noise)
+        policy_loss, log_pi, policy_q = self.policy_loss(seen.obs, noise)
         entropy_loss = self.entropy_loss(log_pi)
 
         metrics = {
@@ -97,15 +103,16 @@ class SACN(SoftActorCritic):
             "policy/entropy": -log_pi.mean(-1),
             "policy/entropy_coef": self.entropy_coef,
         }
-        return {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}, metrics
+        losses = {"critics": critic_loss, "policy": policy_loss, "entropy": entropy_loss}
+        return losses | self.encoder_loss(critic_loss), metrics
 
     @torch.no_grad()
     def backup(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return the action that is backed up `[R, B, m]`, and the TD target `[R, B]`."""
+        """Return the action that is backed up `[R, B, m]`, and the target's particles."""
         pi: Moments = self.actor(batch.next_obs)
         action, log_pi = tanh_gaussian.sample(*pi, noise["backup"])
-        value = self.target(batch.next_obs, action)[1].amin(1)
-        value = value - self.entropy_coef.unsqueeze(-1) * log_pi
+        value = self.head.lowest(self.target.outputs(batch.next_obs, action)[1])
+        value = value - self.head.single(self.entropy_coef.unsqueeze(-1) * log_pi)
         return action, self.bootstrap(batch, value, noise)
 
     def policy_loss(self, obs: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:

@@ -164,7 +164,7 @@ class Agent(ABC):
     def losses(self, batch: Batch, noise: Noise) -> tuple[Losses, Metrics]:
         """Return the losses, by learner, and the metrics of one update, `[R]` each.
 
-        Every learner needs a loss. All losses are computed before any network moves, and each
+        Every learner needs a loss; two may share one. All are computed before any step, and each
         moves only the learner of its name: nothing need be detached for the others' sake. A learner
         that shall wait gets its loss times 0 (Adam then still decays its moments), or is `delayed`.
         """
@@ -179,6 +179,10 @@ class Agent(ABC):
 
         Int64 `[R, B]` of discrete actions, or `[R, B, m]` in [-1, 1].
         """
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """Return what the main network reads of observations `[R, B, *obs_shape]`."""
+        return obs
 
     @abstractmethod
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -294,7 +298,10 @@ class Agent(ABC):
             learner.update_target()
 
     def bootstrap(self, batch: Batch, next_value: Tensor, noise: Noise) -> Tensor:
-        """Return the TD target `[R, B]` of next values `[R, B]`, with the option `target_noise`."""
+        """Return the TD target of next values `[R, B]`, with the option `target_noise`.
+
+        Without the option also of particles, `[R, B, J]`.
+        """
         gamma = self.hyper["gamma"]
         target = td.td_target(batch.reward, next_value, batch.terminated, batch.discount, gamma)
         return noisy_target(target, noise, self.config.target_noise, self.hyper, self.main.steps)

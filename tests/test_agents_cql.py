@@ -100,10 +100,10 @@ def test_the_gap_holds_the_logarithm_of_the_number_of_candidates():
 def test_the_order_of_maximum_and_minimum_by_hand():
     """Two critics, one state, three actions."""
     q = torch.tensor([[[[1.0, 4.0, 2.0]], [[5.0, 0.0, 3.0]]]])
-    value, action = td.pessimistic_max(q, min_first=True)
-    assert (value.item(), action.item()) == (2.0, 2)
-    value, action = td.pessimistic_max(q, min_first=False)
-    assert (value.item(), action.item()) == (4.0, 1)
+    value, action, critic = td.pessimistic_max(q, min_first=True)
+    assert (value.item(), action.item(), critic.item()) == (2.0, 2, 0)
+    value, action, critic = td.pessimistic_max(q, min_first=False)
+    assert (value.item(), action.item(), critic.item()) == (4.0, 1, 0)
 
 
 def test_losses_move_their_own_network_alone(moves):

@@ -144,7 +144,7 @@ def test_bad_options_are_one_line_that_names_them(moves, options, message):
 def test_data_that_do_not_fit_are_refused(tiny):
     with pytest.raises(InputError, match="policy = gaussian: expected categorical"):
         IQL(tiny.spec, policy="gaussian")
-    with pytest.raises(InputError, match="images are read by"):
+    with pytest.raises(InputError, match="encoder = drq: expected"):
         IQL(Spec((4, 4, 3), 3))
     with pytest.raises(InputError, match="expected continuous actions"):
         IQL(Spec((4,), None, (2, 3)))

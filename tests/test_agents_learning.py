@@ -140,6 +140,18 @@ BANDITS = {
     "EDAC": (EDAC, {"n_critics": 3, "eta": 0.01, **SOFT}),
     "ReBRAC": (ReBRAC, {"policy_bc": 0.0, "normalize_q": False}),
     "TD3BC": (TD3BC, {"policy_bc": 0.0, "normalize_q": False}),
+    "ReBRAC hl_gauss": (
+        ReBRAC,
+        {
+            "policy_bc": 0.0,
+            "normalize_q": False,
+            "head": {"hl_gauss": {"v_min": -3.0, "v_max": 0.5}},
+        },
+    ),
+    "EDAC quantile": (
+        EDAC,
+        {"n_critics": 3, "eta": 0.01, "head": {"quantile": {"n": 8}}, **SOFT},
+    ),
 }
 
 

@@ -48,6 +48,7 @@ NEED_OTHER_DATA = (
     "network",
     "preset",
     "log_std_range",
+    "images",
     "label_noise",
     "logit_adjustment",
 )
@@ -85,6 +86,7 @@ CHANGES: dict[str, list[Any]] = {
     "head": ["ensemble", "rem", "quantile", "categorical", "hl_gauss"],
     "hidden": [(16, 12)],
     "init": ["dopamine", "small_head", "orthogonal"],
+    "images": [{"images": {"width": 20}}],
     "inverse_temperature": [0.1],
     "label_noise": [{"label_noise": {"probability": 0.5}}],
     "lagrange": ["official", "corl", "d3rlpy"],

@@ -154,5 +154,5 @@ def test_bad_options_are_one_line_that_names_them(moves, options, message):
 def test_data_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="expected continuous actions"):
         ReBRAC(Spec((4,), 3))
-    with pytest.raises(InputError, match="images are read by"):
+    with pytest.raises(InputError, match="encoder = drq: expected"):
         TD3BC(Spec((4, 4, 3), None, (2,)))

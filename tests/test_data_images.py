@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from rlop.agents import BC, CQL, DQN
+from rlop.agents import BC, CQL, DQN, IQL
 
 import rlop
 from rlop.data import Dataset, mix
@@ -85,10 +85,13 @@ class Turned(Screen):
     observation_space = gymnasium.spaces.Box(0, 255, (3, 40, 44), np.uint8)
 
 
-@pytest.mark.parametrize(("agent", "continuous"), [(DQN, False), (BC, False), (BC, True)])
+@pytest.mark.parametrize(
+    ("agent", "continuous"), [(DQN, False), (BC, False), (BC, True), (IQL, True)]
+)
 def test_agents_train_and_play_on_images_with_channels_last(agent, continuous):
     data = transpose(frames(continuous))
-    trained = agent(data.spec, **CONV)
+    options = {"batch_size": 4, "images": {"random_shift": 2}} if agent is IQL else CONV
+    trained = agent(data.spec, **options)
     history = rlop.train(trained, data, 2, evaluate=Evaluator(Screen(continuous), [0], 2))
     assert np.isfinite(history.metrics["eval/return"][1]).all()
 
@@ -101,8 +104,8 @@ def test_agents_train_and_play_on_images_with_channels_last(agent, continuous):
 def test_without_it_convolutions_refuse_them_and_name_the_way_out():
     with pytest.raises(InputError, match=r"channels last.*transforms: \{transpose: \{\}\} brings"):
         DQN(frames().spec, **CONV)
-    with pytest.raises(InputError, match="images are read by DQN and BC alone"):
-        CQL(transpose(frames(continuous=True)).spec)
+    with pytest.raises(InputError, match=r"images.encoder = drq: .*channels last.*transpose"):
+        CQL(frames(continuous=True).spec)
 
 
 def test_a_mixture_is_transposed_without_a_copy():

@@ -169,7 +169,7 @@ def test_critics_value_candidates_as_pairs_one_by_one(lead, plain):
 
 def test_critics_refuse_actions_of_other_states():
     critics = Critics(3, 2, (2, 2), (8,))
-    with pytest.raises(ValueError, match=r"expected \[R, B, m\] or \[R, B, K, m\]"):
+    with pytest.raises(ValueError, match=r"expected \[R, B, m\] or \[R, B, N, m\]"):
         critics(torch.randn(2, 7, 3), torch.rand(2, 6, 2))
 
 

@@ -337,3 +337,19 @@ def test_a_damaged_part_with_a_line_break_in_its_name_is_one_line(tmp_path):
     with pytest.raises(InputError) as caught:
         load(path)
     assert str(caught.value) == f"{path}: damaged: 'two\\nlines' does not fit its checksum"
+
+
+def test_a_checkpoint_older_than_an_option_is_resumed_at_its_default(tiny, tmp_path):
+    """Older versions did what the default says; another value is another training."""
+    options = {"log_every": 5, "probe_every": 0, "progress": False, "logdir": tmp_path}
+    small = {"hidden": (8,), "batch_size": 8}
+    rlop.train(DQN(tiny.spec, **small), tiny, 5, **options)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    del content["training"]["identity"]["agent"]["head"]
+    torch.save(content, path)
+
+    with pytest.raises(InputError, match="head = unset -> rem"):
+        rlop.train(DQN(tiny.spec, head="rem", **small), tiny, 10, resume=True, **options)
+    history = rlop.train(DQN(tiny.spec, **small), tiny, 10, resume=True, **options)
+    assert history.steps[-1] == 10

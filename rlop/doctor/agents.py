@@ -79,11 +79,13 @@ def measure_runs(
 
 
 def at_start(agent: Agent) -> Agent:
-    """Return a copy of an agent whose main network is as it was before training."""
+    """Return a copy of an agent whose main network, and encoder, are as before training."""
     start = copy.deepcopy(agent)
     with torch.no_grad():
-        for name, parameter in start.main.parameters.items():
-            parameter.copy_(agent.main.initial[name])
+        for key, learner in start.learners.items():
+            if learner is start.main or key == "encoder":
+                for name, parameter in learner.parameters.items():
+                    parameter.copy_(agent.learners[key].initial[name])
     return start
 
 
@@ -160,7 +162,7 @@ def _learning(agent: Agent, data: Dataset, batch: Batch) -> dict[str, Tensor]:
 def _refit(agent: Agent, start: Agent, batch: Batch, steps: int) -> Tensor:
     """Compare the refit of every run with that of fresh networks, `[R]`: 1 is as good."""
     rows = slice(0, REFIT_ROWS)
-    obs, action = batch.obs[:, rows], batch.action[:, rows]
+    obs, action = agent.encode(batch.obs[:, rows]).detach(), batch.action[:, rows]
     network = start.main.online
     by_action = agent.spec.n_actions is None
 

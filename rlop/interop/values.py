@@ -251,6 +251,10 @@ class ActionValues:
         return self.main.online(obs)[1].argmax(-1)
 
     @torch.no_grad()
+    def encode(self, obs: Tensor) -> Tensor:
+        """Return observations, which the network reads as they are."""
+        return obs
+
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return phi(s, a) and phi(s', a'), `[1, n, D]` or `[1, E, n, D]` each."""
         online = self.main.online

@@ -134,8 +134,8 @@ BACKUPS: dict[str, Backup] = {
 }
 
 
-def pessimistic_max(q_values: Tensor, min_first: bool) -> tuple[Tensor, Tensor]:
-    """Return the largest value among K actions under E critics, and the action that has it.
+def pessimistic_max(q_values: Tensor, min_first: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the largest value among K actions under E critics, and who has it.
 
         min_first:  max_k min_e Q_e(s, a_k)      Geng, CORL, d3rlpy
         else:       min_e max_k Q_e(s, a_k)      the authors
@@ -144,17 +144,18 @@ def pessimistic_max(q_values: Tensor, min_first: bool) -> tuple[Tensor, Tensor]:
         q_values: `[R, E, B, K]`.
         min_first: the order.
     Returns:
-        Value `[R, B]` and index of the action `[R, B]`: in the second form, the best action of the
-        lowest critic.
+        Value, index of its action and index of its critic, `[R, B]` each.
     """
     if q_values.ndim != 4:
         raise ValueError(f"q_values: expected [R, E, B, K], got {tuple(q_values.shape)}")
     if min_first:
-        return q_values.amin(1).max(-1)
+        lowest, critic = q_values.min(1)
+        value, action = lowest.max(-1)
+        return value, action, select(critic, action)
 
     best, action = q_values.max(-1)
     value, critic = best.min(1)
-    return value, select(action.movedim(1, -1), critic)
+    return value, select(action.movedim(1, -1), critic), critic
 
 
 @torch.no_grad()

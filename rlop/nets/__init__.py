@@ -1,7 +1,8 @@
 """Networks whose parameters are stacked along a leading run axis."""
 
-from rlop.nets.conv import Conv2d, MinAtarTorso, NatureTorso, stacked_conv2d
+from rlop.nets.conv import Conv2d, DrQTorso, MinAtarTorso, NatureTorso, stacked_conv2d
 from rlop.nets.critic import Critics, DiscreteCritics
+from rlop.nets.encoder import Encoder, ImageOptions, random_shift
 from rlop.nets.factorized import FactorizedLinear
 from rlop.nets.impala import ImpalaTorso
 from rlop.nets.init import reinit_runs
@@ -22,9 +23,12 @@ __all__ = [
     "Conv2d",
     "Critics",
     "DiscreteCritics",
+    "DrQTorso",
+    "Encoder",
     "FactorizedLinear",
     "GaussianPolicy",
     "HypersphericalLinear",
+    "ImageOptions",
     "ImpalaTorso",
     "LayerNorm",
     "Layers",
@@ -39,6 +43,7 @@ __all__ = [
     "Sphere",
     "make_torso",
     "preprocess",
+    "random_shift",
     "reinit_runs",
     "reset_runs",
     "stacked_affine",

@@ -1,4 +1,4 @@
-"""Convolutions with a leading run axis, and the torsos of MinAtar and of DQN on Atari."""
+"""Convolutions with a leading run axis, and the torsos of MinAtar, of DQN on Atari, and of DrQ."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from rlop.nets.linear import Linear, undrawn
+from rlop.nets.linear import LayerNorm, Linear, undrawn
 from rlop.nets.torso import Torso
 
 
@@ -153,3 +153,40 @@ class NatureTorso(Torso):
             x = F.relu(conv(x))
 
         return F.relu(self.hidden(x.flatten(2)))
+
+
+DRQ = ((32, 2), (32, 1), (32, 1), (32, 1))  # filters, stride; all are 3x3
+
+
+class DrQTorso(Torso):
+    """The encoder of DrQ: four convolutions, see `DRQ`, then `width` normalized tanh units.
+
+    Takes stacked frames, channels first, `[R, B, C, H, W]` with H and W of at least 15.
+
+    Reference: Yarats, Kostrikov, Fergus, "Image Augmentation Is All You Need", ICLR 2021,
+        arXiv:2004.13649; DrQ-v2, arXiv:2107.09645.
+    Differs from: DrQ-v2, where policy and critics each have the last layer of their own and pixels
+        are centered at 0.
+    """
+
+    def __init__(self, runs: int, obs_shape: tuple[int, ...], width: int = 50) -> None:
+        super().__init__()
+        channels, *size = obs_shape
+
+        self.convs = nn.ModuleList()
+        for filters, stride in DRQ:
+            self.convs.append(Conv2d(runs, channels, filters, 3, stride))
+            size = [(side - 3) // stride + 1 for side in size]
+            channels = filters
+
+        self.hidden = Linear((runs,), channels * size[0] * size[1], width)
+        self.norm = LayerNorm((runs,), width)
+        self.activation = "tanh"
+        self.n_features = width
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map `[R, B, C, H, W]` to features `[R, B, D]`."""
+        x = obs
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return torch.tanh(self.norm(self.hidden(x.flatten(2))))

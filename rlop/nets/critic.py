@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,16 @@ from rlop.nets.qnetwork import preprocess
 from rlop.types import KEPT
 
 
+def only_output(outputs: Tensor) -> Tensor:
+    """Return the values of critics with one output: `[..., 1]` to `[...]`."""
+    return outputs.squeeze(-1)
+
+
 class Critics(nn.Module):
     """Q_e(s, a) = w_e^T phi_e(s, a) + b_e of continuous actions, for E critics of R runs.
 
-    The torso reads observation and action together.
+    The torso reads observation and action together. With K outputs z = W_e phi_e + b_e, which
+    describe the distribution of a return, Q_e(s, a) is its mean.
 
     Args:
         obs_size: numbers in one flattened observation.
@@ -29,6 +35,8 @@ class Critics(nn.Module):
         activation: a key of `ACTIVATIONS`.
         layer_norm: normalize before each activation.
         precision: precision of the products between hidden layers, see `MLP`.
+        n_outputs: K, rows of the head.
+        mean: outputs `[..., K]` -> values `[...]`.
     """
 
     def __init__(
@@ -40,11 +48,14 @@ class Critics(nn.Module):
         activation: str = "relu",
         layer_norm: bool = False,
         precision: str = "fp32",
+        n_outputs: int = 1,
+        mean: Callable[[Tensor], Tensor] = only_output,
     ) -> None:
         super().__init__()
         self.lead = lead
+        self.mean = mean
         self.torso = MLP(lead, obs_size + n_actions, hidden, activation, layer_norm, precision)
-        self.head = Linear(lead, self.torso.n_features, 1)
+        self.head = Linear(lead, self.torso.n_features, n_outputs)
 
         # Only plain `Linear` layers can be split (see `candidates`), or run on one critic's
         # parameters (see `values`).
@@ -53,12 +64,23 @@ class Critics(nn.Module):
     def forward(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Map observations `[R, B, *obs_shape]` and actions `[R, B, m]` to features and values.
 
-        With K actions for each observation, `[R, B, K, m]`, features and values have an axis K
-        after B. With the parameters of one network (see `one_by_one`), R and E are absent
-        everywhere.
+        See `outputs`.
 
         Returns:
             Features `[R, E, B, D]` and values `[R, E, B]`.
+        """
+        features, outputs = self.outputs(obs, action)
+        return features, self.mean(outputs)
+
+    def outputs(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Map observations `[R, B, *obs_shape]` and actions `[R, B, m]` to features and outputs.
+
+        With several actions for each observation, `[R, B, N, m]`, features and outputs have an
+        axis N after B. With the parameters of one network (see `one_by_one`), R and E are absent
+        everywhere.
+
+        Returns:
+            Features `[R, E, B, D]` and outputs `[R, E, B, K]`.
         Raises:
             ValueError: for shapes that do not fit.
         """
@@ -68,7 +90,7 @@ class Critics(nn.Module):
         has_action_axes = action.ndim - len(batch) in (1, 2)
         if not has_action_axes or obs.shape[: len(batch)] != batch:
             raise ValueError(
-                f"action {tuple(action.shape)}: expected [R, B, m] or [R, B, K, m], "
+                f"action {tuple(action.shape)}: expected [R, B, m] or [R, B, N, m], "
                 f"observations are {tuple(obs.shape)}"
             )
 
@@ -81,19 +103,19 @@ class Critics(nn.Module):
 
         one_action = action.ndim == obs.ndim
         features = self.pairs(obs, action) if one_action else self.candidates(obs, action)
-        values = self.head(features.flatten(len(lead), -2))
-        return features, values.view(*features.shape[:-1])
+        outputs = self.head(features.flatten(len(lead), -2))
+        return features, outputs.view(*features.shape[:-1], outputs.shape[-1])
 
     def pairs(self, obs: Tensor, action: Tensor) -> Tensor:
         """Return features `[*lead, B, D]` of one action `[*lead, B, m]` at each `[*lead, B, S]`."""
         return self.torso(torch.cat([obs, action], dim=-1))
 
     def candidates(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Return features `[*lead, B, K, D]` of K actions at each observation.
+        """Return features `[*lead, B, N, D]` of N actions at each observation.
 
         Args:
             obs: `[*lead, B, S]`.
-            action: `[*lead, B, K, m]`.
+            action: `[*lead, B, N, m]`.
         """
         count = action.shape[-2]
         if not self.plain:
@@ -101,7 +123,7 @@ class Critics(nn.Module):
             features = self.pairs(obs.flatten(-3, -2), action.flatten(-3, -2))
             return features.unflatten(-2, (-1, count))
 
-        # The first layer's product is a sum: the observation's part is shared by all of its K
+        # The first layer's product is a sum: the observation's part is shared by all of its N
         # actions.
         first = self.torso.layers[0]
         assert isinstance(first, Linear)  # guaranteed by `plain`
@@ -114,13 +136,13 @@ class Critics(nn.Module):
         return features.unflatten(-2, (-1, count))
 
     def with_slopes(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map as `forward` does, and return dQ_e/da as well, which can be differentiated again.
+        """Map as `outputs` does, and return dQ_e/da as well, which can be differentiated again.
 
         Args:
             obs: `[R, B, *obs_shape]`.
             action: `[R, B, m]`.
         Returns:
-            Features `[R, E, B, D]`, values `[R, E, B]` and slopes `[R, E, B, m]`.
+            Features `[R, E, B, D]`, outputs `[R, E, B, K]` and slopes `[R, E, B, m]`.
         """
         dtype = self.head.weight.dtype
         obs = preprocess(obs, dtype).flatten(2).unsqueeze(1).expand(*self.lead, -1, -1)
@@ -128,18 +150,19 @@ class Critics(nn.Module):
         with torch.enable_grad():
             own = own.detach().requires_grad_()  # each critic's, so that slopes do not add up
             features = self.pairs(obs, own)
-            values = self.head(features).squeeze(-1)
+            outputs = self.head(features)
+            values = self.mean(outputs)
             (slopes,) = torch.autograd.grad(values.sum(), own, create_graph=True)
-        return features, values, slopes
+        return features, outputs, slopes
 
     def values(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Evaluate several actions at each observation.
 
         Args:
             obs: `[R, B, *obs_shape]`.
-            actions: `[R, B, K, m]`.
+            actions: `[R, B, N, m]`.
         Returns:
-            `[R, E, B, K]`.
+            `[R, E, B, N]`.
         """
         states, count = actions.shape[1:3]
         if not (self.plain and in_pieces(self.head.weight, states * count)):
@@ -212,3 +235,8 @@ class DiscreteCritics(nn.Module):
         if action is None:
             return features, values
         return features, select(values, action.unsqueeze(1).expand(*self.lead, -1))
+
+    def outputs(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and the only output of `Critics.outputs`, `[R, E, B, 1]`."""
+        features, values = self(obs, action)
+        return features, values.unsqueeze(-1)

@@ -8,20 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from rlop.logs.messages import say
-from rlop.nets.conv import MinAtarTorso, NatureTorso
+from rlop.nets.conv import DrQTorso, MinAtarTorso, NatureTorso
 from rlop.nets.impala import ImpalaTorso
 from rlop.nets.linear import Linear
 from rlop.nets.mlp import ACTIVATIONS, MLP
 from rlop.nets.torso import Torso
 from rlop.types import InputError, Spec
 
-NETWORKS = ("auto", "mlp", "minatar", "nature", "impala")
+NETWORKS = ("auto", "mlp", "minatar", "nature", "impala", "drq")
 NATURE_MIN_SIDE = 36  # pixels; the three convolutions leave nothing of smaller images
+DRQ_MIN_SIDE = 15  # the same of DrQ's four convolutions
 # network -> the shape of observations that it reads, for messages
 SHAPES = {
     "minatar": "(10, 10, channels)",
     "impala": "(channels, height, width)",
     "nature": f"(channels, >= {NATURE_MIN_SIDE}, >= {NATURE_MIN_SIDE})",
+    "drq": f"(channels, >= {DRQ_MIN_SIDE}, >= {DRQ_MIN_SIDE})",
 }
 
 # network -> what `auto` says of it
@@ -84,8 +86,8 @@ def make_torso(
     Args:
         spec: spec of the data set.
         runs: R.
-        network: `mlp`, `minatar`, `nature`, `impala`, or `auto`, which decides by the shape of the
-            observations.
+        network: `mlp`, `minatar`, `nature`, `impala`, `drq`, or `auto`, which decides by the shape
+            of the observations.
         hidden: widths of the MLP's layers; the hidden layer of the convolutional networks takes the
             last.
         activation: activation of the MLP, a key of `ACTIVATIONS`.
@@ -107,6 +109,8 @@ def make_torso(
         return ImpalaTorso(runs, shape, hidden[-1])
     if network == "nature":
         return NatureTorso(runs, shape, hidden[-1])
+    if network == "drq":
+        return DrQTorso(runs, shape, hidden[-1])
     if network != "mlp" or activation not in ACTIVATIONS:
         raise InputError(
             f"network = {network}, activation = {activation}: "
@@ -135,29 +139,32 @@ def has_channels_last(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] > 4
 
 
-def check_shape(network: str, shape: tuple[int, ...]) -> None:
+def check_shape(network: str, shape: tuple[int, ...], option: str = "network") -> None:
     """Raise InputError unless a network can read observations of this shape.
 
     Args:
         network: one of `NETWORKS`.
         shape: shape of one observation.
+        option: that names the network, for messages.
     """
     is_image = len(shape) == 3
     if network == "minatar":
         fits = is_image and shape[:2] == (10, 10)
     elif network == "nature":
         fits = is_image and min(shape[1:]) >= NATURE_MIN_SIDE
+    elif network == "drq":
+        fits = is_image and min(shape[1:]) >= DRQ_MIN_SIDE
     elif network == "impala":
         fits = is_image
     else:
         fits = True
 
-    if network in ("nature", "impala") and has_channels_last(shape):
+    if network in ("nature", "impala", "drq") and has_channels_last(shape):
         raise InputError(
-            f"network = {network}: observations of shape {shape} have their channels last, "
+            f"{option} = {network}: observations of shape {shape} have their channels last, "
             f"expected {SHAPES[network]}; transforms: {{transpose: {{}}}} brings them there"
         )
     if not fits:
         raise InputError(
-            f"network = {network}: expected observations of shape {SHAPES[network]}, found {shape}"
+            f"{option} = {network}: expected observations of shape {SHAPES[network]}, found {shape}"
         )

@@ -173,7 +173,11 @@ def step_together(
     Returns:
         The norm of each network's gradient, `[R]`, in the order of `parts`.
     """
-    gradients = [_gradients(learner, loss, batch) for learner, loss in parts]
+    gradients = []
+    for position, (learner, loss) in enumerate(parts):
+        # An encoder descends the loss of the critics that read it.
+        is_shared = any(other is loss for _, other in parts[position + 1 :])
+        gradients.append(_gradients(learner, loss, batch, keeps_graph=is_shared))
     norms = [run_norms(grads) for grads, _ in gradients]
     magnitudes = [*norms, *(loss.detach().abs() for _, loss in parts)]
     finite = torch.isfinite(torch.stack(magnitudes).sum(0))
@@ -189,18 +193,22 @@ def step_together(
 
 
 def _gradients(
-    learner: Learner, loss: Tensor, batch: Batch | None
+    learner: Learner, loss: Tensor, batch: Batch | None, keeps_graph: bool
 ) -> tuple[list[Tensor], Tensor | None]:
     """Return the gradients of the parameters, and that of the batch's slacks, if there are any.
 
-    Summed over runs, since gradients of different runs never mix.
+    Summed over runs, since gradients of different runs never mix. The loss of several networks
+    keeps its graph until the last of them.
     """
     parameters = list(learner.parameters.values())
+    total = loss.sum()
     if learner.slacks is None or batch is None:
-        return list(torch.autograd.grad(loss.sum(), parameters)), None
+        return list(torch.autograd.grad(total, parameters, retain_graph=keeps_graph)), None
 
     slack = batch.extra["slack"]
-    *gradients, slope = torch.autograd.grad(loss.sum(), [*parameters, slack], allow_unused=True)
+    *gradients, slope = torch.autograd.grad(
+        total, [*parameters, slack], retain_graph=keeps_graph, allow_unused=True
+    )
     if slope is None:
         raise InputError(
             "optimizer = rmd: the agent's loss has no slack; it takes `relaxed(error, batch)` of "

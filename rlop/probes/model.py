@@ -57,6 +57,10 @@ class ValueAgent(Protocol):
         """Return greedy actions, `[R, B]` or `[R, B, m]`, for observations `[R, B, *obs_shape]`."""
         ...
 
+    def encode(self, obs: Tensor) -> Tensor:
+        """Return what the main network reads of observations `[R, B, *obs_shape]`."""
+        ...
+
     def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return phi(s, a) and phi(s', a'), `[R, B, D]` or `[R, E, B, D]` each."""
         ...
@@ -128,10 +132,11 @@ class AgentView:
         action: Tensor,
     ) -> Tensor:
         """Compute Q(s, a) by the online network with these parameters, `[R, n]` or `[R, E, n]`."""
+        seen = self.agent.encode(obs)
         if not self.discrete:
-            return functional_call(self.network, parameters, (obs, action))[1]
+            return functional_call(self.network, parameters, (seen, action))[1]
 
-        outputs = functional_call(self.network, parameters, (obs,))[1]
+        outputs = functional_call(self.network, parameters, (seen,))[1]
         q_values = self.action_values(outputs)
         return q_values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
@@ -201,10 +206,11 @@ class AgentView:
         """Greedy TD targets by the target network, `[R, B]`; the lowest of several critics."""
         network: nn.Module = self.learner.target
         with torch.no_grad():
+            seen = self.agent.encode(self.batch.next_obs)
             if self.discrete:
-                value = self.action_values(network(self.batch.next_obs)[1]).amax(-1)
+                value = self.action_values(network(seen)[1]).amax(-1)
             else:
-                value = network(self.batch.next_obs, self.next_action)[1].amin(1)
+                value = network(seen, self.next_action)[1].amin(1)
 
         gamma = self.agent.runs.tensor("gamma", self.agent.device).unsqueeze(-1)
         return self.batch.reward + gamma * self.continuation * value
@@ -257,14 +263,14 @@ class AgentView:
         if self.discrete:
             return lambda states: self.q_values(states).amax(-1)
         action = self.batch.action[:, rows]
-        return lambda states: self.network(self._unflatten(states), action)[1].mean(1)
+        return lambda states: self.network(self._seen(states), action)[1].mean(1)
 
     def q_values(self, states: Tensor) -> Tensor:
         """Compute the values of every discrete action at flattened states, `[R, n, A]`."""
-        return self.action_values(self.network(self._unflatten(states))[1])
+        return self.action_values(self.network(self._seen(states))[1])
 
-    def _unflatten(self, states: Tensor) -> Tensor:
-        return states.unflatten(2, self.batch.obs.shape[2:])
+    def _seen(self, states: Tensor) -> Tensor:
+        return self.agent.encode(states.unflatten(2, self.batch.obs.shape[2:]))
 
     @cached_property
     def group(self) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rlop.agent import Agent
-from rlop.config.files import to_dict
+from rlop.config.files import overrides_only, to_dict
 from rlop.data.dataset import Dataset
 from rlop.data.dqn_replay.window import RollingWindow
 from rlop.data.fingerprint import fingerprint
@@ -127,6 +127,21 @@ def evaluation_identity(evaluate: Evaluation | None) -> dict[str, Any]:
     if isinstance(evaluate, TabularEvaluator):
         return {"env": "the exact MDP", "horizon": evaluate.horizon}
     return {}
+
+
+def with_newer_options(old: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
+    """Return the identity of a checkpoint with the options that are newer than it.
+
+    It was trained as with their defaults.
+
+    Args:
+        old: from `identity_of`.
+        agent: of the present training; options with other values than their defaults stay unset.
+    """
+    changed = overrides_only(agent.config)
+    values = plain(stored_config(agent.config))
+    defaults = {name: value for name, value in values.items() if name not in changed}
+    return {**old, "agent": {**defaults, **old["agent"]}}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

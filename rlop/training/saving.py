@@ -15,7 +15,14 @@ from rlop.training import checkpoint
 from rlop.training.folder import CHECKPOINT
 from rlop.training.loop import Loop
 from rlop.training.options import TrainOptions
-from rlop.training.resume import check_same, differences, identity_of, plain, versions
+from rlop.training.resume import (
+    check_same,
+    differences,
+    identity_of,
+    plain,
+    versions,
+    with_newer_options,
+)
 from rlop.training.sums import Logged
 from rlop.types import InputError
 
@@ -129,7 +136,8 @@ def resume(saver: Saver, content: Content, where: str) -> Mark:
             "--fork NEW continues in another folder"
         )
     with checkpoint.fitting("resume: the checkpoint's part training"):
-        check_same(where, training["identity"], saver.identity)
+        old = with_newer_options(training["identity"], loop.agent)
+        check_same(where, old, saver.identity)
         _say_versions(training["versions"], saver.versions)
         saver.parent = training["parent"]
 
@@ -167,6 +175,7 @@ def fork(saver: Saver, content: Content, where: str) -> None:
     _load_state(loop, content, where)
     with checkpoint.fitting("resume: the checkpoint's part training"):
         old = training.get("identity", {})
+        old = with_newer_options(old, loop.agent) if old else {}
         changes = differences(old, saver.identity) if old else []
         has_streams = all(old.get(key) == saver.identity[key] for key in ("seeds", "device"))
     if has_streams:

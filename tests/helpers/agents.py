@@ -258,6 +258,20 @@ ROWS = {
         {"policy_lr": 1e30},
         continuous=True,
     ),
+    "ReBRAC hl_gauss": Row(
+        ReBRAC,
+        {**ACTOR_OPTIONS, "head": {"hl_gauss": {"n": 9, "v_min": -2.0, "v_max": 2.0}}},
+        {"plain": {}, "near": {"policy_bc": 1.0, "critic_bc": 0.5}},
+        mad=None,  # a cross-entropy has bounded gradients
+        continuous=True,
+    ),
+    "CQL quantile": Row(
+        CQL,
+        {**CRITIC_OPTIONS, "head": {"quantile": {"n": 5}}, "backup": "max_then_min"},
+        {"plain": {}, "bold": {"alpha": 0.5, "temperature": 0.5}},
+        {"lr": 1e18},
+        continuous=True,
+    ),
     "BC": Row(BC, Q_OPTIONS, {"plain": {}, "fast": {"lr": 1e-2}}, {"lr": 1e30}),
     "BC noisy": Row(
         BC,
