@@ -35,7 +35,13 @@ for count, line in enumerate(sys.stdin):
 
 def line(contestant, cpu_ms, **others):
     """Return a line of the record."""
-    return {"case": "DQN 2x64, batch 32", "R": 1, "contestant": contestant, "cpu_ms": cpu_ms, **others}
+    return {
+        "case": "DQN 2x64, batch 32",
+        "R": 1,
+        "contestant": contestant,
+        "cpu_ms": cpu_ms,
+        **others,
+    }
 
 
 LINES = [
