@@ -11,6 +11,9 @@ JOBS ?= 2
 PEERS := d3rlpy tianshou torchrl stable-baselines3 jax
 EXTRAS := report,collect,classic,minatar,atari,supervised,bands
 
+# Else every process of a test compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test generated test-lower chaos lint dist docs bench clean
 
 demo: $(VENV)/ready

@@ -1,5 +1,7 @@
 """Shared fixtures: one thread (small tensors), and a tiny random data set."""
 
+import gc
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,15 @@ import torch
 from rlop.data.dataset import Dataset
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+
+
+def pytest_collection_finish():
+    """Spare garbage collections the million objects that stay: modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -275,7 +275,7 @@ def test_averaging_beats_the_last_iterate_under_noise():
     data, inputs, value = random_chain(noise=1.0)
     options = {"projection": "free", "lr": 1.0, "gamma": 0.9, "width": 64, "batch_size": 1}
     agent = NeuralTD(data.spec, seeds=4, **options)
-    metrics = train_steps(agent, data, 3000)
+    metrics = train_steps(agent, data, 2200)
 
     mean = np.sqrt((errors_of(agent, inputs, value, last=False) ** 2).mean())
     last = np.sqrt((errors_of(agent, inputs, value, last=True) ** 2).mean())

@@ -18,7 +18,7 @@ from rlop.nets import ACTIVATIONS
 from rlop.types import InputError
 
 RECIPE = Path(__file__).resolve().parents[1] / "docs" / "howto" / "agent.md"
-STEPS = 8
+STEPS = 4
 
 
 def agent_of_the_recipe() -> type[Agent]:

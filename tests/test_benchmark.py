@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import io
 import json
-import subprocess
 import sys
 from collections import Counter
 from itertools import count
@@ -181,11 +180,9 @@ def test_a_peer_that_fails_is_a_note(monkeypatch):
 
 def test_update_from_the_command_line_with_a_note_for_what_is_not_installed(tmp_path):
     out = tmp_path / "new" / "benchmark.json"
-    command = [sys.executable, ROOT / "scripts" / "benchmark.py", "update", "--cases", "dqn"]
-    command += ["--threads", "1", "--rounds", "2", "--seconds", "0.001", "--rows", "500"]
-    command += ["--no-fresh", "--contestants", "plain PyTorch", "rlop", "tianshou", "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    argv = ["update", "--cases", "dqn", "--threads", "1", "--rounds", "2", "--seconds", "0.001"]
+    argv += ["--rows", "500", "--no-fresh", "--contestants", "plain PyTorch", "rlop", "tianshou"]
+    benchmark.main([*argv, "--out", str(out)])
 
     cases = json.loads(out.read_text())["update"]["cases"]
     assert [case["problem"] for case in cases] == [problem.name for problem in CASES["dqn"]]

@@ -286,7 +286,6 @@ def test_help_and_a_mistyped_command_load_neither_torch_nor_numpy_nor_posix_modu
         "assert main(['--help']) == main(['train', '--help']) == 0\n"
         "assert main(['trian']) == 2\n"
         "assert not {'torch', 'numpy', 'gymnasium'} & set(sys.modules), 'too much is imported'\n"
-        "import rlop.training.run\n"
     )
     done = python("-c", code)
     assert done.returncode == 0, done.stderr

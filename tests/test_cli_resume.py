@@ -156,13 +156,31 @@ import sys
 for name in ("fcntl", "resource", "termios", "pwd", "grp"):
     sys.modules[name] = None
 from rlop.cli import main
-sys.exit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+print(*sorted(sys.modules))
+sys.exit(code)
 """
+# Optional packages, and PyTorch's compiler, which takes longer to import than this training.
+HEAVY = {
+    "ale_py",
+    "d4rl",
+    "matplotlib",
+    "minari",
+    "minatar",
+    "pandas",
+    "stable_baselines3",
+    "tensorflow",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+}
 
 
-def test_a_training_needs_no_module_that_only_posix_has(folder):
+def test_a_training_needs_no_optional_package_and_no_module_that_only_posix_has(folder):
     command = [sys.executable, "-c", HIDDEN, "train", "a.yaml", "--logdir", "run"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert load("run/checkpoint.pt")["step"] == 30
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "rlop.agents" in imported
+    assert not HEAVY & imported

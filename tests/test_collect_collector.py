@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import gymnasium
@@ -18,6 +16,7 @@ from helpers.collect import (
     read,
     tickets,  # noqa: F401  a fixture
 )
+from helpers.forks import Fork
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -266,23 +265,13 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path, capsys, number, error):
     assert f"interrupted; {path}: 160 steps" in capsys.readouterr().out
 
 
-KILLED = """
-import signal, sys
-from helpers.collect import always
-from rlop.collect.collector import collect
-from test_collect_collector import Interrupting
-
-policy = Interrupting(65, signal.SIGKILL)
-collect("CartPole-v1", policy, 100_000, sys.argv[1], n_envs=4, chunk=100)
-"""
-
-
 def test_a_killed_run_leaves_the_rows_of_the_last_write(tmp_path):
     path = tmp_path / "x.hdf5"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLED, str(path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    policy = Interrupting(65, signal.SIGKILL)
+    options = {"n_envs": 4, "chunk": 100}
+    child = Fork(lambda: collect("CartPole-v1", policy, 100_000, path, **options))
+    child.end()
+    assert child.code == -signal.SIGKILL
 
     data = load_dataset(path)
     assert len(data) == 200

@@ -43,20 +43,20 @@ def test_policies_for_continuous_actions_are_trained(tmp_path):
 
 
 def test_a_replay_stream_is_the_trainings_own_in_order(tmp_path):
-    path = collect("test/Tickets-v0", "replay:ppo:1500", 1500, tmp_path / "x.hdf5")
+    path = collect("test/Tickets-v0", "replay:ppo:1100", 1100, tmp_path / "x.hdf5")
     arrays, attributes = read(path)
-    check_rows(arrays, 1500)
+    check_rows(arrays, 1100)
     check_ends(arrays)
-    assert attributes["policy"] == "replay:ppo:1500"
+    assert attributes["policy"] == "replay:ppo:1100"
     assert 0.1 < arrays["actions"].mean() < 0.9  # it explores
 
     # The same training, of which the last rows are kept.
     Tickets.issued = 0
-    path = collect("test/Tickets-v0", "replay:ppo:1500", 400, tmp_path / "y.hdf5")
+    path = collect("test/Tickets-v0", "replay:ppo:1100", 150, tmp_path / "y.hdf5")
     end, attributes = read(path)
     for key, column in end.items():
-        np.testing.assert_array_equal(column, arrays[key][-400:])
-    assert attributes["steps"] == 400
+        np.testing.assert_array_equal(column, arrays[key][-150:])
+    assert attributes["steps"] == 150
 
 
 def test_a_replay_stream_of_continuous_actions(tmp_path):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from helpers.forks import Fork, in_a_fork, limit_files
 from helpers.minari import BOX, UNIT, put
 
 from rlop.data import load_dataset, mapped
@@ -267,25 +266,21 @@ def test_a_cache_is_the_path_of_a_folder(folder, tmp_path):
 
 # ---- processes
 
-FULL = """
-import resource, sys
-from rlop.data import load_dataset, mapped
-mapped.SMALL = int(sys.argv[3])
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    load_dataset(sys.argv[1], cache=sys.argv[2])
-except ValueError as error:
-    print(error)
-"""
+
+def load_on_a_full_disk(source, folder):
+    limit_files(2000)
+    with pytest.raises(ValueError, match="cannot be written") as caught:
+        load_dataset(source, cache=folder)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("small", [1, 1 << 20])
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, small):
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, small, monkeypatch):
     pytest.importorskip("resource", reason="limits on the size of files are POSIX's")
+    monkeypatch.setattr(mapped, "SMALL", small)
     folder = tmp_path / "cache"
-    command = [sys.executable, "-c", FULL, write_hdf5(tmp_path), str(folder), str(small)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "cannot be written (File too large)" in done.stdout, done.stderr
+    message = in_a_fork(load_on_a_full_disk, write_hdf5(tmp_path), folder)
+    assert "cannot be written (File too large)" in message
     assert [path for path in folder.iterdir() if path.suffix != ".lock"] == []
 
 
@@ -304,25 +299,18 @@ def load():
     return Dataset.from_arrays(rows[:, None], rows[:, None] / 60, rows, rows > 58, rows > 70)
 """
 
-USE = """
-import sys
-from rlop.data import load_dataset
-print(load_dataset("slow_reader:load", cache=sys.argv[1]).reward.sum())
-"""
+
+def load_slowly(folder):
+    return load_dataset("slow_reader:load", cache=folder).reward.sum().item()
 
 
-def test_of_two_processes_one_makes_the_cache_and_both_read_it(tmp_path):
+def test_of_two_processes_one_makes_the_cache_and_both_read_it(tmp_path, monkeypatch):
     pytest.importorskip("fcntl", reason="locks of files are POSIX's")
     (tmp_path / "slow_reader.py").write_text(READER)
-    command = [sys.executable, "-c", USE, "cache"]
-    paths = f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"
-    env = {**os.environ, "PYTHONPATH": paths, "READS": "reads.txt"}
-    children = [
-        subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    printed = [child.communicate()[0].strip() for child in children]
-    assert printed[0] == printed[1] != ""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("READS", str(tmp_path / "reads.txt"))
+    children = [Fork(load_slowly, tmp_path / "cache") for _ in range(2)]
+    assert [child.end() for child in children] == [sum(range(60))] * 2
     assert (tmp_path / "reads.txt").read_text() == "read\n"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from helpers.forks import in_a_fork, limit_files
 from helpers.replay import NAME, save_three
 
 from rlop.data import read_dqn_replay
@@ -79,22 +78,15 @@ def test_a_file_that_is_removed_can_be_read_to_the_end(table):
     assert torch.equal(frames.gather(rows).obs, before)
 
 
-CHILD = """
-import os, resource, sys
-from pathlib import Path
-from rlop.data.dqn_replay.storage import store_frames
-path = Path(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    store_frames((90, 9, 9), 0, lambda out: out.fill(1), "x", 1e-9, lambda: path)
-except ValueError as error:
-    print(error)
-"""
+def store_on_a_full_disk(path):
+    limit_files(1000)
+    with pytest.raises(ValueError, match="cannot be written") as caught:
+        store_frames((90, 9, 9), 0, lambda out: out.fill(1), "x", 1e-9, lambda: path)
+    return str(caught.value)
 
 
 def test_room_on_the_disk_is_taken_before_the_file_is_mapped(tmp_path):
     pytest.importorskip("resource", reason="limits on the size of files are POSIX's")
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "x.frames")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "x.frames: cannot be written" in done.stdout, done.stderr
+    message = in_a_fork(store_on_a_full_disk, tmp_path / "x.frames")
+    assert "x.frames: cannot be written" in message
     assert not list(tmp_path.iterdir())

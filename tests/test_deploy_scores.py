@@ -12,7 +12,7 @@ import rlop
 from rlop.training.evaluate import make_evaluator
 from rlop.types import InputError
 
-TRAINING = {"steps": 6, "log_every": 3, "probe_every": 0, "eval_every": 3, "progress": False}
+TRAINING = {"steps": 6, "log_every": 3, "probe_every": 0, "eval_every": 6, "progress": False}
 
 
 @pytest.fixture(autouse=True)

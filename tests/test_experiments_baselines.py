@@ -16,7 +16,9 @@ def records(tmp_path_factory):
     """Results of a few modules on the gridworld."""
     folder = tmp_path_factory.mktemp("baselines")
     chosen = [job for job in jobs(CHOSEN) if job.task == "gridworld"]
-    return [run_job(job, folder, STEPS, SEEDS) for job in chosen]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "EVALUATIONS", 2)
+        return [run_job(job, folder, STEPS, SEEDS) for job in chosen]
 
 
 def rows_of(records, agent, module):

@@ -2,6 +2,8 @@
 
 import pkgutil
 import re
+from copy import deepcopy
+from functools import cache
 from importlib import import_module
 
 import pytest
@@ -51,9 +53,15 @@ def test_a_measure_has_one_band():
         assert len(names) == len(set(names)), name
 
 
+@cache
+def plain():
+    """The content of the catalogue's file."""
+    return yaml.safe_load(WORKSHOP.read_text())
+
+
 def written(tmp_path, row, change):
-    """Write the catalogue with one row changed in place."""
-    content = yaml.safe_load(WORKSHOP.read_text())
+    """Write the catalogue up to a row that is changed in place."""
+    content = plain() | {"abstracts": deepcopy(plain()["abstracts"][: row + 1])}
     change(content["abstracts"][row])
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))

@@ -2,13 +2,14 @@
 
 import json
 import math
-import subprocess
-import sys
+import os
+import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.forks import Fork
 from helpers.logs import (
     FOLDERS,
     HPARAMS,
@@ -222,22 +223,17 @@ def test_every_earlier_configuration_is_kept(tmp_path):
     assert runs["earlier_configs"] == [{"steps": 2}, {"steps": 3}]
 
 
-KILLED = """
-import os, signal, sys
-from rlop.logs.logger import Logger
-
-log = Logger(sys.argv[1], ["a", "b"], [{"seed": 0}, {"seed": 1}])
-assert not {"tensorflow", "torch.utils.tensorboard"} & set(sys.modules)
-for step in range(5):
-    log.log(step, {"x": [step, -step]})
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+def log_and_die(folder):
+    log = Logger(folder, ["a", "b"], [{"seed": 0}, {"seed": 1}])
+    for step in range(5):
+        log.log(step, {"x": [step, -step]})
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_loses_nothing_it_logged(tmp_path):
-    command = [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == -9, done.stderr
+    child = Fork(log_and_die, tmp_path)
+    child.end()
+    assert child.code == -signal.SIGKILL
     assert read_metrics(tmp_path).get("x")[1][:, 1].tolist() == [0, -1, -2, -3, -4]
     assert points(tmp_path / "b", "x") == [(step, -step) for step in range(5)]
     assert "seed" in session_start(tmp_path / "b").hparams

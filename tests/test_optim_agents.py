@@ -80,7 +80,14 @@ def test_a_run_alone_equals_itself_among_others(data_of, kind, optimizer):
 
 
 @pytest.mark.parametrize(
-    ("kind", "optimizer"), [("DQN", "sgd"), ("DiscreteCQL", "smd"), ("CQL", "rmd"), ("BC", "rmd")]
+    ("kind", "optimizer"),
+    [
+        ("DQN", "sgd"),
+        ("DiscreteCQL", "smd"),
+        ("BC", "rmd"),
+        # Slow because IQL with rmd and two critics is compiled in test_training_compile.py.
+        pytest.param("CQL", "rmd", marks=pytest.mark.slow),
+    ],
 )
 def test_compiled_equals_eager_in_one_graph(data_of, kind, optimizer):
     """The noise ends at step 8, which makes no new graph."""

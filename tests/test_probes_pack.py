@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
-from rlop.agents import DQN
+from rlop.agents import DQN, IQL
 
 from rlop.data.sampler import probe_batch
 from rlop.nets.masks import jaccard, magnitude_masks
 from rlop.probes import last_layer_gram, pack, signal_capture_threshold
+from rlop.probes.heavy import PROBES
 
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 
@@ -65,3 +66,24 @@ def test_one_seed_alone_has_no_overlap(tiny):
     assert pack(agent, batch, ["masks/seeds"])["masks/seeds"].isfinite().all()
     agent, batch = make(tiny, gamma=[0.5, 0.9])
     assert pack(agent, batch, ["masks/seeds"])["masks/seeds"].isnan().all()
+
+
+def test_critics_of_discrete_actions_that_are_equal_measure_as_one_does(tiny):
+    """Their features have an axis of critics, their values do not; every probe applies."""
+    one, two = (
+        IQL(tiny.spec, seeds=2, n_critics=count, hidden=(8, 8), policy_hidden=(8,))
+        for count in (1, 2)
+    )
+    for network, doubled in zip(
+        (one.main.online, one.main.target), (two.main.online, two.main.target), strict=True
+    ):
+        for parameter, other in zip(network.parameters(), doubled.parameters(), strict=True):
+            other.data.copy_(parameter.data.expand(other.shape))
+    batch = probe_batch(tiny.columns(), 64, 2)
+    first, second = pack(one, batch), pack(two, batch)
+    assert first.keys() == PROBES.keys()
+
+    of_features = ("kernel/kare", "kernel/captured", "classes/ratio", "alignment/layers")
+    for name in (*of_features, "parameters/effective", "masks/seeds", "trace/head"):
+        assert first[name].isfinite().all(), name
+        torch.testing.assert_close(first[name], second[name], msg=name)

@@ -16,6 +16,8 @@ SUITES = {
     "adroit": (24, 24, 96),
     "antmaze-6": (12, 12, 48),
     "atari-17": (34, 34, 340),
+    "atlas-gym": (81, 6, 324),
+    "atlas-minatar": (36, 5, 288),
     "baselines": (24, 8, 192),
     "d4rl-gym-9": (18, 18, 72),
     "gridworld-study": (54, 9, 432),

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import warnings
-from multiprocessing import get_context
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from helpers.forks import in_a_fork, limit_files
 from rlop.agents import DQN
 
 import rlop
+from rlop.cli import main
 from rlop.logs import appended
 from rlop.logs.history import read_metrics
 from rlop.training.checkpoint import load
@@ -126,12 +126,7 @@ def without_rights(work, folder):
         work(folder)
 
     os.chown(folder, NOBODY, NOBODY)
-    process = get_context("fork").Process(target=as_nobody)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which wait for work
-        process.start()
-    process.join()
-    assert process.exitcode == 0
+    in_a_fork(as_nobody)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions and users of POSIX")
@@ -172,21 +167,21 @@ agent: {name: DQN, hidden: [300, 300], batch_size: 8}
 """
 
 
+def train_on_a_full_disk(folder):
+    """Return the exit code of the command line, and what it says."""
+    os.chdir(folder)
+    limit_files(300_000)
+    with redirect_stderr(StringIO()) as said:
+        code = main(["train", "c.yaml", "--logdir", "log"])
+    return code, said.getvalue()
+
+
 def test_the_command_line_on_a_full_disk(tmp_path):
-    resource = pytest.importorskip("resource", reason="limits on the size of files are POSIX's")
+    pytest.importorskip("resource", reason="limits on the size of files are POSIX's")
     (tmp_path / "c.yaml").write_text(CONFIG)
-    command = [sys.executable, "-m", "rlop.cli", "train", "c.yaml", "--logdir", "log"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
-    )
-    last = done.stderr.strip().splitlines()[-1]
+    code, said = in_a_fork(train_on_a_full_disk, tmp_path)
+    last = said.strip().splitlines()[-1]
     assert last == "rlop: log/checkpoint.pt: cannot be written (File too large)"
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert code == 2
+    assert "Traceback" not in said
     assert not list((tmp_path / "log").glob(".*"))

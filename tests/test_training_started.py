@@ -10,6 +10,7 @@ import torch
 from rlop.agents import DQN
 
 import rlop
+from rlop.training import started
 from rlop.training.started import git_state, note_start
 
 QUIET = {"log_every": 5, "probe_every": 0, "progress": False}
@@ -85,6 +86,18 @@ def test_the_state_of_git_is_commit_and_changes(tmp_path, monkeypatch):
     assert git_state(tmp_path) == {"commit": commit, "dirty": False}
     (tmp_path / "a.txt").write_text("two")
     assert git_state(tmp_path) == {"commit": commit, "dirty": True}
+
+
+def test_a_checkout_in_which_one_works_is_asked_once(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()
+    asked = []
+    monkeypatch.setattr(started, "CODE", tmp_path)
+    monkeypatch.setattr(started, "git_state", lambda folder: asked.append(folder) or str(folder))
+    for folder, states in ((tmp_path, [".", "."]), (tmp_path.parent, [".", str(tmp_path)])):
+        monkeypatch.chdir(folder)
+        note_start(tmp_path, {})
+        assert list(starts(tmp_path)[-1]["git"].values()) == states
+    assert asked == [".", ".", tmp_path]
 
 
 def test_a_training_needs_no_git(tiny, tmp_path, monkeypatch):

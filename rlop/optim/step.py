@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -14,6 +15,11 @@ class RunOptimizer(torch.optim.Optimizer):
 
     All parameters are in one group.
     """
+
+    # Without PyTorch's wrappers, which keep its compiler out and import it for that: two seconds.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
 
     @abstractmethod
     def apply(self, grads: list[Tensor], active: Tensor | None = None) -> None:

@@ -124,7 +124,7 @@ def _kernel_change(view: AgentView) -> Tensor:
 def _head_kernel(view: AgentView) -> tuple[Tensor, Tensor]:
     """Return the kernel of the head at a few rows, `[..., n, n]`, and a ridge for it, `[...]`."""
     rows = view.spaced(KARE_ROWS)
-    action = view.batch.action[:, rows] if view.discrete else None
+    action = view.like_features(view.batch.action[:, rows]) if view.discrete else None
     kernel = last_layer_gram(view.features[..., rows, :], action)
 
     # Features that are all zero give no scale for the ridge; then any ridge works.
@@ -135,7 +135,7 @@ def _head_kernel(view: AgentView) -> tuple[Tensor, Tensor]:
 def _kare(view: AgentView) -> Tensor:
     """KARE of the head's kernel and greedy TD targets."""
     kernel, ridge = _head_kernel(view)
-    target = view.over_critics(view.target[:, view.spaced(KARE_ROWS)]).expand(kernel.shape[:-1])
+    target = view.like_features(view.target[:, view.spaced(KARE_ROWS)])
     return view.per_run(kare(kernel, target, ridge))
 
 
@@ -251,8 +251,7 @@ def _cka(view: AgentView) -> Tensor:
 
 def _mask_overlap(view: AgentView) -> Tensor:
     """Overlap |both| / |either| of the largest fifth of the weights with the other seeds'."""
-    lead = 1 if view.discrete else 2
-    matrices = {name: p for name, p in view.parameters.items() if p.ndim >= lead + 2}
+    matrices = {name: p for name, p in view.parameters.items() if p.ndim >= view.lead + 2}
     masks = magnitude_masks(matrices, MASK_DENSITY)
     flat = torch.cat([mask.flatten(1) for mask in masks.values()], dim=1).double()
 
@@ -294,7 +293,8 @@ def _flip(view: AgentView) -> Tensor:
 
 
 def _class_ratio(view: AgentView) -> Tensor:
-    return class_variance(view.features, view.batch.action, view.n_actions).ratio
+    label = view.like_features(view.batch.action)
+    return view.per_run(class_variance(view.features, label, view.n_actions).ratio)
 
 
 PROBES: dict[str, Probe] = {

@@ -148,6 +148,12 @@ class AgentView:
         """Add an axis of one for the critics to `[R]` or `[R, n]`, if the agent has any."""
         return value if self.discrete else value.unsqueeze(1)
 
+    def like_features(self, value: Tensor) -> Tensor:
+        """Repeat what every critic has in common, `[R, n]`, along the leading axes of features."""
+        lead = self.features.shape[: self.lead]
+        shape = (len(value), *[1] * (self.lead - 1), *value.shape[1:])
+        return value.reshape(shape).expand(*lead, *value.shape[1:])
+
     def spaced(self, count: int) -> Tensor:
         """Return at most `count` evenly spaced rows of the batch.
 
@@ -201,6 +207,11 @@ class AgentView:
         phi, _ = self.agent.features(self.batch)
         return phi.double()
 
+    @property
+    def lead(self) -> int:
+        """Number of leading axes of features and parameters: runs, or runs and critics."""
+        return self.features.ndim - 2
+
     @cached_property
     def target(self) -> Tensor:
         """Greedy TD targets by the target network, `[R, B]`; the lowest of several critics."""
@@ -240,10 +251,9 @@ class AgentView:
     @cached_property
     def weights(self) -> list[Tensor]:
         """Matrices of the longest chain of layers that ends the network, input side first."""
-        lead = 1 if self.discrete else 2
         chain: list[Tensor] = []
         for weight in reversed(self.parameters.values()):
-            if weight.ndim != lead + 2:
+            if weight.ndim != self.lead + 2:
                 continue
             if chain and weight.shape[-2] != chain[0].shape[-1]:
                 break

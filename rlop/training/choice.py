@@ -39,11 +39,16 @@ class CompileChoice:
         self.compiles: bool | None = None
         if isinstance(option, bool):
             self.compiles = option
-        elif not (can_compile() and has_compiler()):
+        elif not has_compiler():
             self.compiles = False
-        self.device = agent.device
-        self.mark = mark_of(agent, rows)
+        self.agent = agent
+        self.rows = rows
         self.seconds: list[float] = []  # of updates
+
+    @property
+    def mark(self) -> Path:
+        """File in PyTorch's cache that says that it holds the update of such an agent."""
+        return mark_of(self.agent, self.rows)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -66,8 +71,11 @@ class CompileChoice:
         if self.compiles is not None or len(self.seconds) < TRIAL:
             return False
         update = min(self.seconds)
-        cost = CACHED if self.mark.exists() else COLD
-        self.compiles = pays(update, steps, cost)
+        cost, self.compiles = CACHED, False
+        # What follows imports PyTorch's compiler, which takes longer than many a training.
+        if pays(update, steps, CACHED) and can_compile():
+            cost = CACHED if self.mark.exists() else COLD
+            self.compiles = pays(update, steps, cost)
         estimate = (
             f"an update takes {update * 1e3:.2f} ms, so compiling would save about "
             f"{update * steps * SAVED:.0f} s of the {steps:,} steps to come, for {cost:.0f} s at "
@@ -82,12 +90,13 @@ class CompileChoice:
     def remember(self) -> None:
         """Note that PyTorch's cache holds this update."""
         with suppress(OSError):  # a cache that cannot be written
-            self.mark.parent.mkdir(parents=True, exist_ok=True)
-            self.mark.touch()
+            mark = self.mark
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.agent.device.type == "cuda":
+            torch.cuda.synchronize(self.agent.device)
 
 
 def pays(update: float, steps: int, cost: float) -> bool:

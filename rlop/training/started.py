@@ -36,15 +36,20 @@ def note_start(folder: Path, made_with: Mapping[str, object]) -> None:
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "argv": list(sys.argv),
-        "git": {
-            "folder": git_state("."),
-            "rlop": git_state(CODE) if (CODE / ".git").exists() else None,
-        },
+        "git": _git_states(),
         "threads": torch.get_num_threads(),
         **made_with,
     }
     content = {"starts": [*_starts(path), entry]}
     write_atomic(path, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def _git_states() -> dict[str, object]:
+    """Return the states of the working directory and of rlop's checkout, which may be the same."""
+    here = git_state(".")
+    if not (CODE / ".git").exists():
+        return {"folder": here, "rlop": None}
+    return {"folder": here, "rlop": here if CODE.samefile(".") else git_state(CODE)}
 
 
 def _starts(path: Path) -> list[object]:
@@ -69,11 +74,14 @@ def git_state(folder: str | Path) -> dict[str, object] | None:
     Returns:
         `commit` and `dirty`; None outside a checkout, before its first commit, or without git.
     """
-    commit = git_output(folder, "rev-parse", "HEAD")
-    changes = git_output(folder, "status", "--porcelain", "--untracked-files=no")
-    if commit is None or changes is None:
+    status = git_output(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    if status is None:
         return None
-    return {"commit": commit, "dirty": bool(changes)}
+    first, *lines = status.splitlines()
+    commit = first.removeprefix("# branch.oid ")
+    if commit == "(initial)":
+        return None
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
 
 
 def git_output(folder: str | Path, *arguments: str) -> str | None:
