@@ -67,7 +67,7 @@ def test_intervals_that_overlap_are_level(agent, expected):
 
 def test_a_row_by_hand():
     """Four seeds at 10 to 40: mean 25, sd 12.910, t(3) = 3.1824, half the width 20.54."""
-    cells = returns_page.row(training(q=[5.0, 10.0, 15.0, 20.0]), "BC", Interval(21, 20, 22))
+    cells = returns_page.row(training(q=[5.0, 10.0, 15.0, 20.0]), Interval(21, 20, 22))
     assert cells == (
         "| BC | 25.0 (4.5 to 45.5) | level | 5.0 | 53.5 ± 1.8 | 64,000 | 1,000,000 | 1.5 | 0.25 |"
     )

@@ -89,15 +89,14 @@ def table(records: Records, source: str) -> str:
     for setting in SETTINGS:
         training = records.trainings.get((source, setting.title))
         if setting.source == source and training is not None:
-            lines.append(row(training, setting.agent, policy))
+            lines.append(row(training, policy))
     return "\n".join(lines)
 
 
-def row(training: Training, agent: str, policy: Interval) -> str:
+def row(training: Training, policy: Interval) -> str:
     """Return the row of one training."""
     score = final_score(training)
-    title = training.title.partition(",")[0]
-    published, spread = CORL[training.source][title]
+    published, spread = CORL[training.source][training.title]
     cells = [
         training.title,
         str(score),
@@ -105,7 +104,7 @@ def row(training: Training, agent: str, policy: Interval) -> str:
         f"{np.mean(training.scores[-2]):.1f}",
         f"{published:.1f} ± {spread:.1f}",
         f"{training.updates:,}",
-        f"{CORL_UPDATES.get(agent, USUAL_UPDATES):,}",
+        f"{CORL_UPDATES.get(training.title, USUAL_UPDATES):,}",
         f"{training.cpu_seconds / 60:.1f}",
         value_learned(training.q, training.value),
     ]
