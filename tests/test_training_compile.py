@@ -7,9 +7,10 @@ import pytest
 import torch
 from helpers.agents import ROWS
 from helpers.training import parameters_of
-from rlop.agents import DQN
+from rlop.agents import CQL, DQN
 
 import rlop
+from rlop.data import Dataset
 from rlop.logs.messages import LOGGER
 from rlop.nets import Critics, reset_runs
 from rlop.nets.pieces import one_by_one
@@ -276,6 +277,19 @@ def test_many_compiled_trainings_in_a_process_do_not_share_a_limit(tiny, compile
     compile_by("eager")
     for _ in range(torch._dynamo.config.recompile_limit + 1):
         rlop.train(make(tiny), tiny, 2, compile=True, progress=False)
+
+
+def test_a_training_compiles_after_one_with_actions_of_another_size():
+    rng = np.random.default_rng(0)
+    obs, reward, ends = rng.normal(size=(40, 3)), np.ones(40), np.arange(40) % 8 == 7
+    for size in (2, 3):
+        action = rng.uniform(-0.9, 0.9, (40, size))
+        data = Dataset.from_arrays(obs, action, reward, ends & False, ends, obs)
+        small = {"hidden": (4,), "policy_hidden": (4,), "batch_size": 4, "action_samples": 2}
+        loop = Loop(CQL(data.spec, **small), data, TrainOptions(compile=False))
+        rows, noise = loop.feed.streams.next()
+        loop.advance()
+        Compiled(loop.gather_and_update, backend="eager")(rows, noise)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

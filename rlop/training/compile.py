@@ -229,6 +229,8 @@ class Compiled:
         self.through_pytorch: Any = torch.compile(
             update,
             fullgraph=True,
+            # Else sizes that differ from those of an earlier training in the process are symbols.
+            dynamic=False,
             backend=self._backend,
             options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
             **isolated,
