@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,9 @@ from rlop.report.figures import COLORS, canvas
 SHORT = ("<!-- in short -->", "<!-- end of in short -->")
 TABLES = ("<!-- tables -->", "<!-- end of tables -->")
 SHOWN = (*RANKS, NORM, "units/dormant", "agreement/disagreement")  # in each data set and agent
-AGENT_COLORS = dict(zip(("DQN", "CQL", "IQL", "ReBRAC", "BC"), COLORS))
+AGENTS = ("DQN", "CQL", "IQL", "ReBRAC", "BC")
+LOOKS = dict(zip(AGENTS, zip(COLORS, "osD^v", strict=False), strict=True))  # color and marker
+PANELS = 4  # in a row of the picture
 
 
 def filled(text: str, runs: Sequence[Run]) -> str:
@@ -305,15 +308,25 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     atlas = questions.atlas_of(runs)
     where = np.array([run.data for run in runs])
     agents = np.array([run.agent for run in runs])
-    with canvas(path, 2.4 * len(atlas.data), 2.8, dpi=100) as figure:
-        axes = figure.subplots(1, len(atlas.data), squeeze=False)[0]
-        for axis, data in zip(axes, atlas.data, strict=True):
-            for agent, color in AGENT_COLORS.items():
+    rows_of_panels = -(-(len(atlas.data) + 1) // PANELS)  # one place is for the names of agents
+    with canvas(path, 2.6 * PANELS, 2.6 * rows_of_panels, dpi=100) as figure:
+        panels = figure.subplots(rows_of_panels, PANELS, squeeze=False)
+        for axis in panels.flat[len(atlas.data) :]:
+            axis.set_axis_off()
+        for axis, data in zip(panels.flat, atlas.data):
+            for agent, (color, marker) in LOOKS.items():
                 rows = (where == data) & (agents == agent)
                 if rows.any():
                     x, y = atlas.probe(RANKS[0])[rows], atlas.final[rows]
-                    axis.scatter(x, y, s=9, alpha=0.6, color=color, label=agent, linewidths=0)
+                    look = {"marker": marker, "color": color, "linewidths": 0}
+                    axis.scatter(x, y, s=14, alpha=0.6, label=agent, **look)
             axis.set_title(data, fontsize=10)
             axis.set_xlabel("srank")
-            axis.legend(fontsize=7)
-        axes[0].set_ylabel("final return")
+
+        names: dict[Any, Any] = {}  # agent -> its mark
+        for axis in panels.flat:
+            dots, labels = axis.get_legend_handles_labels()
+            names |= dict(zip(labels, dots, strict=True))
+        panels.flat[len(atlas.data)].legend(names.values(), names.keys(), loc="center")
+        for row in panels:
+            row[0].set_ylabel("final return")
