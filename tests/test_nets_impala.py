@@ -78,6 +78,7 @@ def test_an_mlp_on_images_is_said(caplog):
     assert "network = auto: an MLP without convolutions" in caplog.text
 
 
-def test_agents_of_vectors_refuse_images():
-    with pytest.raises(InputError, match=r"CQL: expected observations of shape \(n,\)"):
+def test_agents_with_an_encoder_refuse_images_that_it_cannot_read():
+    message = r"images.encoder = drq: expected .* \(channels, >= 15, >= 15\), found \(3, 12, 12\)"
+    with pytest.raises(InputError, match=message):
         CQL(Spec((3, 12, 12), None, (2,), "uint8"))

@@ -123,7 +123,7 @@ class Stack(nn.Module):
         parameters = {}
         for name in self._names:
             module, key = self._place(name)
-            stacked = module.get_parameter(key)
+            stacked = getattr(module, key)  # within a functional call a plain tensor
             parameters[name] = stacked[number] if self._discrete else stacked[0, number]
 
         read: list[Tensor] = []
