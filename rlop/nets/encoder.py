@@ -24,7 +24,7 @@ class ImageOptions(SweptOptions):
     )
     width: Count = option(50, "numbers that the encoder makes of an image")
     random_shift: Index = option(
-        0, "pixels by which each image is shifted at most, anew in every update: DrQ has 4"
+        0, "largest shift of an image in pixels, drawn in every update; DrQ uses 4"
     )
     dr3: Sweep[NonNegative] = option(
         0.0, "weight of DR3 on the encoder's features, in the encoder's loss"
