@@ -1,4 +1,4 @@
-"""YAML files, plain values of dataclasses, and atomic writes.
+"""YAML files, lines of JSON, plain values of dataclasses, and atomic writes.
 
 Dataclasses hold the defaults; YAML files and the command line hold overrides only.
 """
@@ -6,14 +6,15 @@ Dataclasses hold the defaults; YAML files and the command line hold overrides on
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields, is_dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar
 
 import yaml
 
@@ -23,6 +24,8 @@ from rlop.types import InputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+Made = TypeVar("Made")
 
 LARGEST_YAML = 4 << 20  # bytes of a configuration
 LARGEST_RECORD = 64 << 20  # bytes of what is kept beside data and trainings
@@ -259,3 +262,24 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old content or the new, never a part."""
     with atomic(Path(path)) as temporary:
         temporary.write_bytes(data)
+
+
+def read_json_lines(path: Path, make: Callable[[Any], Made], what: str = "a record") -> list[Made]:
+    """Return what is made of each line of a file of JSON; nothing where there is no file.
+
+    Args:
+        path: of the file.
+        make: takes the content of a line.
+        what: each line should hold, for the message.
+    Raises:
+        InputError: a line that is no JSON, or of which nothing can be made.
+    """
+    if not path.exists():
+        return []
+    made = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            made.append(make(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: line {number}: expected {what}, {error}") from None
+    return made

@@ -18,7 +18,7 @@ import torch
 from rlop import ope
 from rlop.agent import Agent
 from rlop.collect.collector import collect
-from rlop.config.files import write_atomic
+from rlop.config.files import read_json_lines, write_atomic
 from rlop.data import Dataset, load_dataset
 from rlop.envs import TabularEnv, TabularMDP, policy_return_undiscounted
 from rlop.envs.make import make_env
@@ -38,7 +38,7 @@ from rlop.training.evaluate import Evaluation, make_evaluator
 from rlop.training.names import agent_class
 from rlop.training.probing import probed_transitions
 from rlop.training.session import train
-from rlop.types import Batch, InputError
+from rlop.types import Batch
 
 ROWS = 512  # transitions on which probes are measured
 CHEAP = ("rank/", "units/", "feature/", "head/")  # what a probe of the loop begins with
@@ -267,15 +267,7 @@ def read(path: Path) -> list[Run]:
     Raises:
         InputError: a line that is no run.
     """
-    if not path.exists():
-        return []
-    runs = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            runs.append(Run(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: line {number}: expected a run, {error}") from None
-    return runs
+    return read_json_lines(path, lambda content: Run(**content), "a run")
 
 
 def write(runs: Sequence[Run], path: Path) -> None:

@@ -10,18 +10,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from rlop.config.files import write_atomic
+from rlop.config.files import read_json_lines, write_atomic
 from rlop.data import Dataset, load_dataset
 from rlop.experiments.dr3_settings import SOURCES, Setting
 from rlop.logs.logger import History
 from rlop.training.evaluate import make_evaluator
 from rlop.training.names import agent_class
 from rlop.training.session import train
-from rlop.types import InputError
 
 POINTS = 12  # evaluations after that of the untrained agent
 GRAIN = 320  # steps between evaluations are a multiple of every target period
@@ -179,21 +179,21 @@ def read(path: Path) -> Records:
         InputError: a line that is no record.
     """
     records = Records()
-    if not path.exists():
-        return records
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            content = json.loads(line)
-            if "drift" in content:
-                key = content["drift"], content["seed"]
-                records.drifts[key] = content["values"]
-                continue
-            content["runs"] = [(arm, seed) for arm, seed in content["runs"]]
-            record = Record(**content)
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: line {number}: expected a record, {error}") from None
-        records.settings[record.setting] = record
+    for one in read_json_lines(path, _record):
+        if isinstance(one, Record):
+            records.settings[one.setting] = one
+        else:
+            key, values = one
+            records.drifts[key] = values
     return records
+
+
+def _record(content: dict[str, Any]) -> Record | tuple[tuple[str, int], dict[str, float]]:
+    """Return the record of a setting, or the key and the measures of a drift."""
+    if "drift" in content:
+        return (content["drift"], content["seed"]), content["values"]
+    content["runs"] = [(arm, seed) for arm, seed in content["runs"]]
+    return Record(**content)
 
 
 def write(records: Records, path: Path) -> None:

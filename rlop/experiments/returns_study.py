@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rlop.config.files import to_dict, write_atomic
+from rlop.config.files import read_json_lines, to_dict, write_atomic
 from rlop.data.dataset import Dataset
 from rlop.data.load import load_dataset
 from rlop.data.scores import normalized_score
@@ -31,7 +32,6 @@ from rlop.logs.logger import History
 from rlop.training.evaluate import make_evaluator
 from rlop.training.names import agent_class
 from rlop.training.session import train
-from rlop.types import InputError
 
 
 @dataclass(frozen=True)
@@ -231,20 +231,16 @@ def read(path: Path) -> Records:
         InputError: a line that is no record.
     """
     records = Records()
-    if not path.exists():
-        return records
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            content = json.loads(line)
-            if "title" in content:
-                training = Training(**content)
-                records.trainings[training.source, training.title] = training
-            else:
-                behavior = Behavior(**content)
-                records.behaviors[behavior.source] = behavior
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: line {number}: expected a record, {error}") from None
+    for one in read_json_lines(path, _record):
+        if isinstance(one, Training):
+            records.trainings[one.source, one.title] = one
+        else:
+            records.behaviors[one.source] = one
     return records
+
+
+def _record(content: Mapping[str, Any]) -> Training | Behavior:
+    return Training(**content) if "title" in content else Behavior(**content)
 
 
 def write(records: Records, path: Path) -> None:
