@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from rlop.data.scores import normalized_score
-from rlop.experiments.returns_settings import SETTINGS, SOURCES
+from rlop.experiments.returns_settings import LONGER, SETTINGS, SOURCES
 from rlop.experiments.returns_study import Behavior, Records, Training
 from rlop.report.statistics import mean_ci
 
-BEGIN, END = "<!-- study -->", "<!-- /study -->"
+# What is between these comments of the page is written here.
+PARTS = ("study", "longer")
 
 # tinkoff-ai/CORL 6afec90, README.md, "Last Scores", mean and spread over its seeds.
 CORL = {
@@ -70,31 +71,37 @@ def verdict(agent: Interval, policy: Interval) -> str:
     return "above" if agent.low > policy.high else "level"
 
 
-def tables(records: Records) -> str:
-    """Return one table for each data set as Markdown."""
-    parts = [table(records, source) for source in SOURCES if source in records.behaviors]
+def tables(records: Records, corl: Records) -> str:
+    """Return one table for each data set as Markdown.
+
+    Args:
+        records: of this package.
+        corl: of CORL's own classes.
+    """
+    parts = [table(records, corl, source) for source in SOURCES if source in records.behaviors]
     return "\n\n".join(parts)
 
 
-def table(records: Records, source: str) -> str:
+def table(records: Records, corl: Records, source: str) -> str:
     """Return the table of one data set: its policy, then the agents."""
     policy = policy_score(records.behaviors[source])
     episodes = len(records.behaviors[source].returns)
     lines = [
         f"| {SOURCES[source].level} | score, 95 % interval | the data's policy | at half time | "
-        "CORL, a million rows | updates | CORL's | CPU minutes | Q / return |",
-        f"|{'---|' * 9}",
-        f"| the data's policy, {episodes} episodes | {policy} | | | | | | | |",
+        "CORL's code, same data and updates | CORL, a million rows | updates | CORL's | "
+        "CPU minutes | Q / return |",
+        f"|{'---|' * 10}",
+        f"| the data's policy, {episodes} episodes | {policy} |{' |' * 8}",
     ]
     for setting in SETTINGS:
-        training = records.trainings.get((source, setting.title))
-        if setting.source == source and training is not None:
-            lines.append(row(training, policy))
+        key = (source, setting.title)
+        if setting.source == source and key in records.trainings:
+            lines.append(row(records.trainings[key], corl.trainings.get(key), policy))
     return "\n".join(lines)
 
 
-def row(training: Training, policy: Interval) -> str:
-    """Return the row of one training."""
+def row(training: Training, corl: Training | None, policy: Interval) -> str:
+    """Return the row of one training, beside that of CORL's class if it was trained."""
     score = final_score(training)
     published, spread = CORL[training.source][training.title]
     cells = [
@@ -102,6 +109,7 @@ def row(training: Training, policy: Interval) -> str:
         str(score),
         verdict(score, policy),
         f"{np.mean(training.scores[-2]):.1f}",
+        "-" if corl is None else str(final_score(corl)),
         f"{published:.1f} ± {spread:.1f}",
         f"{training.updates:,}",
         f"{CORL_UPDATES.get(training.title, USUAL_UPDATES):,}",
@@ -116,8 +124,48 @@ def value_learned(q: Sequence[float] | None, value: float) -> str:
     return "-" if q is None else f"{np.mean(q) / value:.2f}"
 
 
-def filled(page: str, records: Records) -> str:
+def longer_table(records: Records, longer: Records) -> str:
+    """Return the table of trainings with more updates, beside those that decided.
+
+    Args:
+        records: of the trainings that decided.
+        longer: of those with more updates.
+    """
+    lines = [
+        "| | updates | score, 95 % interval | the data's policy | at half time | CPU minutes | "
+        "Q / return |",
+        f"|{'---|' * 7}",
+    ]
+    for setting in LONGER:
+        key = (setting.source, setting.title)
+        if key in longer.trainings:
+            policy = policy_score(records.behaviors[setting.source])
+            both = (records.trainings[key], longer.trainings[key])
+            lines += [longer_row(training, policy) for training in both]
+    return "\n".join(lines)
+
+
+def longer_row(training: Training, policy: Interval) -> str:
+    """Return the row of one training, whatever its updates."""
+    score = final_score(training)
+    cells = [
+        f"{training.title}, {SOURCES[training.source].level}",
+        f"{training.updates:,}",
+        str(score),
+        verdict(score, policy),
+        f"{np.mean(training.scores[-2]):.1f}",
+        f"{training.cpu_seconds / 60:.1f}",
+        value_learned(training.q, training.value),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def filled(page: str, records: Records, longer: Records, corl: Records) -> str:
     """Put the tables into the page, between their marks."""
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{tables(records)}\n\n{END}{tail}"
+    written = (tables(records, corl), longer_table(records, longer))
+    for part, text in zip(PARTS, written, strict=True):
+        begin, end = f"<!-- {part} -->", f"<!-- /{part} -->"
+        head, _, rest = page.partition(begin)
+        _, _, tail = rest.partition(end)
+        page = f"{head}{begin}\n\n{text}\n\n{end}{tail}"
+    return page

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 SEEDS = (301, 302, 303, 304)
+LONGER_SEEDS = (311, 312, 313, 314)
 TRANSITIONS = 200_000
 EPISODES = 10  # of an evaluation
 SHARE = 4  # a minibatch is this share of the preset's: a fourth
@@ -118,4 +119,10 @@ SETTINGS = (
     setting("halfcheetah", "CQL", "cql/corl", OBS),
     setting("hopper", "EDAC", "edac/hopper", {}, updates=FIFTY_CRITICS),
     setting("halfcheetah", "EDAC", "edac/halfcheetah-medium", {}),
+)
+
+# Means below the data's policy that still rose: four times the updates, with seeds of their own.
+LONGER = (
+    setting("halfcheetah", "TD3BC", "td3bc/corl", OBS, updates=80_000),
+    setting("halfcheetah", "IQL", "iql/corl", OBS, updates=51_200),
 )

@@ -198,6 +198,7 @@ def decide(
     folder: Path,
     settings: Sequence[Setting] = SETTINGS,
     say: Callable[[str], None] = print,
+    run: Callable[[Setting, Dataset], Training] | None = None,
 ) -> Records:
     """Train what has no record yet; each record is written at once.
 
@@ -206,7 +207,9 @@ def decide(
         folder: of the data.
         settings: what is trained, in this order.
         say: called with a line for each record.
+        run: trains a setting on data that are not transformed; None is `run_setting`.
     """
+    run = run or run_setting
     records = read(path)
     for setting in settings:
         if (setting.source, setting.title) in records.trainings:
@@ -215,7 +218,7 @@ def decide(
         if setting.source not in records.behaviors:
             records.behaviors[setting.source] = behavior_of(setting.source, data)
 
-        training = run_setting(setting, data)
+        training = run(setting, data)
         records.trainings[setting.source, setting.title] = training
         write(records, path)
         score = np.mean(training.scores[-1])

@@ -22,7 +22,7 @@ from rlop.data import Dataset
 from scripts.bench.measure import Update
 from scripts.bench.problems import CRITICS, SAMPLES, Problem
 
-UNUSED = ("d4rl", "gym", "wandb", "pyrallis", "tqdm")
+UNUSED = ("d4rl", "gym", "wandb", "pyrallis", "tqdm", "tqdm.auto")
 SCRIPTS = Path(os.environ.get("CORL_DIR", "missing")) / "algorithms" / "offline"
 if not SCRIPTS.is_dir():
     raise ModuleNotFoundError("no checkout in $CORL_DIR", name="CORL, a checkout in $CORL_DIR")

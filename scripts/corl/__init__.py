@@ -1,0 +1,1 @@
+"""CORL's own classes, trained on other data than its scripts load."""
