@@ -17,6 +17,7 @@ import torch
 from rlop.command import run_script
 from rlop.experiments import returns_study
 from rlop.experiments.returns_settings import SETTINGS
+from rlop.types import InputError
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,7 +30,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--only", nargs="+", metavar="TITLE", help="agents, such as ReBRAC")
     options = parser.parse_args(argv)
 
-    from scripts.corl.study import run_setting
+    try:
+        from scripts.corl.study import run_setting
+    except ModuleNotFoundError as error:
+        raise InputError(f"not installed: {error.name}") from error
 
     torch.set_num_threads(1)
     some = [one for one in SETTINGS if options.only is None or one.title in options.only]

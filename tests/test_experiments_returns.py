@@ -6,11 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.data import steps_of
 
-from rlop.data import Dataset
 from rlop.experiments import returns_page, returns_study
 from rlop.experiments.returns_page import Interval, verdict
-from rlop.experiments.returns_settings import SEEDS, SETTINGS, SOURCES, setting
+from rlop.experiments.returns_settings import (
+    LONGER,
+    LONGER_SEEDS,
+    SEEDS,
+    SETTINGS,
+    SOURCES,
+    setting,
+)
 from rlop.experiments.returns_study import Behavior, Records, Training
 from rlop.types import InputError
 
@@ -33,22 +40,20 @@ def training(source="hopper", title="BC", last=(10.0, 20.0, 30.0, 40.0), q=None)
     )
 
 
-def steps_of(length, terminated):
-    """One-dimensional steps of reward 1; an episode ends every `length` rows."""
-    rows = np.arange(3 * length)
-    ends = rows % length == length - 1
-    obs = np.stack([rows % length, rows % 3], axis=1).astype(np.float32)
-    action = np.sin(rows)[:, None].astype(np.float32) / 2
-    columns = (obs, action, np.ones(len(rows)), ends & terminated, ends & (not terminated), obs)
-    return Dataset.from_arrays(*columns, name="steps")
-
-
 def test_every_agent_trains_on_both_data_sets_with_a_preset_that_exists():
     pairs = [(one.source, one.agent) for one in SETTINGS]
     agents = {"BC", "TD3BC", "ReBRAC", "IQL", "CQL", "EDAC"}
     assert sorted(pairs) == sorted((source, agent) for source in SOURCES for agent in agents)
     assert [one.batch_size for one in SETTINGS if one.agent == "ReBRAC"] == [256, 256]
     assert {one.batch_size for one in SETTINGS if one.agent != "ReBRAC"} == {64}
+
+
+def test_longer_trainings_have_more_updates_of_the_same_settings_and_seeds_of_their_own():
+    settings = {(one.source, one.title): one for one in SETTINGS}
+    for one in LONGER:
+        shorter = settings[one.source, one.title]
+        assert one == replace(shorter, updates=4 * shorter.updates)
+    assert not set(SEEDS) & set(LONGER_SEEDS)
 
 
 @pytest.mark.parametrize(
@@ -67,24 +72,42 @@ def test_intervals_that_overlap_are_level(agent, expected):
 
 def test_a_row_by_hand():
     """Four seeds at 10 to 40: mean 25, sd 12.910, t(3) = 3.1824, half the width 20.54."""
-    cells = returns_page.row(training(q=[5.0, 10.0, 15.0, 20.0]), Interval(21, 20, 22))
-    assert cells == (
-        "| BC | 25.0 (4.5 to 45.5) | level | 5.0 | 53.5 ± 1.8 | 64,000 | 1,000,000 | 1.5 | 0.25 |"
-    )
+    policy, trained = Interval(21, 20, 22), training(q=[5.0, 10.0, 15.0, 20.0])
+    start = "| BC | 25.0 (4.5 to 45.5) | level | 5.0 | "
+    end = " | 53.5 ± 1.8 | 64,000 | 1,000,000 | 1.5 | 0.25 |"
+    assert returns_page.row(trained, None, policy) == f"{start}-{end}"
+    corl = training(last=(20.0, 30.0, 40.0, 50.0))
+    assert returns_page.row(trained, corl, policy) == f"{start}35.0 (14.5 to 55.5){end}"
+
+
+LOW, HIGH = -20.272305, 3234.3  # D4RL's returns of Hopper that count as 0 and 100
+PAGE = "Words.\n\n<!-- study -->\nold\n<!-- /study -->\nMore.\n<!-- longer --><!-- /longer -->."
 
 
 def test_the_page_has_the_policy_and_the_agents_that_have_a_record():
-    low, high = -20.272305, 3234.3  # D4RL's returns of Hopper that count as 0 and 100
-    behavior = Behavior("hopper", 600, [low, high])
+    behavior = Behavior("hopper", 600, [LOW, HIGH])
     records = Records({"hopper": behavior}, {("hopper", "BC"): training()})
-    page = returns_page.filled("Words.\n\n<!-- study -->\nold\n<!-- /study -->\nMore.", records)
+    page = returns_page.filled(PAGE, records, Records(), Records())
     assert page.startswith("Words.\n\n<!-- study -->\n\n| hopper-medium-v2 |")
     assert "| the data's policy, 2 episodes | 50.0 (" in page
     assert "| BC | 25.0 (" in page
     assert "old" not in page
     assert "EDAC" not in page
-    assert page.endswith("<!-- /study -->\nMore.")
-    assert returns_page.filled(page, records) == page
+    assert page.endswith("<!-- /longer -->.")
+    assert returns_page.filled(page, records, Records(), Records()) == page
+
+
+def test_a_longer_training_stands_below_the_one_that_decided():
+    key, behavior = ("halfcheetah", "IQL"), Behavior("halfcheetah", 600, [0.0, 9000.0])
+    short, long = (
+        replace(training(*key, q=[25.0] * 4), updates=updates) for updates in (12_800, 51_200)
+    )
+    records = Records({"halfcheetah": behavior}, {key: short})
+    page = returns_page.filled(PAGE, records, Records({}, {key: long}), Records())
+    start = "| IQL, halfcheetah-medium-v2 |"
+    end = "| 25.0 (4.5 to 45.5) | level | 5.0 | 1.5 | 0.50 |"
+    assert f"{start} 12,800 {end}\n{start} 51,200 {end}" in page
+    assert "TD3+BC" not in page
 
 
 def test_an_episode_that_the_end_of_the_data_cut_is_no_return():
