@@ -35,17 +35,16 @@ def main(argv: Sequence[str]) -> None:
     options = parser.parse_args(argv)
 
     torch.set_num_threads(1)
-    names = ("returns", "returns_longer", "returns_corl")
-    decided, longer, corl = (options.records / f"{name}.jsonl" for name in names)
+    decided, longer = (options.records / f"{name}.jsonl" for name in ("returns", "returns_longer"))
     if options.stage == "decide":
         returns_study.decide(decided, options.folder)
     if options.stage == "longer":
         run = partial(returns_study.run_setting, seeds=LONGER_SEEDS)
         returns_study.decide(longer, options.folder, LONGER, run=run)
 
-    records = returns_study.read(decided)
-    others = (returns_study.read(longer), returns_study.read(corl))
-    page = returns_page.filled(options.page.read_text(), records, *others)
+    corl = (options.records / f"{name}.jsonl" for name in ("returns_corl", "returns_corl_longer"))
+    records = [returns_study.read(path) for path in (decided, longer, *corl)]
+    page = returns_page.filled(options.page.read_text(), *records)
     write_atomic(options.page, page.encode())
     print(page)
 

@@ -101,7 +101,7 @@ def test_a_class_is_trained_for_every_seed_and_played_at_half_time(study, monkey
 def test_without_a_checkout_one_line_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("CORL_DIR", raising=False)
     monkeypatch.delitem(sys.modules, "scripts.bench.peers.corl", raising=False)
-    code = main_program(monkeypatch, "returns_corl.py", "--records", tmp_path / "records.jsonl")
+    code = main_program(monkeypatch, "returns_corl.py", "decide", "--records", tmp_path)
     assert code == 2
     assert "not installed: CORL, a checkout in $CORL_DIR" in capsys.readouterr().err
-    assert not (tmp_path / "records.jsonl").exists()
+    assert not list(tmp_path.iterdir())

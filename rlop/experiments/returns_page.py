@@ -62,6 +62,11 @@ def final_score(training: Training) -> Interval:
     return Interval(*mean_ci(training.scores[-1]))
 
 
+def beside(training: Training | None) -> str:
+    """Return the score of CORL's class, if it was trained."""
+    return "-" if training is None else str(final_score(training))
+
+
 def verdict(agent: Interval, policy: Interval) -> str:
     """Compare two intervals: below, level or above; they are level where they overlap."""
     if math.isnan(agent.mean):
@@ -109,7 +114,7 @@ def row(training: Training, corl: Training | None, policy: Interval) -> str:
         str(score),
         verdict(score, policy),
         f"{np.mean(training.scores[-2]):.1f}",
-        "-" if corl is None else str(final_score(corl)),
+        beside(corl),
         f"{published:.1f} ± {spread:.1f}",
         f"{training.updates:,}",
         f"{CORL_UPDATES.get(training.title, USUAL_UPDATES):,}",
@@ -124,45 +129,52 @@ def value_learned(q: Sequence[float] | None, value: float) -> str:
     return "-" if q is None else f"{np.mean(q) / value:.2f}"
 
 
-def longer_table(records: Records, longer: Records) -> str:
-    """Return the table of trainings with more updates, beside those that decided.
+def longer_table(records: Records, longer: Records, corl: Records) -> str:
+    """Return the table of trainings with more updates, each below the one that decided.
 
     Args:
         records: of the trainings that decided.
         longer: of those with more updates.
+        corl: of CORL's own classes, with more updates.
     """
     lines = [
-        "| | updates | score, 95 % interval | the data's policy | at half time | CPU minutes | "
-        "Q / return |",
-        f"|{'---|' * 7}",
+        "| | minibatch | updates | score, 95 % interval | the data's policy | at half time | "
+        "CORL's code, same data and updates | CPU minutes | Q / return |",
+        f"|{'---|' * 9}",
     ]
     for setting in LONGER:
         key = (setting.source, setting.title)
         if key in longer.trainings:
             policy = policy_score(records.behaviors[setting.source])
-            both = (records.trainings[key], longer.trainings[key])
-            lines += [longer_row(training, policy) for training in both]
+            lines += [
+                longer_row(records.trainings[key], None, policy),
+                longer_row(longer.trainings[key], corl.trainings.get(key), policy),
+            ]
     return "\n".join(lines)
 
 
-def longer_row(training: Training, policy: Interval) -> str:
+def longer_row(training: Training, corl: Training | None, policy: Interval) -> str:
     """Return the row of one training, whatever its updates."""
     score = final_score(training)
     cells = [
         f"{training.title}, {SOURCES[training.source].level}",
+        str(training.config["batch_size"]),
         f"{training.updates:,}",
         str(score),
         verdict(score, policy),
         f"{np.mean(training.scores[-2]):.1f}",
+        beside(corl),
         f"{training.cpu_seconds / 60:.1f}",
         value_learned(training.q, training.value),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def filled(page: str, records: Records, longer: Records, corl: Records) -> str:
+def filled(
+    page: str, records: Records, longer: Records, corl: Records, corl_longer: Records
+) -> str:
     """Put the tables into the page, between their marks."""
-    written = (tables(records, corl), longer_table(records, longer))
+    written = (tables(records, corl), longer_table(records, longer, corl_longer))
     for part, text in zip(PARTS, written, strict=True):
         begin, end = f"<!-- {part} -->", f"<!-- /{part} -->"
         head, _, rest = page.partition(begin)

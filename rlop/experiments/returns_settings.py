@@ -84,6 +84,7 @@ def setting(
     preset: str | None,
     transforms: Transforms,
     updates: int | None = None,
+    batch_size: int | None = None,
 ) -> Setting:
     """Return a training.
 
@@ -93,13 +94,14 @@ def setting(
         preset: its preset; None is its defaults.
         transforms: of the data.
         updates: in place of those in `UPDATES`.
+        batch_size: in place of a share of the preset's.
     """
     return Setting(
         source=source,
         title={"TD3BC": "TD3+BC"}.get(agent, agent),
         agent=agent,
         updates=updates or UPDATES[agent],
-        batch_size=BATCHES.get(agent, 256) // SHARE,
+        batch_size=batch_size or BATCHES.get(agent, 256) // SHARE,
         options={} if preset is None else {"preset": preset},
         transforms=transforms,
     )
@@ -121,8 +123,13 @@ SETTINGS = (
     setting("halfcheetah", "EDAC", "edac/halfcheetah-medium", {}),
 )
 
-# Means below the data's policy that still rose: four times the updates, with seeds of their own.
+# With seeds of their own. The means of the first two were below the data's policy and still rose:
+# four times the updates. ReBRAC has many small steps in place of few large ones.
 LONGER = (
     setting("halfcheetah", "TD3BC", "td3bc/corl", OBS, updates=80_000),
     setting("halfcheetah", "IQL", "iql/corl", OBS, updates=51_200),
+    setting("hopper", "ReBRAC", "rebrac/hopper-medium", {}, updates=60_000, batch_size=64),
+    setting(
+        "halfcheetah", "ReBRAC", "rebrac/halfcheetah-medium", {}, updates=60_000, batch_size=64
+    ),
 )

@@ -72,8 +72,8 @@ class Training:
     source: str
     title: str
     seeds: list[int]
-    config: object
-    transforms: object
+    config: Mapping[str, Any]
+    transforms: Mapping[str, Any]
     updates: int
     cpu_seconds: float
     steps: list[int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -52,15 +53,15 @@ class TorchRun:
         self.batch_size = batch_size
 
         self.buffer = module.ReplayBuffer(*sizes, len(data))
-        self.buffer.load_d4rl_dataset(
-            {
-                "observations": data.obs,
-                "actions": data.action,
-                "rewards": data.reward,
-                "next_observations": data.next_obs,
-                "terminals": data.terminated,
-            }
-        )
+        columns = {
+            "observations": data.obs,
+            "actions": data.action,
+            "rewards": data.reward,
+            "next_observations": data.next_obs,
+            "terminals": data.terminated,
+        }
+        with redirect_stdout(None):
+            self.buffer.load_d4rl_dataset(columns)
 
     def train(self, updates: int) -> None:
         """Take gradient steps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,20 +64,21 @@ class Player:
         return self
 
 
-def run_setting(setting: Setting, raw: Dataset) -> Training:
+def run_setting(setting: Setting, raw: Dataset, seeds: Sequence[int] = SEEDS) -> Training:
     """Train the seeds of a setting one after another; play at half time and at the end.
 
     Args:
         setting: what is trained; the agent's options are CORL's but for the minibatch.
         raw: its data, not transformed.
+        seeds: of the runs.
     """
     started = cpu_seconds()
     data = transform(raw, setting.transforms)
     options = options_of(setting)
     half = setting.updates // 2
 
-    returns = np.empty((2, len(SEEDS)))
-    for index, seed in enumerate(SEEDS):
+    returns = np.empty((2, len(seeds)))
+    for index, seed in enumerate(seeds):
         run = maker(setting.agent)(setting.agent, data, options, setting.batch_size, seed)
         evaluate = Evaluator(data.spec.env_id, [seed], EPISODES, spec=data.spec)
         for part in range(2):
@@ -89,7 +90,7 @@ def run_setting(setting: Setting, raw: Dataset) -> Training:
     return Training(
         source=setting.source,
         title=setting.title,
-        seeds=list(SEEDS),
+        seeds=list(seeds),
         config={**options, "batch_size": setting.batch_size},
         transforms=to_dict(setting.transforms),
         updates=setting.updates,
