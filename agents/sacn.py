@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from rlop.agent import Losses, Noise, NoiseShapes
-from rlop.losses import tanh_gaussian, td
+from rlop.losses import tanh_gaussian
 from rlop.optim.learner import Learner
+from rlop.regularizers import diversity
 from rlop.types import Batch, InputError, Metrics
 
 from .actor_critic import Moments, SoftActorCritic
@@ -22,9 +23,9 @@ class SACN(SoftActorCritic):
         policy   mean[ c log pi(a~|s) - min_e Q_e(s, a~) ],  a~ from pi(.|s)
         entropy  -log c * mean[ log pi(a~|s) + target_entropy m ]
 
-    The diversity is `td.diversity` of dQ_e(s, a)/da, of expected values. It is no regularizer: none
-    reads slopes of actions, and the user's own `regularizers` would take its place. Actions are in
-    [-1, 1].
+    The diversity is that of `rlop.regularizers.diversity`, of dQ_e(s, a)/da of expected values. As
+    an option it stays where `regularizers` are named, and its slopes come from the TD loss's own
+    pass. Actions are in [-1, 1].
 
     Args: as in `rlop.agent.Agent`; `options` are the fields of `SACNConfig`.
     Raises:
@@ -73,7 +74,7 @@ class SACN(SoftActorCritic):
         parts: Metrics = {}
         if self.diversifies:
             features, z, slopes = self.critics.with_slopes(batch.obs, batch.action)
-            parts["loss/diversity"] = td.diversity(slopes).mean(-1)
+            parts["loss/diversity"] = diversity(slopes).mean(-1)
         else:
             features, z = self.critics.outputs(batch.obs, batch.action)  # [R, E, B, D or K]
         q, target = self.head.mean(z), self.head.target(particles)

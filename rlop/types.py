@@ -117,7 +117,8 @@ class TDContext:
     `next_features` come from the online network, with gradient; `next_features_target` come from
     the target network and `initial_features` from the network at initialization, both without
     gradient. Each is None when no regularizer of the agent asked for it (see `needs`). With E
-    critics, features and values have an axis E after R.
+    critics, features and values have an axis E after R. `slopes` are there for critics of
+    continuous actions alone, with gradient.
     """
 
     features: Tensor  # [R, B, D] (or [R, E, B, D]) phi(s, a), input of the last linear layer
@@ -132,6 +133,7 @@ class TDContext:
     initial_features: Tensor | None = None  # [R, B, D] phi0(s, a)
     reward: Tensor | None = None  # [R, B], summed over n steps for n-step data
     discount: Tensor | None = None  # [R, B] factor of the next value: gamma, or gamma^n for n steps
+    slopes: Tensor | None = None  # [R, E, B, m] dQ_e(s, a)/da
     parameters: Mapping[str, Tensor] = field(
         default_factory=dict
     )  # online network, by name, each [R, ...]
@@ -141,6 +143,8 @@ class TDContext:
 OPTIONAL = frozenset(
     {"next_features", "next_features_target", "initial_features", "reward", "discount"}
 )
+# Not every agent has these; who declares nothing does not get them.
+ON_REQUEST = frozenset({"slopes"})
 
 Metrics: TypeAlias = "dict[str, Tensor]"  # name -> [R], detached, on the device
 Penalty: TypeAlias = "Callable[[TDContext], Tensor]"  # -> [R], unweighted
@@ -169,7 +173,7 @@ def needs(*fields: str) -> Callable[[Penalty], Declared]:
         @needs("reward")
         def my_penalty(ctx: TDContext) -> Tensor: ...
 
-    Without it, a function gets every optional field.
+    Without it, a function gets every optional field but `slopes`.
 
     Args:
         fields: names of optional fields.

@@ -8,7 +8,7 @@ from helpers.twins import assert_twin, to_float64
 from rlop.agents import CQL, EDAC, SACN
 from rlop.agents.sacn_config import PRESETS
 
-from rlop.losses import td
+from rlop.regularizers import diversity
 from rlop.types import InputError, Spec
 
 SMALL = {"hidden": (16, 16), "policy_hidden": (16,), "batch_size": 8, "n_critics": 3}
@@ -50,8 +50,22 @@ def test_the_diversity_term_turns_the_critics_slopes_apart(moves):
     train_steps(agent, moves, 60)
     batch, _ = first_batch(agent, moves)
     slopes = agent.critics.with_slopes(batch.obs, batch.action)[2]
-    plain, diverse = td.diversity(slopes).mean(-1).tolist()
+    plain, diverse = diversity(slopes).mean(-1).tolist()
     assert diverse < plain - 0.3
+
+
+def test_the_option_and_the_regularizer_are_the_same_penalty(moves):
+    options = {**SMALL, **FAST, "head": {"hl_gauss": {"v_min": -3.0, "v_max": 3.0}}}
+    built_in = EDAC(moves.spec, eta=2.0, **options)
+    added = SACN(moves.spec, regularizers={"diversity": 2.0}, **options)
+    for agent in (built_in, added):
+        to_float64(agent)
+        batch, noise = first_batch(agent, moves, torch.float64)
+        losses, metrics = agent.losses(batch, noise)
+        if agent is built_in:
+            expected, penalty = losses, metrics["loss/diversity"]
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(metrics["reg/diversity"], penalty, rtol=1e-12, atol=1e-12)
 
 
 def test_it_is_cql_without_the_conservative_term(moves):

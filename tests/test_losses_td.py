@@ -129,20 +129,3 @@ def test_conservative_gap_equals_numpy_at_each_runs_temperature():
 def test_shapes_that_would_broadcast_are_refused(function, shapes):
     with pytest.raises(ValueError, match=f"{function.__name__}: shapes differ"):
         function(*[torch.zeros(shape) for shape in shapes])
-
-
-def test_diversity_of_three_critics_by_hand():
-    """Two agree and the third is at a right angle: one pair of three, in both orders."""
-    slopes = torch.tensor([[[3.0, 0.0]], [[0.5, 0.0]], [[0.0, -2.0]]], dtype=torch.float64)
-    assert td.diversity(slopes[None]).tolist() == [[pytest.approx(1.0)]]
-    same, opposite = slopes[:2], slopes[:1] * torch.tensor([1.0, -1.0]).view(2, 1, 1)
-    assert td.diversity(same[None]).item() == pytest.approx(2.0)
-    assert td.diversity(opposite[None]).item() == pytest.approx(-2.0)
-
-
-def test_diversity_of_slopes_of_zero_is_finite_with_its_gradient():
-    slopes = torch.zeros(1, 3, 2, 4, requires_grad=True)
-    td.diversity(slopes).sum().backward()
-    assert torch.isfinite(slopes.grad).all()
-    with pytest.raises(ValueError, match="E > 1"):
-        td.diversity(torch.zeros(1, 1, 2, 4))

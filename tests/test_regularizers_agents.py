@@ -30,8 +30,8 @@ CONTINUOUS: Mapping[str, object] = {
     "batch_size": 8,
     "action_samples": 2,
 }
-EVERY: Mapping[str, object] = {
-    **dict.fromkeys(REGULARIZERS, 1e-3),
+EVERY: Mapping[str, object] = {  # of DQN
+    **{name: 1e-3 for name in REGULARIZERS if name != "diversity"},
     "infer": 1e-6,
     "pc_share": {"coef": 0.1, "threshold": 0.0},
 }
@@ -45,6 +45,7 @@ class Case(NamedTuple):
     kind: type[Agent]
     data: Dataset
     options: Mapping[str, object]
+    every: Mapping[str, object]  # every regularizer, with its coefficient
 
     def make(self, **options: object) -> Agent:
         return self.kind(self.data.spec, **{**self.options, **options})
@@ -65,8 +66,8 @@ def moves() -> Dataset:
 @pytest.fixture(params=["DQN", "CQL"])
 def case(request: pytest.FixtureRequest, tiny: Dataset) -> Case:
     if request.param == "CQL":
-        return Case(CQL, moves(), CONTINUOUS)
-    return Case(DQN, tiny, DISCRETE)
+        return Case(CQL, moves(), CONTINUOUS, {**EVERY, "diversity": 1e-3})
+    return Case(DQN, tiny, DISCRETE, EVERY)
 
 
 def learner_of(agent: Agent) -> Learner:
@@ -79,12 +80,12 @@ def copy_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_all_together_train_and_each_is_measured(case: Case) -> None:
-    agent = case.make(seeds=2, regularizers=EVERY)
+    agent = case.make(seeds=2, regularizers=case.every)
     before = copy_of(learner_of(agent).parameters)
     metrics = train_steps(agent, case.data, 5)
 
     assert agent.active.all()
-    assert {f"reg/{name}" for name in REGULARIZERS} <= set(metrics)
+    assert {f"reg/{name}" for name in case.every} <= set(metrics)
     for value in metrics.values():
         assert value.isfinite().all()
     for name, parameter in learner_of(agent).parameters.items():
@@ -96,6 +97,8 @@ def test_all_together_train_and_each_is_measured(case: Case) -> None:
 def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
     case: Case, name: str
 ) -> None:
+    if name not in case.every:
+        pytest.skip("of critics of continuous actions")
     plain = case.make(seeds=[1])
     swept = case.make(seeds=[1], regularizers={name: [0.0, 1.0]})
     plain_metrics, swept_metrics = (
@@ -117,8 +120,8 @@ def test_each_moves_the_network_and_with_coefficient_zero_changes_nothing(
 
 
 def test_a_run_alone_equals_itself_among_others(case: Case) -> None:
-    together = case.make(seeds=[3, 4, 5], regularizers=EVERY)
-    alone = case.make(seeds=[4], regularizers=EVERY)
+    together = case.make(seeds=[3, 4, 5], regularizers=case.every)
+    alone = case.make(seeds=[4], regularizers=case.every)
     metrics, expected = train_steps(together, case.data, 4), train_steps(alone, case.data, 4)
     for name, value in expected.items():
         torch.testing.assert_close(metrics[name][1:2], value, rtol=1e-3, atol=1e-4)
@@ -132,8 +135,8 @@ def test_one_graph_that_equals_eager(case: Case) -> None:
     """With a backend that only traces: `test_regularizers.py` takes each alone further."""
     torch.compiler.reset()
     counters.clear()
-    eager = case.make(seeds=2, regularizers=EVERY)
-    traced = case.make(seeds=2, regularizers=EVERY)
+    eager = case.make(seeds=2, regularizers=case.every)
+    traced = case.make(seeds=2, regularizers=case.every)
     expected = train_steps(eager, case.data, 3)
     metrics = train_steps(traced, case.data, 3, Compiled(traced.update, "eager"))
 
@@ -148,7 +151,7 @@ def test_one_graph_that_equals_eager(case: Case) -> None:
 
 
 def test_what_they_keep_is_in_the_checkpoint(case: Case, tmp_path: Path) -> None:
-    agent = case.make(seeds=2, regularizers=EVERY)
+    agent = case.make(seeds=2, regularizers=case.every)
     train_steps(agent, case.data, 3)
     saved = checkpoint.save(tmp_path / "checkpoint.pt", agent, 3)
     restored, _ = checkpoint.load_agent(saved)
@@ -163,7 +166,7 @@ def test_what_they_keep_is_in_the_checkpoint(case: Case, tmp_path: Path) -> None
 
 
 def test_a_state_restores_what_they_refer_to_even_under_another_seed(case: Case) -> None:
-    options = {"regularizers": EVERY, "projections": {"max_norm": 3.0}}
+    options = {"regularizers": case.every, "projections": {"max_norm": 3.0}}
     agent, other = case.make(seeds=[1], **options), case.make(seeds=[9], **options)
     train_steps(agent, case.data, 2)
     assert not torch.equal(
@@ -244,6 +247,15 @@ def test_beer_is_refused_without_a_next_value(tiny: Dataset) -> None:
     others = {name: coef for name, coef in EVERY.items() if name != "beer"}
     agent = DQN(tiny.spec, regularizers=others, backup="mc", **DISCRETE)
     assert train_steps(agent, tiny, 2)["loss/total"].isfinite().all()
+
+
+def test_diversity_is_refused_without_two_critics_of_continuous_actions(tiny: Dataset) -> None:
+    message = "regularizers.diversity: needs critics of continuous actions"
+    with pytest.raises(InputError, match=message):
+        DQN(tiny.spec, regularizers={"diversity": 1.0}, **DISCRETE)
+    message = "regularizers.diversity: expected at least 2 critics, n_critics = 1"
+    with pytest.raises(InputError, match=message):
+        CQL(moves().spec, n_critics=1, regularizers={"diversity": 1.0}, **CONTINUOUS)
 
 
 def test_a_field_that_no_agent_gives_is_refused(case: Case) -> None:

@@ -18,6 +18,7 @@ from rlop.regularizers import (
     PCShare,
     beer,
     cosine,
+    diversity,
     dr3,
     feature_decorrelation,
     feature_norm,
@@ -362,3 +363,23 @@ def test_initial_features_are_those_before_training() -> None:
     assert torch.equal(features, before)
     assert not features.requires_grad
     assert not torch.equal(network.features(obs), before)
+
+
+# --- diversity ---
+
+
+def test_diversity_of_three_critics_by_hand():
+    """Two agree and the third is at a right angle: one pair of three, in both orders."""
+    slopes = torch.tensor([[[3.0, 0.0]], [[0.5, 0.0]], [[0.0, -2.0]]], dtype=torch.float64)
+    assert diversity(slopes[None]).tolist() == [[pytest.approx(1.0)]]
+    same, opposite = slopes[:2], slopes[:1] * torch.tensor([1.0, -1.0]).view(2, 1, 1)
+    assert diversity(same[None]).item() == pytest.approx(2.0)
+    assert diversity(opposite[None]).item() == pytest.approx(-2.0)
+
+
+def test_diversity_of_slopes_of_zero_is_finite_with_its_gradient():
+    slopes = torch.zeros(1, 3, 2, 4, requires_grad=True)
+    diversity(slopes).sum().backward()
+    assert torch.isfinite(slopes.grad).all()
+    with pytest.raises(ValueError, match="E > 1"):
+        diversity(torch.zeros(1, 1, 2, 4))

@@ -305,30 +305,3 @@ def expectile_loss(error: Tensor, expectile: Tensor) -> Tensor:
     level = per_run(expectile, error)
     weight = (level - (error < 0).to(error.dtype)).abs()
     return weight * error.square()
-
-
-def diversity(gradients: Tensor) -> Tensor:
-    """Compute how much the critics' action gradients point the same way.
-
-        1/(E - 1) sum_{i != j} < g_i / |g_i|, g_j / |g_j| >,  g_e = dQ_e(s, a) / da
-
-    It is E where all agree, and at least -E / (E - 1).
-
-    Args:
-        gradients: g, `[R, E, B, m]` of E > 1 critics.
-    Returns:
-        `[R, B]`.
-    Raises:
-        ValueError: for a single critic.
-    Reference: An et al., "Uncertainty-Based Offline Reinforcement Learning with Diversified
-        Q-Ensemble", NeurIPS 2021, arXiv:2110.01548, equation 4.
-    Differs from: nothing in value: like the authors' code, it sums ordered pairs, and adds 1e-10 to
-        the lengths.
-    """
-    critics = gradients.shape[1]
-    if critics < 2:
-        raise ValueError(f"gradients {tuple(gradients.shape)}: expected [R, E, B, m] with E > 1")
-    unit = gradients / (torch.linalg.vector_norm(gradients, dim=-1, keepdim=True) + 1e-10)
-    # The sum over pairs is |sum_e u_e|^2 less the pairs of a critic with itself.
-    pairs = unit.sum(1).square().sum(-1) - unit.square().sum((1, -1))
-    return pairs / (critics - 1)

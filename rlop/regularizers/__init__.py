@@ -23,6 +23,7 @@ from rlop.regularizers.base import (
     sum_over_critics,
 )
 from rlop.regularizers.cosine import Cosine, cosine
+from rlop.regularizers.diversity import Diversity, diversity
 from rlop.regularizers.dr3 import DR3, dr3, warn_if_unbounded
 from rlop.regularizers.dr3 import PRESETS as DR3_PRESETS
 from rlop.regularizers.infer import InFeR, infer, initial_features
@@ -49,6 +50,7 @@ __all__ = [
     "PRESETS",
     "REGULARIZERS",
     "Cosine",
+    "Diversity",
     "FeatureDecorrelation",
     "FeatureNorm",
     "FunctionRegularizer",
@@ -64,6 +66,7 @@ __all__ = [
     "as_regularizer",
     "beer",
     "cosine",
+    "diversity",
     "dr3",
     "feature_decorrelation",
     "feature_norm",
@@ -102,6 +105,8 @@ REGULARIZERS: dict[str, type[Regularizer]] = {
     "path_norm": PathNorm,
     "l2": L2,
     "l2_init": L2Init,
+    # critics of continuous actions
+    "diversity": Diversity,
 }
 
 # "<regularizer>/<variant>" -> options that reproduce a published code

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from rlop.config.checks import check_known
 from rlop.config.terms import Term
+from rlop.nets import Critics
 from rlop.optim.learner import Learner
 from rlop.regularizers import initial_features, make_regularizer
 from rlop.regularizers.base import Regularizer, as_regularizer
-from rlop.types import KEPT, OPTIONAL, InputError, Metrics, Penalty, TDContext
+from rlop.types import KEPT, ON_REQUEST, OPTIONAL, InputError, Metrics, Penalty, TDContext
 
 
 def make_regularizers(terms: Mapping[str, Term]) -> dict[str, Regularizer]:
@@ -75,7 +77,7 @@ class Penalties:
             InputError: for a regularizer that reads what this agent cannot provide.
         """
         for name, regularizer in self.regularizers.items():
-            _check_needs(name, regularizer, bootstraps)
+            _check_needs(name, regularizer, network, bootstraps)
             self.penalties[name] = regularizer.attach(network, activation, seeds)
 
         modules = {}
@@ -105,6 +107,9 @@ class Penalties:
 
         if "initial_features" in self.needs:
             features["initial_features"] = initial_features(learner, *here)
+
+        if "slopes" in self.needs:
+            features["slopes"] = cast(Critics, learner.online).with_slopes(*here)[2]
         return features
 
     def add_to(self, loss: Tensor, context: TDContext) -> tuple[Tensor, Metrics]:
@@ -127,11 +132,13 @@ class Penalties:
         return loss if total is None else loss + total, metrics
 
 
-def _check_needs(name: str, regularizer: Regularizer, bootstraps: bool) -> None:
+def _check_needs(name: str, regularizer: Regularizer, network: nn.Module, bootstraps: bool) -> None:
     """Reject a regularizer whose inputs this agent cannot provide."""
     if regularizer.needs == OPTIONAL:  # a function that declares nothing gets what there is
         return
     for wanted in regularizer.needs:
-        check_known(f"regularizers.{name}: needs", wanted, OPTIONAL)
+        check_known(f"regularizers.{name}: needs", wanted, OPTIONAL | ON_REQUEST)
     if "discount" in regularizer.needs and not bootstraps:
         raise InputError(f"regularizers.{name}: needs a bootstrapped target, backup = mc has none")
+    if "slopes" in regularizer.needs and not hasattr(network, "with_slopes"):
+        raise InputError(f"regularizers.{name}: needs critics of continuous actions")

@@ -36,7 +36,9 @@ def row_id(row: Row) -> str:
 
 R, E, B, D, A = 3, 2, 5, 4, 3
 # Fields that may carry gradient.
-FIELDS = ("features", "next_features", "q_values", "q", "target")
+FIELDS = ("features", "next_features", "q_values", "q", "target", "slopes")
+# Regularizers that need several critics.
+OF_CRITICS = ("diversity",)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -52,6 +54,7 @@ def context(critics: int = 0, seed: int = 0) -> TDContext:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     lead = (R, critics) if critics else (R,)
+    slopes = draw(*lead, B, 2).requires_grad_() if critics else None
     action = torch.randint(A, (R, B), generator=generator)
     q_values = draw(*lead, B, A).requires_grad_()
     data_q = q_values[..., 0] if critics else q_values.gather(-1, action[..., None])[..., 0]
@@ -75,6 +78,7 @@ def context(critics: int = 0, seed: int = 0) -> TDContext:
         initial_features=draw(*lead, B, D),
         reward=9 * draw(R, B),
         discount=0.8 + 0.1 * draw(R, B).sigmoid(),
+        slopes=slopes,
         parameters={name: (w + draw(*w.shape)).requires_grad_() for name, w in initial.items()},
         initial=initial,
     )
@@ -88,7 +92,7 @@ def tensors_of(ctx: TDContext) -> dict[str, Tensor]:
         if isinstance(value, Mapping):
             for name, tensor in value.items():
                 tensors[f"{field.name}/{name}"] = tensor
-        else:
+        elif value is not None:
             tensors[field.name] = value
     return tensors
 
@@ -177,6 +181,7 @@ class Attached:
 def gradients(penalty: Tensor, ctx: TDContext) -> dict[str, Tensor]:
     """Differentiate a penalty with respect to everything in the context that it reaches."""
     leaves = {name: getattr(ctx, name) for name in FIELDS} | dict(ctx.parameters)
+    leaves = {name: leaf for name, leaf in leaves.items() if leaf is not None}
     leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     grads = torch.autograd.grad(
         penalty.sum(), list(leaves.values()), allow_unused=True, retain_graph=True
