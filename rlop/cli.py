@@ -79,8 +79,12 @@ def print_help(argv: Sequence[str], default: Path | None, command: str = "train"
 
     from rlop.training.run import from_args
 
-    experiment, _ = from_args(argv, default)
-    print(page_of(experiment, command))
+    page = page_of(from_args(argv, default)[0], command)
+    if command == "train" and default is not None:  # a file in scripts/, which names its default
+        script = f"python {sys.argv[0]}"
+        page = page.replace("rlop train CONFIG.yaml", f"{script} [CONFIG.yaml]")
+        page = page.replace("rlop train", script)
+    print(page)
 
 
 def print_schema() -> None:

@@ -39,6 +39,9 @@ def test_every_script_gives_help(script, monkeypatch, capsys):
         assert sys.path[0] == str(ROOT)
     if script in ("gridworld.py", "mujoco.py"):
         assert "--agent.lr" in shown.out
+    if script == "mujoco.py":
+        assert shown.out.startswith(f"usage: python {sys.argv[0]} [CONFIG.yaml] [--key value ...]")
+        assert "rlop train" not in shown.out
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_every_agent_is_probed_on_the_same_rows(tiny):
     assert torch.equal(maximum.probe_batch.index[0], sarsa.probe_batch.index[0])
 
 
+def test_rows_that_an_agent_cannot_learn_from_are_counted_in_a_message(tiny, caplog):
+    caplog.set_level("INFO", "rlop")
+    Loop(make(tiny), tiny, TrainOptions())
+    assert "leaves out" not in caplog.text
+    loop = Loop(DQN(tiny.spec, backup="sarsa", **SMALL), tiny, TrainOptions())
+    gone = len(tiny) - len(loop.feed.table)
+    assert gone == (tiny.end & ~tiny.terminated).sum() > 0
+    assert f"DQN leaves out {gone} of {len(tiny)} rows, which lack what its target" in caplog.text
+
+
 def test_tensorboard_shows_a_line_per_run_and_a_hyper_parameter_tab(tiny, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

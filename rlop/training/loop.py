@@ -171,6 +171,11 @@ class Loop:
         check_data(self.agent.spec, data)
         prepared = self.agent.prepare(data)
         check_batch_size(self.agent.batch_size, len(prepared))
+        if len(prepared) < len(data) and number == 0:
+            say(
+                f"{data.name}: {self.agent.name} leaves out {len(data) - len(prepared):,} of "
+                f"{len(data):,} rows, which lack what its target reads, such as a next action"
+            )
 
         table = make_table(prepared.columns(), self.agent.device)
         seeds, size = self.agent.runs.seeds, self.agent.batch_size
