@@ -10,7 +10,15 @@ from helpers.training import parameters_of
 from rlop.agents import DQN
 
 import rlop
-from rlop.experiments import dr3_claims, dr3_page, dr3_study
+from rlop.experiments import (
+    atlas_study,
+    doctor_study,
+    dr3_claims,
+    dr3_page,
+    dr3_study,
+    ope_study,
+    returns_study,
+)
 from rlop.experiments.dr3_claims import CONTRADICTED, HOLDS, UNDECIDED, Answer
 from rlop.experiments.dr3_settings import EVERYONE, REPORTING, SOURCES, Setting, settings
 from rlop.experiments.dr3_study import Record, Records
@@ -119,11 +127,16 @@ def test_records_are_read_as_written_and_the_page_has_every_claim(tmp_path):
     assert (tmp_path / "p.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("line", ["{", json.dumps({"setting": "grid"}), json.dumps({"drift": 1})])
-def test_a_damaged_record_is_one_line(tmp_path, line):
+@pytest.mark.parametrize("line", ["{", "3", json.dumps({"seed": 1}), json.dumps({"drift": 1})])
+@pytest.mark.parametrize(
+    "study",
+    [atlas_study, doctor_study, dr3_study, ope_study, returns_study],
+    ids=lambda study: study.__name__.rpartition(".")[2],
+)
+def test_a_damaged_record_of_any_study_is_one_line(study, tmp_path, line):
     (tmp_path / "r.jsonl").write_text(line + "\n")
-    with pytest.raises(InputError, match="line 1: expected a record"):
-        dr3_study.read(tmp_path / "r.jsonl")
+    with pytest.raises(InputError, match=r"r\.jsonl: line 1: expected a"):
+        study.read(tmp_path / "r.jsonl")
 
 
 def test_a_setting_trains_and_is_recorded(tmp_path, monkeypatch):

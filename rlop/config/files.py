@@ -280,6 +280,6 @@ def read_json_lines(path: Path, make: Callable[[Any], Made], what: str = "a reco
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             made.append(make(json.loads(line)))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path}: line {number}: expected {what}, {error}") from None
     return made

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
-from rlop.config.files import write_atomic
+from rlop.config.files import read_json_lines, write_atomic
 from rlop.doctor.findings import findings
 from rlop.doctor.measures import MEASURES, Measured
 from rlop.doctor.ranges import percentiles
@@ -88,10 +88,19 @@ def chosen(records: Iterable[Record], wanted: Mapping[str, list[int]]) -> list[R
 
 
 def read(path: Path) -> list[Record]:
-    """Read the records of a file; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the records of a file, one a line; none if there is no file.
+
+    Raises:
+        InputError: a line that is no record.
+    """
+
+    def record(content: Any) -> Record:
+        missing = Record.__annotations__.keys() - content.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+        return cast(Record, content)
+
+    return read_json_lines(path, record)
 
 
 def reference(records: Iterable[Record]) -> dict[str, object]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from rlop import ope
 from rlop.collect.collector import collect
-from rlop.config.files import write_atomic
+from rlop.config.files import read_json_lines, write_atomic
 from rlop.data.dataset import Dataset
 from rlop.data.formats.generate import generate
 from rlop.data.load import load_dataset
@@ -208,14 +208,18 @@ STUDIES: dict[str, Callable[[int], tuple[list[float], dict[str, list[Estimate]]]
 
 
 def read(path: Path) -> list[Record]:
-    """Return the records of a file, one a line; none if there is no file."""
-    if not path.exists():
-        return []
-    records = [cast(Record, json.loads(line)) for line in path.read_text().splitlines()]
-    for record in records:
-        for name, found in record["estimates"].items():
-            record["estimates"][name] = [Estimate(*map(_number, numbers)) for numbers in found]
-    return records
+    """Return the records of a file, one a line; none if there is no file.
+
+    Raises:
+        InputError: a line that is no record.
+    """
+
+    def record(content: Any) -> Record:
+        for name, found in content["estimates"].items():
+            content["estimates"][name] = [Estimate(*map(_number, numbers)) for numbers in found]
+        return cast(Record, content)
+
+    return read_json_lines(path, record)
 
 
 def _number(value: float | None) -> float:
