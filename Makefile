@@ -8,7 +8,7 @@ DEMO ?=
 CHAOS ?=
 BENCH ?= all
 JOBS ?= 2
-PEERS := d3rlpy tianshou torchrl stable-baselines3 jax
+PEERS := d3rlpy tianshou torchrl stable-baselines3 jax flax optax chex
 EXTRAS := report,collect,classic,minatar,atari,supervised,bands
 
 # Else every process of a test compiles the package anew.

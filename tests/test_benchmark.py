@@ -154,6 +154,7 @@ def test_the_table_of_agents_has_the_ratios_within_rounds():
 
 def test_corl_without_a_checkout_is_one_note(monkeypatch):
     monkeypatch.delenv("CORL_DIR", raising=False)
+    monkeypatch.delitem(sys.modules, "scripts.corl.checkout", raising=False)
     _, notes = updates.build_all(CASES["actors"][0], ["corl"], 300)
     assert notes == {"corl": "not installed: CORL, a checkout in $CORL_DIR"}
 

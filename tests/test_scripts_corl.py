@@ -60,7 +60,7 @@ def study(tmp_path, monkeypatch):
     (scripts / "any_percent_bc.py").write_text(BC)
     (configs / "medium_v2.yaml").write_text("env: hopper-medium-v2\ndiscount: 3e-1\nname: BC\n")
     monkeypatch.setenv("CORL_DIR", str(tmp_path))
-    names = ("scripts.bench.peers.corl", "scripts.corl.classes", "scripts.corl.study")
+    names = ("scripts.corl.checkout", "scripts.corl.classes", "scripts.corl.study")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     from scripts.corl import study
@@ -100,7 +100,7 @@ def test_a_class_is_trained_for_every_seed_and_played_at_half_time(study, monkey
 
 def test_without_a_checkout_one_line_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("CORL_DIR", raising=False)
-    monkeypatch.delitem(sys.modules, "scripts.bench.peers.corl", raising=False)
+    monkeypatch.delitem(sys.modules, "scripts.corl.checkout", raising=False)
     code = main_program(monkeypatch, "returns_corl.py", "decide", "--records", tmp_path)
     assert code == 2
     assert "not installed: CORL, a checkout in $CORL_DIR" in capsys.readouterr().err

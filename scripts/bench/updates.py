@@ -42,11 +42,11 @@ OURS: dict[str, dict[str, Any]] = {
     "rlop bf16 compiled": {"precision": "bf16", "compile": True},
 }
 PEERS = ("d3rlpy", "corl", "tianshou", "torchrl", "stable_baselines3")
-# Who has the agents beside CQL and DQN; CORL's ReBRAC is for JAX, and d3rlpy has no EDAC.
+# Who has the agents beside CQL and DQN; d3rlpy has no EDAC.
 WITH_ACTOR = {
     "bc": ("d3rlpy", "corl"),
     "td3bc": ("d3rlpy", "corl"),
-    "rebrac": ("d3rlpy",),
+    "rebrac": ("d3rlpy", "corl"),
     "iql": ("d3rlpy", "corl"),
     "edac": ("corl",),
 }

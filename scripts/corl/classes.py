@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rlop.data.dataset import Dataset
-from scripts.bench.peers.corl import script
+from scripts.corl.checkout import script
 
 MODULES = {
     "BC": "any_percent_bc",

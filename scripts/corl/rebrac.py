@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rlop.data.dataset import Dataset
-from scripts.bench.peers.corl import script
+from scripts.corl.checkout import script
 
 METRICS = ("critic_loss", "q_min", "actor_loss", "bc_mse_policy", "bc_mse_random", "action_mse")
 # Names of its options in its update.
@@ -93,7 +93,7 @@ class JaxRun:
 
     def train(self, updates: int) -> None:
         """Take gradient steps."""
-        self.carry = self.many(self.carry, updates)
+        self.carry = jax.block_until_ready(self.many(self.carry, updates))
 
     def act(self, obs: Tensor) -> Tensor:
         """Return greedy actions, `[B, S] -> [B, m]`."""

@@ -20,7 +20,7 @@ from rlop.experiments.returns_settings import EPISODES, SEEDS, SOURCES, Setting
 from rlop.experiments.returns_study import Training, cpu_seconds, discounted_return, rounded
 from rlop.training.evaluate import Evaluator
 from rlop.types import Spec
-from scripts.bench.peers.corl import SCRIPTS
+from scripts.corl.checkout import CONFIGS, SCRIPTS
 from scripts.corl.classes import TorchRun
 
 FOLDERS = {
@@ -115,8 +115,7 @@ def maker(agent: str) -> Callable[..., Run]:
 
 def options_of(setting: Setting) -> Mapping[str, Any]:
     """Return what CORL's configuration of an agent on the data's level sets."""
-    folder = SCRIPTS.parents[1] / "configs" / "offline" / FOLDERS[setting.agent]
-    path = folder / setting.source / "medium_v2.yaml"
+    path = CONFIGS / FOLDERS[setting.agent] / setting.source / "medium_v2.yaml"
     options = yaml.safe_load(path.read_text())
     return {name: value for name, value in options.items() if name not in ELSEWHERE}
 
