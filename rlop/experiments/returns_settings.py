@@ -132,4 +132,5 @@ LONGER = (
     setting(
         "halfcheetah", "ReBRAC", "rebrac/halfcheetah-medium", {}, updates=60_000, batch_size=64
     ),
+    setting("halfcheetah", "EDAC", "edac/halfcheetah-medium", {}, updates=10_240),
 )
