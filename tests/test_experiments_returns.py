@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.data import steps_of
+from helpers.experiments import ROOT
 
 from rlop.experiments import returns_page, returns_study
 from rlop.experiments.returns_page import Interval, verdict
@@ -110,6 +111,14 @@ def test_a_longer_training_stands_below_the_one_that_decided():
     end = "| 25.0 (4.5 to 45.5) | level | 5.0 | - | 1.5 | 0.50 |"
     assert f"{start} 64 | 12,800 {end}\n{start} 64 | 51,200 {end}" in page
     assert "TD3+BC" not in page
+
+
+def test_the_published_tables_are_those_of_the_published_records():
+    names = ("returns", "returns_longer", "returns_corl", "returns_corl_longer")
+    records = [returns_study.read(ROOT / "docs" / f"{name}.jsonl") for name in names]
+    assert len(records[0].trainings) == len(SETTINGS)
+    page = (ROOT / "docs" / "returns.md").read_text()
+    assert returns_page.filled(page, *records) == page
 
 
 def test_an_episode_that_the_end_of_the_data_cut_is_no_return():

@@ -93,7 +93,7 @@ def table(records: Records, corl: Records, source: str) -> str:
     episodes = len(records.behaviors[source].returns)
     lines = [
         f"| {SOURCES[source].level} | score, 95 % interval | the data's policy | at half time | "
-        "CORL's code, same data and updates | CORL, a million rows | updates | CORL's | "
+        "CORL's code, same data and updates | CORL, a million rows | updates | those there | "
         "CPU minutes | Q / return |",
         f"|{'---|' * 10}",
         f"| the data's policy, {episodes} episodes | {policy} |{' |' * 8}",
