@@ -50,7 +50,10 @@ def final_error(mdp, steps, **options):
     return history.get("eval/q_error_max")[1][-1]
 
 
-@pytest.mark.parametrize("backup", ["max", "double"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("backup", ["max", pytest.param("double", marks=SLOW)])
 def test_chain_reaches_the_optimal_q(backup):
     options = {"lr": 2e-3, "adam_eps": 1e-3, "target_period": 20, "batch_size": 10}
     error = final_error(chain(6), 1500, seeds=2, backup=backup, hidden=(64, 64), **options)
@@ -63,7 +66,7 @@ def test_small_gridworld_reaches_the_optimal_q():
     assert final_error(mdp, 1500, hidden=(128, 128), **options).max() < 0.02
 
 
-@pytest.mark.slow
+@SLOW
 def test_gridworld_reaches_the_optimal_q_to_two_percent_of_its_range():
     options = {"lr": 1e-3, "adam_eps": 1e-4, "target_period": 100, "batch_size": 256}
     mdp = gridworld(16, slip=0.0)
@@ -155,7 +158,13 @@ BANDITS = {
 }
 
 
-@pytest.mark.parametrize("name", BANDITS)
+# The others differ from these in one term.
+QUICK = ("CQL", "ReBRAC", "EDAC quantile")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else SLOW) for name in BANDITS]
+)
 def test_the_best_action_of_a_bandit_is_found(name):
     make, options = BANDITS[name]
     data = bandit()

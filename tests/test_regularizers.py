@@ -158,8 +158,15 @@ def test_reads_only_what_it_declares(penalty: Attached, ctx: TDContext) -> None:
             penalty(dataclasses.replace(ctx, **{field: None}))
 
 
+# All together are traced in `test_regularizers_agents.py`; here those that keep tensors, or differ.
+QUICK = ("dr3", "pc_share", "infer", "diversity")
+
+
 @pytest.mark.parametrize("critics", [E], ids=["two-critics"])
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in REGULARIZERS],
+)
 def test_compiled_equals_eager(name: str, critics: int) -> None:
     ctx = context(critics)
     penalty = Attached(name, {}, ctx)

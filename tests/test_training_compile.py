@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.agents import ROWS
 from helpers.training import parameters_of
-from rlop.agents import CQL, DQN
+from rlop.agents import CQL, DQN, EDAC, SACN
 
 import rlop
 from rlop.data import Dataset
@@ -213,19 +213,45 @@ SLOW = pytest.mark.slow
 OF_INDUCTOR = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 
 
-@pytest.mark.parametrize(
-    ("backend", "runs", "size"),
-    [
-        ("eager", 4, 6),
-        pytest.param("eager", 8, 1, marks=SLOW),
-        pytest.param("eager", 1, 6, marks=SLOW),
-        pytest.param("inductor", 1, 6, marks=SLOW),
-        pytest.param("inductor", 8, 6, marks=SLOW),
-        pytest.param("inductor", 8, 1, marks=SLOW),
-    ],
-)
+WAYS = [  # backend, runs, updates of a call
+    ("eager", 4, 6),
+    ("eager", 8, 1),
+    ("eager", 1, 6),
+    ("inductor", 1, 6),
+    ("inductor", 8, 6),
+    ("inductor", 8, 1),
+]
+# In every run of the tests: each agent once, and what an update may hold beside its loss.
+QUICK = {
+    "DQN",
+    "DQN noisy",
+    "DQN quantiles",
+    "DiscreteCQL infer",
+    "CQL lagrange",
+    "IQL squashed",
+    "IQL rmd",
+    "ReBRAC hl_gauss",
+    "TD3BC",
+    "EDAC",
+    "BC noisy",
+    "NeuralTD frobenius",
+}
+
+
+def compiled_rows():
+    for name, row in ROWS.items():
+        for way in WAYS:
+            marks = () if name in QUICK and way == WAYS[0] else SLOW
+            yield pytest.param(row, *way, id=f"{name}-{'-'.join(map(str, way))}", marks=marks)
+
+
+def test_every_agent_is_compiled_in_every_run_of_the_tests():
+    assert {row.agent for row in ROWS.values()} - {ROWS[name].agent for name in QUICK} == {SACN}
+    assert issubclass(EDAC, SACN)
+
+
 @OF_INDUCTOR
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+@pytest.mark.parametrize(("row", "backend", "runs", "size"), list(compiled_rows()))
 def test_compiled_updates_one_or_several_a_call_equal_eager_ones(
     row, backend, runs, size, tiny, moves, compile_by
 ):
