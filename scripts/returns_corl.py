@@ -6,7 +6,8 @@
 Records go to docs/returns_corl.jsonl and docs/returns_corl_longer.jsonl, one training a line;
 `python scripts/returns.py page` puts them into the tables. What is trained, and for how long:
 `rlop/experiments/returns_settings.py`. All other options are those of CORL's configurations. Data
-are collected by `scripts/returns.py`. ReBRAC is trained by JAX, with flax, optax and chex.
+are collected by `scripts/returns.py`. ReBRAC is trained by JAX, with flax, optax and chex; the
+environment of `make bench` has them.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("stage", choices=["decide", "longer"])
     parser.add_argument("--folder", type=Path, default=Path("data"), help="of the data")
     parser.add_argument("--records", type=Path, default=Path("docs"), help="folder of the records")
-    parser.add_argument("--only", nargs="+", metavar="TITLE", help="agents, such as ReBRAC")
+    titles = sorted({one.title for one in SETTINGS})
+    parser.add_argument("--only", nargs="+", choices=titles, default=titles, help="agents")
     options = parser.parse_args(argv)
 
     try:
@@ -46,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
 
     torch.set_num_threads(1)
     settings, seeds, name = STAGES[options.stage]
-    some = [one for one in settings if options.only is None or one.title in options.only]
+    some = [one for one in settings if one.title in options.only]
     run = partial(run_setting, seeds=seeds)
     returns_study.decide(options.records / name, options.folder, some, run=run)
 
