@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -150,21 +151,49 @@ def run_setting(
     )
 
     steps, returns = history.get("eval/return")
+    config, q = to_dict(agent.config), last_q(history)
+    return record_of(setting, seeds, data, config, started, steps, returns, q)
+
+
+def record_of(
+    setting: Setting,
+    seeds: Sequence[int],
+    data: Dataset,
+    config: Mapping[str, Any],
+    started: float,
+    steps: Iterable[int],
+    returns: np.ndarray,
+    q: list[float] | None = None,
+    versions: Mapping[str, str] = MappingProxyType({}),
+) -> Training:
+    """Return the record of a training that just ended.
+
+    Args:
+        setting: what was trained.
+        seeds: of the runs.
+        data: transformed.
+        config: of the agent.
+        started: `cpu_seconds` before the training.
+        steps: at which episodes were played, `[T]`.
+        returns: mean over the episodes, `[T, R]`.
+        q: mean Q of each run.
+        versions: of packages beside those of `installed`.
+    """
     scores = normalized_score(returns, SOURCES[setting.source].level)
     return Training(
         source=setting.source,
         title=setting.title,
         seeds=list(seeds),
-        config=to_dict(agent.config),
+        config=config,
         transforms=to_dict(setting.transforms),
         updates=setting.updates,
         cpu_seconds=round(cpu_seconds() - started, 1),
         steps=[int(step) for step in steps],
         returns=[[rounded(value) for value in row] for row in returns],
         scores=[[rounded(value) for value in row] for row in scores],
-        q=last_q(history),
+        q=q,
         value=rounded(discounted_return(data)),
-        versions=installed(),
+        versions={**installed(), **versions},
     )
 
 

@@ -11,13 +11,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from rlop.config.files import to_dict
 from rlop.data.dataset import Dataset
-from rlop.data.scores import normalized_score
 from rlop.data.transforms import transform
-from rlop.experiments.records import installed
-from rlop.experiments.returns_settings import EPISODES, SEEDS, SOURCES, Setting
-from rlop.experiments.returns_study import Training, cpu_seconds, discounted_return, rounded
+from rlop.experiments.returns_settings import EPISODES, SEEDS, Setting
+from rlop.experiments.returns_study import Training, cpu_seconds, record_of
 from rlop.training.evaluate import Evaluator
 from rlop.types import Spec
 from scripts.corl.checkout import CONFIGS, SCRIPTS
@@ -86,22 +83,9 @@ def run_setting(setting: Setting, raw: Dataset, seeds: Sequence[int] = SEEDS) ->
             returns[part, index] = evaluate(Player(run, data.spec))["eval/return"][0]
         evaluate.close()
 
-    scores = normalized_score(returns, SOURCES[setting.source].level)
-    return Training(
-        source=setting.source,
-        title=setting.title,
-        seeds=list(seeds),
-        config={**options, "batch_size": setting.batch_size},
-        transforms=to_dict(setting.transforms),
-        updates=setting.updates,
-        cpu_seconds=round(cpu_seconds() - started, 1),
-        steps=[half, 2 * half],
-        returns=[[rounded(value) for value in row] for row in returns],
-        scores=[[rounded(value) for value in row] for row in scores],
-        q=None,
-        value=rounded(discounted_return(data)),
-        versions={**installed(), "CORL": commit()},
-    )
+    config = {**options, "batch_size": setting.batch_size}
+    steps, versions = [half, 2 * half], {"CORL": commit()}
+    return record_of(setting, seeds, data, config, started, steps, returns, versions=versions)
 
 
 def maker(agent: str) -> Callable[..., Run]:
